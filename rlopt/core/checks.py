@@ -1,0 +1,28 @@
+"""Checks at construction: an error says what was wanted and what came."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def check(holds: bool, name: str, wanted: str, came: Any) -> None:
+    """Raise ValueError unless ``holds``. A NaN fails every comparison, and so every check."""
+    if not holds:
+        raise ValueError(f"{name} must be {wanted}; got {came!r}")
+
+
+def positive(name: str, value: float) -> None:
+    check(value > 0 and math.isfinite(value), name, "a finite number above 0", value)
+
+
+def non_negative(name: str, value: float) -> None:
+    check(value >= 0 and math.isfinite(value), name, "a finite number, 0 or above", value)
+
+
+def between(name: str, value: float, low: float, high: float) -> None:
+    check(low <= value <= high, name, f"between {low:g} and {high:g}", value)
+
+
+def at_least_one(name: str, value: int) -> None:
+    check(value >= 1, name, "a whole number, 1 or above", value)

@@ -1,0 +1,98 @@
+"""Curvature: a metric M bound to one tape and one set of samples. The Jacobian work of rlopt is here, once.
+
+    M = sum_b share_b J_b^T C_b J_b,     M v: v -> J v -> C J v -> share C J v -> J^T share C J v
+
+A metric supplies only ``apply``: t (B, O) -> C t, and where it exists ``root``: U (K, B, O) with C = sum_k u_k u_k^T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from rlopt.core.distributed import all_sum
+from rlopt.core.tape import Layer, Tape
+
+T = TypeVar("T", Tensor, tuple[Tensor, ...])
+
+
+class Curvature(Protocol):
+    """A symmetric matrix M (P, P), known through its products."""
+
+    size: int  # P
+
+    def product(self, v: Tensor) -> Tensor:
+        """M v, (P,) -> (P,)."""
+        ...
+
+    def dense(self) -> Tensor:
+        """M itself (P, P); for small networks and tests."""
+        ...
+
+
+@dataclass(frozen=True)
+class PullBack:
+    """A metric of the output space pulled back to theta."""
+
+    tape: Tape
+    share: Tensor  # (B,), see Samples.share
+    apply: Callable[[Tensor], Tensor]  # t (B, O) -> C t (B, O)
+    root: Callable[[], Tensor] | None = None  # -> U (K, B, O)
+
+    @property
+    def size(self) -> int:
+        return self.tape.size
+
+    def product(self, v: Tensor) -> Tensor:
+        return all_sum(self.tape.vjp(self.apply(self.tape.jvp(v)) * self.share[:, None]))
+
+    def dense(self) -> Tensor:
+        return _columns(self.product, self.tape)
+
+    def layer_mean(self, f: Callable[[Layer, Tensor], T]) -> list[T]:
+        """``f(layer, share)`` for every layer, where f sums over the samples with the shares given, over all ranks.
+
+        f must be linear in the share: it sums over positions L first, then takes squares or outer products, then
+        sums over samples weighted by share (B,). The layers' signals are those of the metric's root.
+        """
+        if self.root is None:
+            raise ValueError("this metric has no root; only its products can be used")
+        results = []
+        for layer in self.tape.layers(self.root()):
+            value = f(layer, self.share)
+            many = value if isinstance(value, tuple) else (value,)
+            many = tuple(all_sum(part) for part in many)
+            results.append(many if isinstance(value, tuple) else many[0])
+        return results
+
+
+@dataclass(frozen=True)
+class Euclidean:
+    """M = I."""
+
+    tape: Tape
+
+    @property
+    def size(self) -> int:
+        return self.tape.size
+
+    def product(self, v: Tensor) -> Tensor:
+        return v
+
+    def dense(self) -> Tensor:
+        return torch.eye(self.size, dtype=self.tape.outputs.dtype, device=self.tape.outputs.device)
+
+
+def _columns(product: Callable[[Tensor], Tensor], tape: Tape) -> Tensor:
+    """The symmetric matrix with the given product, one column at a time."""
+    matrix = tape.outputs.new_zeros(tape.size, tape.size)
+    e = tape.outputs.new_zeros(tape.size)
+    for i in range(tape.size):
+        e[i] = 1
+        matrix[i] = product(e)
+        e[i] = 0
+    return (matrix + matrix.t()) / 2

@@ -1,0 +1,1 @@
+"""Damping: how lambda is chosen. One file each."""

@@ -1,0 +1,25 @@
+"""Constant damping: the same lambda for every solve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rlopt.core.checks import non_negative
+from rlopt.core.parts import Scalars, State
+
+
+@dataclass(frozen=True)
+class Constant:
+    constant: float  # lambda >= 0, in units of M
+
+    def __post_init__(self) -> None:
+        non_negative("value", self.constant)
+
+    def init(self) -> State:
+        return {}
+
+    def value(self, state: State) -> float:
+        return self.constant
+
+    def adapt(self, state: State, scalars: Scalars) -> State:
+        return state

@@ -1,0 +1,22 @@
+"""Numerical failure: what the failure policy counts, and how core says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+class NumericalFailure(ArithmeticError):
+    """A computation that cannot go on (a factorisation that never held); the step is skipped and counted."""
+
+
+def first_nonfinite(named: Mapping[str, Tensor]) -> str | None:
+    """Name of the first tensor that holds a NaN or an infinity, or None. Reads the device once.
+
+    A tensor's sum is finite if and only if no entry is bad, unless finite entries overflow it, which is as bad.
+    """
+    sums = torch.stack([x if x.ndim == 0 else x.sum() for x in named.values()])
+    finite = sums.isfinite().tolist()
+    return next((name for name, ok in zip(named, finite, strict=True) if not ok), None)

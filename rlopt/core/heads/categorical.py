@@ -1,0 +1,86 @@
+"""Categorical head: p = softmax(z). Fisher information in z: C = diag(p) - p p^T."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from rlopt.core.checks import check
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """One of ``count`` actions from logits z (B, count); actions are int64 (B,)."""
+
+    count: int
+
+    noise: ClassVar[Literal["normal", "uniform"]] = "uniform"
+    constants: ClassVar[int] = 0
+    noise_size: ClassVar[int] = 1
+    bounded: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check(self.count >= 1, "count", "a whole number of actions, 1 or above", self.count)
+
+    @property
+    def network_outputs(self) -> int:
+        return self.count
+
+    def initial_constants(self) -> Tensor:
+        return torch.zeros(0)
+
+    def log_prob(self, z: Tensor, actions: Tensor) -> Tensor:
+        return z.log_softmax(1).gather(1, actions[:, None]).squeeze(1)
+
+    def log_prob_and_score(self, z: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        log_p = z.log_softmax(1)
+        chosen = actions[:, None]
+        score = log_p.exp().neg_()
+        score.scatter_add_(1, chosen, score.new_ones(1).expand(len(z), 1))
+        return log_p.gather(1, chosen).squeeze(1), score
+
+    def entropy(self, z: Tensor) -> Tensor:
+        log_p = z.log_softmax(1)
+        return -(log_p.exp() * log_p).sum(1)
+
+    def entropy_gradient(self, z: Tensor) -> Tensor:
+        log_p = z.log_softmax(1)
+        p = log_p.exp()
+        return -p * (log_p - (p * log_p).sum(1, keepdim=True))
+
+    def kl(self, old: Tensor, new: Tensor) -> Tensor:
+        log_old = old.log_softmax(1)
+        return (log_old.exp() * (log_old - new.log_softmax(1))).sum(1)
+
+    def kl_gradient(self, old: Tensor, new: Tensor) -> Tensor:
+        return new.softmax(1) - old.softmax(1)
+
+    def fisher_product(self, z: Tensor) -> Callable[[Tensor], Tensor]:
+        p = z.softmax(1)
+
+        def apply(t: Tensor) -> Tensor:
+            weighted = p * t
+            return weighted.sub_(p * weighted.sum(1, keepdim=True))
+
+        return apply
+
+    def fisher_root(self, z: Tensor) -> Tensor:
+        """u_k = sqrt(p_k) (e_k - p), K = O."""
+        p = z.softmax(1)
+        directions = torch.eye(self.count, dtype=z.dtype, device=z.device) - p[:, None]  # (B, K, O)
+        return (p.sqrt()[:, :, None] * directions).movedim(1, 0)
+
+    def sample(self, z: Tensor, noise: Tensor) -> Tensor:
+        """Inverse of the cumulative distribution at uniform noise (B, 1)."""
+        below = z.softmax(1).cumsum(1) <= noise
+        return below.sum(1).clamp_(max=self.count - 1)
+
+    def mode(self, z: Tensor) -> Tensor:
+        return z.argmax(1)
+
+    def in_domain(self, z: Tensor) -> Tensor:
+        return z.isfinite().all()

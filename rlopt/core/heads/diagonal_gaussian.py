@@ -1,0 +1,152 @@
+"""Diagonal Gaussian head: z = (mean, scale), each (B, A), with the scale given as log sigma or as sigma itself.
+
+Fisher information in z, diagonal: 1 / sigma^2 for the mean; for the scale 2 in log sigma, 2 / sigma^2 in sigma.
+In sigma a step may leave the domain (sigma <= 0) and is then rejected; in log sigma it cannot.
+
+With ``squash`` the environment receives tanh(a). Actions are stored before the squashing, where score, Fisher and KL
+are those of the Gaussian, because the change of variables does not depend on z. Only the entropy changes, by
+E[sum log(1 - tanh^2 a)], computed by Gauss-Hermite quadrature (exact to about 1e-6 for sigma up to 2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlopt.core.checks import at_least_one, check, positive
+
+_QUADRATURE_POINTS = 64
+
+
+@dataclass(frozen=True)
+class DiagonalGaussian:
+    """Gaussian over ``size`` numbers, a (B, size); the scale is one vector for all states unless ``per_state``."""
+
+    size: int
+    scale: Literal["log_sigma", "sigma"] = "log_sigma"
+    initial_sigma: float = 1.0  # > 0; in units of the action before bounds are applied
+    squash: bool = False
+    per_state: bool = False
+
+    noise: ClassVar[Literal["normal", "uniform"]] = "normal"
+
+    def __post_init__(self) -> None:
+        at_least_one("size", self.size)
+        check(self.scale in ("log_sigma", "sigma"), "scale", "log_sigma or sigma", self.scale)
+        positive("initial_sigma", self.initial_sigma)
+
+    @property
+    def network_outputs(self) -> int:
+        return 2 * self.size if self.per_state else self.size
+
+    @property
+    def constants(self) -> int:
+        return 0 if self.per_state else self.size
+
+    @property
+    def noise_size(self) -> int:
+        return self.size
+
+    @property
+    def bounded(self) -> bool:
+        return self.scale == "sigma"
+
+    def initial_constants(self) -> Tensor:
+        sigma = self.initial_sigma
+        return torch.full((self.constants,), math.log(sigma) if self.scale == "log_sigma" else sigma)
+
+    def log_prob(self, z: Tensor, actions: Tensor) -> Tensor:
+        mean, log_sigma, _ = self._parts(z)
+        e = (actions - mean) * (-log_sigma).exp()
+        return -(0.5 * e * e + log_sigma).sum(1) - 0.5 * self.size * math.log(2 * math.pi)
+
+    def log_prob_and_score(self, z: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_sigma, slope = self._parts(z)
+        inverse = (-log_sigma).exp()
+        e = (actions - mean) * inverse
+        squared = e * e
+        log_prob = -(0.5 * squared + log_sigma).sum(1) - 0.5 * self.size * math.log(2 * math.pi)
+        return log_prob, torch.cat([e * inverse, _times(squared - 1, slope)], 1)
+
+    def entropy(self, z: Tensor) -> Tensor:
+        _, log_sigma, _ = self._parts(z)
+        h = log_sigma.sum(1) + 0.5 * self.size * (1 + math.log(2 * math.pi))
+        if self.squash:
+            points, weights, _ = self._quadrature(z)
+            # log(1 - tanh^2 a) = 2 (log 2 - a - softplus(-2 a)), stable for large |a|
+            log_slope = 2 * (math.log(2) - points - torch.nn.functional.softplus(-2 * points))
+            h = h + (log_slope * weights).sum((1, 2))
+        return h
+
+    def entropy_gradient(self, z: Tensor) -> Tensor:
+        mean, log_sigma, slope = self._parts(z)
+        by_mean, by_log_sigma = torch.zeros_like(mean), torch.ones_like(log_sigma)
+        if self.squash:
+            points, weights, nodes = self._quadrature(z)
+            fall = -2 * points.tanh() * weights  # d log(1 - tanh^2 a) / da = -2 tanh a
+            by_mean = fall.sum(2)
+            by_log_sigma = 1 + (fall * nodes).sum(2) * log_sigma.exp()
+        return torch.cat([by_mean, _times(by_log_sigma, slope)], 1)
+
+    def kl(self, old: Tensor, new: Tensor) -> Tensor:
+        mean, log_sigma, _ = self._parts(old)
+        new_mean, new_log_sigma, _ = self._parts(new)
+        moved = (2 * log_sigma).exp() + (mean - new_mean) ** 2
+        ratio = moved * (-2 * new_log_sigma).exp()
+        return (new_log_sigma - log_sigma + 0.5 * (ratio - 1)).sum(1)
+
+    def kl_gradient(self, old: Tensor, new: Tensor) -> Tensor:
+        mean, log_sigma, _ = self._parts(old)
+        new_mean, new_log_sigma, slope = self._parts(new)
+        precision = (-2 * new_log_sigma).exp()
+        moved = (2 * log_sigma).exp() + (mean - new_mean) ** 2
+        return torch.cat([(new_mean - mean) * precision, _times(1 - moved * precision, slope)], 1)
+
+    def fisher_product(self, z: Tensor) -> Callable[[Tensor], Tensor]:
+        diagonal = self._fisher_diagonal(z)
+        return lambda t: diagonal * t
+
+    def fisher_root(self, z: Tensor) -> Tensor:
+        """u_k = sqrt(C_kk) e_k, K = O."""
+        return torch.diag_embed(self._fisher_diagonal(z).sqrt()).movedim(1, 0)
+
+    def sample(self, z: Tensor, noise: Tensor) -> Tensor:
+        mean, log_sigma, _ = self._parts(z)
+        return torch.addcmul(mean, log_sigma.exp(), noise)
+
+    def mode(self, z: Tensor) -> Tensor:
+        return z[:, : self.size]
+
+    def in_domain(self, z: Tensor) -> Tensor:
+        finite = z.isfinite().all()
+        return finite if self.scale == "log_sigma" else finite & (z[:, self.size :] > 0).all()
+
+    def _parts(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """mean, log sigma, and d log sigma / d scale (None where it is 1)."""
+        mean, scale = z[:, : self.size], z[:, self.size :]
+        if self.scale == "log_sigma":
+            return mean, scale, None
+        return mean, scale.log(), scale.reciprocal()
+
+    def _fisher_diagonal(self, z: Tensor) -> Tensor:
+        mean, log_sigma, slope = self._parts(z)
+        twice = torch.full_like(mean, 2)
+        return torch.cat([(-2 * log_sigma).exp(), twice if slope is None else twice * slope**2], 1)
+
+    def _quadrature(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Points mean + sigma x (B, A, N), probabilities (N,) and nodes x (N,) of a standard normal."""
+        mean, log_sigma, _ = self._parts(z)
+        x, w = np.polynomial.hermite_e.hermegauss(_QUADRATURE_POINTS)
+        nodes = torch.as_tensor(x, dtype=z.dtype, device=z.device)
+        weights = torch.as_tensor(w / w.sum(), dtype=z.dtype, device=z.device)
+        return mean[:, :, None] + log_sigma.exp()[:, :, None] * nodes, weights, nodes
+
+
+def _times(x: Tensor, slope: Tensor | None) -> Tensor:
+    return x if slope is None else x * slope

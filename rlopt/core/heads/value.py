@@ -1,0 +1,72 @@
+"""Value head: a return is Gaussian around z with a fixed variance, so a critic is trained by the same update.
+
+log p(target | z) = -(target - z)^2 / (2 variance) + const; its Fisher information in z is 1 / variance, which makes
+Gauss-Newton on squared error a natural gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from rlopt.core.checks import positive
+
+
+@dataclass(frozen=True)
+class Value:
+    """One number z (B, 1) per state; the "actions" are its targets (B, 1)."""
+
+    variance: float = 1.0  # > 0; squared units of the (scaled) return
+
+    noise: ClassVar[Literal["normal", "uniform"]] = "normal"
+    network_outputs: ClassVar[int] = 1
+    constants: ClassVar[int] = 0
+    noise_size: ClassVar[int] = 1
+    bounded: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        positive("variance", self.variance)
+
+    def initial_constants(self) -> Tensor:
+        return torch.zeros(0)
+
+    def log_prob(self, z: Tensor, actions: Tensor) -> Tensor:
+        return self.log_prob_and_score(z, actions)[0]
+
+    def log_prob_and_score(self, z: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        error = actions - z
+        score = error / self.variance if self.variance != 1 else error
+        constant = 0.5 * math.log(2 * math.pi * self.variance)
+        return (error * score).squeeze(1).mul_(-0.5).sub_(constant), score
+
+    def entropy(self, z: Tensor) -> Tensor:
+        return z.new_full((len(z),), 0.5 * (1 + math.log(2 * math.pi * self.variance)))
+
+    def entropy_gradient(self, z: Tensor) -> Tensor:
+        return torch.zeros_like(z)
+
+    def kl(self, old: Tensor, new: Tensor) -> Tensor:
+        return ((old - new) ** 2).squeeze(1) / (2 * self.variance)
+
+    def kl_gradient(self, old: Tensor, new: Tensor) -> Tensor:
+        return (new - old) / self.variance
+
+    def fisher_product(self, z: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda t: t / self.variance
+
+    def fisher_root(self, z: Tensor) -> Tensor:
+        return torch.full_like(z, self.variance**-0.5)[None]
+
+    def sample(self, z: Tensor, noise: Tensor) -> Tensor:
+        return z + self.variance**0.5 * noise
+
+    def mode(self, z: Tensor) -> Tensor:
+        return z
+
+    def in_domain(self, z: Tensor) -> Tensor:
+        return z.isfinite().all()

@@ -1,0 +1,1 @@
+"""Metrics: what distance between two parameter vectors means. One file each."""

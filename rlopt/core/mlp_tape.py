@@ -1,0 +1,152 @@
+"""MLPTape: forward, J v and J^T u of a multilayer perceptron written out layer by layer.
+
+    s_l = W_l h_{l-1} + b_l,   h_l = f_l(s_l),   z = (s_last, c)   with c the head's constants, broadcast
+    J v:    s'_l = V_l h_{l-1} + v_l + W_l h'_{l-1},   h'_l = f'_l s'_l
+    J^T u:  d_last = u,   d_{l-1} = f'_{l-1} (W_l^T d_l),   dW_l = d_l^T h_{l-1},   db_l = sum d_l
+
+Activations are cached, so a product costs about what its matrix multiplications do; no autograd is involved.
+Derivatives are expressed in the activation's output, which is all that is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rlopt.core.flat import CONSTANTS, Layout
+from rlopt.core.tape import Layer
+
+
+class Activation(NamedTuple):
+    apply_: Callable[[Tensor], Tensor]  # in place
+    derivative: Callable[[Tensor], Tensor]  # from the output h
+
+
+ACTIVATIONS: dict[type[nn.Module], Activation] = {
+    nn.Tanh: Activation(torch.tanh_, lambda h: torch.addcmul(h.new_ones(()), h, h, value=-1)),
+    nn.ReLU: Activation(torch.relu_, lambda h: (h > 0).to(h.dtype)),
+    nn.ELU: Activation(lambda s: torch.nn.functional.elu_(s), lambda h: h.clamp(max=0) + 1),
+    nn.Sigmoid: Activation(torch.sigmoid_, lambda h: h * (1 - h)),
+}
+
+
+class Affine(NamedTuple):
+    """One layer of the plan: names in theta and the activation that follows."""
+
+    weight: str
+    bias: str | None
+    activation: Activation | None
+
+
+def plan(module: nn.Module) -> list[Affine] | None:
+    """The layers of ``module`` if it is a chain of Linear layers and known activations; None if it is not."""
+    children = list(module.named_children()) if isinstance(module, nn.Sequential) else [("", module)]
+    layers: list[Affine] = []
+    for name, child in children:
+        prefix = f"{name}." if name else ""
+        if type(child) is nn.Linear:
+            bias = f"{prefix}bias" if child.bias is not None else None
+            layers.append(Affine(f"{prefix}weight", bias, None))
+        elif (known := ACTIVATIONS.get(type(child))) and layers and layers[-1].activation is None:
+            if isinstance(child, nn.ELU) and child.alpha != 1:
+                return None
+            layers[-1] = layers[-1]._replace(activation=known)
+        else:
+            return None
+    return layers or None
+
+
+class MLPTape:
+    """Tape of a chain of Linear layers; see the module's equations."""
+
+    def __init__(self, layers: list[Affine], layout: Layout, views: dict[str, Tensor], inputs: Tensor):
+        self._plan, self._layout, self._views = layers, layout, views
+        self.size = layout.size
+        self._hidden = [inputs]  # h_0 .. h_last
+        h = inputs
+        for layer in layers:
+            h = _affine(views, layer, h)
+            if layer.activation:
+                h = layer.activation.apply_(h)
+            self._hidden.append(h)
+        constants = views.get(CONSTANTS)
+        self.outputs = h if constants is None else torch.cat([h, constants.expand(len(h), -1)], 1)
+        self._derivatives: list[Tensor | None] | None = None
+
+    def jvp(self, v: Tensor) -> Tensor:
+        along = self._layout.views(v)
+        t: Tensor | None = None
+        for layer, h, derivative in zip(self._plan, self._hidden, self.derivatives, strict=False):
+            s = _affine(along, layer, h)
+            if t is not None:
+                s.addmm_(t, self._views[layer.weight].t())
+            t = s if derivative is None else s.mul_(derivative)
+        assert t is not None
+        constants = along.get(CONSTANTS)
+        return t if constants is None else torch.cat([t, constants.expand(len(t), -1)], 1)
+
+    def vjp(self, u: Tensor) -> Tensor:
+        gradient = u.new_empty(self._layout.size)
+        parts = self._layout.views(gradient)
+        d = self._split(u, parts)
+        for i in reversed(range(len(self._plan))):
+            layer, derivative = self._plan[i], self.derivatives[i]
+            if derivative is not None:
+                d = d * derivative
+            torch.mm(d.t(), self._hidden[i], out=parts[layer.weight])
+            if layer.bias:
+                torch.sum(d, 0, out=parts[layer.bias])
+            if i:
+                d = d @ self._views[layer.weight]
+        return gradient
+
+    def layers(self, signals: Tensor) -> list[Layer]:
+        width = self._hidden[-1].shape[1]
+        d = signals[..., :width]
+        records: list[Layer] = []
+        for i in reversed(range(len(self._plan))):
+            layer, derivative = self._plan[i], self.derivatives[i]
+            if derivative is not None:
+                d = d * derivative
+            a = self._hidden[i]
+            if layer.bias:
+                a = torch.cat([a, a.new_ones(len(a), 1)], 1)
+            weight = self._views[layer.weight]
+            records.append(Layer(layer.weight, layer.bias, a[:, None], d[:, :, None], weight, derivative))
+            d = d @ weight
+        records.reverse()
+        if CONSTANTS in self._views:
+            records.append(constant_layer(signals[..., width:]))
+        return records
+
+    @property
+    def derivatives(self) -> list[Tensor | None]:
+        """f'_l (B, J) per layer, computed at the first product and kept."""
+        if self._derivatives is None:
+            self._derivatives = [
+                layer.activation.derivative(h) if layer.activation else None
+                for layer, h in zip(self._plan, self._hidden[1:], strict=True)
+            ]
+        return self._derivatives
+
+    def _split(self, u: Tensor, parts: dict[str, Tensor]) -> Tensor:
+        """Write the constants' gradient into its place; return the network's own part of u."""
+        if CONSTANTS not in parts:
+            return u
+        width = self._hidden[-1].shape[1]
+        torch.sum(u[:, width:], 0, out=parts[CONSTANTS])
+        return u[:, :width]
+
+
+def constant_layer(signals: Tensor) -> Layer:
+    """The head's constants as a layer whose input is the constant one; signals (K, B, S)."""
+    ones = signals.new_ones(signals.shape[1], 1, 1)
+    return Layer(CONSTANTS, CONSTANTS, ones, signals[:, :, None], None, None)
+
+
+def _affine(views: dict[str, Tensor], layer: Affine, h: Tensor) -> Tensor:
+    weight = views[layer.weight].t()
+    return torch.addmm(views[layer.bias], h, weight) if layer.bias else h @ weight

@@ -1,0 +1,48 @@
+"""Network: a module's structure apart from its parameters, which always come as one theta (P,)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from rlopt.core.autograd_tape import AutogradTape
+from rlopt.core.flat import CONSTANTS, Layout
+from rlopt.core.mlp_tape import MLPTape, plan
+from rlopt.core.tape import Tape
+
+
+class Network:
+    """Maps theta (P,) and inputs (B, ...) to outputs z (B, O).
+
+    ``constants`` numbers at the end of theta are outputs that do not depend on the input (a Gaussian's scale).
+    Chains of Linear layers and tanh, ReLU, ELU or sigmoid run without autograd; any other module runs with it.
+    """
+
+    def __init__(self, module: nn.Module, constants: int = 0):
+        self.module = module
+        self.layout = Layout.of(module, constants)
+        self.plan = plan(module)
+        self._seen: tuple[Tensor, dict[str, Tensor]] | None = None
+
+    def tape(self, theta: Tensor, inputs: Tensor) -> Tape:
+        """Forward pass that keeps what the Jacobian products need."""
+        if self.plan is None:
+            return AutogradTape(self.module, self.layout, theta, inputs)
+        return MLPTape(self.plan, self.layout, self.views(theta), inputs)
+
+    def outputs(self, theta: Tensor, inputs: Tensor) -> Tensor:
+        """Forward pass only: z (B, O)."""
+        if self.plan is not None:
+            return MLPTape(self.plan, self.layout, self.views(theta), inputs).outputs
+        views = dict(self.views(theta))
+        constants = views.pop(CONSTANTS, None)
+        with torch.no_grad():
+            z = functional_call(self.module, views, (inputs,))
+            return z if constants is None else torch.cat([z, constants.expand(len(z), -1)], 1)
+
+    def views(self, theta: Tensor) -> dict[str, Tensor]:
+        """Named views of theta; those of the theta seen last are kept."""
+        if self._seen is None or self._seen[0] is not theta:
+            self._seen = theta, self.layout.views(theta)
+        return self._seen[1]

@@ -1,0 +1,1 @@
+"""Objectives: what g is the gradient of. One file each."""

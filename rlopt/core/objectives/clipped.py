@@ -1,0 +1,43 @@
+"""Clipped surrogate: l = min(r A, clip(r, 1 - e, 1 + e) A) + c H (Schulman et al. 2017, PPO, eq. 7).
+
+The gradient is that of r A where r has not yet left the interval in the direction that A rewards, and 0 beyond.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rlopt.core.checks import non_negative, positive
+from rlopt.core.heads import Head
+from rlopt.core.objectives.objective import add_entropy
+from rlopt.core.samples import Samples
+
+
+@dataclass(frozen=True)
+class Clipped:
+    clip: float  # e > 0
+    entropy: float  # c >= 0, weight of the entropy bonus
+
+    def __post_init__(self) -> None:
+        positive("clip", self.clip)
+        non_negative("entropy", self.entropy)
+
+    def values(self, head: Head, z: Tensor, samples: Samples) -> Tensor:
+        values = self._clip(head.log_prob(z, samples.actions), samples)[0]
+        return values + self.entropy * head.entropy(z) if self.entropy else values
+
+    def values_and_gradient(self, head: Head, z: Tensor, samples: Samples) -> tuple[Tensor, Tensor]:
+        log_prob, score = head.log_prob_and_score(z, samples.actions)
+        values, unclipped = self._clip(log_prob, samples)
+        # where the minimum is r A, its derivative in log pi is r A itself; elsewhere it is 0
+        slope = torch.where(values == unclipped, unclipped, 0.0)
+        return add_entropy(self.entropy, head, z, values, slope[:, None] * score)
+
+    def _clip(self, log_prob: Tensor, samples: Samples) -> tuple[Tensor, Tensor]:
+        ratio = (log_prob - samples.old_log_prob).exp_()
+        unclipped = ratio * samples.advantages
+        clipped = ratio.clamp_(1 - self.clip, 1 + self.clip).mul_(samples.advantages)
+        return torch.minimum(unclipped, clipped), unclipped

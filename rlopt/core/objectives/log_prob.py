@@ -1,0 +1,33 @@
+"""Log-probability objective: l = A log pi(a | s) + c H(pi(. | s)) (Williams 1992, REINFORCE with a baseline).
+
+Its gradient at the acting policy is the policy gradient; its value is no estimate of the return.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from rlopt.core.checks import non_negative
+from rlopt.core.heads import Head
+from rlopt.core.objectives.objective import add_entropy
+from rlopt.core.samples import Samples
+
+
+@dataclass(frozen=True)
+class LogProb:
+    entropy: float  # c >= 0, weight of the entropy bonus
+
+    def __post_init__(self) -> None:
+        non_negative("entropy", self.entropy)
+
+    def values(self, head: Head, z: Tensor, samples: Samples) -> Tensor:
+        values = samples.advantages * head.log_prob(z, samples.actions)
+        return values + self.entropy * head.entropy(z) if self.entropy else values
+
+    def values_and_gradient(self, head: Head, z: Tensor, samples: Samples) -> tuple[Tensor, Tensor]:
+        assert samples.advantages is not None
+        log_prob, score = head.log_prob_and_score(z, samples.actions)
+        gradient = samples.advantages[:, None] * score
+        return add_entropy(self.entropy, head, z, samples.advantages * log_prob, gradient)

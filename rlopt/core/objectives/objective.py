@@ -1,0 +1,29 @@
+"""Objective: what the update climbs, a weighted mean over samples of a function of the outputs z."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from rlopt.core.heads import Head
+from rlopt.core.samples import Samples
+
+
+class Objective(Protocol):
+    """g is the gradient in theta of samples.mean(values)."""
+
+    def values(self, head: Head, z: Tensor, samples: Samples) -> Tensor:
+        """(B,) each sample's contribution at outputs z (B, O)."""
+        ...
+
+    def values_and_gradient(self, head: Head, z: Tensor, samples: Samples) -> tuple[Tensor, Tensor]:
+        """The same, with its gradient in z (B, O)."""
+        ...
+
+
+def add_entropy(coefficient: float, head: Head, z: Tensor, values: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """values + coefficient H(p(. | z)), and its gradient."""
+    if not coefficient:
+        return values, gradient
+    return values + coefficient * head.entropy(z), gradient + coefficient * head.entropy_gradient(z)

@@ -1,0 +1,22 @@
+"""Value objective: l = log p(target | V(s)), squared error in units of the value head's variance.
+
+Maximising it is regression on the targets: dl/dV = (target - V) / variance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from rlopt.core.heads import Head
+from rlopt.core.samples import Samples
+
+
+@dataclass(frozen=True)
+class Value:
+    def values(self, head: Head, z: Tensor, samples: Samples) -> Tensor:
+        return head.log_prob(z, samples.actions)
+
+    def values_and_gradient(self, head: Head, z: Tensor, samples: Samples) -> tuple[Tensor, Tensor]:
+        return head.log_prob_and_score(z, samples.actions)

@@ -1,0 +1,101 @@
+"""The parts of an update and what they promise one another.
+
+Metrics, solvers, damping and steps are functional in their state: they take it and return a new one, made of plain
+tensors and numbers that a checkpoint can hold. An optimizer alone may change its own in place, once the gradient is
+known to be finite.
+
+| part    | question                                  | state                        |
+|---|---|---|
+| metric  | what is the distance between two thetas?  | past gradients, if any       |
+| solver  | how is (M + lambda I) x = g solved?       | running statistics, if any   |
+| damping | what is lambda?                           | lambda, if it adapts         |
+| step    | how far along x?                          | momentum, counters, if any   |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor
+
+from rlopt.core.curvature import Curvature
+from rlopt.core.heads import Head
+from rlopt.core.objectives.objective import Objective
+from rlopt.core.problem import Problem
+from rlopt.core.samples import Samples
+from rlopt.core.tape import Tape
+
+State = dict[str, Any]  # nested: str -> Tensor, float, int, or another State
+Scalars = Mapping[str, Tensor | float]
+
+# What a metric may supply and a solver may need.
+PRODUCT = "product"  # v -> M v
+ROOT = "root"  # C = sum_k u_k u_k^T in output space, hence statistics per layer
+EUCLIDEAN = "euclidean"  # M = I
+
+
+class Metric(Protocol):
+    supplies: ClassVar[frozenset[str]]
+
+    def init(self) -> State: ...
+
+    def bind(
+        self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
+    ) -> tuple[Curvature, State]:
+        """M at this tape's theta, on these samples."""
+        ...
+
+
+@dataclass(frozen=True)
+class Solution:
+    """x with (M + lambda I) x = g as nearly as the solver promises; the figures are for the solver's own matrix."""
+
+    x: Tensor  # (P,)
+    iterations: Tensor | float
+    residual: Tensor | float  # |g - (M + lambda I) x| / |g|
+    quadratic: Tensor  # x^T M x, undamped
+    damping: Tensor | float  # lambda that was used; above the one asked for where a factorisation needed it
+    scalars: Scalars = field(default_factory=dict)  # anything else worth a curve
+
+
+class Solver(Protocol):
+    needs: ClassVar[frozenset[str]]
+
+    def init(self) -> State: ...
+
+    def prepare(
+        self, state: State, curvature: Curvature, damping: Tensor | float
+    ) -> tuple[Callable[[Tensor], Solution], State]:
+        """Statistics and factorisations, once per update; the function returned solves for any g (P,)."""
+        ...
+
+
+class Damping(Protocol):
+    def init(self) -> State: ...
+
+    def value(self, state: State) -> Tensor | float:
+        """lambda >= 0 for the coming solve."""
+        ...
+
+    def adapt(self, state: State, scalars: Scalars) -> State:
+        """State after a step with these scalars, accepted or not."""
+        ...
+
+
+class Step(Protocol):
+    whole_batch: ClassVar[bool]  # True: refused with minibatches
+    adaptive: bool  # True: rescales directions itself, and so undoes any metric but the identity
+
+    def init(self, theta: Tensor) -> State: ...
+
+    def step(
+        self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
+    ) -> tuple[Tensor, State, Scalars]:
+        """theta + alpha x, or theta itself where the step is rejected; slope = g^T x."""
+        ...
+
+    def advance(self, state: State) -> State:
+        """State after a whole update (all its epochs and minibatches): learning-rate schedules."""
+        ...

@@ -1,0 +1,73 @@
+"""Samples: the flat data (B, ...) of one update. Every mean over them is weighted and masked.
+
+    mean(f) = sum_b share_b f_b,     share_b = weight_b / sum over all ranks of weight
+
+A masked transition has weight 0; `state_weighting: discounted` has weight gamma^time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from rlopt.core.distributed import all_sum
+
+
+@dataclass(frozen=True)
+class Samples:
+    """B samples of one network's inputs and what its objective needs.
+
+    For a critic the "action" is the regression target: the value head is a Gaussian over returns.
+    """
+
+    inputs: Tensor  # (B, ...) network inputs, already normalised
+    actions: Tensor  # (B, ...) actions as drawn (before squashing or clipping), or targets (B, 1)
+    weight: Tensor  # (B,) >= 0; 0 masks the sample
+    advantages: Tensor | None = None  # (B,)
+    old_outputs: Tensor | None = None  # (B, O) outputs of the policy that acted
+    old_log_prob: Tensor | None = None  # (B,) its log-probability of the actions
+    time: Tensor | None = None  # (B,) steps since the start of the episode
+    episode: Tensor | None = None  # (B,) episode identifier
+
+    def __len__(self) -> int:
+        return len(self.weight)
+
+    @cached_property
+    def share(self) -> Tensor:
+        """(B,) weight over its sum on all ranks: what a sample counts for in every mean."""
+        return self.weight / all_sum(self.weight.sum())
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Weighted mean over all ranks' samples of values (B,) -> ()."""
+        return all_sum(torch.dot(self.share, values))
+
+    def take(self, index: Tensor | slice) -> Samples:
+        """The samples at ``index``, in that order."""
+        chosen = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            chosen[field.name] = None if value is None else value[index]
+        return Samples(**chosen)
+
+    def minibatches(self, size: int | None, generator: torch.Generator) -> Iterator[Samples]:
+        """One epoch: shuffled once, then consecutive slices of ``size``; ``None`` is the whole batch.
+
+        When ``size`` does not divide B the last minibatch takes in the rest, so that none is tiny.
+        """
+        if size is None or size >= len(self):
+            yield self
+            return
+        order = torch.randperm(len(self), generator=generator).to(self.weight.device)
+        shuffled = self.take(order)
+        count = len(self) // size
+        for i in range(count):
+            stop = len(self) if i == count - 1 else (i + 1) * size
+            yield shuffled.take(slice(i * size, stop))
+
+    def with_advantages(self, advantages: Tensor) -> Samples:
+        """The same samples with other advantages (B,)."""
+        return replace(self, advantages=advantages)

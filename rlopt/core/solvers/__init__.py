@@ -1,0 +1,1 @@
+"""Solvers: how (M + lambda I) x = g is solved, and with which structure. One file each."""

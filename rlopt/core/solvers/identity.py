@@ -1,0 +1,30 @@
+"""Identity solver: x = g, for the identity metric. Damping only shrinks the direction there, and is not used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from rlopt.core.curvature import Curvature
+from rlopt.core.parts import EUCLIDEAN, Solution, State
+
+
+@dataclass(frozen=True)
+class Identity:
+    needs: ClassVar[frozenset[str]] = frozenset({EUCLIDEAN})
+
+    def init(self) -> State:
+        return {}
+
+    def prepare(
+        self, state: State, curvature: Curvature, damping: Tensor | float
+    ) -> tuple[Callable[[Tensor], Solution], State]:
+        return _solve, state
+
+
+def _solve(g: Tensor) -> Solution:
+    return Solution(x=g, iterations=0.0, residual=0.0, quadratic=torch.dot(g, g), damping=0.0)

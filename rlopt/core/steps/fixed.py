@@ -1,0 +1,41 @@
+"""Fixed step: theta + rate x."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from rlopt.core.checks import positive
+from rlopt.core.parts import Scalars, Solution, State
+from rlopt.core.problem import Problem
+
+
+@dataclass(frozen=True)
+class Fixed:
+    rate: float  # alpha > 0
+
+    whole_batch: ClassVar[bool] = False
+    adaptive: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        positive("rate", self.rate)
+
+    def init(self, theta: Tensor) -> State:
+        return {}
+
+    def step(
+        self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
+    ) -> tuple[Tensor, State, Scalars]:
+        candidate = theta + self.rate * solution.x
+        accepted = problem.in_domain(candidate)
+        scalars = {
+            "step/size": self.rate,
+            "step/accepted": float(accepted),
+            "step/improvement_predicted": self.rate * slope,
+        }
+        return candidate if accepted else theta, state, scalars
+
+    def advance(self, state: State) -> State:
+        return state

@@ -1,0 +1,74 @@
+"""KL line search: backtrack from the trust region's length until the policy really moved no further than radius
+and the objective really improved (Schulman et al. 2015, TRPO, appendix C).
+
+    alpha_0 from 1/2 alpha^2 x^T F x = radius, F the analytic Fisher matrix whatever the metric, so radius is in nats
+    alpha_i = shrink^i alpha_0, the first with  mean KL(start || theta + alpha_i x) <= radius
+                                     and improvement > accept_ratio * alpha_i g^T x
+
+Both are measured on the whole batch. If no alpha_i passes, theta stays as it was, to the bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from rlopt.core.checks import at_least_one, check, positive
+from rlopt.core.parts import Scalars, Solution, State
+from rlopt.core.problem import Problem
+from rlopt.core.steps.bound import length
+
+
+@dataclass(frozen=True)
+class KLLineSearch:
+    radius: float  # nats, mean over states, > 0
+    shrink: float  # between 0 and 1
+    backtracks: int  # candidates tried after the first
+    accept_ratio: float  # of the predicted improvement; 0 asks only for some
+    largest: float  # upper bound on alpha
+
+    whole_batch: ClassVar[bool] = True
+    adaptive: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        positive("radius", self.radius)
+        check(0 < self.shrink < 1, "shrink", "above 0 and below 1", self.shrink)
+        at_least_one("backtracks", self.backtracks)
+        check(0 <= self.accept_ratio < 1, "accept_ratio", "0 or above, and below 1", self.accept_ratio)
+        positive("largest", self.largest)
+
+    def init(self, theta: Tensor) -> State:
+        return {}
+
+    def step(
+        self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
+    ) -> tuple[Tensor, State, Scalars]:
+        x = solution.x
+        q = torch.dot(x, problem.fisher(x))
+        alpha = length(q, x, solution.damping, self.radius, self.largest)
+        predicted = {"step/kl_predicted": alpha**2 * q / 2, "step/improvement_predicted": alpha * slope}
+        for backtracks in range(self.backtracks + 1):
+            candidate = theta + alpha * x
+            trial = problem.trial(candidate)
+            improvement = trial.objective - problem.value
+            inside = trial.in_domain & (trial.kl <= self.radius)
+            if inside & (improvement > self.accept_ratio * alpha * slope):
+                return (
+                    candidate,
+                    state,
+                    {
+                        **predicted,
+                        "step/size": alpha,
+                        "step/accepted": 1.0,
+                        "step/backtracks": float(backtracks),
+                    },
+                )
+            alpha = alpha * self.shrink
+        rejected = {"step/size": 0.0, "step/accepted": 0.0, "step/backtracks": float(self.backtracks)}
+        return theta, state, {**predicted, **rejected}
+
+    def advance(self, state: State) -> State:
+        return state

@@ -1,0 +1,121 @@
+"""Optimizer step: any torch.optim class over the one flat theta, with any torch learning-rate scheduler.
+
+The optimizer minimises, so it is given -x. Its moments are the state, changed in place and only by finite directions;
+the torch objects are mere functions of it, bound to whatever state they are handed. Schedulers move once per update.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from rlopt.core.checks import check, positive
+from rlopt.core.parts import Scalars, Solution, State
+from rlopt.core.problem import Problem
+
+# momentum and averaging keep the direction's geometry; every other optimizer rescales coordinates
+_KEEPS_GEOMETRY = ("SGD", "ASGD")
+_UNFIT = ("LBFGS", "SparseAdam", "Muon")  # need a closure, sparse gradients, or matrices
+
+
+class Optimizer:
+    """``optimizer`` and ``scheduler`` hold ``name``, a class of torch.optim (.lr_scheduler), and its arguments."""
+
+    whole_batch: ClassVar[bool] = False
+
+    def __init__(self, optimizer: dict[str, Any], scheduler: dict[str, Any], max_norm: float | None):
+        if max_norm is not None:
+            positive("max_norm", max_norm)
+        self.max_norm = max_norm  # the direction is shortened to this Euclidean length
+        self._class, self._options = _find(torch.optim, torch.optim.Optimizer, "optimizer", optimizer)
+        self._scheduler_class, self._scheduler_options = _find(
+            torch.optim.lr_scheduler, torch.optim.lr_scheduler.LRScheduler, "scheduler", scheduler
+        )
+        self.adaptive = self._class.__name__ not in _KEEPS_GEOMETRY
+        if "fused" in inspect.signature(self._class).parameters:
+            self._options.setdefault("fused", True)
+        self._make(torch.zeros(1))  # so that a wrong argument is found now
+        self._bound: tuple[Tensor, State] | None = None
+
+    def init(self, theta: Tensor) -> State:
+        optimizer, scheduler = self._make(theta)
+        self._optimizer, self._scheduler = optimizer, scheduler
+        return _snapshot(optimizer, scheduler, {})
+
+    def step(
+        self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
+    ) -> tuple[Tensor, State, Scalars]:
+        x = solution.x
+        if self.max_norm is not None:
+            x = x * (self.max_norm / (torch.dot(x, x).sqrt() + 1e-6)).clamp_(max=1.0)
+        if problem.head.bounded:  # the step may have to be taken back: work on copies
+            copy, copied = theta.clone(), {**state, "moments": _copy(state["moments"])}
+            self._apply(copy, copied, x)
+            accepted = problem.in_domain(copy)
+            theta, state = (copy, copied) if accepted else (theta, state)
+        else:
+            accepted = True
+            self._apply(theta, state, x)
+        return theta, state, {"step/size": state["group"]["lr"], "step/accepted": float(accepted)}
+
+    def advance(self, state: State) -> State:
+        optimizer, scheduler = self._make(torch.zeros(1))
+        optimizer.param_groups[0].update(state["group"])
+        scheduler.load_state_dict(state["schedule"])
+        optimizer._opt_called = True  # type: ignore[attr-defined]  # the order that torch warns about is kept
+        scheduler.step()
+        self._bound = None
+        return _snapshot(optimizer, scheduler, state["moments"])
+
+    def _apply(self, theta: Tensor, state: State, x: Tensor) -> None:
+        optimizer = self._bind(theta, state)
+        theta.grad = -x
+        optimizer.step()
+        theta.grad = None
+
+    def _bind(self, theta: Tensor, state: State) -> torch.optim.Optimizer:
+        """The torch optimizer as a function of (theta, state): it writes its moments into state["moments"]."""
+        if self._bound is None or self._bound[0] is not theta or self._bound[1] is not state:
+            if not hasattr(self, "_optimizer"):
+                self._optimizer, self._scheduler = self._make(theta)
+            group = self._optimizer.param_groups[0]
+            group["params"] = [theta]
+            group.update(state["group"])
+            self._optimizer.state.clear()
+            if state["moments"]:
+                self._optimizer.state[theta] = state["moments"]
+            else:
+                state["moments"] = self._optimizer.state[theta]
+            self._bound = theta, state
+        return self._optimizer
+
+    def _make(self, theta: Tensor) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+        optimizer = self._class([theta], **self._options)
+        return optimizer, self._scheduler_class(optimizer, **self._scheduler_options)
+
+
+def _snapshot(optimizer: Any, scheduler: Any, moments: State) -> State:
+    group = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
+    return {"group": group, "schedule": scheduler.state_dict(), "moments": moments}
+
+
+def _copy(moments: State) -> State:
+    return {k: v.clone() if isinstance(v, Tensor) else v for k, v in moments.items()}
+
+
+def _find(module: Any, base: type, kind: str, config: dict[str, Any]) -> tuple[type[Any], dict[str, Any]]:
+    """The class that ``config["name"]`` names in a torch module, and the rest of config as its arguments."""
+    options = dict(config)
+    name = options.pop("name", None)
+    found = getattr(module, str(name), None)
+    known = sorted(
+        n for n, c in vars(module).items()
+        if inspect.isclass(c) and issubclass(c, base) and c is not base and n not in _UNFIT
+    )  # fmt: skip
+    check(name in known and found is not None, f"{kind}.name", f"one of {', '.join(known)}", name)
+    unknown = set(options) - set(inspect.signature(found).parameters)
+    check(not unknown, f"{kind}", f"arguments that {name} takes", ", ".join(sorted(unknown)))
+    return found, options

@@ -1,0 +1,50 @@
+"""Trust region step: theta + alpha x with 1/2 alpha^2 x^T M x = radius (Kakade 2001; Peters and Schaal 2008).
+
+The step predicts with the metric's own quadratic model and does not measure; see `bound` for alpha.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from rlopt.core.checks import positive
+from rlopt.core.parts import Scalars, Solution, State
+from rlopt.core.problem import Problem
+from rlopt.core.steps.bound import length
+
+
+@dataclass(frozen=True)
+class TrustRegion:
+    radius: float  # units of the metric (nats for Fisher), > 0; sqrt(2 radius) is a length in the metric
+    largest: float  # upper bound on alpha
+
+    whole_batch: ClassVar[bool] = False
+    adaptive: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        positive("radius", self.radius)
+        positive("largest", self.largest)
+
+    def init(self, theta: Tensor) -> State:
+        return {}
+
+    def step(
+        self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
+    ) -> tuple[Tensor, State, Scalars]:
+        alpha = length(solution.quadratic, solution.x, solution.damping, self.radius, self.largest)
+        candidate = theta + alpha * solution.x
+        accepted = problem.in_domain(candidate)
+        scalars = {
+            "step/size": alpha,
+            "step/at_largest": alpha >= self.largest,
+            "step/accepted": float(accepted),
+            "step/kl_predicted": alpha**2 * solution.quadratic / 2,
+            "step/improvement_predicted": alpha * slope,
+        }
+        return candidate if accepted else theta, state, scalars
+
+    def advance(self, state: State) -> State:
+        return state

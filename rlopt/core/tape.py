@@ -1,0 +1,54 @@
+"""Tape: the record of one forward pass of a network at one theta, and the products with its Jacobian.
+
+With J_b = dz_b / dtheta (O, P) for sample b:
+
+| method            | computes                                              |
+|---|---|
+| outputs           | z (B, O)                                              |
+| jvp(v: (P,))      | J_b v for every b -> (B, O)                           |
+| vjp(u: (B, O))    | sum_b J_b^T u_b -> (P,)                               |
+| layers(U: (K,B,O))| for every layer its inputs and the signals U sends back |
+
+A structured solver (diagonal, block, Kronecker, Gram) reads the layers and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One affine layer s = W a + b as the curvature sees it; J_b^T u restricted to it is sum_l d_l (x) a_l.
+
+    L counts positions inside a layer (1 for Linear on vectors); the column of ones stands for the bias.
+    """
+
+    weight_name: str  # places in theta, by name; the constant layer has only a bias
+    bias_name: str | None
+    inputs: Tensor  # a (B, L, I + 1), or (B, L, I) without a bias
+    signals: Tensor  # d (K, B, L, J)
+    weight: Tensor | None  # (J, I); None for the head's constants
+    derivative: Tensor | None  # (B, J) of the activation that follows, None where none does
+
+
+class Tape(Protocol):
+    """A forward pass at one theta. All methods return detached tensors."""
+
+    outputs: Tensor  # (B, O)
+    size: int  # P
+
+    def jvp(self, v: Tensor) -> Tensor:
+        """(P,) -> (B, O): the change of every output per unit of theta's change along v."""
+        ...
+
+    def vjp(self, u: Tensor) -> Tensor:
+        """(B, O) -> (P,): the gradient in theta of sum_b u_b . z_b."""
+        ...
+
+    def layers(self, signals: Tensor) -> list[Layer]:
+        """(K, B, O) -> one record per layer, in the order of theta."""
+        ...

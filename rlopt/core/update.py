@@ -1,0 +1,98 @@
+"""The one equation: theta <- theta + alpha (M(theta) + lambda I)^-1 g.
+
+| symbol | is                                   | from          |
+|---|---|---|
+| z      | outputs (B, O) at theta              | tape          |
+| g      | gradient (P,) of the mean objective  | objective     |
+| M      | metric (P, P), by its products       | metric        |
+| lambda | damping                              | damping       |
+| x      | direction, (M + lambda I) x = g      | solver        |
+| alpha  | length of the step, 0 if rejected    | step          |
+
+New theta and new states are returned together or not at all: when objective, gradient or direction is not finite the
+old ones are returned as they were, and the report names the first bad quantity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from rlopt.core.distributed import all_sum
+from rlopt.core.failure import NumericalFailure, first_nonfinite
+from rlopt.core.heads import Head
+from rlopt.core.network import Network
+from rlopt.core.objectives.objective import Objective
+from rlopt.core.parts import Damping, Metric, Scalars, Solver, State, Step
+from rlopt.core.problem import Problem
+from rlopt.core.samples import Samples
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one update did. ``failure`` is None or says what was not finite; then nothing was changed."""
+
+    failure: str | None = None
+    scalars: Mapping[str, Tensor | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Update:
+    network: Network
+    head: Head
+    objective: Objective
+    metric: Metric
+    solver: Solver
+    damping: Damping
+    step: Step
+
+    def init(self, theta: Tensor) -> State:
+        """The parts' states before the first update."""
+        return {
+            "metric": self.metric.init(),
+            "solver": self.solver.init(),
+            "damping": self.damping.init(),
+            "step": self.step.init(theta),
+        }
+
+    @torch.no_grad()
+    def __call__(self, theta: Tensor, state: State, samples: Samples) -> tuple[Tensor, State, Report]:
+        """One step on these samples, from theta (P,)."""
+        tape = self.network.tape(theta, samples.inputs)
+        values, dz = self.objective.values_and_gradient(self.head, tape.outputs, samples)
+        value = samples.mean(values)
+        g = all_sum(tape.vjp(dz * samples.share[:, None]))
+
+        damping = self.damping.value(state["damping"])
+        try:
+            curvature, metric_state = self.metric.bind(state["metric"], tape, self.head, samples, self.objective)
+            solve, solver_state = self.solver.prepare(state["solver"], curvature, damping)
+            solution = solve(g)
+        except NumericalFailure as failure:
+            bad = first_nonfinite({"objective": value, "gradient": g})
+            return theta, state, Report(bad or str(failure))
+        if bad := first_nonfinite({"objective": value, "gradient": g, "direction": solution.x}):
+            return theta, state, Report(bad)
+
+        problem = Problem(self.network, self.head, self.objective, samples, tape, value)
+        slope = torch.dot(g, solution.x)
+        theta, step_state, scalars = self.step.step(state["step"], theta, solution, slope, problem)
+        scalars = {
+            **scalars,
+            **solution.scalars,
+            "objective/value": value,
+            "objective/gradient_norm": torch.dot(g, g).sqrt(),
+            "solver/iterations": solution.iterations,
+            "solver/residual": solution.residual,
+            "damping/value": solution.damping,
+        }
+        new_state = {
+            "metric": metric_state,
+            "solver": solver_state,
+            "damping": self.damping.adapt(state["damping"], scalars),
+            "step": step_state,
+        }
+        return theta, new_state, Report(scalars=scalars)
