@@ -23,7 +23,10 @@ T = TypeVar("T", Tensor, tuple[Tensor, ...])
 class Curvature(Protocol):
     """A symmetric matrix M (P, P), known through its products."""
 
-    size: int  # P
+    @property
+    def size(self) -> int:
+        """P, the number of parameters."""
+        ...
 
     def product(self, v: Tensor) -> Tensor:
         """M v, (P,) -> (P,)."""

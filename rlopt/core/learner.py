@@ -88,7 +88,6 @@ class Learner:
         """
         update, head = self.update, self.update.head
         old = samples.old_outputs
-        assert old is not None
         z = update.network.outputs(theta, samples.inputs)
         before = samples.mean(update.objective.values(head, old, samples))
         after = samples.mean(update.objective.values(head, z, samples))

@@ -27,11 +27,12 @@ class Samples:
     inputs: Tensor  # (B, ...) network inputs, already normalised
     actions: Tensor  # (B, ...) actions as drawn (before squashing or clipping), or targets (B, 1)
     weight: Tensor  # (B,) >= 0; 0 masks the sample
-    advantages: Tensor | None = None  # (B,)
-    old_outputs: Tensor | None = None  # (B, O) outputs of the policy that acted
-    old_log_prob: Tensor | None = None  # (B,) its log-probability of the actions
-    time: Tensor | None = None  # (B,) steps since the start of the episode
-    episode: Tensor | None = None  # (B,) episode identifier
+    # absent (None) where the objective has no use for them
+    advantages: Tensor = None  # type: ignore[assignment]  # (B,)
+    old_outputs: Tensor = None  # type: ignore[assignment]  # (B, O) outputs of the policy that acted
+    old_log_prob: Tensor = None  # type: ignore[assignment]  # (B,) its log-probability of the actions
+    time: Tensor = None  # type: ignore[assignment]  # (B,) steps since the start of the episode
+    episode: Tensor = None  # type: ignore[assignment]  # (B,) episode identifier
 
     def __len__(self) -> int:
         return len(self.weight)

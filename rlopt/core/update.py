@@ -26,7 +26,7 @@ from rlopt.core.failure import NumericalFailure, first_nonfinite
 from rlopt.core.heads import Head
 from rlopt.core.network import Network
 from rlopt.core.objectives.objective import Objective
-from rlopt.core.parts import Damping, Metric, Scalars, Solver, State, Step
+from rlopt.core.parts import Damping, Metric, Solver, State, Step
 from rlopt.core.problem import Problem
 from rlopt.core.samples import Samples
 

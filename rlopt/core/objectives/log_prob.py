@@ -27,7 +27,6 @@ class LogProb:
         return values + self.entropy * head.entropy(z) if self.entropy else values
 
     def values_and_gradient(self, head: Head, z: Tensor, samples: Samples) -> tuple[Tensor, Tensor]:
-        assert samples.advantages is not None
         log_prob, score = head.log_prob_and_score(z, samples.actions)
         gradient = samples.advantages[:, None] * score
         return add_entropy(self.entropy, head, z, samples.advantages * log_prob, gradient)

@@ -30,7 +30,7 @@ class Fixed:
     ) -> tuple[Tensor, State, Scalars]:
         candidate = theta + self.rate * solution.x
         accepted = problem.in_domain(candidate)
-        scalars = {
+        scalars: Scalars = {
             "step/size": self.rate,
             "step/accepted": float(accepted),
             "step/improvement_predicted": self.rate * slope,

@@ -18,7 +18,8 @@ from rlopt.core.problem import Problem
 
 # momentum and averaging keep the direction's geometry; every other optimizer rescales coordinates
 _KEEPS_GEOMETRY = ("SGD", "ASGD")
-_UNFIT = ("LBFGS", "SparseAdam", "Muon")  # need a closure, sparse gradients, or matrices
+# need a closure, sparse gradients, matrices, a measured loss, or functions that no yaml can hold
+_UNFIT = ("LBFGS", "SparseAdam", "Muon", "ReduceLROnPlateau", "LambdaLR", "MultiplicativeLR")
 
 
 class Optimizer:
@@ -110,12 +111,12 @@ def _find(module: Any, base: type, kind: str, config: dict[str, Any]) -> tuple[t
     """The class that ``config["name"]`` names in a torch module, and the rest of config as its arguments."""
     options = dict(config)
     name = options.pop("name", None)
-    found = getattr(module, str(name), None)
     known = sorted(
         n for n, c in vars(module).items()
         if inspect.isclass(c) and issubclass(c, base) and c is not base and n not in _UNFIT
     )  # fmt: skip
-    check(name in known and found is not None, f"{kind}.name", f"one of {', '.join(known)}", name)
+    check(name in known, f"{kind}.name", f"one of {', '.join(known)}", name)
+    found = getattr(module, name)
     unknown = set(options) - set(inspect.signature(found).parameters)
     check(not unknown, f"{kind}", f"arguments that {name} takes", ", ".join(sorted(unknown)))
     return found, options

@@ -37,7 +37,7 @@ class TrustRegion:
         alpha = length(solution.quadratic, solution.x, solution.damping, self.radius, self.largest)
         candidate = theta + alpha * solution.x
         accepted = problem.in_domain(candidate)
-        scalars = {
+        scalars: Scalars = {
             "step/size": alpha,
             "step/at_largest": alpha >= self.largest,
             "step/accepted": float(accepted),
