@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from rlopt.core.distributed import all_sum
 from rlopt.core.tape import Layer, Tape
-
-T = TypeVar("T", Tensor, tuple[Tensor, ...])
 
 
 class Curvature(Protocol):
@@ -56,21 +54,16 @@ class PullBack:
     def dense(self) -> Tensor:
         return _columns(self.product, self.tape)
 
-    def layer_mean(self, f: Callable[[Layer, Tensor], T]) -> list[T]:
-        """``f(layer, share)`` for every layer, where f sums over the samples with the shares given, over all ranks.
+    def layer_mean(self, f: Callable[[Layer, Tensor], tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
+        """``f(layer, share)`` for every layer, summed over all ranks; the layers' signals are the metric's root.
 
-        f must be linear in the share: it sums over positions L first, then takes squares or outer products, then
-        sums over samples weighted by share (B,). The layers' signals are those of the metric's root.
+        f sums over positions L first, then takes squares or outer products, then sums over samples weighted by
+        share (B,), in which it must be linear. Weights, masks and the reduction over ranks are thereby done once.
         """
         if self.root is None:
             raise ValueError("this metric has no root; only its products can be used")
-        results = []
-        for layer in self.tape.layers(self.root()):
-            value = f(layer, self.share)
-            many = value if isinstance(value, tuple) else (value,)
-            many = tuple(all_sum(part) for part in many)
-            results.append(many if isinstance(value, tuple) else many[0])
-        return results
+        layers = self.tape.layers(self.root())
+        return [tuple(all_sum(part) for part in f(layer, self.share)) for layer in layers]
 
 
 @dataclass(frozen=True)

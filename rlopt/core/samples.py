@@ -48,11 +48,8 @@ class Samples:
 
     def take(self, index: Tensor | slice) -> Samples:
         """The samples at ``index``, in that order."""
-        chosen = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            chosen[field.name] = None if value is None else value[index]
-        return Samples(**chosen)
+        values = (getattr(self, field.name) for field in fields(self))
+        return Samples(*(None if value is None else value[index] for value in values))  # type: ignore[arg-type]
 
     def minibatches(self, size: int | None, generator: torch.Generator) -> Iterator[Samples]:
         """One epoch: shuffled once, then consecutive slices of ``size``; ``None`` is the whole batch.
