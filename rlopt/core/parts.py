@@ -75,7 +75,7 @@ class Solver(Protocol):
 class Damping(Protocol):
     def init(self) -> State: ...
 
-    def value(self, state: State) -> Tensor | float:
+    def current(self, state: State) -> Tensor | float:
         """lambda >= 0 for the coming solve."""
         ...
 

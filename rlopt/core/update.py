@@ -66,7 +66,7 @@ class Update:
         value = samples.mean(values)
         g = all_sum(tape.vjp(dz * samples.share[:, None]))
 
-        damping = self.damping.value(state["damping"])
+        damping = self.damping.current(state["damping"])
         try:
             curvature, metric_state = self.metric.bind(state["metric"], tape, self.head, samples, self.objective)
             solve, solver_state = self.solver.prepare(state["solver"], curvature, damping)

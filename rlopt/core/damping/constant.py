@@ -10,16 +10,16 @@ from rlopt.core.parts import Scalars, State
 
 @dataclass(frozen=True)
 class Constant:
-    constant: float  # lambda >= 0, in units of M
+    value: float  # lambda >= 0, in units of M
 
     def __post_init__(self) -> None:
-        non_negative("value", self.constant)
+        non_negative("value", self.value)
 
     def init(self) -> State:
         return {}
 
-    def value(self, state: State) -> float:
-        return self.constant
+    def current(self, state: State) -> float:
+        return self.value
 
     def adapt(self, state: State, scalars: Scalars) -> State:
         return state

@@ -1,0 +1,11 @@
+"""The two ways a run ends early, each with its exit code."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """The user's mistake: says what was wanted, what came and what to type instead. Exit code 2."""
+
+
+class Stopped(Exception):
+    """The failure policy ended the run: too many updates in a row were not finite. Exit code 3."""

@@ -1,0 +1,1 @@
+"""Rollouts: environments, the collector, and returns. Rollout tensors are [T, E, ...]."""

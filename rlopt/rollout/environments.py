@@ -1,0 +1,109 @@
+"""Vector environments: Gymnasium's, reset in the same step, without their per-step info dictionaries.
+
+With SAME_STEP a finished episode's last observation comes as ``info["final_obs"]`` and the observation returned is the
+next episode's first. Gymnasium's default would put transitions that never happened into the batch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import logging
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+
+from rlopt.core.checks import at_least_one, check
+from rlopt.errors import UserError
+
+_EXTRAS = {  # where an environment's code lives -> the extra that brings what it needs
+    "gymnasium.envs.mujoco": "mujoco",
+    "gymnasium.envs.box2d": "box2d",
+    "gymnasium.envs.classic_control": "classic",
+}
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Which environment, and how many side by side (a total over workers and ranks)."""
+
+    name: str
+    id: str
+    num_envs: int
+    backend: str
+    kwargs: dict[str, Any]  # passed to gymnasium.make
+
+    def __post_init__(self) -> None:
+        at_least_one("num_envs", self.num_envs)
+        check(self.backend == "sync", "backend", "sync", self.backend)
+
+    def make(self, render_mode: str | None = None) -> gym.Env:
+        """One environment; raises UserError where it cannot be made, saying what to install or type."""
+        try:
+            self._quieten_mujoco()
+            return gym.make(self.id, render_mode=render_mode, disable_env_checker=True, **self.kwargs)
+        except gym.error.DependencyNotInstalled as error:
+            raise UserError(f"env.id={self.id} needs a package that is not installed: {self._advice(error)}") from error
+        except ModuleNotFoundError as error:
+            if self.id.count(":"):
+                raise UserError(f"env.id={self.id}: {error}") from error
+            raise UserError(f"env.id={self.id} needs a package that is not installed: {self._advice(error)}") from error
+        except gym.error.DeprecatedEnv as error:
+            raise UserError(f"env.id={self.id}: {error}") from error
+        except gym.error.Error as error:
+            near = difflib.get_close_matches(self.id, list(gym.registry), n=3, cutoff=0.5)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise UserError(f"env.id={self.id}: {_first_line(error)}{hint}") from error
+        except TypeError as error:
+            raise UserError(f"env.kwargs={self.kwargs} do not suit env.id={self.id}: {_first_line(error)}") from error
+
+    def make_vector(self) -> VectorEnv:
+        """``num_envs`` environments stepped together; observations are only valid until the next step."""
+        first = _WithoutInfo(self.make())
+
+        def rest() -> gym.Env:
+            return _WithoutInfo(self.make())
+
+        makers: list[Any] = [lambda: first, *[partial(rest)] * (self.num_envs - 1)]
+        return SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
+
+    def _advice(self, error: Exception) -> str:
+        for prefix, extra in _EXTRAS.items():
+            if self._module.startswith(prefix):
+                return f"pip install 'rlopt[{extra}]'"
+        return _first_line(error)
+
+    def _quieten_mujoco(self) -> None:
+        """Keeps MuJoCo's notes on deprecated model files off the terminal; its other warnings go to logging."""
+        if self._module.startswith("gymnasium.envs.mujoco") and importlib.util.find_spec("mujoco"):
+            import mujoco
+
+            mujoco.set_mju_user_warning(_mujoco_warning)
+
+    @property
+    def _module(self) -> str:
+        spec = gym.registry.get(self.id)
+        return str(spec.entry_point) if spec else ""
+
+
+class _WithoutInfo(gym.Wrapper):
+    """Drops info: merging the dictionaries of all environments costs as much as a small policy."""
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, _ = self.env.step(action)
+        return observation, reward, terminated, truncated, {}
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        return self.env.reset(seed=seed, options=options)[0], {}
+
+
+def _mujoco_warning(message: str) -> None:
+    if "deprecated" not in message:
+        logging.getLogger("mujoco").warning(message)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,45 @@
+"""Returns and advantages on [T, E] rollouts. Truncation is not termination."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rlopt.core.distributed import all_sum
+
+
+def gae(
+    rewards: Tensor,
+    values: Tensor,
+    next_values: Tensor,
+    terminated: Tensor,
+    done: Tensor,
+    gamma: float,
+    lambda_: float,
+) -> tuple[Tensor, Tensor]:
+    """Generalised advantage estimation (Schulman et al. 2016, eq. 16) -> advantages, targets, both [T, E].
+
+        delta_t = r_t + gamma (1 - terminated_t) V(s_{t+1}) - V(s_t)
+        A_t     = delta_t + gamma lambda (1 - done_t) A_{t+1}
+
+    All arguments [T, E]. ``next_values`` is the value of the state that the transition led to: where an episode was
+    truncated, that of its last observation and not of the next episode's first. ``done`` = terminated or truncated.
+    Targets are A_t + V(s_t), the lambda-return.
+    """
+    dtype = values.dtype
+    deltas = rewards + gamma * next_values * (~terminated).to(dtype) - values
+    decay = gamma * lambda_ * (~done).to(dtype)
+    advantages = torch.empty_like(deltas)
+    following = torch.zeros_like(deltas[0])
+    for t in reversed(range(len(deltas))):
+        following = torch.addcmul(deltas[t], decay[t], following, out=advantages[t])
+    return advantages, advantages + values
+
+
+def normalised(advantages: Tensor, weight: Tensor) -> Tensor:
+    """Advantages (B,) to weighted mean 0 and standard deviation 1, over all ranks."""
+    total = all_sum(weight.sum())
+    mean = all_sum(torch.dot(weight, advantages)) / total
+    centred = advantages - mean
+    variance = all_sum(torch.dot(weight, centred**2)) / total
+    return centred / (variance.sqrt() + 1e-8)

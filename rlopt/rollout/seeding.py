@@ -1,0 +1,48 @@
+"""Seeds: one numpy SeedSequence per run, one child per purpose and per global environment index.
+
+So neither the number of workers nor the number of ranks changes what an environment sees or which noise it gets.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+import torch
+
+
+class Purpose(IntEnum):
+    """What a stream of random numbers is for. The numbers are part of a run's identity: never reuse one."""
+
+    ENVIRONMENT = 0
+    ACTION = 1
+    ACTOR_WEIGHTS = 2
+    CRITIC_WEIGHTS = 3
+    MINIBATCHES = 4
+    EVALUATION_ENVIRONMENT = 5
+    EVALUATION_ACTION = 6
+
+
+def sequence(seed: int, purpose: Purpose, index: int = 0) -> np.random.SeedSequence:
+    """The child of ``seed`` for this purpose and index."""
+    return np.random.SeedSequence(seed, spawn_key=(int(purpose), index))
+
+
+def integer(seed: int, purpose: Purpose, index: int = 0) -> int:
+    """A seed in [0, 2^31) for what takes integers."""
+    return int(sequence(seed, purpose, index).generate_state(1)[0] >> 1)
+
+
+def torch_generator(seed: int, purpose: Purpose) -> torch.Generator:
+    """A torch generator of its own for this purpose, on the CPU."""
+    return torch.Generator().manual_seed(integer(seed, purpose))
+
+
+def noise(generators: list[np.random.Generator], kind: str, steps: int, size: int, dtype: torch.dtype) -> torch.Tensor:
+    """Action noise [T, E, size] for ``steps`` steps: every environment draws its own column."""
+    numpy_dtype = np.float64 if dtype == torch.float64 else np.float32
+    out = np.empty((steps, len(generators), size), numpy_dtype)
+    for e, generator in enumerate(generators):
+        draw = generator.standard_normal if kind == "normal" else generator.random
+        out[:, e] = draw((steps, size), dtype=numpy_dtype)
+    return torch.from_numpy(out)
