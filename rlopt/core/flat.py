@@ -13,6 +13,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from rlopt.core.checks import check
+
 CONSTANTS = "constants"  # the name of the head's state-independent outputs, last in theta
 
 
@@ -27,6 +29,8 @@ class Layout:
     def of(cls, module: nn.Module, constants: int = 0) -> Layout:
         """Layout of ``module.parameters()`` followed by ``constants`` numbers owned by the head."""
         named = [(name, tuple(p.shape)) for name, p in module.named_parameters()]
+        taken = CONSTANTS in (name for name, _ in named)
+        check(not taken, "a parameter's name", f"other than {CONSTANTS!r}, which is the head's", CONSTANTS)
         if constants:
             named.append((CONSTANTS, (constants,)))
         return cls(tuple(n for n, _ in named), tuple(s for _, s in named))

@@ -43,7 +43,10 @@ class Affine(NamedTuple):
 
 def plan(module: nn.Module) -> list[Affine] | None:
     """The layers of ``module`` if it is a chain of Linear layers and known activations; None if it is not."""
-    children = list(module.named_children()) if isinstance(module, nn.Sequential) else [("", module)]
+    sequential = type(module).forward is nn.Sequential.forward  # a subclass may have its own
+    # unlike named_children, _modules lists a module as often as the chain runs through it
+    named = module._modules.items() if sequential else [("", module)]
+    children = [(name, child) for name, child in named if child is not None]
     layers: list[Affine] = []
     for name, child in children:
         prefix = f"{name}." if name else ""
@@ -56,7 +59,8 @@ def plan(module: nn.Module) -> list[Affine] | None:
             layers[-1] = layers[-1]._replace(activation=known)
         else:
             return None
-    return layers or None
+    planned = {name for layer in layers for name in (layer.weight, layer.bias) if name}
+    return layers if layers and planned == {name for name, _ in module.named_parameters()} else None
 
 
 class MLPTape:

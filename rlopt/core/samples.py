@@ -66,6 +66,13 @@ class Samples:
             stop = len(self) if i == count - 1 else (i + 1) * size
             yield shuffled.take(slice(i * size, stop))
 
-    def with_advantages(self, advantages: Tensor) -> Samples:
-        """The same samples with other advantages (B,)."""
-        return replace(self, advantages=advantages)
+    def replacing(self, **values: Tensor) -> Samples:
+        """The same samples with some fields replaced."""
+        return replace(self, **values)
+
+    def to(self, device: torch.device) -> Samples:
+        """The samples on ``device``; themselves if they are there."""
+        if self.weight.device == device:
+            return self
+        values = (getattr(self, field.name) for field in fields(self))
+        return Samples(*(None if value is None else value.to(device) for value in values))  # type: ignore[arg-type]

@@ -1,0 +1,277 @@
+"""From a resolved configuration to a run: every part made, every combination checked, nothing created on disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rlopt.catalogue import choices
+from rlopt.construct import construct, construct_part, convert
+from rlopt.core.checks import at_least_one, between, check, non_negative
+from rlopt.core.heads import Head, Value
+from rlopt.core.learner import Learner, Schedule
+from rlopt.core.network import Network
+from rlopt.core.update import Update
+from rlopt.errors import UserError
+from rlopt.policy.networks import MLP
+from rlopt.policy.normaliser import ObservationNormaliser, RewardScaler
+from rlopt.rollout.collector import Collector
+from rlopt.rollout.environments import Environment
+from rlopt.rollout.inference import Inference
+from rlopt.rollout.seeding import Purpose, torch_generator
+from rlopt.rollout.spaces import Gaussian, head_for, observation_size
+from rlopt.run import checkpoint
+from rlopt.run.agent import Agent, Returns
+from rlopt.run.recorder import Recorder
+from rlopt.run.trainer import Plan, Saving, Trainer
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Common:
+    """The options at the top of the configuration."""
+
+    algo: str
+    seed: int
+    total_steps: int
+    batch_size: int
+    gamma: float
+    gae_lambda: float
+    state_weighting: str
+    max_bad_updates: int
+    device: str
+    dtype: str
+    run_dir: str | None
+
+    def __post_init__(self) -> None:
+        check(self.seed >= 0, "seed", "a whole number, 0 or above", self.seed)
+        at_least_one("total_steps", self.total_steps)
+        at_least_one("batch_size", self.batch_size)
+        between("gamma", self.gamma, 0, 1)
+        between("gae_lambda", self.gae_lambda, 0, 1)
+        weightings = ("uniform", "discounted")
+        check(self.state_weighting in weightings, "state_weighting", "uniform or discounted", self.state_weighting)
+        at_least_one("max_bad_updates", self.max_bad_updates)
+        check(self.dtype in ("float32", "float64"), "dtype", "float32 or float64", self.dtype)
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return torch.float64 if self.dtype == "float64" else torch.float32
+
+    def torch_device(self) -> torch.device:
+        """The device, or UserError where it is absent."""
+        try:
+            device = torch.device(self.device)
+            torch.zeros(1, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            there = "cpu" + (", cuda" if torch.cuda.is_available() else "")
+            raise UserError(f"device={self.device} is not available here; there is {there}") from error
+        return device
+
+
+def trainer(config: Config) -> Trainer:
+    """The run that ``config`` describes. Raises UserError before anything is written."""
+    common = _common(config)
+    device = common.torch_device()
+    environment = construct(Environment, config["env"], "env")
+    if common.batch_size % environment.num_envs:
+        good = max(common.batch_size // environment.num_envs, 1) * environment.num_envs
+        raise UserError(
+            f"batch_size must be a multiple of env.num_envs={environment.num_envs}; got {common.batch_size}; "
+            f"try batch_size={good}"
+        )
+    saving = _saving(config["checkpoint"])
+    episodes = convert(config["evaluation"]["episodes"], int, "evaluation.episodes")
+    if episodes < 0:
+        raise UserError(f"evaluation.episodes must be 0 or above; got {episodes}")
+    run_dir = _run_dir(common, environment)
+    plan = Plan(common.algo, common.seed, common.total_steps, common.max_bad_updates, episodes, saving, run_dir)
+
+    probe = environment.make()
+    try:
+        agent, networks = _agent(config, common, probe.observation_space, probe.action_space, device)
+        size = observation_size(probe.observation_space)
+    finally:
+        probe.close()
+    thetas = [n.layout.flatten(n.module, h.initial_constants()).to(common.torch_dtype) for n, h in networks]
+    state = agent.init(thetas[0], thetas[1], size, environment.num_envs)
+    steps = common.batch_size // environment.num_envs
+    collector = Collector(environment.make_vector(), agent.head, steps, common.seed, common.torch_dtype)
+    return Trainer(
+        plan, environment, agent, collector, state, torch_generator(common.seed, Purpose.MINIBATCHES),
+        lambda: _open(run_dir, config),
+    )  # fmt: skip
+
+
+def policy(config: Config, run_dir: Path) -> tuple[Environment, Head, Inference, int, int]:
+    """A saved policy: environment, head, frozen policy, the step it was saved at, and the run's seed."""
+    common = _common(config)
+    environment = construct(Environment, config["env"], "env")
+    step, tree = checkpoint.load_newest(run_dir)
+    probe = environment.make()
+    try:
+        cpu = torch.device("cpu")
+        agent, _ = _agent(config, common, probe.observation_space, probe.action_space, cpu)
+    finally:
+        probe.close()
+    try:
+        state = checkpoint.to_device(tree["agent"], cpu)
+        return environment, agent.head, agent.policy(state), step, common.seed
+    except KeyError as error:
+        raise UserError(f"{run_dir}: the checkpoint lacks {error}") from error
+
+
+def _agent(
+    config: Config, common: Common, observations: Any, actions: Any, device: torch.device
+) -> tuple[Agent, list[tuple[Network, Head]]]:
+    size = observation_size(observations)
+    options = config["policy"]
+    network_options = {k: options[k] for k in ("hidden", "activation", "bias", "gain", "last_gain")}
+    gaussian_options = {k: options[k] for k in ("scale", "initial_sigma", "squash")}
+    gaussian = construct(Gaussian, gaussian_options, "policy")
+    head = _named("policy", lambda: head_for(actions, gaussian))
+    critic_options = {k: config["critic"][k] for k in network_options}
+    variance = convert(config["critic"]["variance"], float, "critic.variance")
+    value_head = _named("critic", lambda: Value(variance))
+
+    built: list[tuple[Network, Head]] = []
+    for where, values, h, purpose in (
+        ("policy", network_options, head, Purpose.ACTOR_WEIGHTS),
+        ("critic", critic_options, value_head, Purpose.CRITIC_WEIGHTS),
+    ):
+        mlp = construct(MLP, values, where)
+        module = mlp.build(size, h.network_outputs, torch_generator(common.seed, purpose))
+        built.append((Network(module.to(common.torch_dtype), h.constants), h))
+    returns = Returns(
+        gamma=common.gamma,
+        gae_lambda=common.gae_lambda,
+        discounted_states=common.state_weighting == "discounted",
+        normalise=convert(config["advantages"]["normalise"], bool, "advantages.normalise"),
+        recompute=convert(config["advantages"]["recompute"], bool, "advantages.recompute"),
+    )
+    agent = Agent(
+        head=head,
+        actor=learner(config, *built[0], where=""),
+        critic=learner(config["critic"], *built[1], where="critic."),
+        observations=_switch(ObservationNormaliser, config["observations"], "observations", "normalise"),
+        rewards=_switch(RewardScaler, config["rewards"], "rewards", "scale"),
+        returns=returns,
+        device=device,
+    )
+    return agent, built
+
+
+def learner(config: Config, network: Network, head: Head, where: str) -> Learner:
+    """The update of one network from its groups in ``config``; combinations that cannot work are refused."""
+    parts = {g: construct_part(config[g], f"{where}{g}") for g in ("objective", "metric", "solver", "damping", "step")}
+    names = {group: _name(config[group]) for group in parts}
+    _check_fit(parts, names, where)
+    update = Update(network=network, head=head, **parts)
+    schedule = construct(Schedule, config["schedule"], f"{where}schedule")
+    if schedule.minibatch is not None and parts["step"].whole_batch:
+        raise UserError(
+            f"{where}step={names['step']} measures on the whole batch and cannot take minibatches; "
+            f"add {where}schedule=whole_batch, or choose {where}step=trust_region"
+        )
+    return Learner(update, schedule)
+
+
+def _check_fit(parts: dict[str, Any], names: dict[str, str], where: str) -> None:
+    """Solver and metric must fit, and an adaptive optimizer must not undo the metric's geometry."""
+    metric, solver, step = parts["metric"], parts["solver"], parts["step"]
+    lacking = solver.needs - metric.supplies
+    if lacking:
+        able = [name for name in choices("solver") if _needs(name) <= metric.supplies]
+        raise UserError(
+            f"{where}solver={names['solver']} cannot serve {where}metric={names['metric']}: it needs "
+            f"{', '.join(sorted(lacking))}. These can: {', '.join(f'{where}solver={name}' for name in able)}"
+        )
+    if step.adaptive and names["metric"] != "identity":
+        raise UserError(
+            f"{where}step=optimizer with an adaptive optimizer rescales every coordinate and undoes "
+            f"{where}metric={names['metric']}; choose {where}step=kl_line_search, {where}step=trust_region or "
+            f"{where}optimizer=sgd"
+        )
+
+
+def _needs(solver: str) -> frozenset[str]:
+    from rlopt.build import load
+    from rlopt.catalogue import conf_dir
+    from rlopt.construct import part_class
+
+    needs: frozenset[str] = part_class(load(conf_dir() / "solver" / f"{solver}.yaml"), "solver").needs
+    return needs
+
+
+def _name(part: Config) -> str:
+    """The choice's name, that of the module its class is in."""
+    return str(part["_target_"]).split(".")[-2]
+
+
+def _common(config: Config) -> Common:
+    values = {name: config[name] for name in Common.__dataclass_fields__ if name in config}
+    try:
+        return construct(Common, values, "")
+    except UserError as error:
+        raise UserError(str(error).removeprefix(".")) from error
+
+
+def _saving(values: Config) -> Saving:
+    saving = construct(Saving, values, "checkpoint")
+    try:
+        if saving.every_updates is not None:
+            at_least_one("every_updates", saving.every_updates)
+        if saving.every_seconds is not None:
+            non_negative("every_seconds", saving.every_seconds)
+        at_least_one("keep", saving.keep)
+    except ValueError as error:
+        raise UserError(f"checkpoint.{error}") from error
+    return saving
+
+
+def _switch(cls: type[Any], values: Config, where: str, switch: str) -> Any:
+    """A normaliser whose ``enabled`` is spelled ``switch`` in the configuration."""
+    convert(values[switch], bool, f"{where}.{switch}")
+    positive_clip = {"enabled": values[switch], "clip": values["clip"]}
+    return construct(cls, positive_clip, where)
+
+
+def _named(where: str, make: Callable[[], Any]) -> Any:
+    try:
+        return make()
+    except ValueError as error:
+        raise UserError(f"{where}.{error}") from error
+
+
+def _run_dir(common: Common, environment: Environment) -> Path:
+    if common.run_dir is not None:
+        chosen = Path(common.run_dir).expanduser()
+        if chosen.exists() and (not chosen.is_dir() or any(chosen.iterdir())):
+            raise UserError(f"run_dir={chosen} is in use; give another, or remove it first")
+        return chosen
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    base = Path("runs") / f"{common.algo}-{environment.name.replace('/', '-')}-s{common.seed}-{stamp}"
+    free, count = base, 1
+    while free.exists():
+        count += 1
+        free = base.with_name(f"{base.name}-{count}")
+    return free
+
+
+def _open(run_dir: Path, config: Config) -> Recorder:
+    """Create the run directory, with the configuration in it, and the recorder."""
+    from rlopt.build import to_yaml
+
+    text = to_yaml(dict(config))
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / "config.yaml").write_text(text)
+    except OSError as error:
+        raise UserError(f"run_dir={run_dir} cannot be written: {error}") from error
+    return Recorder(run_dir, config, text)

@@ -1,0 +1,169 @@
+"""From the command line's overrides to one resolved configuration. With cli.py, the only file that knows Hydra.
+
+Values given by presets and recipes for parts that were not chosen fall away; the same value typed by the user is an
+error, because it would have no effect.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rlopt.catalogue import UPDATE_GROUPS, choices, conf_dir, nearest
+from rlopt.construct import parameters, part_class
+from rlopt.errors import UserError
+
+_CHOSEN = (*UPDATE_GROUPS, "algo", "env", "policy", "critic", "experiment")
+_PARTS = ("objective", "metric", "solver", "damping", "step")
+_OPEN = ("optimizer.", "scheduler.", "critic.optimizer.", "critic.scheduler.", "env.kwargs.")  # take further keys
+
+OmegaConf.register_new_resolver("divide_up", lambda a, b: -(-int(a) // max(int(b), 1)), replace=True)
+
+
+def rewritten(overrides: list[str]) -> list[str]:
+    """Overrides in Hydra's own spelling, each choice checked.
+
+    ``critic.metric=fisher`` becomes ``metric@critic.metric=fisher``; ``env.id=...`` without ``env=...`` chooses
+    ``env=any``; options of open nodes (``optimizer.weight_decay=...``) may be new ones.
+    """
+    parsed = [_parse(text) for text in overrides]
+    keys = [override.key_or_group for override in parsed]
+    out = [_rewrite(override) for override in parsed]
+    if "env.id" in keys and "env" not in keys:
+        out.insert(0, "env=any")
+    return out
+
+
+def resolve(overrides: list[str]) -> dict[str, Any]:
+    """The whole configuration, resolved to plain values. Raises UserError with one clear line."""
+    spelled = rewritten(overrides)
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            config = compose("config", overrides=spelled)
+        given = {_parse(text).key_or_group for text in spelled}
+        _drop_unread(config, given)
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_explain(error)) from error
+    assert isinstance(plain, dict)
+    result = {str(k): v for k, v in plain.items()}
+    for node in (result, result["critic"]):  # they stand inside the step that uses them
+        node.pop("optimizer", None)
+        node.pop("scheduler", None)
+    return result
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The resolved configuration that a run saved."""
+    try:
+        plain = OmegaConf.to_container(OmegaConf.load(path))
+    except Exception as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    if not isinstance(plain, dict):
+        raise UserError(f"{path} is not a run's configuration")
+    return {str(k): v for k, v in plain.items()}
+
+
+def to_yaml(config: dict[str, Any]) -> str:
+    """A resolved configuration as text."""
+    return OmegaConf.to_yaml(OmegaConf.create(config))
+
+
+def _parse(text: str) -> Override:
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        raise UserError(f"cannot read {text!r}; an override is written name=value, such as seed=1") from error
+
+
+def _rewrite(override: Override) -> str:
+    """One override in Hydra's spelling."""
+    text, key = str(override.input_line), override.key_or_group
+    group = key.removeprefix("critic.")
+    if override.is_delete():
+        raise UserError(f"{text}: options cannot be removed; give another value instead")
+    if group in _CHOSEN and (key == group or group in UPDATE_GROUPS):
+        for choice in _choices(override):
+            if group == "experiment" and choice == "null":
+                continue
+            if choice not in choices(group):
+                known = choices(group)
+                raise UserError(
+                    f"{key}={choice}: no such {group}{nearest(choice, known)} "
+                    f"{group} is one of {', '.join(known) or '(none yet)'}"
+                )
+        if key != group:
+            return f"{group}@{key}={text.split('=', 1)[1]}"
+    elif key.startswith(_OPEN) and not override.is_add() and not override.is_force_add():
+        return f"++{text}"
+    return text
+
+
+def _choices(override: Override) -> list[str]:
+    """The choice or choices (in a sweep) that an override names."""
+    value = override.value()
+    values = value.list if isinstance(value, ChoiceSweep) else [value]
+    return ["null" if v is None else v.text if isinstance(v, QuotedString) else str(v) for v in values]
+
+
+def _drop_unread(config: DictConfig, given: set[str]) -> None:
+    """Remove values that the chosen parts do not take; those the user typed are an error."""
+    OmegaConf.set_struct(config, False)
+    for prefix, node in (("", config), ("critic.", config.critic)):
+        for group in _PARTS:
+            part = node[group]
+            cls = part_class({"_target_": part.get("_target_")}, f"{prefix}{group}")
+            for key in [k for k in part if k != "_target_" and k not in parameters(cls)]:
+                if f"{prefix}{group}.{key}" in given:
+                    takes = ", ".join(parameters(cls)) or "no options"
+                    raise UserError(
+                        f"{prefix}{group}.{key} has no effect: {prefix}{group}={cls.__module__.rpartition('.')[2]} "
+                        f"takes {takes}"
+                    )
+                del part[key]
+        for group in ("optimizer", "scheduler"):
+            typed = sorted(k for k in given if k.startswith((f"{prefix}{group}.", f"{group}@{prefix}{group}")))
+            typed += [group] if not prefix and group in given else []
+            if typed and group not in node.step:
+                name = typed[0].replace(f"{group}@{prefix}{group}", f"{prefix}{group}")
+                raise UserError(f"{name} has no effect without {prefix}step=optimizer")
+
+
+def _explain(error: Exception) -> str:
+    """Hydra's and OmegaConf's messages in one line that says what to type instead."""
+    first = str(error).strip().splitlines()[0]
+    if "Could not override" in first:
+        key = first.split("'")[1]
+        known = _known_keys()
+        near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
+        hint = f"; did you mean {' or '.join(near)}?" if near else "; `rlopt train --help` lists the options"
+        return f"there is no option {key}{hint}"
+    full_key = getattr(error, "full_key", None)
+    if "Missing mandatory value" in first or "mandatory" in first.lower():
+        return f"{full_key or first} must be given, such as {full_key or 'env.id'}=..."
+    return f"{full_key}: {first}" if full_key else first
+
+
+def _known_keys() -> list[str]:
+    """Every option's dotted name in the default configuration."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose("config")
+    keys: list[str] = list(_CHOSEN) + [f"critic.{group}" for group in UPDATE_GROUPS]
+
+    def walk(node: DictConfig, prefix: str) -> None:
+        for name in node:
+            key = str(name)
+            keys.append(f"{prefix}{key}")
+            if isinstance(node, DictConfig) and isinstance(node._get_node(key), DictConfig):
+                walk(node[key], f"{prefix}{key}.")
+
+    walk(config, "")
+    return keys

@@ -1,0 +1,43 @@
+"""Catalogue: the choices of every group, read from conf/. Imports nothing heavy, so that --help is quick."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+ORDER = (
+    "algo", "env", "policy", "critic", "objective", "metric", "solver", "damping", "step", "schedule",
+    "optimizer", "scheduler", "experiment",
+)  # fmt: skip
+UPDATE_GROUPS = ("objective", "metric", "solver", "damping", "step", "schedule", "optimizer", "scheduler")
+
+
+def conf_dir() -> Path:
+    """The folder of yaml files: inside an installed package, beside it in a checkout."""
+    package = Path(__file__).parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def choices(group: str) -> list[str]:
+    """Names that ``group=...`` takes."""
+    return sorted(p.stem for p in (conf_dir() / group).glob("*.yaml"))
+
+
+def groups() -> dict[str, list[str]]:
+    """group -> choices, in the order in which they are explained."""
+    return {group: choices(group) for group in ORDER}
+
+
+def described(group: str, choice: str) -> str:
+    """The first comment of a choice's file, one line."""
+    for line in (conf_dir() / group / f"{choice}.yaml").read_text().splitlines():
+        if line.startswith("#") and "@package" not in line:
+            return line.lstrip("# ").strip()
+    return ""
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """`; did you mean X?` where something close is known, else nothing."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -1,0 +1,54 @@
+"""Progress on the terminal: a bar where there is one, plain lines every few seconds where there is not."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+_PLAIN_SECONDS = 5.0  # between plain lines
+
+
+class ProgressDisplay:
+    """Steps, steps/s, mean return, KL and time left."""
+
+    def __init__(self, total: int, console: Console | None = None):
+        self._total = total
+        self._console = console or Console(stderr=True, highlight=False)
+        self._last = -math.inf
+        self._bar: Progress | None = None
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.completed:>9,.0f} / {task.total:,.0f} steps"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.fields[text]}"),
+                console=self._console,
+                transient=False,
+            )
+            self._task = self._bar.add_task("", total=total, text="")
+            self._bar.start()
+
+    def update(self, steps: int, seconds: float, episode_return: float | None, kl: float | None) -> None:
+        """Show where the run stands; ``seconds`` are those since the first step."""
+        rate = steps / seconds if seconds > 0 else 0.0
+        left = max(self._total - steps, 0) / rate if rate else 0.0
+        shown = "-" if episode_return is None else f"{episode_return:.1f}"
+        moved = "-" if kl is None else f"{kl:.4f}"
+        text = f"{rate:,.0f} steps/s  return {shown}  KL {moved}  {_clock(left)} left"
+        if self._bar:
+            self._bar.update(self._task, completed=min(steps, self._total), text=text)
+        elif time.monotonic() - self._last > _PLAIN_SECONDS or steps >= self._total:
+            self._last = time.monotonic()
+            self._console.print(f"{steps:,} / {self._total:,} steps  {text}", soft_wrap=True)
+
+    def close(self) -> None:
+        if self._bar:
+            self._bar.stop()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
