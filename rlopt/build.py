@@ -48,8 +48,7 @@ def resolve(overrides: list[str]) -> dict[str, Any]:
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             config = compose("config", overrides=spelled)
-        given = {_parse(text).key_or_group for text in spelled}
-        _drop_unread(config, given)
+        _drop_unread(config, given={_parse(text).key_or_group for text in overrides})
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error)) from error
@@ -130,11 +129,10 @@ def _drop_unread(config: DictConfig, given: set[str]) -> None:
                     )
                 del part[key]
         for group in ("optimizer", "scheduler"):
-            typed = sorted(k for k in given if k.startswith((f"{prefix}{group}.", f"{group}@{prefix}{group}")))
-            typed += [group] if not prefix and group in given else []
+            name = f"{prefix}{group}"
+            typed = sorted(key for key in given if key == name or key.startswith(f"{name}."))
             if typed and group not in node.step:
-                name = typed[0].replace(f"{group}@{prefix}{group}", f"{prefix}{group}")
-                raise UserError(f"{name} has no effect without {prefix}step=optimizer")
+                raise UserError(f"{typed[0]} has no effect without {prefix}step=optimizer")
 
 
 def _explain(error: Exception) -> str:

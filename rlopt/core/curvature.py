@@ -41,7 +41,7 @@ class PullBack:
 
     tape: Tape
     share: Tensor  # (B,), see Samples.share
-    apply: Callable[[Tensor], Tensor]  # t (B, O) -> C t (B, O)
+    apply: Callable[[Tensor], Tensor]  # t (B, O) -> C t (B, O), a new tensor
     root: Callable[[], Tensor] | None = None  # -> U (K, B, O)
 
     @property
@@ -49,7 +49,7 @@ class PullBack:
         return self.tape.size
 
     def product(self, v: Tensor) -> Tensor:
-        return all_sum(self.tape.vjp(self.apply(self.tape.jvp(v)) * self.share[:, None]))
+        return all_sum(self.tape.vjp(self.apply(self.tape.jvp(v)).mul_(self.share[:, None])))
 
     def dense(self) -> Tensor:
         return _columns(self.product, self.tape)

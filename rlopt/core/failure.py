@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -17,6 +18,5 @@ def first_nonfinite(named: Mapping[str, Tensor]) -> str | None:
 
     A tensor's sum is finite if and only if no entry is bad, unless finite entries overflow it, which is as bad.
     """
-    sums = torch.stack([x if x.ndim == 0 else x.sum() for x in named.values()])
-    finite = sums.isfinite().tolist()
-    return next((name for name, ok in zip(named, finite, strict=True) if not ok), None)
+    sums = torch.stack([x if x.ndim == 0 else x.sum() for x in named.values()]).tolist()
+    return next((name for name, total in zip(named, sums, strict=True) if not math.isfinite(total)), None)

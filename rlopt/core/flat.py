@@ -52,8 +52,11 @@ class Layout:
 
     def views(self, theta: Tensor) -> dict[str, Tensor]:
         """theta (P,) -> name -> view in the parameter's shape (no copy)."""
-        parts = theta.split(self.sizes)
-        return {name: part.view(shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}
+        parts = torch.split_with_sizes(theta, self.sizes)
+        return {
+            name: part if len(shape) == 1 else part.view(shape)
+            for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
+        }
 
     def flatten(self, module: nn.Module, constants: Tensor | None = None) -> Tensor:
         """The module's current parameters, then the constants, as one new theta (P,)."""

@@ -21,15 +21,34 @@ from rlopt.core.tape import Layer
 
 
 class Activation(NamedTuple):
-    apply_: Callable[[Tensor], Tensor]  # in place
-    derivative: Callable[[Tensor], Tensor]  # from the output h
+    apply_: Callable[[Tensor], Tensor]  # s -> f(s), in place
+    backward_: Callable[[Tensor, Tensor], Tensor]  # g, h -> g f', in place on g, one kernel
+    derivative: Callable[[Tensor], Tensor]  # h -> f'
 
+
+_aten = torch.ops.aten
 
 ACTIVATIONS: dict[type[nn.Module], Activation] = {
-    nn.Tanh: Activation(torch.tanh_, lambda h: torch.addcmul(h.new_ones(()), h, h, value=-1)),
-    nn.ReLU: Activation(torch.relu_, lambda h: (h > 0).to(h.dtype)),
-    nn.ELU: Activation(lambda s: torch.nn.functional.elu_(s), lambda h: h.clamp(max=0) + 1),
-    nn.Sigmoid: Activation(torch.sigmoid_, lambda h: h * (1 - h)),
+    nn.Tanh: Activation(
+        torch.tanh_,
+        lambda g, h: _aten.tanh_backward.grad_input(g, h, grad_input=g),
+        lambda h: 1 - h * h,
+    ),
+    nn.ReLU: Activation(
+        torch.relu_,
+        lambda g, h: _aten.threshold_backward.grad_input(g, h, 0, grad_input=g),
+        lambda h: (h > 0).to(h.dtype),
+    ),
+    nn.ELU: Activation(
+        lambda s: torch.nn.functional.elu_(s),
+        lambda g, h: _aten.elu_backward.grad_input(g, 1, 1, 1, True, h, grad_input=g),
+        lambda h: h.clamp(max=0) + 1,
+    ),
+    nn.Sigmoid: Activation(
+        torch.sigmoid_,
+        lambda g, h: _aten.sigmoid_backward.grad_input(g, h, grad_input=g),
+        lambda h: h * (1 - h),
+    ),
 }
 
 
@@ -78,17 +97,16 @@ class MLPTape:
             self._hidden.append(h)
         constants = views.get(CONSTANTS)
         self.outputs = h if constants is None else torch.cat([h, constants.expand(len(h), -1)], 1)
-        self._derivatives: list[Tensor | None] | None = None
+        self._scratch: list[Tensor | None] = [None] * len(layers)  # (B, J) per hidden layer, for s' and d
 
     def jvp(self, v: Tensor) -> Tensor:
         along = self._layout.views(v)
-        t: Tensor | None = None
-        for layer, h, derivative in zip(self._plan, self._hidden, self.derivatives, strict=False):
-            s = _affine(along, layer, h)
-            if t is not None:
-                s.addmm_(t, self._views[layer.weight].t())
-            t = s if derivative is None else s.mul_(derivative)
-        assert t is not None
+        t = _affine(along, self._plan[0], self._hidden[0], self._buffer(0))
+        self._times_derivative_(t, 0)
+        for i, layer in enumerate(self._plan[1:], 1):
+            s = _affine(along, layer, self._hidden[i], self._buffer(i))
+            s.addmm_(t, self._views[layer.weight].t())
+            t = self._times_derivative_(s, i)
         constants = along.get(CONSTANTS)
         return t if constants is None else torch.cat([t, constants.expand(len(t), -1)], 1)
 
@@ -96,15 +114,17 @@ class MLPTape:
         gradient = u.new_empty(self._layout.size)
         parts = self._layout.views(gradient)
         d = self._split(u, parts)
-        for i in reversed(range(len(self._plan))):
-            layer, derivative = self._plan[i], self.derivatives[i]
-            if derivative is not None:
-                d = d * derivative
+        last = len(self._plan) - 1
+        if self._plan[last].activation:
+            d = self._times_derivative_(d.clone(), last)
+        for i in range(last, -1, -1):
+            layer = self._plan[i]
             torch.mm(d.t(), self._hidden[i], out=parts[layer.weight])
             if layer.bias:
                 torch.sum(d, 0, out=parts[layer.bias])
             if i:
-                d = d @ self._views[layer.weight]
+                d = torch.mm(d, self._views[layer.weight], out=self._buffer(i - 1))
+                self._times_derivative_(d, i - 1)
         return gradient
 
     def layers(self, signals: Tensor) -> list[Layer]:
@@ -112,7 +132,8 @@ class MLPTape:
         d = signals[..., :width]
         records: list[Layer] = []
         for i in reversed(range(len(self._plan))):
-            layer, derivative = self._plan[i], self.derivatives[i]
+            layer, h = self._plan[i], self._hidden[i + 1]
+            derivative = layer.activation.derivative(h) if layer.activation else None
             if derivative is not None:
                 d = d * derivative
             a = self._hidden[i]
@@ -126,15 +147,16 @@ class MLPTape:
             records.append(constant_layer(signals[..., width:]))
         return records
 
-    @property
-    def derivatives(self) -> list[Tensor | None]:
-        """f'_l (B, J) per layer, computed at the first product and kept."""
-        if self._derivatives is None:
-            self._derivatives = [
-                layer.activation.derivative(h) if layer.activation else None
-                for layer, h in zip(self._plan, self._hidden[1:], strict=True)
-            ]
-        return self._derivatives
+    def _times_derivative_(self, g: Tensor, i: int) -> Tensor:
+        """g (B, J) times f'_i, in place."""
+        activation = self._plan[i].activation
+        return activation.backward_(g, self._hidden[i + 1]) if activation else g
+
+    def _buffer(self, i: int) -> Tensor | None:
+        """Workspace of hidden layer i, allocated at the first product; None for the last, whose result is new."""
+        if i < len(self._plan) - 1 and self._scratch[i] is None:
+            self._scratch[i] = torch.empty_like(self._hidden[i + 1])
+        return self._scratch[i]
 
     def _split(self, u: Tensor, parts: dict[str, Tensor]) -> Tensor:
         """Write the constants' gradient into its place; return the network's own part of u."""
@@ -151,6 +173,6 @@ def constant_layer(signals: Tensor) -> Layer:
     return Layer(CONSTANTS, CONSTANTS, ones, signals[:, :, None], None, None)
 
 
-def _affine(views: dict[str, Tensor], layer: Affine, h: Tensor) -> Tensor:
+def _affine(views: dict[str, Tensor], layer: Affine, h: Tensor, out: Tensor | None = None) -> Tensor:
     weight = views[layer.weight].t()
-    return torch.addmm(views[layer.bias], h, weight) if layer.bias else h @ weight
+    return torch.addmm(views[layer.bias], h, weight, out=out) if layer.bias else torch.mm(h, weight, out=out)

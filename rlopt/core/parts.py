@@ -93,7 +93,10 @@ class Step(Protocol):
     def step(
         self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
     ) -> tuple[Tensor, State, Scalars]:
-        """theta + alpha x, or theta itself where the step is rejected; slope = g^T x."""
+        """theta + alpha x, or theta itself where the step is rejected; slope = g^T x.
+
+        The scalars hold "step/accepted", 1 or 0, and "step/size", alpha.
+        """
         ...
 
     def advance(self, state: State) -> State:

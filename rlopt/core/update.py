@@ -10,7 +10,8 @@
 | alpha  | length of the step, 0 if rejected    | step          |
 
 New theta and new states are returned together or not at all: when objective, gradient or direction is not finite the
-old ones are returned as they were, and the report names the first bad quantity.
+old ones are returned as they were, and the report names the first bad quantity. Of a step that is rejected only damping
+learns.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ class Update:
         except NumericalFailure as failure:
             bad = first_nonfinite({"objective": value, "gradient": g})
             return theta, state, Report(bad or str(failure))
-        if bad := first_nonfinite({"objective": value, "gradient": g, "direction": solution.x}):
+        direction = {} if solution.x is g else {"direction": solution.x}
+        if bad := first_nonfinite({"objective": value, "gradient": g, **direction}):
             return theta, state, Report(bad)
 
         problem = Problem(self.network, self.head, self.objective, samples, tape, value)
@@ -89,9 +91,10 @@ class Update:
             "solver/residual": solution.residual,
             "damping/value": solution.damping,
         }
+        taken = bool(scalars["step/accepted"])
         new_state = {
-            "metric": metric_state,
-            "solver": solver_state,
+            "metric": metric_state if taken else state["metric"],
+            "solver": solver_state if taken else state["solver"],
             "damping": self.damping.adapt(state["damping"], scalars),
             "step": step_state,
         }

@@ -98,7 +98,8 @@ class EpisodeCounter:
         rewards = (batch.rewards * batch.mask).to(torch.float64)
         steps = batch.mask.to(torch.int64)
         start = 0
-        for t in [*ends.nonzero().flatten().tolist(), len(rewards) - 1]:
+        stops = ends.nonzero().flatten().tolist()
+        for t in stops if ends[-1] else [*stops, len(rewards) - 1]:
             self.returns += rewards[start : t + 1].sum(0)
             self.lengths += steps[start : t + 1].sum(0)
             start = t + 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import logging
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -94,6 +95,8 @@ class _WithoutInfo(gym.Wrapper):
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, _ = self.env.step(action)
+        if truncated:  # the reset that follows at once may write into the same array
+            observation = copy(observation)
         return observation, reward, terminated, truncated, {}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:

@@ -5,6 +5,7 @@ Scalars, by group; the actor's have no prefix, the critic's begin with ``critic/
 | name | is |
 |---|---|
 | episode/return, episode/length       | mean over the episodes that ended in this rollout, raw rewards |
+| rollout/reward                       | raw, mean over the transitions of this rollout |
 | step/kl, step/kl_predicted           | nats: measured on the whole batch; by the quadratic model |
 | step/improvement, .._predicted       | of the objective: measured on the whole batch; alpha g^T x |
 | step/size, step/accepted             | alpha (or learning rate); 1 if the step was taken |

@@ -119,6 +119,7 @@ class Trainer:
         seconds = self._trained_seconds + learned - started
         scalars = {
             **_episode_scalars(episodes),
+            "rollout/reward": float((batch.rewards * batch.mask).sum() / batch.mask.sum()),
             **lesson.scalars,
             "update/skipped": float(self.skipped),
             "time/collect": collected - started,

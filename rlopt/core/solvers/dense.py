@@ -53,16 +53,17 @@ def factorise(matrix: Tensor, damping: Tensor | float) -> tuple[Tensor, Tensor |
 
     Raises NumericalFailure when the matrix holds a NaN or no damping of eight suffices.
     """
-    mean_diagonal = matrix.diagonal().mean()
-    if not mean_diagonal.isfinite():
+    if not matrix.sum().isfinite():
         raise NumericalFailure("the metric's matrix holds a number that is not finite")
     identity = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    least = 1e-8 * matrix.diagonal().mean().abs()
     used = damping
-    for _ in range(_ATTEMPTS + 1):
+    for attempt in range(_ATTEMPTS + 1):
+        if attempt:
+            used = torch.maximum(10 * torch.as_tensor(used, dtype=matrix.dtype), least)
         factor, info = torch.linalg.cholesky_ex(matrix + used * identity)
         if not info:
             return factor, used
-        used = torch.maximum(10 * torch.as_tensor(used, dtype=matrix.dtype), 1e-8 * mean_diagonal.abs())
     raise NumericalFailure(
         f"Cholesky factorisation failed with damping up to {float(used):.3g}; start from a larger damping.value"
     )

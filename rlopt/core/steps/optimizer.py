@@ -18,8 +18,9 @@ from rlopt.core.problem import Problem
 
 # momentum and averaging keep the direction's geometry; every other optimizer rescales coordinates
 _KEEPS_GEOMETRY = ("SGD", "ASGD")
-# need a closure, sparse gradients, matrices, a measured loss, or functions that no yaml can hold
-_UNFIT = ("LBFGS", "SparseAdam", "Muon", "ReduceLROnPlateau", "LambdaLR", "MultiplicativeLR")
+# need a closure, sparse gradients, matrices, a measured loss, or functions and objects that no yaml can hold
+_UNFIT = ("LBFGS", "SparseAdam", "Muon", "ReduceLROnPlateau", "LambdaLR", "MultiplicativeLR", "ChainedScheduler",
+          "SequentialLR", "_LRScheduler")  # fmt: skip
 
 
 class Optimizer:
@@ -36,15 +37,18 @@ class Optimizer:
             torch.optim.lr_scheduler, torch.optim.lr_scheduler.LRScheduler, "scheduler", scheduler
         )
         self.adaptive = self._class.__name__ not in _KEEPS_GEOMETRY
-        if "fused" in inspect.signature(self._class).parameters:
+        other = self._options.get("foreach") or self._options.get("differentiable")
+        if "fused" in inspect.signature(self._class).parameters and not other:
             self._options.setdefault("fused", True)
+        # without torch's hooks, profiler marks and grad mode, which cost more than the fused kernel itself
+        self._step = inspect.unwrap(self._class.step)
         self._make(torch.zeros(1))  # so that a wrong argument is found now
         self._bound: tuple[Tensor, State] | None = None
 
     def init(self, theta: Tensor) -> State:
         optimizer, scheduler = self._make(theta)
-        self._optimizer, self._scheduler = optimizer, scheduler
-        return _snapshot(optimizer, scheduler, {})
+        self._optimizer, self._scheduler, self._bound = optimizer, scheduler, None
+        return _snapshot(optimizer, scheduler, dict(optimizer.state.get(theta, {})))
 
     def step(
         self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
@@ -74,7 +78,7 @@ class Optimizer:
     def _apply(self, theta: Tensor, state: State, x: Tensor) -> None:
         optimizer = self._bind(theta, state)
         theta.grad = -x
-        optimizer.step()
+        self._step(optimizer)
         theta.grad = None
 
     def _bind(self, theta: Tensor, state: State) -> torch.optim.Optimizer:
@@ -117,6 +121,9 @@ def _find(module: Any, base: type, kind: str, config: dict[str, Any]) -> tuple[t
     )  # fmt: skip
     check(name in known, f"{kind}.name", f"one of {', '.join(known)}", name)
     found = getattr(module, name)
-    unknown = set(options) - set(inspect.signature(found).parameters)
-    check(not unknown, f"{kind}", f"arguments that {name} takes", ", ".join(sorted(unknown)))
+    _, *takes = inspect.signature(found).parameters.values()  # the first is what it is to act on
+    needed = {p.name for p in takes if p.default is p.empty}
+    choices = ", ".join(f"{p.name} (needed)" if p.name in needed else p.name for p in takes)
+    fits = needed <= set(options) <= {p.name for p in takes}
+    check(fits, kind, f"{name} with arguments out of {choices}", ", ".join(sorted(options)))
     return found, options

@@ -1,0 +1,5 @@
+"""Tasks of rlopt's own. Importing this registers their ids with Gymnasium; their code loads when one is made."""
+
+import gymnasium as gym
+
+gym.register("rlopt/LQR-v0", entry_point="rlopt.tasks.lqr_env:LQREnv")

@@ -1,0 +1,75 @@
+"""The linear-quadratic regulator as a Gymnasium environment; see `lqr` for the equations and the closed forms.
+
+Actions are unbounded, so that nothing clips them between the policy and the dynamics: the closed forms hold. An
+episode never terminates; it is truncated at the horizon, where gamma^horizon should be small against 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from rlopt.core.checks import at_least_one, check
+from rlopt.errors import UserError
+from rlopt.tasks.lqr import LQR, Array
+
+
+class LQREnv(gym.Env[Array, Array]):
+    """Observations (n,), the state itself; actions (m,); reward -(s^T Q s + a^T R a) of the state acted in."""
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # as Gymnasium has it
+
+    def __init__(
+        self,
+        A: Any = 1.0,
+        B: Any = 1.0,
+        Q: Any = 1.0,
+        R: Any = 1.0,
+        gamma: float = 0.95,
+        dimension: int | None = None,
+        start_variance: Any = 0.0,
+        noise_std: Any = 0.0,
+        horizon: int = 200,
+        render_mode: str | None = None,
+    ):
+        """Arguments as in `LQR`; ``horizon``, in steps, ends an episode. Raises UserError for a value out of range."""
+        try:
+            at_least_one("horizon", horizon)
+            check(render_mode is None, "render_mode", "null: there is nothing to see", render_mode)
+            self.system = LQR(A, B, Q, R, gamma, start_variance, noise_std, dimension)
+        except ValueError as error:
+            raise UserError(f"env.kwargs.{error}") from error
+        self.horizon, self.render_mode = horizon, render_mode
+        self._m = self.system.matrices
+        n, m = self._m.B.shape
+        self._start = _root(self._m.S0)
+        self._noise = np.sqrt(np.diag(self._m.W))
+        self._noisy = bool(self._noise.any())
+        self.observation_space = spaces.Box(-np.inf, np.inf, (n,), np.float64)
+        self.action_space = spaces.Box(-np.inf, np.inf, (m,), np.float64)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._state = self._start @ self.np_random.standard_normal(len(self._start))
+        self._time = 0
+        return self._state, {}
+
+    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        s, a, system = self._state, action, self._m
+        reward = -float(s @ system.Q @ s + a @ system.R @ a)
+        following = system.A @ s + system.B @ a
+        if self._noisy:
+            following = following + self._noise * self.np_random.standard_normal(len(s))
+        self._state = following
+        self._time += 1
+        return following, reward, False, self._time >= self.horizon, {}
+
+
+def _root(covariance: Array) -> Array:
+    """L with L L^T = covariance, which may be singular."""
+    values, vectors = np.linalg.eigh(covariance)
+    root: Array = vectors * np.sqrt(values.clip(min=0))
+    return root

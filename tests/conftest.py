@@ -1,0 +1,18 @@
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from tests import probes
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def probe_environments() -> Iterator[None]:
+    """probe/NAME-v0 for the environments of tests/probes.py."""
+    with probes.registered():
+        yield
