@@ -25,7 +25,14 @@ _CHOSEN = (*UPDATE_GROUPS, "algo", "env", "policy", "critic", "experiment")
 _PARTS = ("objective", "metric", "solver", "damping", "step")
 _OPEN = ("optimizer.", "scheduler.", "critic.optimizer.", "critic.scheduler.", "env.kwargs.")  # take further keys
 
-OmegaConf.register_new_resolver("divide_up", lambda a, b: -(-int(a) // max(int(b), 1)), replace=True)
+
+def _divide_up(a: Any, b: Any) -> int | None:
+    """a / b rounded up; None where they are no numbers, which their own checks will say better."""
+    numbers = isinstance(a, (int, float)) and isinstance(b, (int, float)) and b >= 1 and abs(a) < 1e18
+    return -(-int(a) // int(b)) if numbers else None
+
+
+OmegaConf.register_new_resolver("divide_up", _divide_up, replace=True)
 
 
 def rewritten(overrides: list[str]) -> list[str]:
@@ -140,14 +147,27 @@ def _explain(error: Exception) -> str:
     first = str(error).strip().splitlines()[0]
     if "Could not override" in first:
         key = first.split("'")[1]
+        if owners := _owners(key):
+            return f"{key} has no effect here; it is an option of {' and '.join(owners)}"
         known = _known_keys()
         near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
         hint = f"; did you mean {' or '.join(near)}?" if near else "; `rlopt train --help` lists the options"
         return f"there is no option {key}{hint}"
     full_key = getattr(error, "full_key", None)
     if "Missing mandatory value" in first or "mandatory" in first.lower():
-        return f"{full_key or first} must be given, such as {full_key or 'env.id'}=..."
+        name = "env.id" if full_key in (None, "env.name") else full_key  # env.name follows env.id
+        return f"{name} must be given: {name}=..."
     return f"{full_key}: {first}" if full_key else first
+
+
+def _owners(key: str) -> list[str]:
+    """The choices, spelled group=choice, that have the option ``key``."""
+    place, _, option = key.rpartition(".")
+    group = place.removeprefix("critic.")
+    if group not in _PARTS:
+        return []
+    files = {choice: load(conf_dir() / group / f"{choice}.yaml") for choice in choices(group)}
+    return [f"{place}={choice}" for choice, values in files.items() if option in values]
 
 
 def _known_keys() -> list[str]:

@@ -1,10 +1,14 @@
-"""The two ways a run ends early, each with its exit code."""
+"""The ways a run ends early, each with its exit code."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
     """The user's mistake: says what was wanted, what came and what to type instead. Exit code 2."""
+
+
+class EnvironmentFault(UserError):
+    """An environment raised while it was stepped or reset."""
 
 
 class Stopped(Exception):

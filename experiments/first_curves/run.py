@@ -1,7 +1,7 @@
 """The first learning curves: python experiments/first_curves/run.py [--jobs N] [--draw]
 
 Runs `rlopt train` for every row of RUNS, then writes results/runs.csv (one line a run, from summary.json),
-results/curves.csv (from the TensorBoard events), a table and curves.png. --draw makes table and figure anew from the data.
+results/curves.csv (from the TensorBoard events), a table and curves.png. --draw makes table and figure anew.
 """
 
 from __future__ import annotations

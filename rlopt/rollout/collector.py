@@ -6,10 +6,13 @@ episode returns come afterwards.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
+from rlopt.errors import EnvironmentFault
 from rlopt.rollout.batch import Batch
 from rlopt.rollout.inference import Inference
 from rlopt.rollout.seeding import Purpose, integer, noise, sequence
@@ -65,7 +68,7 @@ class Collector:
             self._outputs[t], self._actions[t] = z, actions
             times[t], episodes[t] = self._time, self._episode
 
-            following, rewards[t], terminated[t], truncated[t], info = self.envs.step(self._door(actions))
+            following, rewards[t], terminated[t], truncated[t], info = self._step(self._door(actions))
             observations[t + 1] = following.reshape(shape)
             self._time += 1
             if "final_obs" in info:
@@ -90,6 +93,12 @@ class Collector:
             final=policy.normalise(torch.from_numpy(last), out=torch.empty(last.shape, dtype=self.dtype)),
             final_place=(torch.tensor([t for t, _, _ in final]).long(), torch.tensor([e for _, e, _ in final]).long()),
         )
+
+    def _step(self, actions: np.ndarray) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        try:
+            return self.envs.step(actions)
+        except Exception as error:  # whatever an environment raises
+            raise EnvironmentFault(f"the environment raised {type(error).__name__}: {error}") from error
 
     def close(self) -> None:
         self.envs.close()

@@ -57,7 +57,8 @@ class Environment:
         except gym.error.Error as error:
             near = difflib.get_close_matches(self.id, list(gym.registry), n=3, cutoff=0.5)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise UserError(f"env.id={self.id}: {_first_line(error)}{hint}") from error
+            said = _first_line(error).partition(" Did you mean")[0].rstrip(".")
+            raise UserError(f"env.id={self.id}: {said}{hint}") from error
         except TypeError as error:
             raise UserError(f"env.kwargs={self.kwargs} do not suit env.id={self.id}: {_first_line(error)}") from error
 

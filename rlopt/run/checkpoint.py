@@ -22,6 +22,7 @@ from rlopt.errors import UserError
 
 FORMAT = 1
 _TENSOR = "__tensor__"
+_ITEMS = "__items__"  # of a dictionary whose keys are not all text, as JSON's are
 
 
 def save(directory: Path, step: int, tree: dict[str, Any], keep: int) -> Path:
@@ -73,10 +74,13 @@ def load_newest(run_dir: Path) -> tuple[int, dict[str, Any]]:
 def _take_out(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     """The tree with each tensor moved to ``tensors`` and its path left in its place."""
     if isinstance(node, Tensor):
+        path = f"{path}~{len(tensors)}" if path in tensors else path  # names may hold slashes themselves
         tensors[path] = node.detach().to("cpu").contiguous().clone()
         return {_TENSOR: path}
+    if isinstance(node, dict) and not all(isinstance(k, str) for k in node):
+        return {_ITEMS: _take_out(list(node.items()), path, tensors)}
     if isinstance(node, dict):
-        return {str(k): _take_out(v, f"{path}/{k}".lstrip("/"), tensors) for k, v in node.items()}
+        return {k: _take_out(v, f"{path}/{k}".lstrip("/"), tensors) for k, v in node.items()}
     if isinstance(node, (list, tuple)):
         return [_take_out(v, f"{path}/{i}".lstrip("/"), tensors) for i, v in enumerate(node)]
     if node is None or isinstance(node, (bool, int, float, str)):
@@ -88,6 +92,8 @@ def _put_back(node: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(node, dict):
         if set(node) == {_TENSOR}:
             return tensors[node[_TENSOR]]
+        if set(node) == {_ITEMS}:
+            return {k: _put_back(v, tensors) for k, v in node[_ITEMS]}
         return {k: _put_back(v, tensors) for k, v in node.items()}
     return [_put_back(v, tensors) for v in node] if isinstance(node, list) else node
 

@@ -7,13 +7,16 @@ Scalars, by group; the actor's have no prefix, the critic's begin with ``critic/
 | episode/return, episode/length       | mean over the episodes that ended in this rollout, raw rewards |
 | rollout/reward                       | raw, mean over the transitions of this rollout |
 | step/kl, step/kl_predicted           | nats: measured on the whole batch; by the quadratic model |
-| step/improvement, .._predicted       | of the objective: measured on the whole batch; alpha g^T x |
+| step/improvement                     | of the objective, measured on the whole batch |
+| step/improvement_predicted           | of the objective: alpha g^T x |
 | step/size, step/accepted             | alpha (or learning rate); 1 if the step was taken |
+| step/at_largest                      | 1 if alpha is its upper bound |
 | step/backtracks                      | candidates refused by the line search |
 | solver/iterations, solver/residual   | of the linear solve; |g - (M + lambda I) x| / |g| |
 | solver/negative_curvature            | 1 if CG met it |
 | damping/value                        | lambda as used |
-| objective/value, .._gradient_norm    | at the start of the last step |
+| objective/value                      | at the start of the last step |
+| objective/gradient_norm              | at the start of the last step |
 | policy/entropy                       | nats, mean over states, after the update |
 | critic/loss                          | mean squared error on the targets, after the update |
 | critic/explained_variance            | of the targets, before the update |

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 
 from rlopt.core.parts import State
-from rlopt.errors import Stopped
+from rlopt.errors import EnvironmentFault, Stopped
 from rlopt.rollout.batch import EpisodeCounter, Episodes
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.environments import Environment
@@ -82,6 +83,12 @@ class Trainer:
                 if self._due(saved):
                     self.save()
                     saved = time.perf_counter()
+        except EnvironmentFault as fault:
+            (self.plan.run_dir / "error.txt").write_text(traceback.format_exc())
+            raise EnvironmentFault(
+                f"{fault}, after step {self.steps:,}. The policy so far is saved in {self.plan.run_dir}, "
+                f"the traceback in {self.plan.run_dir / 'error.txt'}"
+            ) from fault
         finally:
             display.close()
             self.save()
