@@ -203,9 +203,8 @@ def _check_fit(parts: dict[str, Any], names: dict[str, str], where: str) -> None
 def _needs(solver: str) -> frozenset[str]:
     from rlopt.build import load
     from rlopt.catalogue import conf_dir
-    from rlopt.construct import part_class
 
-    needs: frozenset[str] = part_class(load(conf_dir() / "solver" / f"{solver}.yaml"), "solver").needs
+    needs: frozenset[str] = construct_part(load(conf_dir() / "solver" / f"{solver}.yaml"), "solver").needs
     return needs
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from settings import FLOOR, RADIUS, Setting
+from settings import FLOOR, Setting
 
 from rlopt.tasks.lqr import LQR
 
@@ -60,12 +60,12 @@ def climb(setting: Setting, method: str, start: Policy) -> np.ndarray:
             return theta + setting.length * x / np.linalg.norm(x)
         x = system.natural_gradient(*policy, scale)
         F = (1 - system.gamma) * system.fisher(*policy, scale)
-        alpha = np.sqrt(2 * RADIUS / (x @ F @ x))
+        alpha = np.sqrt(2 * setting.radius / (x @ F @ x))
         if method == "natural":
             return theta + alpha * x
         for _ in range(BACKTRACKS + 1):
             new = setting.policy(theta + alpha * x)
-            if new[1] > 0 and kl(system, policy, new) <= RADIUS and surrogate(system, policy, new) > 0:
+            if new[1] > 0 and kl(system, policy, new) <= setting.radius and surrogate(system, policy, new) > 0:
                 return theta + alpha * x
             alpha *= SHRINK
         return theta

@@ -1,4 +1,4 @@
-"""The figures, drawn from results/ alone. Lines differ in dash and lightness, so that they can be told apart in grey."""
+"""The figures, drawn from results/. Lines differ in dash and lightness, so that they can be told apart in grey."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ STYLES = {
     "natural": {"color": "#000000", "linestyle": "-"},
     "trpo": {"color": "#5b8fd9", "linestyle": (0, (1, 1.2))},
 }
+_LEVELS = (0.1, 0.3, 1, 3, 10, 30, 100, 300)  # of -J
 K_LABEL = "k, gain (action per unit of state)"
 _STAR = {"marker": "*", "markersize": 13, "color": "black", "markerfacecolor": "white", "linestyle": "none"}
 
@@ -46,25 +47,27 @@ def vector_fields(setting: Setting, field: np.ndarray, exact: records.ExactPaths
     figure, axes = plt.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
     k, sigma, J = field[:, 0], field[:, 1], field[:, 2]
     height = np.log(sigma) if setting.log else sigma
+    columns = np.round(k / (0.2 if setting.log else 0.1), 6) % 1 == 0
+    shown = columns & np.isin(height, np.unique(height)[::2])
     for ax, method, arrow in zip(axes, ("vanilla", "natural"), (field[:, 3:5], field[:, 5:7]), strict=True):
         _unstable(ax, setting)
-        levels = [-300, -100, -30, -10, -3, -1, -0.3, -0.1]
-        lines = ax.tricontour(k, height, J, levels=levels, colors="0.65", linewidths=0.8, linestyles="-")
-        ax.clabel(lines, fmt="J = %g", fontsize=7)
-        rows, columns = np.unique(height), np.unique(k)
-        shown = np.isin(height, rows[::2]) & np.isin(k, columns[::2])
+        lines = ax.tricontour(k, height, np.log(-J), levels=np.log(_LEVELS), colors="0.65", linewidths=0.8,
+                               linestyles="-")  # fmt: skip
         unit = arrow[shown] / np.linalg.norm(arrow[shown], axis=1, keepdims=True)
-        ax.quiver(k[shown], height[shown], *unit.T, color="0.3", angles="xy", scale_units="xy", scale=11, width=0.0024,
-                  headwidth=4.5, headlength=5)  # fmt: skip
+        ax.quiver(k[shown], height[shown], *unit.T, color="0.35", angles="xy", scale_units="xy",
+                  scale=6 if setting.log else 11, width=0.003 if setting.log else 0.0022, headwidth=4.5)  # fmt: skip
+        for label in ax.clabel(lines, fmt=lambda level: f"J = {-np.exp(level):.3g}", fontsize=7, colors="0.2"):
+            label.set(bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5}, zorder=4)
         path = exact[setting.name, "flow", method, setting.start]
-        style = {**STYLES[method], "linewidth": 2.4}
-        ax.plot(path[:, 0], _height(setting, path[:, 1]), **style, label=f"path from ({setting.start[0]:g}, .5)")
-        ax.plot(path[0, 0], _height(setting, path[:1, 1]), "o", color="black", markersize=5)
+        label = f"from ({setting.start[0]:g}, {setting.start[1]:g}): ends at k = {path[-1, 0]:.3f}"
+        ax.plot(path[:, 0], _height(setting, path[:, 1]), **STYLES[method], linewidth=2.4, label=label, zorder=5)
+        ax.plot(path[0, 0], _height(setting, path[:1, 1]), "o", color="black", markersize=5, zorder=5)
         _optimum(ax, setting)
         ax.set(title=NAMES[method], xlabel=K_LABEL, xlim=(-2.05, 0.05), aspect="equal")
+        ax.set_xticks(np.arange(-2, 0.1, 0.5))
         ax.set_ylim((np.log(0.045), 0.1) if setting.log else (-0.03, 1.06))
         ax.legend(loc="lower left" if setting.log else "upper left", fontsize=8, framealpha=1)
-    axes[0].set_ylabel("log σ, σ the standard deviation of the action" if setting.log else "σ, s.d. of the action")
+    axes[0].set_ylabel("log σ" if setting.log else "σ, standard deviation of the action")
     figure.suptitle(f"Directions of steepest ascent in (k, {setting.axis}): {setting.title}", fontsize=10)
     return figure
 
@@ -75,6 +78,8 @@ def trajectories(setting: Setting, exact: records.ExactPaths, sampled: records.S
     for column, method in enumerate(METHODS):
         above = [path for key, path in exact.items() if key[:3] == (setting.name, "climb", method)]
         below = [v[:, 1:3] for key, v in sampled.items() if key[:2] == (setting.name, method) and key[3] == 0]
+        for path in above:
+            axes[1, column].plot(path[:, 0], _height(setting, path[:, 1]), color="0.75", linewidth=2.5)
         for ax, paths in ((axes[0, column], above), (axes[1, column], below)):
             _unstable(ax, setting)
             for path in paths:
@@ -83,14 +88,15 @@ def trajectories(setting: Setting, exact: records.ExactPaths, sampled: records.S
                 ax.plot(path[0, 0], height[0], "o", color="black", markersize=4)
                 ax.plot(path[-1, 0], height[-1], "x", color="black", markersize=6)
             _optimum(ax, setting)
-            ax.set(xlim=(-2.05, 0.05), ylim=(np.log(0.008), 0.15) if setting.log else (-0.05, 1.02))
+            ax.set(xlim=(-2.05, 0.05), ylim=(np.log(0.0065), 0.15) if setting.log else (-0.05, 1.02))
         axes[0, column].set_title(NAMES[method])
         axes[1, column].set_xlabel(K_LABEL)
     axes[0, 0].set_ylabel(f"closed form\n{setting.axis}")
     axes[1, 0].set_ylabel(f"trainer, sampled (seed 0)\n{setting.axis}")
     axes[0, 0].plot([], [], "o", color="black", markersize=4, label="start")
     axes[0, 0].plot([], [], "x", color="black", markersize=6, label=f"end, σ < {FLOOR:g}")
-    axes[0, 0].legend(loc="upper right", fontsize=7, framealpha=1)
+    axes[0, 0].plot([], [], color="0.75", linewidth=2.5, label="closed form, behind the sampled path")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     figure.suptitle(f"Learning in (k, {setting.axis}): {setting.title}", fontsize=10)
     return figure
 
@@ -103,30 +109,32 @@ def returns(pair: list[Setting], exact: records.ExactPaths, sampled: records.Sam
         for method in METHODS:
             runs = _seeds(setting, method, sampled)
             style = STYLES[method]
-            for ax, value in ((top, lambda run: run[:, 3]), (bottom, lambda run: _mean_action(setting, run[:, 1]))):
-                mean, low, high = _band([value(run) for run in runs])
+            cost = _band([np.log(-run[: np.isfinite(run[:, 3]).sum(), 3]) for run in runs])
+            mean_action = _band([setting.mean_action_return(run[:, 1]) for run in runs])
+            for ax, (mean, low, high) in ((top, [np.exp(x) for x in cost]), (bottom, mean_action)):
                 ax.plot(mean, **style, linewidth=1.8, label=f"{NAMES[method]}, sampled")
                 ax.fill_between(np.arange(len(mean)), low, high, color=style["color"], alpha=0.25, linewidth=0)
             path = exact[setting.name, "climb", method, setting.start]
             marks = {"linestyle": "none", "marker": {"vanilla": "s", "natural": "o", "trpo": "^"}[method]}
             marks |= {"color": style["color"], "markersize": 4, "markerfacecolor": "white", "markevery": 4}
             label = f"{NAMES[method]}, closed form"
-            top.plot(setting.system.J(*path.T), **marks, label=label)
-            bottom.plot(_mean_action(setting, path[:, 0]), **marks, label=label)
+            top.plot(-setting.system.J(*path.T), **marks, label=label)
+            bottom.plot(setting.mean_action_return(path[:, 0]), **marks, label=label)
         samples = runs[0][1, 0]
-        upper = top.secondary_xaxis("top", functions=(lambda u, s=samples: u * s / 1e3, lambda n, s=samples: n * 1e3 / s))
+        upper = top.secondary_xaxis(
+            "top", functions=(lambda u, s=samples: u * s / 1e3, lambda n, s=samples: n * 1e3 / s)
+        )
         upper.set_xlabel("samples, thousands")
         best = float(setting.mean_action_return(setting.system.optimum()))
-        bottom.axhline(best, color="0.5", linewidth=0.8)
-        bottom.annotate("k = k*", (0.99, best), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
-        top.set(title=f"(k, {setting.axis})", yscale="symlog")
-        top.set_yscale("symlog", linthresh=1e-2)
+        bottom.axhline(best, color="0.5", linewidth=0.8, label="k = k*")
+        top.set(title=f"(k, {setting.axis})", yscale="log")
+        top.invert_yaxis()
         bottom.set_xlabel("updates")
-    axes[0, 0].set_ylabel("discounted return J, as the policy acts")
-    axes[1, 0].set_ylabel("return of the mean action a = k s from s = 1")
+    axes[0, 0].set_ylabel("-J, discounted cost of the policy as it acts\n(logarithmic, up is better)")
+    axes[1, 0].set_ylabel("discounted return of the mean action a = k s\nfrom s = 1")
     axes[1, -1].legend(fontsize=7, framealpha=1)
     seeds = len(_seeds(pair[0], "natural", sampled))
-    figure.suptitle(f"Mean over {seeds} seeds, band: 95% interval. {pair[0].title}", fontsize=10)
+    figure.suptitle(f"Mean over {seeds} seeds (of -J geometric), band: 95% interval. {pair[0].title}", fontsize=10)
     return figure
 
 
@@ -148,7 +156,7 @@ def final_k(chosen: list[Setting], sampled: records.SampledPaths) -> plt.Figure:
         ax.set_xticks(range(len(METHODS)), ["vanilla", "natural", "TRPO"])
         ax.margins(y=0.15)
     axes[0].set_ylabel(f"k at the last update with σ ≥ {FLOOR:g}")
-    axes[0].legend(fontsize=8, loc="lower right" if len(axes) else "best")
+    axes[0].legend(fontsize=8, loc="best")
     seeds = len(_seeds(chosen[0], "natural", sampled))
     figure.suptitle(f"Where learning ends, {seeds} seeds: each (circle), mean and 95% interval (square)", fontsize=10)
     return figure
@@ -164,10 +172,6 @@ def _band(runs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     mean = rows.mean(0)
     half = stats.t.ppf(0.975, len(rows) - 1) * rows.std(0, ddof=1) / np.sqrt(len(rows))
     return mean, mean - half, mean + half
-
-
-def _mean_action(setting: Setting, k: np.ndarray) -> np.ndarray:
-    return np.asarray(setting.mean_action_return(k))
 
 
 def _height(setting: Setting, sigma: np.ndarray) -> np.ndarray:

@@ -41,7 +41,16 @@ def exact_rows(paths: ExactPaths) -> list[list[object]]:
 
 def sampled_rows(paths: list[sampled.Path]) -> list[list[object]]:
     return [
-        [job.setting.name, job.method, *job.start, job.seed, update, update * job.envs * HORIZON, *policy, value]
+        [
+            job.setting.name,
+            job.method,
+            *job.start,
+            job.seed,
+            update,
+            update * job.setting.envs * HORIZON,
+            *policy,
+            value,
+        ]
         for job, policies, returns in paths
         for update, (policy, value) in enumerate(zip(policies, returns, strict=True))
     ]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from settings import FLOOR, HORIZON, RADIUS, Setting
+from settings import FLOOR, HORIZON, Setting
 
 from rlopt.assemble import trainer
 from rlopt.build import resolve
@@ -30,7 +30,6 @@ class Job(NamedTuple):
     method: str
     start: tuple[float, float]
     seed: int
-    envs: int  # episodes per update
 
 
 class Path(NamedTuple):
@@ -44,7 +43,7 @@ class Path(NamedTuple):
 def overrides(job: Job) -> list[str]:
     """The run as ``rlopt train`` takes it; theta's k alone is not among its options."""
     setting = job.setting
-    radius = setting.length**2 / 2 if job.method == "vanilla" else RADIUS
+    radius = setting.length**2 / 2 if job.method == "vanilla" else setting.radius
     return [
         "experiment=lqr",
         *_PRESETS[job.method],
@@ -53,8 +52,8 @@ def overrides(job: Job) -> list[str]:
         f"policy.initial_sigma={job.start[1]!r}",
         f"env.kwargs.A={float(setting.system.A)!r}",
         f"env.kwargs.horizon={HORIZON}",
-        f"env.num_envs={job.envs}",
-        f"batch_size={job.envs * HORIZON}",
+        f"env.num_envs={setting.envs}",
+        f"batch_size={setting.envs * HORIZON}",
         f"gamma={setting.system.gamma!r}",
         f"seed={job.seed}",
         "evaluation.episodes=0",
@@ -72,7 +71,7 @@ def train(job: Job) -> Path:
         while policies[-1][1] >= FLOOR and len(policies) <= _UPDATES:
             batch = run.collector.collect(run.agent.policy(run.state))
             discounted = batch.rewards * job.setting.system.gamma**batch.time
-            returns.append(float(discounted.sum()) / job.envs)
+            returns.append(float(discounted.sum()) / job.setting.envs)
             run.state, lesson = run.agent.learn(run.state, batch, run.minibatches)
             if not lesson.scalars["step/accepted"] and job.method == "vanilla":
                 break  # the next step would take sigma below 0, and so would any after it

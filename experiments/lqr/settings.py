@@ -1,8 +1,8 @@
 """What is run: two systems, two parameters for the scale, three methods, and the steps they take.
 
-The scalar system s' = A s + B a, a ~ N(k s, sigma^2), r = -(s^2 + a^2), discounted, started at s = 0 and without noise of
-its own: only exploration moves the state (Peters and Schaal, Natural Actor-Critic (2008), Fig. 1; Xingyu Lin, Natural
-Gradient Descent, CMU 10-703 recitation (2019)). The original names neither A, B, gamma nor the start.
+The scalar system s' = A s + B a, a ~ N(k s, sigma^2), r = -(s^2 + a^2), discounted, started at s = 0 and without noise
+of its own: only exploration moves the state (Peters and Schaal, Natural Actor-Critic (2008), Fig. 1; Xingyu Lin,
+Natural Gradient Descent, CMU 10-703 recitation (2019)). The original names neither A, B, gamma nor the start.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from rlopt.tasks.lqr import LQR
 
 METHODS = ("vanilla", "natural", "trpo")
 FLOOR = 0.01  # a path ends where sigma falls below this: exploration has died
-RADIUS = 0.01  # nats per update, natural gradient and TRPO
-ENVS = 16  # episodes per update
 HORIZON = 200  # steps per episode
 
 
@@ -29,8 +27,9 @@ class Setting:
     system: LQR
     scale: str  # sigma | log_sigma
     length: float  # Euclidean length in theta of vanilla's step, for about as many updates as the others need
+    radius: float  # nats per update, natural gradient and TRPO
     starts: tuple[tuple[float, float], ...]  # (k, sigma); the first is the one that is repeated over seeds
-    envs: int = ENVS  # episodes per update in the repeated runs
+    envs: int  # episodes per update
 
     @property
     def start(self) -> tuple[float, float]:
@@ -58,17 +57,25 @@ class Setting:
         return replace(self.system, start_variance=1.0).J(k, 0.0)
 
 
-def settings() -> list[Setting]:
-    """A = B = 1, and the system whose optimum is k = -1, each in sigma and in log sigma."""
+def settings(quick: bool = False) -> list[Setting]:
+    """A = B = 1, and the system whose optimum is k = -1, each in sigma and in log sigma.
+
+    ``quick``: one start, fewer episodes and steps of twice the length.
+    """
+    systems = {
+        "unit": (1.0, ((-0.2, 0.5), (-0.2, 0.9), (-1.1, 0.4), (-1.1, 0.9), (-1.8, 0.4), (-1.8, 0.9))),
+        "minus_one": (
+            float(np.sqrt(1 + 1 / 0.95)),
+            ((-0.6, 0.5), (-0.6, 0.9), (-1.3, 0.4), (-1.3, 0.9), (-1.9, 0.4), (-1.9, 0.9)),
+        ),
+    }
     found = []
-    for system_name, A, starts in (
-        ("unit", 1.0, ((-0.2, 0.5), (-0.2, 0.9), (-1.1, 0.4), (-1.1, 0.9), (-1.8, 0.4), (-1.8, 0.9))),
-        ("minus_one", float(np.sqrt(1 + 1 / 0.95)), ((-0.6, 0.5), (-0.6, 0.9), (-1.3, 0.4), (-1.3, 0.9), (-1.9, 0.4),
-                                                     (-1.9, 0.9))),
-    ):  # fmt: skip
+    for name, (A, starts) in systems.items():
         for scale, length in (("sigma", 0.01), ("log_sigma", 0.08)):
             system = LQR(A=A, gamma=0.95)
             title = f"A = {A:.4g}, B = Q = R = 1, γ = 0.95, k* = {system.optimum():.4g}"
-            envs = 2 * ENVS if (system_name, scale) == ("unit", "sigma") else ENVS
-            found.append(Setting(f"{system_name}-{scale}", title, system, scale, length, starts, envs))
+            envs = 32 if (name, scale) == ("unit", "sigma") else 16
+            setting = Setting(f"{name}-{scale}", title, system, scale, length, 0.01, starts, envs)
+            short = replace(setting, length=2 * length, radius=0.04, starts=starts[:1], envs=8)
+            found.append(short if quick else setting)
     return found

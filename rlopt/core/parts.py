@@ -34,10 +34,15 @@ Scalars = Mapping[str, Tensor | float]
 PRODUCT = "product"  # v -> M v
 ROOT = "root"  # C = sum_k u_k u_k^T in output space, hence statistics per layer
 EUCLIDEAN = "euclidean"  # M = I
+SEMIDEFINITE = "semidefinite"  # v^T M v >= 0 for every v
+HISTORY = "history"  # M is a sum over past gradients, for its power -1/2
 
 
 class Metric(Protocol):
-    supplies: ClassVar[frozenset[str]]
+    @property
+    def supplies(self) -> frozenset[str]:
+        """What solvers may ask of the curvatures it binds; may depend on its options."""
+        ...
 
     def init(self) -> State: ...
 
@@ -61,7 +66,10 @@ class Solution:
 
 
 class Solver(Protocol):
-    needs: ClassVar[frozenset[str]]
+    @property
+    def needs(self) -> frozenset[str]:
+        """What it asks of a metric; may depend on its options."""
+        ...
 
     def init(self) -> State: ...
 

@@ -17,6 +17,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
+import rlopt.tasks  # noqa: F401  # registers rlopt's own environments
 from rlopt.core.checks import at_least_one, check
 from rlopt.errors import UserError
 

@@ -6,6 +6,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,31 +74,28 @@ class Trainer:
 
     def run(self) -> dict[str, Any]:
         """Train to the end and return the summary. A checkpoint exists whichever way this ends."""
-        recorder = self._open_recorder()
-        display = ProgressDisplay(self.plan.total_steps)
-        start = saved = time.perf_counter()
-        try:
-            while self.steps < self.plan.total_steps:
-                self._update(recorder, display)
-                self._trained_seconds = time.perf_counter() - start
-                if self._due(saved):
-                    self.save()
-                    saved = time.perf_counter()
-        except EnvironmentFault as fault:
-            (self.plan.run_dir / "error.txt").write_text(traceback.format_exc())
-            raise EnvironmentFault(
-                f"{fault}, after step {self.steps:,}. The policy so far is saved in {self.plan.run_dir}, "
-                f"the traceback in {self.plan.run_dir / 'error.txt'}"
-            ) from fault
-        finally:
-            display.close()
-            self.save()
-            self.collector.close()
-        try:
+        with closing(self._open_recorder()) as recorder:
+            display = ProgressDisplay(self.plan.total_steps)
+            start = saved = time.perf_counter()
+            try:
+                while self.steps < self.plan.total_steps:
+                    self._update(recorder, display)
+                    self._trained_seconds = time.perf_counter() - start
+                    if self._due(saved):
+                        self.save()
+                        saved = time.perf_counter()
+            except EnvironmentFault as fault:
+                (self.plan.run_dir / "error.txt").write_text(traceback.format_exc())
+                raise EnvironmentFault(
+                    f"{fault}, after step {self.steps:,}. The policy so far is saved in {self.plan.run_dir}, "
+                    f"the traceback in {self.plan.run_dir / 'error.txt'}"
+                ) from fault
+            finally:
+                display.close()
+                self.save()
+                self.collector.close()
             summary = self._summary(start)
             recorder.summary(summary)
-        finally:
-            recorder.close()
         return summary
 
     def save(self) -> Path:

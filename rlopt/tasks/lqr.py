@@ -9,13 +9,13 @@ With M = A + B K, stable when gamma rho(M)^2 < 1, and N = B diag(sigma^2) B^T + 
     J = -[tr(P S0) + (tr(R diag(sigma^2)) + gamma tr(P N)) / (1 - gamma)]
     dJ/dK       = -2 (R K + gamma B^T P M) X
     dJ/dsigma_i = -2 sigma_i (R + gamma B^T P B)_ii / (1 - gamma)
-    F           = diag(1 / sigma^2) (x) X for K,  2 / (sigma_i^2 (1 - gamma)) for sigma_i      sum_t gamma^t E[score score^T]
-    F^-1 dJ     = -2 diag(sigma^2) (R K + gamma B^T P M) for K,  -sigma_i^3 (R + gamma B^T P B)_ii for sigma_i
+    F           = diag(1 / sigma^2) (x) X for K,   2 / (sigma_i^2 (1 - gamma)) for sigma_i
+    F^-1 dJ     = -2 diag(sigma^2) (R K + gamma B^T P M) for K,   -sigma_i^3 (R + gamma B^T P B)_ii for sigma_i
 
 Kakade, A Natural Policy Gradient (2001); Peters and Schaal, Natural Actor-Critic (2008), Fig. 1, whose system is the
 scalar one with Q = R = 1. dJ/dK is proportional to X and so, where exploration alone moves the state (S0 = W = 0), to
 sigma^2; the natural gradient has no X in it.
-"""  # fmt: skip
+"""
 
 from __future__ import annotations
 
@@ -165,13 +165,15 @@ class LQR:
         s, g = self.matrices, self.gamma
         N = (s.B * at.v[..., None, :]) @ s.B.T + s.W
         if uniform_over is not None:
-            S, total = np.broadcast_to(s.S0, at.M.shape), np.zeros(at.M.shape)
+            S: Array = np.broadcast_to(s.S0, at.M.shape)
+            mean: Array = np.zeros(at.M.shape)
             for _ in range(uniform_over):
-                total = total + S
-                S = at.M @ S @ at.M.swapaxes(-1, -2) + N
-            return total / uniform_over, 1.0
+                mean += S / uniform_over
+                S = np.matmul(at.M @ S, at.M.swapaxes(-1, -2)) + N
+            return mean, 1.0
         source = (s.S0 + g * N / (1 - g)).reshape(*at.stable.shape, -1, 1)
-        return np.linalg.solve(at.system.swapaxes(-1, -2), source).reshape(at.M.shape), 1 / (1 - g)
+        X: Any = np.linalg.solve(at.system.swapaxes(-1, -2), source)
+        return X.reshape(at.M.shape), 1 / (1 - g)
 
 
 class Matrices(NamedTuple):

@@ -105,6 +105,13 @@ def test_cg_needs_as_many_products_as_distinct_eigenvalues():
     assert solution.iterations == 3 == curvature.products
 
 
+def test_cg_that_arrives_exactly_stops_there_and_sees_no_negative_curvature():
+    g = randn(4)
+    solution = solve(CG(10, 0.0), Matrix(2 * eye(4)), g)
+    assert torch.equal(solution.x, g / 2) and solution.residual == 0 and solution.iterations == 1
+    assert not solution.scalars["solver/negative_curvature"]
+
+
 @pytest.mark.parametrize("first", [-1.0, 0.0])
 def test_cg_returns_g_when_the_first_curvature_is_not_positive(first):
     M = torch.diag(torch.tensor([first, 5.0, 6.0], dtype=torch.float64))

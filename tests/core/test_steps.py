@@ -171,6 +171,18 @@ def test_kl_line_search_backtracks_in_some_of_those_cases():
     assert max(backtracks) > 1
 
 
+def test_kl_line_search_tries_one_length_more_than_its_backtracks():
+    case = make_case("log_sigma", weights="masked")
+    x, needed = gradient(case, "surrogate"), 0
+    for backtracks in range(1, 40):
+        step = KLLineSearch(1.0, shrink=0.9, backtracks=backtracks, accept_ratio=0.9, largest=1e6)
+        (_, _, scalars), _ = searched(case, x, step)
+        if scalars["step/accepted"]:
+            needed = scalars["step/backtracks"]
+            break
+    assert needed == backtracks > 1
+
+
 def test_kl_line_search_never_exceeds_its_largest_length():
     case = make_case("categorical")
     x = gradient(case, "surrogate")
@@ -286,6 +298,21 @@ def test_initialising_another_network_leaves_the_first_bound_to_its_own_theta(ki
     theta, state = run(shared, case, theta, state, 1, 2)
     expected = case.theta.clone()
     assert bits((theta, state)) == bits(run(alone, case, expected, alone.init(expected), 0, 2))
+
+
+@every_optimizer
+def test_the_state_handed_in_counts_and_not_what_the_object_did_before_with_this_theta(kind):
+    case = make_case("log_sigma")
+    step = Optimizer(configured(kind), LINEAR, max_norm=None)
+    theta = case.theta.clone()
+    state = step.init(theta)
+    fresh, other = copy.deepcopy(state), Optimizer(configured(kind), LINEAR, max_norm=None)
+    theta, _ = run(step, case, theta, state, 0, 1)
+    expected, expected_state = theta.clone(), copy.deepcopy(fresh)
+    x = 0.05 * randn(len(theta), seed=50)
+    theta, fresh, _ = take(step, case, x, fresh, theta)
+    expected, expected_state, _ = take(other, case, x, expected_state, expected)
+    assert bits((theta, fresh)) == bits((expected, expected_state))
 
 
 @pytest.mark.parametrize("head", ["log_sigma", "sigma"])

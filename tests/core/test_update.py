@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rlopt.core import heads
 from rlopt.core.curvature import PullBack
 from rlopt.core.damping.constant import Constant
-from rlopt.core.learner import Learner, Schedule, host
+from rlopt.core.learner import Learner, Outcome, Schedule, host
 from rlopt.core.metrics.fisher import Fisher
 from rlopt.core.metrics.identity import Identity as IdentityMetric
 from rlopt.core.network import Network
@@ -30,7 +30,7 @@ from rlopt.core.steps.fixed import Fixed
 from rlopt.core.steps.kl_line_search import KLLineSearch
 from rlopt.core.steps.optimizer import Optimizer
 from rlopt.core.steps.trust_region import TrustRegion
-from rlopt.core.update import Update
+from rlopt.core.update import Report, Update
 from tests import oracles
 from tests.oracles import HEADS, POLICIES, TAPES, Case, bits, close, eye, fisher, make_case, mean_kl, randn, seeded
 
@@ -620,19 +620,43 @@ def test_training_from_a_copied_state_in_new_objects_gives_the_same_bits(preset)
     assert bits(train(first, theta, state, range(3, 6))) == bits(train(learner(), *copied, range(3, 6)))
 
 
-def test_a_learner_counts_skipped_steps_and_keeps_the_last_good_report():
+def test_a_learner_counts_skipped_steps_and_trains_on_the_others():
     case = make_case("log_sigma", count=20)
     bad = poisoned(case, "advantages", math.nan).samples
     learner = Learner(make_preset(case, "ppo"), Schedule(epochs=1, minibatch=4))
     theta = case.theta.clone()
     theta, state, outcome = learner.run(theta, learner.init(theta), bad, seeded(0), epochs=2)
     assert (outcome.steps, outcome.skipped, outcome.failure) == (10, 2, "objective")
-    assert outcome.last.failure is None and outcome.last.scalars["step/accepted"] == 1
     assert theta.isfinite().all() and used(state) == (8, 8, 8)
-    _, _, good = learner.run(theta, state, case.samples, seeded(0), epochs=1)
-    both = good + outcome
-    assert (both.steps, both.skipped, both.failure) == (15, 2, "objective")
-    assert both.last is outcome.last
+
+
+class Scripted:
+    """An update that gives these reports in turn."""
+
+    step = Watching()
+
+    def __init__(self, *reports: Report):
+        self.reports = iter(reports)
+
+    def __call__(self, theta, state, samples):
+        return theta, state, next(self.reports)
+
+
+def test_an_outcome_names_the_first_failure_and_keeps_the_last_good_report():
+    good = [Report(scalars={"step/size": float(i)}) for i in range(3)]
+    samples, theta = make_case("categorical").samples, torch.zeros(1)
+
+    def outcome(*reports: Report) -> Outcome:
+        learner = Learner(Scripted(*reports), Schedule(epochs=1, minibatch=None))
+        return learner.run(theta, {}, samples, seeded(0), epochs=len(reports))[2]
+
+    first = outcome(good[0], Report("objective"), good[1], Report("gradient"))
+    assert (first.steps, first.skipped, first.failure) == (4, 2, "objective") and first.last is good[1]
+    fine, none = outcome(good[2]), outcome(Report("direction"))
+    assert fine.failure is None and fine.last is good[2]
+    assert (first + fine).last is good[2] and (fine + none).last is good[2]
+    assert (first + none).failure == "objective" and (fine + none).failure == "direction"
+    assert ((first + fine).steps, (first + none).skipped) == (5, 3)
 
 
 def test_kl_line_search_refuses_minibatches():

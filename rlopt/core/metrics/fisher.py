@@ -13,14 +13,14 @@ from typing import ClassVar
 from rlopt.core.curvature import Curvature, PullBack
 from rlopt.core.heads import Head
 from rlopt.core.objectives.objective import Objective
-from rlopt.core.parts import PRODUCT, ROOT, State
+from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, State
 from rlopt.core.samples import Samples
 from rlopt.core.tape import Tape
 
 
 @dataclass(frozen=True)
 class Fisher:
-    supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, ROOT})
+    supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, ROOT, SEMIDEFINITE})
 
     def init(self) -> State:
         return {}

@@ -8,14 +8,14 @@ from typing import ClassVar
 from rlopt.core.curvature import Curvature, Euclidean
 from rlopt.core.heads import Head
 from rlopt.core.objectives.objective import Objective
-from rlopt.core.parts import EUCLIDEAN, PRODUCT, State
+from rlopt.core.parts import EUCLIDEAN, PRODUCT, SEMIDEFINITE, State
 from rlopt.core.samples import Samples
 from rlopt.core.tape import Tape
 
 
 @dataclass(frozen=True)
 class Identity:
-    supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, EUCLIDEAN})
+    supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, EUCLIDEAN, SEMIDEFINITE})
 
     def init(self) -> State:
         return {}
