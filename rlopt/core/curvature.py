@@ -83,6 +83,23 @@ class Euclidean:
         return torch.eye(self.size, dtype=self.tape.outputs.dtype, device=self.tape.outputs.device)
 
 
+@dataclass(frozen=True)
+class Given:
+    """A matrix that is at hand: ``entries`` (P, P), or (P,) for a diagonal one."""
+
+    entries: Tensor
+
+    @property
+    def size(self) -> int:
+        return len(self.entries)
+
+    def product(self, v: Tensor) -> Tensor:
+        return self.entries * v if self.entries.ndim == 1 else self.entries @ v
+
+    def dense(self) -> Tensor:
+        return torch.diag(self.entries) if self.entries.ndim == 1 else self.entries
+
+
 def _columns(product: Callable[[Tensor], Tensor], tape: Tape) -> Tensor:
     """The symmetric matrix with the given product, one column at a time."""
     matrix = tape.outputs.new_zeros(tape.size, tape.size)
