@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from rlopt.catalogue import choices
-from rlopt.construct import construct, construct_part, convert
+from rlopt.construct import construct, construct_part, convert, options
+from rlopt.core.agreement import possible
 from rlopt.core.checks import at_least_one, between, check, non_negative
 from rlopt.core.heads import Head, Value
 from rlopt.core.learner import Learner, Schedule
@@ -31,6 +32,7 @@ from rlopt.run.recorder import Recorder
 from rlopt.run.trainer import Plan, Saving, Trainer
 
 Config = Mapping[str, Any]
+_PARTS = ("objective", "metric", "solver", "damping", "step")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Common:
     device: str
     dtype: str
     run_dir: str | None
+    updates: int | None
 
     def __post_init__(self) -> None:
         check(self.seed >= 0, "seed", "a whole number, 0 or above", self.seed)
@@ -68,7 +71,7 @@ class Common:
         """The device, or UserError where it is absent."""
         try:
             device = torch.device(self.device)
-            torch.zeros(1, device=device)
+            torch.zeros(1, device=device).item()
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             there = "cpu" + (", cuda" if torch.cuda.is_available() else "")
             raise UserError(f"device={self.device} is not available here; there is {there}") from error
@@ -79,15 +82,15 @@ def trainer(config: Config) -> Trainer:
     """The run that ``config`` describes. Raises UserError before anything is written."""
     common = _common(config)
     device = common.torch_device()
-    environment = construct(Environment, config["env"], "env")
+    environment = construct(Environment, options(config, "env"), "env")
     if common.batch_size % environment.num_envs:
         good = max(common.batch_size // environment.num_envs, 1) * environment.num_envs
         raise UserError(
             f"batch_size must be a multiple of env.num_envs={environment.num_envs}; got {common.batch_size}; "
             f"try batch_size={good}"
         )
-    saving = _saving(config["checkpoint"])
-    episodes = convert(config["evaluation"]["episodes"], int, "evaluation.episodes")
+    saving = _saving(options(config, "checkpoint"))
+    episodes = convert(options(config, "evaluation", "episodes")["episodes"], int, "evaluation.episodes")
     if episodes < 0:
         raise UserError(f"evaluation.episodes must be 0 or above; got {episodes}")
     run_dir = _run_dir(common, environment)
@@ -112,16 +115,19 @@ def trainer(config: Config) -> Trainer:
 def policy(config: Config, run_dir: Path) -> tuple[Environment, Head, Inference, int, int]:
     """A saved policy: environment, head, frozen policy, the step it was saved at, and the run's seed."""
     common = _common(config)
-    environment = construct(Environment, config["env"], "env")
+    environment = construct(Environment, options(config, "env"), "env")
     step, tree = checkpoint.load_newest(run_dir)
     probe = environment.make()
     try:
         cpu = torch.device("cpu")
-        agent, _ = _agent(config, common, probe.observation_space, probe.action_space, cpu)
+        agent, networks = _agent(config, common, probe.observation_space, probe.action_space, cpu)
     finally:
         probe.close()
     try:
         state = checkpoint.to_device(tree["agent"], cpu)
+        size, wanted = len(state["actor"]["theta"]), networks[0][0].layout.size
+        if size != wanted:
+            raise UserError(f"{run_dir}: the checkpoint's policy has {size} parameters, that of config.yaml {wanted}")
         return environment, agent.head, agent.policy(state), step, common.seed
     except KeyError as error:
         raise UserError(f"{run_dir}: the checkpoint lacks {error}") from error
@@ -131,14 +137,14 @@ def _agent(
     config: Config, common: Common, observations: Any, actions: Any, device: torch.device
 ) -> tuple[Agent, list[tuple[Network, Head]]]:
     size = observation_size(observations)
-    options = config["policy"]
-    network_options = {k: options[k] for k in ("hidden", "activation", "bias", "gain", "last_gain")}
-    gaussian_options = {k: options[k] for k in ("scale", "initial_sigma", "squash")}
-    gaussian = construct(Gaussian, gaussian_options, "policy")
+    network_names = ("hidden", "activation", "bias", "gain", "last_gain")
+    network_options = options(config, "policy", *network_names)
+    gaussian = construct(Gaussian, options(config, "policy", "scale", "initial_sigma", "squash"), "policy")
     head = _named("policy", lambda: head_for(actions, gaussian))
-    critic_options = {k: config["critic"][k] for k in network_options}
-    variance = convert(config["critic"]["variance"], float, "critic.variance")
+    critic_options = options(config, "critic", *network_names)
+    variance = convert(options(config, "critic", "variance")["variance"], float, "critic.variance")
     value_head = _named("critic", lambda: Value(variance))
+    advantages = options(config, "advantages", "normalise", "recompute")
 
     built: list[tuple[Network, Head]] = []
     for where, values, h, purpose in (
@@ -152,15 +158,15 @@ def _agent(
         gamma=common.gamma,
         gae_lambda=common.gae_lambda,
         discounted_states=common.state_weighting == "discounted",
-        normalise=convert(config["advantages"]["normalise"], bool, "advantages.normalise"),
-        recompute=convert(config["advantages"]["recompute"], bool, "advantages.recompute"),
+        normalise=convert(advantages["normalise"], bool, "advantages.normalise"),
+        recompute=convert(advantages["recompute"], bool, "advantages.recompute"),
     )
     agent = Agent(
         head=head,
         actor=learner(config, *built[0], where=""),
         critic=learner(config["critic"], *built[1], where="critic."),
-        observations=_switch(ObservationNormaliser, config["observations"], "observations", "normalise"),
-        rewards=_switch(RewardScaler, config["rewards"], "rewards", "scale"),
+        observations=_switch(ObservationNormaliser, config, "observations", "normalise"),
+        rewards=_switch(RewardScaler, config, "rewards", "scale"),
         returns=returns,
         device=device,
     )
@@ -169,11 +175,27 @@ def _agent(
 
 def learner(config: Config, network: Network, head: Head, where: str) -> Learner:
     """The update of one network from its groups in ``config``; combinations that cannot work are refused."""
-    parts = {g: construct_part(config[g], f"{where}{g}") for g in ("objective", "metric", "solver", "damping", "step")}
-    names = {group: _name(config[group]) for group in parts}
+    values = {group: options(config, group, where=where) for group in (*_PARTS, "schedule")}
+    parts = {group: construct_part(values[group], f"{where}{group}") for group in _PARTS}
+    names = {group: _name(values[group]) for group in parts}
     _check_fit(parts, names, where)
+    if (names["objective"] == "value") != isinstance(head, Value):
+        able = ["value"] if isinstance(head, Value) else [name for name in choices("objective") if name != "value"]
+        raise UserError(
+            f"{where}objective={names['objective']} is for the {'policy' if isinstance(head, Value) else 'critic'}; "
+            f"choose {' or '.join(f'{where}objective={name}' for name in able)}"
+        )
+    if getattr(parts["solver"], "needs_chain", False) and network.plan is None:
+        raise UserError(
+            f"{where}solver={names['solver']} reads activation derivatives, which exist for tanh, relu, elu and sigmoid; "
+            f"choose one of these activations, or {where}solver=kfac"
+        )
     update = Update(network=network, head=head, **parts)
-    schedule = construct(Schedule, config["schedule"], f"{where}schedule")
+    try:
+        parts["step"].advance(parts["step"].init(torch.zeros(1)))  # a scheduler looks at its options when it moves
+    except (TypeError, ArithmeticError) as error:
+        raise UserError(f"{where}scheduler cannot move by {dict(values['step'])}: {error}") from error
+    schedule = construct(Schedule, values["schedule"], f"{where}schedule")
     if schedule.minibatch is not None and parts["step"].whole_batch:
         raise UserError(
             f"{where}step={names['step']} measures on the whole batch and cannot take minibatches; "
@@ -191,6 +213,12 @@ def _check_fit(parts: dict[str, Any], names: dict[str, str], where: str) -> None
         raise UserError(
             f"{where}solver={names['solver']} cannot serve {where}metric={names['metric']}: it needs "
             f"{', '.join(sorted(lacking))}. These can: {', '.join(f'{where}solver={name}' for name in able)}"
+        )
+    if not possible(parts["damping"], metric):
+        raise UserError(
+            f"{where}damping={names['damping']} compares the metric's model with what a step did, and "
+            f"{where}metric={names['metric']} models nothing that can be measured; choose {where}damping=constant, or "
+            f"{where}metric=fisher, ggn or hessian"
         )
     if step.adaptive and names["metric"] != "identity":
         raise UserError(
@@ -234,11 +262,11 @@ def _saving(values: Config) -> Saving:
     return saving
 
 
-def _switch(cls: type[Any], values: Config, where: str, switch: str) -> Any:
+def _switch(cls: type[Any], config: Config, where: str, switch: str) -> Any:
     """A normaliser whose ``enabled`` is spelled ``switch`` in the configuration."""
+    values = options(config, where, switch, "clip")
     convert(values[switch], bool, f"{where}.{switch}")
-    positive_clip = {"enabled": values[switch], "clip": values["clip"]}
-    return construct(cls, positive_clip, where)
+    return construct(cls, {"enabled": values[switch], "clip": values["clip"]}, where)
 
 
 def _named(where: str, make: Callable[[], Any]) -> Any:

@@ -7,6 +7,8 @@ error, because it would have no effect.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ from rlopt.catalogue import UPDATE_GROUPS, choices, conf_dir, nearest
 from rlopt.construct import parameters, part_class
 from rlopt.errors import UserError
 
-_CHOSEN = (*UPDATE_GROUPS, "algo", "env", "policy", "critic", "experiment")
+_OPTIONAL = ("recipe", "experiment")  # null = none
+_CHOSEN = (*UPDATE_GROUPS, "algo", "env", "policy", "critic", *_OPTIONAL)
 _PARTS = ("objective", "metric", "solver", "damping", "step")
 _OPEN = ("optimizer.", "scheduler.", "critic.optimizer.", "critic.scheduler.", "env.kwargs.")  # take further keys
 
@@ -52,13 +55,17 @@ def rewritten(overrides: list[str]) -> list[str]:
 def resolve(overrides: list[str]) -> dict[str, Any]:
     """The whole configuration, resolved to plain values. Raises UserError with one clear line."""
     spelled = rewritten(overrides)
-    try:
+    for override in map(_parse, overrides):
+        text = override.input_line
+        if override.is_sweep_override():
+            raise UserError(f"{text}: several values are for several runs, `rlopt train -m {text}`")
+        if _of_hydra(override):
+            raise UserError(f"{text}: Hydra's own options are for several runs, `rlopt train -m`")
+    with explained():
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             config = compose("config", overrides=spelled)
         _drop_unread(config, given={_parse(text).key_or_group for text in overrides})
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(_explain(error)) from error
     assert isinstance(plain, dict)
     result = {str(k): v for k, v in plain.items()}
     for node in (result, result["critic"]):  # they stand inside the step that uses them
@@ -67,13 +74,31 @@ def resolve(overrides: list[str]) -> dict[str, Any]:
     return result
 
 
+@contextmanager
+def explained() -> Iterator[None]:
+    """Hydra's and OmegaConf's errors become UserErrors."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_explain(error)) from error
+
+
+def first_run(overrides: list[str]) -> list[str]:
+    """The overrides of the first of several runs."""
+    return [
+        f"{o.get_key_element()}={next(o.sweep_string_iterator())}" if o.is_discrete_sweep() else str(o.input_line)
+        for o in map(_parse, overrides)
+        if not _of_hydra(o)
+    ]
+
+
 def load(path: Path) -> dict[str, Any]:
     """The resolved configuration that a run saved."""
     try:
         plain = OmegaConf.to_container(OmegaConf.load(path))
     except Exception as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    if not isinstance(plain, dict):
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(plain, dict) or not plain:
         raise UserError(f"{path} is not a run's configuration")
     return {str(k): v for k, v in plain.items()}
 
@@ -84,33 +109,43 @@ def to_yaml(config: dict[str, Any]) -> str:
 
 
 def _parse(text: str) -> Override:
+    unreadable = UserError(f"cannot read {text!r}; an override is written name=value, such as seed=1")
     try:
-        return OverridesParser.create().parse_override(text)
+        override = OverridesParser.create().parse_override(text)
     except HydraException as error:
-        raise UserError(f"cannot read {text!r}; an override is written name=value, such as seed=1") from error
+        raise unreadable from error
+    if not override.key_or_group:
+        raise unreadable
+    return override
 
 
 def _rewrite(override: Override) -> str:
     """One override in Hydra's spelling."""
-    text, key = str(override.input_line), override.key_or_group
+    text, key = str(override.input_line).lstrip("+"), override.key_or_group
     group = key.removeprefix("critic.")
     if override.is_delete():
         raise UserError(f"{text}: options cannot be removed; give another value instead")
+    if key.endswith("._target_"):
+        raise UserError(f"{text}: a _target_ is what a choice stands for; type {key.removesuffix('._target_')}=...")
     if group in _CHOSEN and (key == group or group in UPDATE_GROUPS):
+        if key in _OPTIONAL and override.value() is None:
+            return f"~{key}"
         for choice in _choices(override):
-            if group == "experiment" and choice == "null":
-                continue
             if choice not in choices(group):
                 known = choices(group)
                 raise UserError(
-                    f"{key}={choice}: no such {group}{nearest(choice, known)} "
+                    f"{key}={choice}: no such {group}{nearest(choice, known)}; "
                     f"{group} is one of {', '.join(known) or '(none yet)'}"
                 )
         if key != group:
             return f"{group}@{key}={text.split('=', 1)[1]}"
-    elif key.startswith(_OPEN) and not override.is_add() and not override.is_force_add():
+    elif key.startswith(_OPEN):
         return f"++{text}"
     return text
+
+
+def _of_hydra(override: Override) -> bool:
+    return override.key_or_group.replace("/", ".").split(".")[0] == "hydra"
 
 
 def _choices(override: Override) -> list[str]:
@@ -174,14 +209,15 @@ def _known_keys() -> list[str]:
     """Every option's dotted name in the default configuration."""
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose("config")
-    keys: list[str] = list(_CHOSEN) + [f"critic.{group}" for group in UPDATE_GROUPS]
+    keys: dict[str, None] = dict.fromkeys([*_CHOSEN, *(f"critic.{group}" for group in UPDATE_GROUPS)])
 
     def walk(node: DictConfig, prefix: str) -> None:
         for name in node:
             key = str(name)
-            keys.append(f"{prefix}{key}")
+            if key != "_target_":
+                keys[f"{prefix}{key}"] = None
             if isinstance(node, DictConfig) and isinstance(node._get_node(key), DictConfig):
                 walk(node[key], f"{prefix}{key}.")
 
     walk(config, "")
-    return keys
+    return list(keys)

@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rlopt import __version__, catalogue
 from rlopt.errors import Stopped, UserError
@@ -129,35 +129,57 @@ def _train_once(overrides: list[str]) -> int:
 def _multirun(overrides: list[str]) -> int:
     """One run for every combination, through Hydra's sweeper and launcher."""
     import hydra
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
 
-    from rlopt.build import rewritten
+    from rlopt.build import explained, first_run, resolve, rewritten
 
+    resolve(first_run(overrides))  # what is wrong with every run is told before any begins
     codes: list[int] = []
 
     def job(config: Any) -> None:
-        chosen = [o for o in HydraConfig.get().overrides.task if not o.startswith("hydra")]
+        chosen = [_unwritten(o) for o in HydraConfig.get().overrides.task if not o.startswith("hydra")]
         print(f"--- {' '.join(chosen)}")
-        codes.append(main(["train", *(_unwritten(o) for o in chosen)]))
+        sweeping, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None  # a run composes its own
+        try:
+            codes.append(main(["train", *chosen]))
+        finally:
+            GlobalHydra.instance().hydra = sweeping
+        if codes[-1] > 128:
+            raise Signalled(codes[-1] - 128)
 
     quiet = ["hydra.sweep.dir=runs", "hydra.sweep.subdir=.", "hydra.output_subdir=null", "hydra/hydra_logging=none",
              "hydra/job_logging=none"]  # fmt: skip
     program, sys.argv = sys.argv, ["rlopt", "--multirun", *rewritten(overrides), *quiet]
+    full_error, os.environ["HYDRA_FULL_ERROR"] = os.environ.get("HYDRA_FULL_ERROR"), "1"  # errors come to us
     try:
-        hydra.main(version_base="1.3", config_path=str(catalogue.conf_dir()), config_name="config")(job)()
+        with explained():
+            hydra.main(version_base="1.3", config_path=str(catalogue.conf_dir()), config_name="config")(job)()
     finally:
         sys.argv = program
+        os.environ.pop("HYDRA_FULL_ERROR")
+        if full_error is not None:
+            os.environ["HYDRA_FULL_ERROR"] = full_error
     return max(codes, default=0)
 
 
 def _unwritten(override: str) -> str:
     """The user's spelling of an override in Hydra's."""
     name, _, value = override.partition("=")
+    if name.startswith("~"):
+        return f"{name[1:]}=null"
     return f"{name.partition('@')[2] or name.lstrip('+')}={value}"
 
 
+class _Parser(argparse.ArgumentParser):
+    """Mistakes in one line, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; `{self.prog} --help` lists the options")
+
+
 def _eval(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="rlopt eval", description="Evaluate a trained policy on whole episodes.")
+    parser = _Parser(prog="rlopt eval", description="Evaluate a trained policy on whole episodes.")
     parser.add_argument("run_dir", type=Path, help="folder of a run, as rlopt train printed it")
     parser.add_argument("--episodes", type=int, default=100, metavar="N", help="episodes of each kind (100)")
     parser.add_argument("--seed", type=int, default=None, help="of the episodes (the run's own)")
@@ -165,6 +187,8 @@ def _eval(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.episodes < 1:
         raise UserError(f"--episodes must be 1 or above; got {options.episodes}")
+    if options.seed is not None and options.seed < 0:
+        raise UserError(f"--seed must be 0 or above; got {options.seed}")
     if not (options.run_dir / "config.yaml").is_file():
         raise UserError(f"{options.run_dir} is not the folder of a run: it has no config.yaml")
 

@@ -16,6 +16,18 @@ from rlopt.errors import UserError
 T = TypeVar("T")
 
 
+def options(config: Mapping[str, Any], group: str, *names: str, where: str = "") -> dict[str, Any]:
+    """The options of ``group`` in ``config``, or those that are named; raises UserError where one is missing."""
+    values, place = config.get(group), f"{where}{group}"
+    if not isinstance(values, Mapping):
+        example = f"{place}.{names[0]}=..." if names else f"{place}.NAME=..."
+        raise UserError(f"{place} is a group of options, {example}; got {values!r}")
+    for name in names:
+        if name not in values:
+            raise UserError(f"{place}.{name} is missing")
+    return {name: values[name] for name in names or values}
+
+
 def construct(cls: type[T], values: Mapping[str, Any], where: str, **given: Any) -> T:
     """``cls(**values, **given)``, every value checked against its annotation; ``where`` is its place in the config.
 
@@ -32,8 +44,10 @@ def construct(cls: type[T], values: Mapping[str, Any], where: str, **given: Any)
     converted = {name: convert(values[name], wanted[name], f"{where}.{name}") for name in wanted}
     try:
         return cls(**converted, **given)
-    except ValueError as error:
-        raise UserError(f"{where}.{error}".removeprefix(".")) from error
+    except (ValueError, TypeError, OverflowError) as error:
+        if str(error).split(".")[0].split(" ")[0] in wanted:  # rlopt's own checks name the option first
+            raise UserError(f"{where}.{error}".removeprefix(".")) from error
+        raise UserError(f"{where} cannot be made of {converted}: {error}") from error
 
 
 def part_class(values: Mapping[str, Any], where: str) -> type[Any]:
@@ -46,6 +60,8 @@ def part_class(values: Mapping[str, Any], where: str) -> type[Any]:
         found: type[Any] = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise UserError(f"{where}._target_: there is no {target}") from error
+    if not inspect.isclass(found):
+        raise UserError(f"{where}._target_ must name a part of rlopt.core; {target} is no class")
     return found
 
 
@@ -53,6 +69,15 @@ def construct_part(values: Mapping[str, Any], where: str) -> Any:
     """The part that ``_target_`` names, made of the remaining values."""
     rest = {k: v for k, v in values.items() if k != "_target_"}
     return construct(part_class(values, where), rest, where)
+
+
+def _nested(value: Any, kind: type[Any], where: str) -> Any:
+    """A part inside another's options; its class must have all that the protocol ``kind`` asks for."""
+    if not isinstance(value, Mapping):
+        raise UserError(f"{where} must be null or a {kind.__name__.lower()}, a mapping with _target_; got {value!r}")
+    if any(not hasattr(part_class(value, where), name) for name in vars(kind) if not name.startswith("_")):
+        raise UserError(f"{where}._target_ must name a {kind.__name__.lower()}; got {value['_target_']!r}")
+    return construct_part(value, where)
 
 
 def parameters(cls: type[Any]) -> list[str]:
@@ -70,6 +95,8 @@ def convert(value: Any, hint: Any, where: str) -> Any:
             return None
         others = [arg for arg in args if arg is not type(None)]
         return convert(value, others[0], where) if len(others) == 1 else value
+    if getattr(hint, "_is_protocol", False):
+        return _nested(value, hint, where)
     if origin is typing.Literal:
         if value not in args:
             raise UserError(f"{where} must be one of {', '.join(map(str, args))}; got {value!r}")

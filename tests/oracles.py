@@ -219,18 +219,24 @@ def kl_hessian(case: Case) -> Tensor:
 
 def objective(case: Case, name: str, theta: Tensor, clip: float = 0.2, entropy: float = 0.0) -> Tensor:
     """() the weighted mean of log_prob, surrogate, clipped or value."""
+    z = outputs(case.module, theta, case.samples.inputs)
+    return share(case.samples) @ sample_values(case, name, z, clip, entropy)
+
+
+def sample_values(case: Case, name: str, z: Tensor, clip: float = 0.2, entropy: float = 0.0) -> Tensor:
+    """(B,) each sample's part in the objective at outputs z (B, O)."""
     s = case.samples
-    p = distribution(case.head, outputs(case.module, theta, s.inputs))
+    p = distribution(case.head, z)
     log_p = p.log_prob(s.actions)
     if name == "value":
-        return share(s) @ log_p
+        return log_p
     ratio = (log_p - s.old_log_prob).exp()
     values = {
         "log_prob": lambda: s.advantages * log_p,
         "surrogate": lambda: s.advantages * ratio,
         "clipped": lambda: torch.min(s.advantages * ratio, s.advantages * ratio.clamp(1 - clip, 1 + clip)),
     }[name]()
-    return share(s) @ (values + entropy * p.entropy())
+    return values + entropy * p.entropy()
 
 
 def gradient(case: Case, name: str, **options: float) -> Tensor:

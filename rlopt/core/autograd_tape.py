@@ -2,13 +2,14 @@
 
     J^T u   one backward pass
     J v     the derivative in u of v . (J^T u), the "double-vjp trick" (Townsend 2017)
+    hvp     the derivative in theta of v . (J^T u) at this u
 
-Both graphs are built once and kept, so that each product costs one backward pass.
+All graphs are built once (for hvp, once for each u) and kept, so that each product costs one backward pass.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,21 +22,23 @@ from rlopt.core.tape import Layer
 
 
 class AutogradTape:
-    """Tape of an arbitrary module; its layer records cover Linear layers."""
+    """Tape of an arbitrary module; its layer records cover Linear and ungrouped Conv2d layers."""
+
+    chain: ClassVar[bool] = False
 
     def __init__(self, module: nn.Module, layout: Layout, theta: Tensor, inputs: Tensor):
         self._theta = theta.detach().requires_grad_()
         self.size = layout.size
-        # Linear's name -> its input, its output's place in the graph, whether it has a bias
-        self._calls: dict[str, tuple[Tensor, GradientEdge, bool]] = {}
+        self._calls: dict[str, _Call] = {}  # by the layer's name
         self._adjoint: tuple[Tensor, Tensor] | None = None
+        self._bent: tuple[Tensor, Tensor] | None = None  # the last u of hvp, and J^T u with its graph
         with torch.enable_grad():
             views = layout.views(self._theta)
             constants = views.pop(CONSTANTS, None)
             hooks = [
                 child.register_forward_hook(self._remember(name))
                 for name, child in module.named_modules()
-                if isinstance(child, nn.Linear)
+                if isinstance(child, nn.Linear) or (isinstance(child, nn.Conv2d) and child.groups == 1)
             ]
             try:
                 z = functional_call(module, views, (inputs,))
@@ -62,44 +65,83 @@ class AutogradTape:
         (g,) = torch.autograd.grad(self._z, self._theta, u, retain_graph=True)
         return g
 
+    def hvp(self, u: Tensor, v: Tensor) -> Tensor:
+        with torch.enable_grad():
+            if self._bent is None or self._bent[0] is not u:
+                (g,) = torch.autograd.grad(self._z, self._theta, u, create_graph=True)
+                self._bent = u, g
+            g = self._bent[1]
+            if not g.requires_grad:  # z is linear in theta
+                return torch.zeros_like(v)
+            (out,) = torch.autograd.grad(g, self._theta, v, retain_graph=True, materialize_grads=True)
+        return out
+
     def layers(self, signals: Tensor) -> list[Layer]:
-        """Records of every Linear layer; a parameter of any other layer, or of two, is refused by name."""
-        names = {name: _parameters(name, bias) for name, (_, _, bias) in self._calls.items()}
+        """Records of every Linear and Conv2d layer; a parameter of any other layer, or of two, is refused by name."""
+        names = {name: _parameters(name, call.layer.bias is not None) for name, call in self._calls.items()}
         covered = [parameter for pair in names.values() for parameter in pair if parameter]
         advice = "Use a solver that needs only products: cg or dense"
         if rest := [name for name in self._views if name not in covered]:
             raise ValueError(
-                f"layer statistics exist for Linear layers only; {', '.join(rest)} belong to other layers. {advice}"
+                f"layer statistics exist for Linear layers and for Conv2d with groups=1 only; {', '.join(rest)} belong "
+                f"to other layers. {advice}"
             )
         if tied := [name for name in covered if name not in self._views]:
             raise ValueError(f"layer statistics need parameters that no two layers share; {tied[0]} is one. {advice}")
         order = {name: i for i, name in enumerate(self._views)}
         calls = sorted(self._calls.items(), key=lambda call: order[names[call[0]][0]])
-        edges = [edge for _, (_, edge, _) in calls]
+        edges = [call.edge for _, call in calls]
         per_factor = [torch.autograd.grad(self._z, edges, u, retain_graph=True) for u in signals]
         records = []
-        for i, (name, (a, _, _)) in enumerate(calls):
+        for i, (name, call) in enumerate(calls):
             weight, bias = names[name]
-            a = a.detach().reshape(len(a), -1, a.shape[-1])
+            a = _inputs(call.layer, call.inputs.detach())
+            if len(a) != len(self._z):
+                raise ValueError(f"layer statistics need one row per sample; {weight} is given {len(a)} rows. {advice}")
             if bias:
                 a = torch.cat([a, a.new_ones(*a.shape[:2], 1)], 2)
-            d = torch.stack([g[i].reshape(*a.shape[:2], -1) for g in per_factor])
-            records.append(Layer(weight, bias, a, d, self._views[weight], None))
+            d = torch.stack([_signals(call.layer, g[i]) for g in per_factor])
+            records.append(Layer(weight, bias, a, d, self._views[weight].flatten(1), None))
         if self._has_constants:
             records.append(constant_layer(signals[..., self._width :]))
         return records
 
     def _remember(self, name: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        def hook(module: nn.Linear | nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if name in self._calls:
                 raise ValueError(f"layer {name!r} is used twice in one forward pass; rlopt needs each layer used once")
             # the graph's edge stays that of W a + b when an activation then overwrites the output in place
-            self._calls[name] = (inputs[0], get_gradient_edge(output), module.bias is not None)
+            self._calls[name] = _Call(module, inputs[0], get_gradient_edge(output))
 
         return hook
 
 
+class _Call(NamedTuple):
+    """What a layer was given, and the place of its output in the graph."""
+
+    layer: nn.Linear | nn.Conv2d
+    inputs: Tensor
+    edge: GradientEdge
+
+
+def _inputs(layer: nn.Linear | nn.Conv2d, a: Tensor) -> Tensor:
+    """(B, L, I): the vectors that the layer's weight (J, I) multiplies, one per position.
+
+    Those of a convolution are the patches under its kernel, each in the order of the weight: channel, row, column.
+    """
+    if isinstance(layer, nn.Linear):
+        return a.reshape(len(a), -1, a.shape[-1])
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    a = nn.functional.pad(a, layer._reversed_padding_repeated_twice, mode)
+    return nn.functional.unfold(a, layer.kernel_size, layer.dilation, 0, layer.stride).transpose(1, 2)
+
+
+def _signals(layer: nn.Linear | nn.Conv2d, d: Tensor) -> Tensor:
+    """(B, L, J) from the gradient in the layer's output: (B, ..., J) of Linear, (B, J, H, W) of Conv2d."""
+    return d.reshape(len(d), -1, d.shape[-1]) if isinstance(layer, nn.Linear) else d.flatten(2).transpose(1, 2)
+
+
 def _parameters(name: str, bias: bool) -> tuple[str, str | None]:
-    """Names in theta of the weight and the bias of the Linear layer ``name``, which is "" if it is the module."""
+    """Names in theta of the weight and the bias of the layer ``name``, which is "" if it is the module."""
     prefix = f"{name}." if name else ""
     return f"{prefix}weight", f"{prefix}bias" if bias else None

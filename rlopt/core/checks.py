@@ -25,4 +25,4 @@ def between(name: str, value: float, low: float, high: float) -> None:
 
 
 def at_least_one(name: str, value: int) -> None:
-    check(value >= 1, name, "a whole number, 1 or above", value)
+    check(isinstance(value, int) and value >= 1, name, "a whole number, 1 or above", value)

@@ -66,6 +66,33 @@ class PullBack:
         return [tuple(all_sum(part) for part in f(layer, self.share)) for layer in layers]
 
 
+def factored(tape: Tape, share: Tensor, U: Tensor) -> PullBack:
+    """The pull-back of C = sum_k u_k u_k^T, from U (K, B, O)."""
+
+    def apply(t: Tensor) -> Tensor:
+        return ((U * t).sum(2, keepdim=True) * U).sum(0)
+
+    return PullBack(tape, share, apply, lambda: U)
+
+
+@dataclass(frozen=True)
+class ByProduct:
+    """A symmetric matrix M of which only the products v -> M v are at hand; (P,) -> (P,), summed over ranks."""
+
+    tape: Tape
+    multiply: Callable[[Tensor], Tensor]
+
+    @property
+    def size(self) -> int:
+        return self.tape.size
+
+    def product(self, v: Tensor) -> Tensor:
+        return self.multiply(v)
+
+    def dense(self) -> Tensor:
+        return _columns(self.multiply, self.tape)
+
+
 @dataclass(frozen=True)
 class Euclidean:
     """M = I."""

@@ -16,6 +16,11 @@ def ranks() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return dist.get_rank() if ranks() > 1 else 0
+
+
 def all_sum(x: Tensor) -> Tensor:
     """Sum of ``x`` over ranks (in place when there is more than one); the identity on one rank."""
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:

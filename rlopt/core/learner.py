@@ -15,7 +15,7 @@ from rlopt.core.update import Report, Update
 
 @dataclass(frozen=True)
 class Schedule:
-    """Epochs over the batch; ``minibatch`` samples a step, over all ranks (None: the whole batch)."""
+    """Epochs over the batch; ``minibatch`` samples a step (None: the whole batch)."""
 
     epochs: int
     minibatch: int | None

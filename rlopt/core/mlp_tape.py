@@ -3,6 +3,8 @@
     s_l = W_l h_{l-1} + b_l,   h_l = f_l(s_l),   z = (s_last, c)   with c the head's constants, broadcast
     J v:    s'_l = V_l h_{l-1} + v_l + W_l h'_{l-1},   h'_l = f'_l s'_l
     J^T u:  d_last = u,   d_{l-1} = f'_{l-1} (W_l^T d_l),   dW_l = d_l^T h_{l-1},   db_l = sum d_l
+    hvp:    R d_{l-1} = f'_{l-1} (V_l^T d_l + W_l^T R d_l) + f''_{l-1} s'_{l-1} (W_l^T d_l),   R d_last = 0,
+            R dW_l = R d_l^T h_{l-1} + d_l^T h'_{l-1},   R db_l = sum R d_l   (Pearlmutter 1994, R the change along v)
 
 Activations are cached, so a product costs about what its matrix multiplications do; no autograd is involved.
 Derivatives are expressed in the activation's output, which is all that is kept.
@@ -11,7 +13,7 @@ Derivatives are expressed in the activation's output, which is all that is kept.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +26,7 @@ class Activation(NamedTuple):
     apply_: Callable[[Tensor], Tensor]  # s -> f(s), in place
     backward_: Callable[[Tensor, Tensor], Tensor]  # g, h -> g f', in place on g, one kernel
     derivative: Callable[[Tensor], Tensor]  # h -> f'
+    second: Callable[[Tensor], Tensor]  # h -> f''
 
 
 _aten = torch.ops.aten
@@ -33,21 +36,25 @@ ACTIVATIONS: dict[type[nn.Module], Activation] = {
         torch.tanh_,
         lambda g, h: _aten.tanh_backward.grad_input(g, h, grad_input=g),
         lambda h: 1 - h * h,
+        lambda h: -2 * h * (1 - h * h),
     ),
     nn.ReLU: Activation(
         torch.relu_,
         lambda g, h: _aten.threshold_backward.grad_input(g, h, 0, grad_input=g),
         lambda h: (h > 0).to(h.dtype),
+        torch.zeros_like,
     ),
     nn.ELU: Activation(
         lambda s: torch.nn.functional.elu_(s),
         lambda g, h: _aten.elu_backward.grad_input(g, 1, 1, 1, True, h, grad_input=g),
         lambda h: h.clamp(max=0) + 1,
+        lambda h: torch.where(h < 0, h + 1, 0.0),
     ),
     nn.Sigmoid: Activation(
         torch.sigmoid_,
         lambda g, h: _aten.sigmoid_backward.grad_input(g, h, grad_input=g),
         lambda h: h * (1 - h),
+        lambda h: h * (1 - h) * (1 - 2 * h),
     ),
 }
 
@@ -84,6 +91,8 @@ def plan(module: nn.Module) -> list[Affine] | None:
 
 class MLPTape:
     """Tape of a chain of Linear layers; see the module's equations."""
+
+    chain: ClassVar[bool] = True
 
     def __init__(self, layers: list[Affine], layout: Layout, views: dict[str, Tensor], inputs: Tensor):
         self._plan, self._layout, self._views = layers, layout, views
@@ -126,6 +135,34 @@ class MLPTape:
                 d = torch.mm(d, self._views[layer.weight], out=self._buffer(i - 1))
                 self._times_derivative_(d, i - 1)
         return gradient
+
+    def hvp(self, u: Tensor, v: Tensor) -> Tensor:
+        along = self._layout.views(v)
+        Rh: list[Tensor] = []  # h'_1 .. h'_last
+        Rs: list[Tensor] = []  # s'_1 .. s'_last
+        for i, layer in enumerate(self._plan):
+            s = _affine(along, layer, self._hidden[i])
+            if i:
+                s.addmm_(Rh[-1], self._views[layer.weight].t())
+            Rs.append(s)
+            Rh.append(s * layer.activation.derivative(self._hidden[i + 1]) if layer.activation else s)
+        out = torch.zeros_like(v)
+        parts = self._layout.views(out)
+        d = u[:, : self._hidden[-1].shape[1]]  # the constants' outputs are linear in theta
+        Rd = torch.zeros_like(d)
+        for i in reversed(range(len(self._plan))):
+            layer, h = self._plan[i], self._hidden[i + 1]
+            if f := layer.activation:
+                slope = f.derivative(h)
+                Rd, d = slope * Rd + f.second(h) * Rs[i] * d, slope * d
+            torch.mm(Rd.t(), self._hidden[i], out=parts[layer.weight])
+            if layer.bias:
+                torch.sum(Rd, 0, out=parts[layer.bias])
+            if i:
+                parts[layer.weight].addmm_(d.t(), Rh[i - 1])
+                Rd = (Rd @ self._views[layer.weight]).addmm_(d, along[layer.weight])
+                d = d @ self._views[layer.weight]
+        return out
 
     def layers(self, signals: Tensor) -> list[Layer]:
         width = self._hidden[-1].shape[1]

@@ -36,6 +36,9 @@ ROOT = "root"  # C = sum_k u_k u_k^T in output space, hence statistics per layer
 EUCLIDEAN = "euclidean"  # M = I
 SEMIDEFINITE = "semidefinite"  # v^T M v >= 0 for every v
 HISTORY = "history"  # M is a sum over past gradients, for its power -1/2
+# What M is a model of, where that can be measured; an adaptive damping needs one of the two.
+KL = "kl"  # 1/2 d^T M d is the mean KL divergence of a step d, nats, to second order
+OBJECTIVE = "objective"  # g^T d - 1/2 d^T M d is its improvement, to second order or by Gauss-Newton
 
 
 class Metric(Protocol):
@@ -63,6 +66,7 @@ class Solution:
     quadratic: Tensor  # x^T M x, undamped
     damping: Tensor | float  # lambda that was used; above the one asked for where a factorisation needed it
     scalars: Scalars = field(default_factory=dict)  # anything else worth a curve
+    state: State = field(default_factory=dict)  # what the solver keeps of x itself, for the state `prepare` returned
 
 
 class Solver(Protocol):
@@ -81,6 +85,8 @@ class Solver(Protocol):
 
 
 class Damping(Protocol):
+    measures: ClassVar[bool]  # True: `adapt` wants "damping/agreement" of every step that was taken
+
     def init(self) -> State: ...
 
     def current(self, state: State) -> Tensor | float:

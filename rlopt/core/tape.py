@@ -7,6 +7,7 @@ With J_b = dz_b / dtheta (O, P) for sample b:
 | outputs           | z (B, O)                                              |
 | jvp(v: (P,))      | J_b v for every b -> (B, O)                           |
 | vjp(u: (B, O))    | sum_b J_b^T u_b -> (P,)                               |
+| hvp(u, v)         | the derivative of vjp(u) along v, u fixed -> (P,)     |
 | layers(U: (K,B,O))| for every layer its inputs and the signals U sends back |
 
 A structured solver (diagonal, block, Kronecker, Gram) reads the layers and nothing else.
@@ -15,7 +16,7 @@ A structured solver (diagonal, block, Kronecker, Gram) reads the layers and noth
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
@@ -38,6 +39,7 @@ class Layer:
 class Tape(Protocol):
     """A forward pass at one theta. All methods return detached tensors."""
 
+    chain: ClassVar[bool]  # True: each layer's input is the activation of the one before, and records hold f'
     outputs: Tensor  # (B, O)
     size: int  # P
 
@@ -47,6 +49,10 @@ class Tape(Protocol):
 
     def vjp(self, u: Tensor) -> Tensor:
         """(B, O) -> (P,): the gradient in theta of sum_b u_b . z_b."""
+        ...
+
+    def hvp(self, u: Tensor, v: Tensor) -> Tensor:
+        """(B, O), (P,) -> (P,): sum_b sum_o u_bo (d^2 z_bo / dtheta^2) v, the second derivatives of the outputs."""
         ...
 
     def layers(self, signals: Tensor) -> list[Layer]:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from rlopt.core.agreement import agreement, require
 from rlopt.core.distributed import all_sum
 from rlopt.core.failure import NumericalFailure, first_nonfinite
 from rlopt.core.heads import Head
@@ -49,6 +50,9 @@ class Update:
     solver: Solver
     damping: Damping
     step: Step
+
+    def __post_init__(self) -> None:
+        require(self.damping, self.metric)
 
     def init(self, theta: Tensor) -> State:
         """The parts' states before the first update."""
@@ -81,7 +85,13 @@ class Update:
 
         problem = Problem(self.network, self.head, self.objective, samples, tape, value)
         slope = torch.dot(g, solution.x)
-        theta, step_state, scalars = self.step.step(state["step"], theta, solution, slope, problem)
+        judged = self.damping.measures
+        own = theta.clone() if judged else theta  # which an optimizer overwrites, while the tape still reads theta
+        moved, step_state, scalars = self.step.step(state["step"], own, solution, slope, problem)
+        taken = bool(scalars["step/accepted"])
+        if judged and taken:
+            rho = agreement(self.metric, curvature, g, moved - theta, moved, problem, scalars)
+            scalars = {**scalars, "damping/agreement": rho}
         scalars = {
             **scalars,
             **solution.scalars,
@@ -91,11 +101,10 @@ class Update:
             "solver/residual": solution.residual,
             "damping/value": solution.damping,
         }
-        taken = bool(scalars["step/accepted"])
         new_state = {
             "metric": metric_state if taken else state["metric"],
-            "solver": solver_state if taken else state["solver"],
+            "solver": {**solver_state, **solution.state} if taken else state["solver"],
             "damping": self.damping.adapt(state["damping"], scalars),
             "step": step_state,
         }
-        return theta, new_state, Report(scalars=scalars)
+        return moved if taken else theta, new_state, Report(scalars=scalars)

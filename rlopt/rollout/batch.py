@@ -40,7 +40,7 @@ class Batch:
 
     def weight(self, gamma: float | None) -> Tensor:
         """(B,) the mask, times gamma^time where states are weighted by their discount."""
-        weight = self.mask if gamma is None else self.mask * gamma**self.time
+        weight = self.mask if gamma is None else self.mask * gamma ** self.time.to(self.mask.dtype)
         return weight.reshape(-1)
 
     def next_values(self, values: Tensor, final_values: Tensor) -> Tensor:

@@ -98,7 +98,8 @@ class Collector:
         try:
             return self.envs.step(actions)
         except Exception as error:  # whatever an environment raises
-            raise EnvironmentFault(f"the environment raised {type(error).__name__}: {error}") from error
+            said = " ".join(str(error).split())
+            raise EnvironmentFault(f"the environment raised {type(error).__name__}: {said}") from error
 
     def close(self) -> None:
         self.envs.close()

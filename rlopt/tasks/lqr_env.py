@@ -43,10 +43,12 @@ class LQREnv(gym.Env[Array, Array]):
         except ValueError as error:
             raise UserError(f"env.kwargs.{error}") from error
         self.horizon, self.render_mode = horizon, render_mode
-        self._m = self.system.matrices
-        n, m = self._m.B.shape
-        self._start = _root(self._m.S0)
-        self._noise = np.sqrt(np.diag(self._m.W))
+        matrices = self.system.matrices
+        n, m = matrices.B.shape
+        self._dynamics = np.hstack([matrices.A, matrices.B])  # of (s, a)
+        self._cost = np.block([[matrices.Q, np.zeros((n, m))], [np.zeros((m, n)), matrices.R]])
+        self._start = _root(matrices.S0)
+        self._noise = np.sqrt(np.diag(matrices.W))
         self._noisy = bool(self._noise.any())
         self.observation_space = spaces.Box(-np.inf, np.inf, (n,), np.float64)
         self.action_space = spaces.Box(-np.inf, np.inf, (m,), np.float64)
@@ -58,11 +60,11 @@ class LQREnv(gym.Env[Array, Array]):
         return self._state, {}
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        s, a, system = self._state, action, self._m
-        reward = -float(s @ system.Q @ s + a @ system.R @ a)
-        following = system.A @ s + system.B @ a
+        x = np.concatenate((self._state, action))
+        reward = -float(x.dot(self._cost.dot(x)))
+        following = self._dynamics.dot(x)
         if self._noisy:
-            following = following + self._noise * self.np_random.standard_normal(len(s))
+            following = following + self._noise * self.np_random.standard_normal(len(following))
         self._state = following
         self._time += 1
         return following, reward, False, self._time >= self.horizon, {}

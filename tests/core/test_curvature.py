@@ -14,7 +14,7 @@ every_head = pytest.mark.parametrize("head", HEADS)
 
 
 def bind(case: Case) -> PullBack:
-    curvature, state = Fisher().bind({}, case.tape, case.head, case.samples, None)
+    curvature, state = Fisher(None, 0).bind({}, case.tape, case.head, case.samples, None)
     assert state == {}
     return curvature
 

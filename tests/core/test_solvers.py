@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from rlopt.core.solvers.dense import Dense, factorise
 from rlopt.core.solvers.identity import Identity
 from tests.oracles import HEADS, TAPES, close, eye, fisher, make_case, randn
 
+cg = partial(CG, preconditioner=None, start="cold", decay=0.0)
 LAMBDA = 1e-2
 
 
@@ -66,10 +68,10 @@ def assert_reports_are_true(solution, M: Tensor, g: Tensor):
 def test_cg_and_dense_solve_the_oracles_system(head, tape):
     case = make_case(head, tape, "masked", count=30)
     F, g = fisher(case), randn(len(case.theta), seed=7)
-    curvature, _ = Fisher().bind({}, case.tape, case.head, case.samples, None)
+    curvature, _ = Fisher(None, 0).bind({}, case.tape, case.head, case.samples, None)
     truth = torch.linalg.solve(F + LAMBDA * eye(len(g)), g)
-    by_cg = solve(CG(iterations=len(g) + 20, tolerance=1e-12), curvature, g, LAMBDA)
-    by_dense = solve(Dense(), curvature, g, LAMBDA)
+    by_cg = solve(cg(iterations=len(g) + 20, tolerance=1e-12), curvature, g, LAMBDA)
+    by_dense = solve(Dense("refuse"), curvature, g, LAMBDA)
     assert close(by_cg.x, truth, 1e-9)
     assert close(by_dense.x, truth, 1e-9)
     for solution in (by_cg, by_dense):
@@ -82,7 +84,7 @@ def test_cg_and_dense_solve_the_oracles_system(head, tape):
 def test_cg_is_the_best_point_of_the_krylov_space(iterations):
     M, g = rotated([0.1, 0.5, 1.0, 2.0, 7.0, 30.0]), randn(6, seed=1)
     curvature = Matrix(M)
-    solution = solve(CG(iterations, 0.0), curvature, g, LAMBDA)
+    solution = solve(cg(iterations, 0.0), curvature, g, LAMBDA)
     assert close(solution.x, textbook_cg(M + LAMBDA * eye(6), g, iterations), 1e-9)
     assert solution.iterations == iterations == curvature.products
     assert_reports_are_true(solution, M, g)
@@ -91,23 +93,23 @@ def test_cg_is_the_best_point_of_the_krylov_space(iterations):
 @pytest.mark.parametrize("tolerance", [0.5, 1e-2, 1e-6])
 def test_cg_stops_at_the_first_residual_within_tolerance(tolerance):
     M, g = rotated([0.1, 0.5, 1.0, 2.0, 7.0, 30.0]), randn(6, seed=1)
-    solution = solve(CG(50, tolerance), Matrix(M), g)
+    solution = solve(cg(50, tolerance), Matrix(M), g)
     needed = int(solution.iterations)
     assert solution.residual <= tolerance and needed < 50
-    assert needed > 0 and (needed == 1 or solve(CG(needed - 1, 0.0), Matrix(M), g).residual > tolerance)
-    assert torch.equal(solution.x, solve(CG(needed, 0.0), Matrix(M), g).x)
+    assert needed > 0 and (needed == 1 or solve(cg(needed - 1, 0.0), Matrix(M), g).residual > tolerance)
+    assert torch.equal(solution.x, solve(cg(needed, 0.0), Matrix(M), g).x)
     assert_reports_are_true(solution, M, g)
 
 
 def test_cg_needs_as_many_products_as_distinct_eigenvalues():
     curvature = Matrix(rotated([1.0, 1.0, 1.0, 4.0, 4.0, 9.0]))
-    solution = solve(CG(50, 1e-10), curvature, randn(6))
+    solution = solve(cg(50, 1e-10), curvature, randn(6))
     assert solution.iterations == 3 == curvature.products
 
 
 def test_cg_that_arrives_exactly_stops_there_and_sees_no_negative_curvature():
     g = randn(4)
-    solution = solve(CG(10, 0.0), Matrix(2 * eye(4)), g)
+    solution = solve(cg(10, 0.0), Matrix(2 * eye(4)), g)
     assert torch.equal(solution.x, g / 2) and solution.residual == 0 and solution.iterations == 1
     assert not solution.scalars["solver/negative_curvature"]
 
@@ -116,7 +118,7 @@ def test_cg_that_arrives_exactly_stops_there_and_sees_no_negative_curvature():
 def test_cg_returns_g_when_the_first_curvature_is_not_positive(first):
     M = torch.diag(torch.tensor([first, 5.0, 6.0], dtype=torch.float64))
     g = torch.tensor([2.0, 0.0, 0.0], dtype=torch.float64)
-    solution = solve(CG(10, 0.0), Matrix(M), g)
+    solution = solve(cg(10, 0.0), Matrix(M), g)
     assert torch.equal(solution.x, g)
     assert solution.scalars["solver/negative_curvature"]
     assert solution.iterations == 0
@@ -126,12 +128,12 @@ def test_cg_returns_g_when_the_first_curvature_is_not_positive(first):
 @pytest.mark.parametrize("seed", range(5))
 def test_cg_keeps_the_last_good_iterate_at_negative_curvature(seed):
     M, g = rotated([-0.5, 0.8, 2.0, 5.0, 9.0, 14.0], seed), randn(6, seed=seed + 100)
-    solution = solve(CG(20, 0.0), Matrix(M), g)
+    solution = solve(cg(20, 0.0), Matrix(M), g)
     kept = int(solution.iterations)
     assert solution.scalars["solver/negative_curvature"]
     assert 0 < kept < 6
     assert close(solution.x, textbook_cg(M, g, kept), 1e-8)
-    before = solve(CG(kept, 0.0), Matrix(M), g)
+    before = solve(cg(kept, 0.0), Matrix(M), g)
     assert torch.equal(solution.x, before.x) and not before.scalars["solver/negative_curvature"]
     assert torch.dot(g, solution.x) > 0
     assert_reports_are_true(solution, M, g)
@@ -139,12 +141,12 @@ def test_cg_keeps_the_last_good_iterate_at_negative_curvature(seed):
 
 def test_damping_that_outweighs_negative_curvature_is_enough_for_cg():
     M, g = rotated([-0.5, 0.8, 2.0, 5.0]), randn(4)
-    solution = solve(CG(20, 1e-12), Matrix(M), g, 1.0)
+    solution = solve(cg(20, 1e-12), Matrix(M), g, 1.0)
     assert not solution.scalars["solver/negative_curvature"]
     assert close(solution.x, torch.linalg.solve(M + eye(4), g), 1e-10)
 
 
-@pytest.mark.parametrize("solver", [CG(10, 1e-10), Dense(), Identity()])
+@pytest.mark.parametrize("solver", [cg(10, 1e-10), Dense("refuse"), Identity()])
 def test_zero_gradient_gives_zero_direction_and_no_residual(solver):
     case = make_case("categorical")
     curvature = Euclidean(case.tape) if isinstance(solver, Identity) else Matrix(rotated([1.0, 2.0, 3.0]))
@@ -159,7 +161,7 @@ def test_cg_gives_no_direction_when_a_product_is_no_number(bad_from, value):
         def product(self, v):
             return super().product(v) * (value if self.products + 1 >= bad_from else 1.0)
 
-    solution = solve(CG(10, 0.0), Failing(rotated([1.0, 2.0, 3.0, 4.0])), randn(4))
+    solution = solve(cg(10, 0.0), Failing(rotated([1.0, 2.0, 3.0, 4.0])), randn(4))
     assert solution.x.isnan().all()
 
 
@@ -167,13 +169,13 @@ def test_cg_gives_no_direction_when_a_product_is_no_number(bad_from, value):
 def test_cg_gives_no_direction_when_the_gradient_is_no_number(bad):
     g = randn(3)
     g[1] = bad
-    assert not solve(CG(10, 0.0), Matrix(rotated([1.0, 2.0, 3.0])), g).x.isfinite().all()
+    assert not solve(cg(10, 0.0), Matrix(rotated([1.0, 2.0, 3.0])), g).x.isfinite().all()
 
 
 def test_solvers_leave_gradient_and_matrix_as_they_were():
     M, g = rotated([1.0, 2.0, 3.0]), randn(3)
     kept_M, kept_g = M.clone(), g.clone()
-    for solver in (CG(3, 0.0), Dense()):
+    for solver in (cg(3, 0.0), Dense("refuse")):
         apply, _ = solver.prepare({}, Matrix(M), 0.1)
         first, second = apply(g), apply(g)
         assert torch.equal(first.x, second.x)
@@ -183,7 +185,7 @@ def test_solvers_leave_gradient_and_matrix_as_they_were():
 def test_dense_raises_damping_until_a_singular_matrix_can_be_factorised_and_says_so():
     M = rotated([0.0, 0.0, 1.0, 3.0])
     g = M @ randn(4)
-    solution = solve(Dense(), Matrix(M - 1e-15 * eye(4)), g)
+    solution = solve(Dense("refuse"), Matrix(M - 1e-15 * eye(4)), g)
     used = float(solution.damping)
     assert used == pytest.approx(1e-8 * float(M.diagonal().mean()), rel=1e-6)
     assert_reports_are_true(solution, M, g)
@@ -218,7 +220,7 @@ def test_dense_refuses_a_matrix_that_is_not_finite(place, bad):
     M = rotated([1.0, 2.0, 3.0])
     M[place] = M[place[::-1]] = bad
     with pytest.raises(NumericalFailure, match="not finite"):
-        solve(Dense(), Matrix(M), randn(3), 0.1)
+        solve(Dense("refuse"), Matrix(M), randn(3), 0.1)
 
 
 def test_identity_solver_returns_the_gradient_and_ignores_damping():
@@ -233,9 +235,9 @@ def test_identity_solver_returns_the_gradient_and_ignores_damping():
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: CG(0, 0.0), "iterations must be a whole number, 1 or above; got 0"),
-        (lambda: CG(10, -1e-3), "tolerance must be between 0 and 1"),
-        (lambda: CG(10, math.nan), "tolerance must be between 0 and 1; got nan"),
+        (lambda: cg(0, 0.0), "iterations must be a whole number, 1 or above; got 0"),
+        (lambda: cg(10, -1e-3), "tolerance must be between 0 and 1"),
+        (lambda: cg(10, math.nan), "tolerance must be between 0 and 1; got nan"),
     ],
 )
 def test_cg_refuses_what_it_cannot_do(make, says):

@@ -365,6 +365,26 @@ def test_an_optimizer_step_to_sigma_below_zero_leaves_theta_and_moments_to_the_b
     assert bits(after) == bits(unaware)
 
 
+def test_moments_that_an_optimizer_makes_at_birth_are_kept(monkeypatch):
+    class Eager(torch.optim.Optimizer):  # as Adagrad is in older releases of torch
+        def __init__(self, params, lr):
+            super().__init__(params, {"lr": lr})
+            for p in self.param_groups[0]["params"]:
+                self.state[p]["sum"] = torch.ones_like(p)
+
+        def step(self, closure=None):
+            for p in self.param_groups[0]["params"]:
+                self.state[p]["sum"] += p.grad**2
+                p -= self.param_groups[0]["lr"] * p.grad / self.state[p]["sum"].sqrt()
+
+    monkeypatch.setattr(torch.optim, "Eager", Eager, raising=False)
+    case, x = make_case("log_sigma"), randn(len(make_case("log_sigma").theta))
+    step = Optimizer({"name": "Eager", "lr": 0.1}, CONSTANT, max_norm=None)
+    theta, state, _ = take(step, case, x, None, case.theta.clone())
+    assert close(theta, case.theta + 0.1 * x / (1 + x**2).sqrt(), 1e-12)
+    assert close(state["moments"]["sum"], 1 + x**2, 1e-12)
+
+
 def test_max_norm_is_torchs_clipping_and_leaves_shorter_directions_alone():
     case = make_case("categorical")
     step = Optimizer({"name": "SGD", "lr": 1.0}, CONSTANT, max_norm=0.5)

@@ -43,6 +43,11 @@ class Categorical:
         score.scatter_add_(1, chosen, score.new_ones(1).expand(len(z), 1))
         return log_p.gather(1, chosen).squeeze(1), score
 
+    def log_prob_hessian(self, z: Tensor, actions: Tensor) -> Tensor:
+        """-C: whatever the action, so that minus it is the Fisher information."""
+        p = z.softmax(1)
+        return p[:, :, None] * p[:, None, :] - p.diag_embed()
+
     def entropy(self, z: Tensor) -> Tensor:
         log_p = z.log_softmax(1)
         return -(log_p.exp() * log_p).sum(1)
@@ -51,6 +56,14 @@ class Categorical:
         log_p = z.log_softmax(1)
         p = log_p.exp()
         return -p * (log_p - (p * log_p).sum(1, keepdim=True))
+
+    def entropy_hessian(self, z: Tensor) -> Tensor:
+        """p_i p_j (w_i + w_j + 1) - delta_ij p_i (w_i + 1), with w = log p + H."""
+        log_p = z.log_softmax(1)
+        p = log_p.exp()
+        w = log_p - (p * log_p).sum(1, keepdim=True)
+        outer = p[:, :, None] * p[:, None, :] * (w[:, :, None] + w[:, None, :] + 1)
+        return outer - (p * (w + 1)).diag_embed()
 
     def kl(self, old: Tensor, new: Tensor) -> Tensor:
         log_old = old.log_softmax(1)

@@ -49,12 +49,20 @@ class Head(Protocol):
         """(B,) log p(a | z) and (B, O) its gradient in z."""
         ...
 
+    def log_prob_hessian(self, z: Tensor, actions: Tensor) -> Tensor:
+        """(B, O, O) Hessian of log p(a | z) in z."""
+        ...
+
     def entropy(self, z: Tensor) -> Tensor:
         """(B,) entropy, nats."""
         ...
 
     def entropy_gradient(self, z: Tensor) -> Tensor:
         """(B, O) gradient of the entropy in z."""
+        ...
+
+    def entropy_hessian(self, z: Tensor) -> Tensor:
+        """(B, O, O) Hessian of the entropy in z."""
         ...
 
     def kl(self, old: Tensor, new: Tensor) -> Tensor:

@@ -44,11 +44,17 @@ class Value:
         constant = 0.5 * math.log(2 * math.pi * self.variance)
         return (error * score).squeeze(1).mul_(-0.5).sub_(constant), score
 
+    def log_prob_hessian(self, z: Tensor, actions: Tensor) -> Tensor:
+        return z.new_full((len(z), 1, 1), -1 / self.variance)
+
     def entropy(self, z: Tensor) -> Tensor:
         return z.new_full((len(z),), 0.5 * (1 + math.log(2 * math.pi * self.variance)))
 
     def entropy_gradient(self, z: Tensor) -> Tensor:
         return torch.zeros_like(z)
+
+    def entropy_hessian(self, z: Tensor) -> Tensor:
+        return z.new_zeros(len(z), 1, 1)
 
     def kl(self, old: Tensor, new: Tensor) -> Tensor:
         return ((old - new) ** 2).squeeze(1) / (2 * self.variance)

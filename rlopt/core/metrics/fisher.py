@@ -1,7 +1,9 @@
 """Fisher metric: C = E_{a ~ p(. | z)}[s s^T] in output space, s = d log p(a | z) / dz (Amari 1998; Kakade 2001, eq. 3).
 
-The expectation over the model's own actions is taken in closed form by the head. 1/2 v^T M v is the mean KL divergence
-between the policies at theta and theta + v, in nats, to second order.
+The expectation is over the model's own actions. With ``samples: null`` the head takes it in closed form; with m it is
+the mean over m actions drawn for every sample now, an unbiased estimate with error of order 1 / sqrt(m B) (Martens and
+Grosse 2015, section 5). 1/2 v^T M v is the mean KL divergence between the policies at theta and theta + v, in nats, to
+second order. The draws depend on the seed, on how often the metric was bound (its state) and on the rank alone.
 """
 
 from __future__ import annotations
@@ -10,24 +12,52 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from rlopt.core.curvature import Curvature, PullBack
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlopt.core.checks import at_least_one, check
+from rlopt.core.curvature import Curvature, PullBack, factored
+from rlopt.core.distributed import rank
 from rlopt.core.heads import Head
 from rlopt.core.objectives.objective import Objective
-from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, State
+from rlopt.core.parts import KL, PRODUCT, ROOT, SEMIDEFINITE, State
 from rlopt.core.samples import Samples
 from rlopt.core.tape import Tape
 
 
 @dataclass(frozen=True)
 class Fisher:
-    supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, ROOT, SEMIDEFINITE})
+    samples: int | None  # m actions drawn per sample; None is the closed form
+    seed: int  # of the draws
+
+    supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, ROOT, SEMIDEFINITE, KL})
+
+    def __post_init__(self) -> None:
+        if self.samples is not None:
+            at_least_one("samples", self.samples)
+        check(self.seed >= 0, "seed", "a whole number, 0 or above", self.seed)
 
     def init(self) -> State:
-        return {}
+        return {} if self.samples is None else {"draws": 0}
 
     def bind(
         self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
     ) -> tuple[Curvature, State]:
         z = tape.outputs
-        root = partial(head.fisher_root, z)
-        return PullBack(tape, samples.share, head.fisher_product(z), root), state
+        if self.samples is None:
+            root = partial(head.fisher_root, z)
+            return PullBack(tape, samples.share, head.fisher_product(z), root), state
+        U = _scores(head, z, self.samples, (self.seed, state["draws"], rank()))
+        return factored(tape, samples.share, U), {"draws": state["draws"] + 1}
+
+
+def _scores(head: Head, z: Tensor, count: int, seeds: tuple[int, ...]) -> Tensor:
+    """u_k = s_k / sqrt(m) at m = ``count`` actions drawn from p(. | z), (m, B, O)."""
+    generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0]))
+    draw = torch.randn if head.noise == "normal" else torch.rand
+    # on the CPU in any case, so that every device gets the same noise
+    noise = draw(count * len(z), head.noise_size, generator=generator, dtype=z.dtype).to(z.device)
+    repeated = z.repeat(count, 1)
+    _, scores = head.log_prob_and_score(repeated, head.sample(repeated, noise))
+    return scores.view(count, *z.shape) / count**0.5

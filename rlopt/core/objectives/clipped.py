@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rlopt.core.checks import non_negative, positive
 from rlopt.core.heads import Head
-from rlopt.core.objectives.objective import add_entropy
+from rlopt.core.objectives.objective import add_entropy, add_entropy_hessian, ratio_hessian
 from rlopt.core.samples import Samples
 
 
@@ -32,12 +32,20 @@ class Clipped:
     def values_and_gradient(self, head: Head, z: Tensor, samples: Samples) -> tuple[Tensor, Tensor]:
         log_prob, score = head.log_prob_and_score(z, samples.actions)
         values, unclipped = self._clip(log_prob, samples)
-        # where the minimum is r A, its derivative in log pi is r A itself; elsewhere it is 0
-        slope = torch.where(values == unclipped, unclipped, 0.0)
+        slope = _slope(values, unclipped)
         return add_entropy(self.entropy, head, z, values, slope[:, None] * score)
+
+    def hessian(self, head: Head, z: Tensor, samples: Samples) -> Tensor:
+        slope = _slope(*self._clip(head.log_prob(z, samples.actions), samples))
+        return add_entropy_hessian(self.entropy, head, z, ratio_hessian(head, z, samples, slope))
 
     def _clip(self, log_prob: Tensor, samples: Samples) -> tuple[Tensor, Tensor]:
         ratio = (log_prob - samples.old_log_prob).exp_()
         unclipped = ratio * samples.advantages
         clipped = ratio.clamp_(1 - self.clip, 1 + self.clip).mul_(samples.advantages)
         return torch.minimum(unclipped, clipped), unclipped
+
+
+def _slope(values: Tensor, unclipped: Tensor) -> Tensor:
+    """(B,) derivative in log pi: where the minimum is r A it is r A itself, elsewhere 0."""
+    return torch.where(values == unclipped, unclipped, 0.0)

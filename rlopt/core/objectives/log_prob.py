@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rlopt.core.checks import non_negative
 from rlopt.core.heads import Head
-from rlopt.core.objectives.objective import add_entropy
+from rlopt.core.objectives.objective import add_entropy, add_entropy_hessian
 from rlopt.core.samples import Samples
 
 
@@ -30,3 +30,7 @@ class LogProb:
         log_prob, score = head.log_prob_and_score(z, samples.actions)
         gradient = samples.advantages[:, None] * score
         return add_entropy(self.entropy, head, z, samples.advantages * log_prob, gradient)
+
+    def hessian(self, head: Head, z: Tensor, samples: Samples) -> Tensor:
+        hessian = samples.advantages[:, None, None] * head.log_prob_hessian(z, samples.actions)
+        return add_entropy_hessian(self.entropy, head, z, hessian)

@@ -21,9 +21,24 @@ class Objective(Protocol):
         """The same, with its gradient in z (B, O)."""
         ...
 
+    def hessian(self, head: Head, z: Tensor, samples: Samples) -> Tensor:
+        """(B, O, O) Hessian in z of each sample's value."""
+        ...
+
 
 def add_entropy(coefficient: float, head: Head, z: Tensor, values: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
     """values + coefficient H(p(. | z)), and its gradient."""
     if not coefficient:
         return values, gradient
     return values + coefficient * head.entropy(z), gradient + coefficient * head.entropy_gradient(z)
+
+
+def add_entropy_hessian(coefficient: float, head: Head, z: Tensor, hessian: Tensor) -> Tensor:
+    """hessian + coefficient times that of H(p(. | z)), (B, O, O)."""
+    return hessian + coefficient * head.entropy_hessian(z) if coefficient else hessian
+
+
+def ratio_hessian(head: Head, z: Tensor, samples: Samples, slope: Tensor) -> Tensor:
+    """slope (B,) times the Hessian of r = pi / pi_old over r: slope (s s^T + H), s and H of log pi; (B, O, O)."""
+    _, s = head.log_prob_and_score(z, samples.actions)
+    return slope[:, None, None] * (s[:, :, None] * s[:, None, :] + head.log_prob_hessian(z, samples.actions))

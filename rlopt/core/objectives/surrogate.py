@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rlopt.core.checks import non_negative
 from rlopt.core.heads import Head
-from rlopt.core.objectives.objective import add_entropy
+from rlopt.core.objectives.objective import add_entropy, add_entropy_hessian, ratio_hessian
 from rlopt.core.samples import Samples
 
 
@@ -30,3 +30,7 @@ class Surrogate:
         log_prob, score = head.log_prob_and_score(z, samples.actions)
         values = (log_prob - samples.old_log_prob).exp_().mul_(samples.advantages)
         return add_entropy(self.entropy, head, z, values, values[:, None] * score)
+
+    def hessian(self, head: Head, z: Tensor, samples: Samples) -> Tensor:
+        values = (head.log_prob(z, samples.actions) - samples.old_log_prob).exp_().mul_(samples.advantages)
+        return add_entropy_hessian(self.entropy, head, z, ratio_hessian(head, z, samples, values))

@@ -20,3 +20,6 @@ class Value:
 
     def values_and_gradient(self, head: Head, z: Tensor, samples: Samples) -> tuple[Tensor, Tensor]:
         return head.log_prob_and_score(z, samples.actions)
+
+    def hessian(self, head: Head, z: Tensor, samples: Samples) -> Tensor:
+        return head.log_prob_hessian(z, samples.actions)

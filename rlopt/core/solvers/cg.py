@@ -1,55 +1,89 @@
 """Conjugate gradient for (M + lambda I) x = g, from products alone (Hestenes and Stiefel 1952).
 
-Within the loop, in the usual letters: r = g - A x the residual, p the search direction, A = M + lambda I.
+Within the loop, in the usual letters: A = M + lambda I, r = g - A x the residual, z = N r with N the preconditioner
+(another solver, prepared once; z = r without one), p the search direction (Nocedal and Wright 2006, algorithm 5.3).
 
-Negative or zero curvature p^T A p <= 0 ends the loop with the last good iterate (g itself if it is the first), and is
-reported. All decisions are masks on the device; only on the CPU, where looking is free, does the loop leave early.
+Negative or zero curvature p^T A p <= 0 ends the loop with the last good iterate (the first p if there is none, which is
+g itself without a preconditioner), and is reported. All decisions are masks on the device; only on the CPU, where
+looking is free, does the loop leave early.
+
+From a cold start every iterate lies in the gradient's half-plane, g^T x > 0, when N is positive definite. A warm start,
+from the last solution times ``decay`` (Martens 2010), saves iterations when M and g change little, and has no such
+guarantee unless it converges; after negative curvature at once it returns where it started.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from rlopt.core.checks import at_least_one, between
+from rlopt.core.checks import at_least_one, between, check
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import PRODUCT, Solution, State
+from rlopt.core.parts import PRODUCT, Solution, Solver, State
 
 
 @dataclass(frozen=True)
 class CG:
     iterations: int  # at most
-    tolerance: float  # stop when |r| <= tolerance |g|; 0 runs all iterations
-
-    needs: ClassVar[frozenset[str]] = frozenset({PRODUCT})
+    tolerance: float  # stop when |r| <= tolerance |g|; 0 goes on to rounding
+    preconditioner: Solver | None  # N = (M_s + lambda I)^-1, linear in what it is given
+    start: Literal["cold", "warm"]
+    decay: float  # of the last solution, where the start is warm
 
     def __post_init__(self) -> None:
         at_least_one("iterations", self.iterations)
         between("tolerance", self.tolerance, 0, 1)
+        linear = not isinstance(self.preconditioner, CG)
+        check(linear, "preconditioner", "null or a solver that is linear in the gradient, which cg is not", "cg")
+        check(self.start in ("cold", "warm"), "start", "cold or warm", self.start)
+        between("decay", self.decay, 0, 1)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({PRODUCT}) | (self.preconditioner.needs if self.preconditioner else frozenset())
 
     def init(self) -> State:
-        return {}
+        return {"preconditioner": self.preconditioner.init()} if self.preconditioner else {}
 
     def prepare(
         self, state: State, curvature: Curvature, damping: Tensor | float
     ) -> tuple[Callable[[Tensor], Solution], State]:
+        x0 = self.decay * state["x"] if "x" in state else None
+        precondition: Callable[[Tensor], Tensor] = _same
+        if self.preconditioner:
+            inner, nested = self.preconditioner.prepare(state["preconditioner"], curvature, damping)
+            precondition, state = (lambda r: inner(r).x), {**state, "preconditioner": nested}
+
         def solve(g: Tensor) -> Solution:
-            return self._solve(curvature, damping, g)
+            return self._solve(curvature, damping, precondition, x0, g)
 
         return solve, state
 
-    def _solve(self, curvature: Curvature, damping: Tensor | float, g: Tensor) -> Solution:
-        x, r, p = torch.zeros_like(g), g.clone(), g.clone()
+    def _solve(
+        self,
+        curvature: Curvature,
+        damping: Tensor | float,
+        precondition: Callable[[Tensor], Tensor],
+        x0: Tensor | None,
+        g: Tensor,
+    ) -> Solution:
+        gg = torch.dot(g, g)
+        x, r, active = torch.zeros_like(g), g.clone(), gg > 0
+        # below about 10 roundings r is noise, and further steps would follow it
+        target = max(self.tolerance, 10 * torch.finfo(g.dtype).eps) ** 2 * gg
+        if x0 is not None:
+            x = torch.where(active, x0, 0.0)
+            r = g - (curvature.product(x) + damping * x)
+            active = active & ~(torch.dot(r, r) <= target)
+        z = precondition(r)
+        p, rz = z, torch.dot(r, z)
         Ap = torch.zeros_like(g)
-        rr = gg = torch.dot(g, g)
-        target = self.tolerance**2 * gg
-        active = gg > 0
         negative = torch.zeros_like(active)
-        sound = gg.isfinite()
+        sound = gg.isfinite() & (((rz > 0) & rz.isfinite()) | ~active)  # r^T N r > 0, or N is no preconditioner
         steps = torch.zeros_like(gg)
         for _ in range(self.iterations):
             if g.device.type == "cpu" and not active:
@@ -57,19 +91,22 @@ class CG:
             Ap = curvature.product(p) + damping * p
             pAp = torch.dot(p, Ap)
             sound = sound & (pAp.isfinite() | ~active)
-            moved = active & (pAp > 0)
-            negative = negative | (active & (pAp <= 0))
-            alpha = torch.where(moved, rr / pAp, 0.0)
+            moved = active & (pAp > 0) & (rz > 0)
+            negative = negative | (active & ((pAp <= 0) | (rz <= 0)))
+            alpha = torch.where(moved, rz / pAp, 0.0)
             x = x + alpha * p
             r = r - alpha * Ap
-            rr_next = torch.dot(r, r)
             steps = steps + moved
-            active = moved & (rr_next > target)
-            p = r + torch.where(active, rr_next / rr, 0.0) * p
-            rr = rr_next
-        at_once = negative & (steps == 0)  # then p = g still, and A p = A g
-        x = torch.where(at_once, g, x)
-        r = torch.where(at_once, g - Ap, r)
+            active = moved & (torch.dot(r, r) > target)
+            z = precondition(r)
+            rz_next = torch.dot(r, z)
+            sound = sound & (rz_next.isfinite() | ~active)
+            p = z + torch.where(active, rz_next / rz, 0.0) * p
+            rz = rz_next
+        if x0 is None:
+            at_once = negative & (steps == 0)  # then p is still the first, and A p belongs to it
+            x = torch.where(at_once, p, x)
+            r = torch.where(at_once, g - Ap, r)
         x = torch.where(sound, x, torch.nan)  # a product that is no number must not pass for a direction
         return Solution(
             x=x,
@@ -78,4 +115,9 @@ class CG:
             quadratic=torch.dot(x, g - r) - damping * torch.dot(x, x),
             damping=damping,
             scalars={"solver/negative_curvature": negative},
+            state={"x": x} if self.start == "warm" else {},
         )
+
+
+def _same(r: Tensor) -> Tensor:
+    return r

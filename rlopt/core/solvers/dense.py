@@ -1,28 +1,46 @@
-"""Dense solver: Cholesky factorisation of M + lambda I, O(P^3); for small networks and as the truth in tests.
+"""Dense solver: a factorisation of the whole matrix M + lambda I, O(P^3); for small networks and as the truth in tests.
 
-When the factorisation fails lambda goes to max(10 lambda, 1e-8 mean diag M) until it holds, and the lambda used is
-reported.
+| indefinite | solves with                                    | by                                                |
+|---|---|---|
+| refuse     | M + lambda I                                   | Cholesky                                          |
+| absolute   | sum_i (abs mu_i + lambda) q_i q_i^T            | eigenvalues (saddle-free Newton, Dauphin et al. 2014) |
+| shift      | M + (lambda - min(0, mu_1)) I                  | eigenvalues, mu_1 the least                       |
+
+mu_i, q_i are M's eigenvalues and eigenvectors. With the last two every direction lies in the gradient's half-plane
+whatever the signs of mu; for a positive semidefinite M all three are the same.
+
+When the factorisation fails, or rounding has taken a pivot or eigenvalue, lambda goes to max(10 lambda, 1e-8 mean
+diag M) until it holds, and the lambda used is reported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from rlopt.core.checks import check
 from rlopt.core.curvature import Curvature
 from rlopt.core.failure import NumericalFailure
 from rlopt.core.parts import PRODUCT, Solution, State
+from rlopt.core.solvers.report import measured
 
 _ATTEMPTS = 8  # raises of lambda before giving up
+_LOST = 10  # a pivot or eigenvalue below this many roundings of its matrix's largest is none
 
 
 @dataclass(frozen=True)
 class Dense:
+    indefinite: Literal["refuse", "absolute", "shift"] = "refuse"  # what becomes of negative eigenvalues
+
     needs: ClassVar[frozenset[str]] = frozenset({PRODUCT})
+
+    def __post_init__(self) -> None:
+        choices = ("refuse", "absolute", "shift")
+        check(self.indefinite in choices, "indefinite", "refuse, absolute or shift", self.indefinite)
 
     def init(self) -> State:
         return {}
@@ -31,21 +49,24 @@ class Dense:
         self, state: State, curvature: Curvature, damping: Tensor | float
     ) -> tuple[Callable[[Tensor], Solution], State]:
         matrix = curvature.dense()
-        factor, used = factorise(matrix, damping)
+        if self.indefinite == "refuse":
+            factor, used = factorise(matrix, damping)
 
-        def solve(g: Tensor) -> Solution:
-            x = torch.cholesky_solve(g[:, None], factor).squeeze(1)
-            Mx = matrix @ x
-            norm = g.norm()
-            return Solution(
-                x=x,
-                iterations=0.0,
-                residual=torch.where(norm > 0, (g - Mx - used * x).norm() / norm, 0.0),
-                quadratic=torch.dot(x, Mx),
-                damping=used,
-            )
+            def solve(g: Tensor) -> Solution:
+                x = torch.cholesky_solve(g[:, None], factor).squeeze(1)
+                return measured(g, x, matrix @ x, used)
 
-        return solve, state
+            return solve, state
+
+        mu, Q = eigenvalues(matrix)
+        mu = mu.abs() if self.indefinite == "absolute" else mu - mu[0].clamp(max=0)
+        used = damping_for(mu, damping)
+
+        def solve_by_eigenvalues(g: Tensor) -> Solution:
+            x = Q @ (Q.t() @ g / (mu + used))
+            return measured(g, x, Q @ (mu * (Q.t() @ x)), used)
+
+        return solve_by_eigenvalues, state
 
 
 def factorise(matrix: Tensor, damping: Tensor | float) -> tuple[Tensor, Tensor | float]:
@@ -53,17 +74,61 @@ def factorise(matrix: Tensor, damping: Tensor | float) -> tuple[Tensor, Tensor |
 
     Raises NumericalFailure when the matrix holds a NaN or no damping of eight suffices.
     """
-    if not matrix.sum().isfinite():
-        raise NumericalFailure("the metric's matrix holds a number that is not finite")
-    identity = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
-    least = 1e-8 * matrix.diagonal().mean().abs()
-    used = damping
-    for attempt in range(_ATTEMPTS + 1):
-        if attempt:
-            used = torch.maximum(10 * torch.as_tensor(used, dtype=matrix.dtype), least)
-        factor, info = torch.linalg.cholesky_ex(matrix + used * identity)
-        if not info:
-            return factor, used
+    (factor,), used = factorise_blocks([matrix], damping)
+    return factor, used
+
+
+def factorise_blocks(blocks: Sequence[Tensor], damping: Tensor | float) -> tuple[list[Tensor], Tensor | float]:
+    """The same for the blocks of one matrix, in batches (..., N, N): one damping with which all factors hold."""
+    diagonals = [block.diagonal(dim1=-2, dim2=-1) for block in blocks]
+    _check_finite(*blocks)
+    for used in _dampings(damping, torch.cat([d.flatten() for d in diagonals]).mean(), "Cholesky factorisation"):
+        factors = []
+        for block, diagonal in zip(blocks, diagonals, strict=True):
+            factor, info = torch.linalg.cholesky_ex(block + torch.diag_embed(torch.zeros_like(diagonal) + used))
+            pivots = factor.diagonal(dim1=-2, dim2=-1).square().amin(-1)
+            if info.any() or not _above_rounding(pivots, (diagonal + used).amax(-1)):
+                break
+            factors.append(factor)
+        else:
+            return factors, used
+    raise AssertionError  # _dampings ends in a NumericalFailure
+
+
+def eigenvalues(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (P,), least first, and eigenvectors (P, P). Raises NumericalFailure where the matrix holds a NaN."""
+    _check_finite(matrix)
+    try:
+        mu, Q = torch.linalg.eigh(matrix)
+    except RuntimeError as error:  # LinAlgError is one
+        raise NumericalFailure(f"the eigenvalues of the metric's matrix were not found: {error}") from error
+    return mu, Q
+
+
+def damping_for(mu: Tensor, damping: Tensor | float) -> Tensor | float:
+    """The damping with which every mu + damping is above rounding, for eigenvalues mu (N,)."""
+    for used in _dampings(damping, mu.mean(), "solution by eigenvalues"):
+        if _above_rounding((mu + used).amin(), (mu + used).amax()):
+            return used
+    raise AssertionError
+
+
+def _above_rounding(least: Tensor, largest: Tensor) -> bool:
+    return bool((least > _LOST * torch.finfo(least.dtype).eps * largest.clamp(min=0)).all())
+
+
+def _dampings(damping: Tensor | float, mean: Tensor, what: str) -> Iterator[Tensor | float]:
+    """The damping asked for, then larger ones; NumericalFailure when all are used up. mean: of M's diagonal."""
+    yield damping
+    used = torch.as_tensor(damping, dtype=mean.dtype, device=mean.device)
+    for _ in range(_ATTEMPTS):
+        used = torch.maximum(10 * used, 1e-8 * mean.abs())
+        yield used
     raise NumericalFailure(
-        f"Cholesky factorisation failed with damping up to {float(used):.3g}; start from a larger damping.value"
+        f"{what} failed with damping up to {float(used):.3g}; start from a larger damping.value"
     )
+
+
+def _check_finite(*matrices: Tensor) -> None:
+    if not torch.stack([matrix.sum() for matrix in matrices]).isfinite().all():
+        raise NumericalFailure("the metric's matrix holds a number that is not finite")

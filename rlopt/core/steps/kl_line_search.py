@@ -55,7 +55,7 @@ class KLLineSearch:
             trial = problem.trial(candidate)
             improvement = trial.objective - problem.value
             inside = trial.in_domain & (trial.kl <= self.radius)
-            if inside & (improvement > self.accept_ratio * alpha * slope):
+            if inside & (improvement > (self.accept_ratio * alpha * slope).clamp(min=0)):
                 return (
                     candidate,
                     state,
@@ -64,6 +64,8 @@ class KLLineSearch:
                         "step/size": alpha,
                         "step/accepted": 1.0,
                         "step/backtracks": float(backtracks),
+                        "step/improvement_measured": improvement,
+                        "step/kl_measured": trial.kl,
                     },
                 )
             alpha = alpha * self.shrink

@@ -1,0 +1,32 @@
+"""Empirical Fisher metric: C = s s^T, s = d log p(a | z) / dz at the action a that was taken (Roux et al. 2008, TONGA).
+
+It assumes that the actions were drawn from the model as it is now: true in the first step after a rollout, when its
+expectation is the Fisher matrix, and less so in every later one (Kunstner et al. 2019). For a value head a is the
+target, so that s grows with the error and M with it: no curvature, but a matrix of second moments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rlopt.core.curvature import Curvature, factored
+from rlopt.core.heads import Head
+from rlopt.core.objectives.objective import Objective
+from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, State
+from rlopt.core.samples import Samples
+from rlopt.core.tape import Tape
+
+
+@dataclass(frozen=True)
+class EmpiricalFisher:
+    supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, ROOT, SEMIDEFINITE})
+
+    def init(self) -> State:
+        return {}
+
+    def bind(
+        self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
+    ) -> tuple[Curvature, State]:
+        _, score = head.log_prob_and_score(tape.outputs, samples.actions)
+        return factored(tape, samples.share, score[None]), state

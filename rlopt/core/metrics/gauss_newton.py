@@ -1,0 +1,40 @@
+"""Gauss-Newton metric: C = I, so M = sum_b share_b J_b^T J_b (Martens 2020, New insights on the natural gradient, 8).
+
+1/2 v^T M v is half the mean squared change of the outputs z, in their own units whatever they stand for. For a value
+head it is the head's variance times the Fisher matrix: the Gauss-Newton matrix of squared error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from rlopt.core.curvature import Curvature, PullBack
+from rlopt.core.heads import Head
+from rlopt.core.objectives.objective import Objective
+from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, State
+from rlopt.core.samples import Samples
+from rlopt.core.tape import Tape
+
+
+@dataclass(frozen=True)
+class GaussNewton:
+    supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, ROOT, SEMIDEFINITE})
+
+    def init(self) -> State:
+        return {}
+
+    def bind(
+        self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
+    ) -> tuple[Curvature, State]:
+        return PullBack(tape, samples.share, torch.clone, partial(_unit_vectors, tape.outputs)), state
+
+
+def _unit_vectors(z: Tensor) -> Tensor:
+    """u_k = e_k for every sample, K = O."""
+    count, size = z.shape
+    return torch.eye(size, dtype=z.dtype, device=z.device)[:, None].expand(-1, count, -1)

@@ -1,0 +1,59 @@
+"""Generalised Gauss-Newton metric: C_b = minus the Hessian in z of the objective's sample b (Schraudolph 2002).
+
+M = sum_b share_b J_b^T C_b J_b is minus the objective's Hessian without the second derivatives of the outputs, and all
+of it where the network is linear in theta. With the log-likelihood for objective it is the Fisher matrix wherever C_b
+does not depend on the action: categorical logits, a Gaussian's mean at fixed sigma, a value. C_b is indefinite for a
+Gaussian's (mean, scale), for negative advantages and for importance weights; hence a choice:
+
+    clipped   every C_b is replaced by its positive semidefinite part, sum_k max(lambda_k, 0) q_k q_k^T; any solver
+    signed    C_b as it is: only for solvers that can meet negative curvature
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rlopt.core.checks import check
+from rlopt.core.curvature import Curvature, PullBack, factored
+from rlopt.core.failure import NumericalFailure
+from rlopt.core.heads import Head
+from rlopt.core.objectives.objective import Objective
+from rlopt.core.parts import OBJECTIVE, PRODUCT, ROOT, SEMIDEFINITE, State
+from rlopt.core.samples import Samples
+from rlopt.core.tape import Tape
+
+
+@dataclass(frozen=True)
+class GGN:
+    curvature: Literal["clipped", "signed"]
+
+    def __post_init__(self) -> None:
+        check(self.curvature in ("clipped", "signed"), "curvature", "clipped or signed", self.curvature)
+
+    @property
+    def supplies(self) -> frozenset[str]:
+        both = {PRODUCT, OBJECTIVE}
+        return frozenset(both if self.curvature == "signed" else both | {ROOT, SEMIDEFINITE})
+
+    def init(self) -> State:
+        return {}
+
+    def bind(
+        self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
+    ) -> tuple[Curvature, State]:
+        C = -objective.hessian(head, tape.outputs, samples)
+        if self.curvature == "clipped":
+            return factored(tape, samples.share, positive_root(C)), state
+        return PullBack(tape, samples.share, lambda t: torch.einsum("bij,bj->bi", C, t)), state
+
+
+def positive_root(C: Tensor) -> Tensor:
+    """U (O, B, O) with sum_k u_k u_k^T the positive semidefinite part of each C_b (O, O)."""
+    if not C.sum().isfinite():
+        raise NumericalFailure("the objective's Hessian in output space holds a number that is not finite")
+    eigenvalues, vectors = torch.linalg.eigh(C)
+    return (vectors * eigenvalues.clamp(min=0).sqrt()[:, None, :]).movedim(2, 0)

@@ -1,0 +1,54 @@
+"""Gradient history metric: M = sum_t g_t g_t^T over this update and all before it (Duchi et al. 2011, AdaGrad).
+
+    decay: null   M = sum_t g_t g_t^T
+    decay: beta   M = (1 - beta) / (1 - beta^T) sum_t beta^(T - t) g_t g_t^T, an average without bias from the first on
+
+With the power -1/2 of M for its inverse, x = M^-1/2 g is AdaGrad: full (P, P), or diagonal, sum_t g_t^2 alone. It
+assumes nothing of the model: a scale learned from past gradients, which forgets the theta where they were taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+
+from rlopt.core.checks import check
+from rlopt.core.curvature import Curvature, Given
+from rlopt.core.distributed import all_sum
+from rlopt.core.heads import Head
+from rlopt.core.objectives.objective import Objective
+from rlopt.core.parts import HISTORY, PRODUCT, SEMIDEFINITE, State
+from rlopt.core.samples import Samples
+from rlopt.core.tape import Tape
+
+
+@dataclass(frozen=True)
+class GradientHistory:
+    decay: float | None  # beta per update, 0 or above and below 1; None is the plain sum
+    form: Literal["full", "diagonal"]
+
+    supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, SEMIDEFINITE, HISTORY})
+
+    def __post_init__(self) -> None:
+        if self.decay is not None:
+            check(0 <= self.decay < 1, "decay", "null, or 0 or above and below 1", self.decay)
+        check(self.form in ("full", "diagonal"), "form", "full or diagonal", self.form)
+
+    def init(self) -> State:
+        return {}
+
+    def bind(
+        self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
+    ) -> tuple[Curvature, State]:
+        _, slopes = objective.values_and_gradient(head, tape.outputs, samples)
+        g = all_sum(tape.vjp(slopes * samples.share[:, None]))
+        now = torch.outer(g, g) if self.form == "full" else g * g
+        keep, add = (1.0, 1.0) if self.decay is None else (self.decay, 1 - self.decay)
+        if state:
+            total, weight = keep * state["total"] + add * now, keep * state["weight"] + add
+        else:
+            total, weight = add * now, add
+        entries = total if self.decay is None else total / weight
+        return Given(entries), {"total": total, "weight": weight}

@@ -1,0 +1,46 @@
+"""Hessian metric: M = minus the Hessian in theta of the objective, so that M^-1 g is Newton's step uphill.
+
+    M v = sum_b share_b J_b^T C_b J_b v - sum_b sum_o share_b l_bo (d^2 z_bo / dtheta^2) v
+
+C_b is minus the Hessian in z of sample b and l_b its gradient there. The first term is the signed GGN, the second the
+network's own bend, by Pearlmutter's R-operator (1994, Fast exact multiplication by the Hessian). M is indefinite in
+general, and as ill-behaved as the objective away from a maximum: damp it, with a solver that can meet that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from rlopt.core.curvature import ByProduct, Curvature
+from rlopt.core.distributed import all_sum
+from rlopt.core.heads import Head
+from rlopt.core.objectives.objective import Objective
+from rlopt.core.parts import OBJECTIVE, PRODUCT, State
+from rlopt.core.samples import Samples
+from rlopt.core.tape import Tape
+
+
+@dataclass(frozen=True)
+class Hessian:
+    supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, OBJECTIVE})
+
+    def init(self) -> State:
+        return {}
+
+    def bind(
+        self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
+    ) -> tuple[Curvature, State]:
+        share = samples.share[:, None]
+        H = objective.hessian(head, tape.outputs, samples) * share[:, None]
+        _, slopes = objective.values_and_gradient(head, tape.outputs, samples)
+        u = slopes * share
+
+        def multiply(v: Tensor) -> Tensor:
+            Hv = tape.vjp(torch.einsum("bij,bj->bi", H, tape.jvp(v))) + tape.hvp(u, v)
+            return -all_sum(Hv)
+
+        return ByProduct(tape, multiply), state

@@ -1,0 +1,114 @@
+"""Mahalanobis metric: M = A, a symmetric positive definite matrix that is given once and for all (Mahalanobis 1936).
+
+    A = diag(d) + S + F F^T,     d (P,) a diagonal, S (P, P) symmetric, F (P, r) a factor of low rank
+
+Each may be left out. Option `diagonal` is d, or one number for all of it; `matrix` is S; `file` holds any of the three:
+a .npy file one array, told by its shape, a .npz file arrays named diagonal, matrix and factor. The metric assumes that
+distance in theta is the same everywhere, which holds for no network but may for a few well-known parameters.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlopt.core.checks import check
+from rlopt.core.curvature import ByProduct, Curvature, Given
+from rlopt.core.heads import Head
+from rlopt.core.objectives.objective import Objective
+from rlopt.core.parts import PRODUCT, SEMIDEFINITE, State
+from rlopt.core.samples import Samples
+from rlopt.core.tape import Tape
+
+_ASYMMETRY = 1e-6  # of the largest entry: what rounding to float32 may have left
+
+
+@dataclass(frozen=True)
+class Mahalanobis:
+    diagonal: float | tuple[float, ...] | None  # None is 1 when nothing else is given, else 0
+    matrix: tuple[tuple[float, ...], ...] | None
+    file: str | None  # .npy or .npz
+
+    supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, SEMIDEFINITE})
+
+    def __post_init__(self) -> None:
+        _ = self._parts  # read and checked now, not in the middle of a run
+
+    def init(self) -> State:
+        return {}
+
+    def bind(
+        self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
+    ) -> tuple[Curvature, State]:
+        like, size = tape.outputs, tape.size
+        parts = {name: part.to(like) for name, part in self._parts.items()}
+        for name, part in parts.items():
+            came = f"{name} of shape {tuple(part.shape)}"
+            check(part.ndim == 0 or len(part) == size, "metric=mahalanobis", f"of {size} rows, as theta is", came)
+        if "matrix" in parts:
+            return Given(parts["matrix"]), state
+        d = parts["diagonal"].expand(size)
+        if "factor" not in parts:
+            return Given(d), state
+        F = parts["factor"]
+        return ByProduct(tape, lambda v: torch.addmv(d * v, F, F.t() @ v)), state
+
+    @cached_property
+    def _parts(self) -> dict[str, Tensor]:
+        """d () or (P,), S (P, P), F (P, r), those that are given, float64; together they are positive definite."""
+        parts = {} if self.file is None else _read(self.file)
+        for name in ("diagonal", "matrix"):
+            if (given := getattr(self, name)) is not None:
+                check(name not in parts, name, f"null beside file={self.file}, which holds one too", given)
+                parts[name] = _tensor(name, given)
+        d = parts.setdefault("diagonal", torch.tensor(0.0 if parts else 1.0, dtype=torch.float64))
+        check(d.ndim < 2, "diagonal", "a number or a list of them", f"shape {tuple(d.shape)}")
+        if (F := parts.get("factor")) is not None:
+            check(F.ndim == 2, "factor", "of shape (P, r)", f"shape {tuple(F.shape)}")
+        if (S := parts.get("matrix")) is None:
+            beside = " beside a factor of low rank" if F is not None else ""
+            check(bool((d > 0).all()), "diagonal", f"above 0 everywhere{beside}", float(d.min()))
+            return parts
+        square = S.ndim == 2 and S.shape[0] == S.shape[1]
+        check(square, "matrix", "square", f"shape {tuple(S.shape)}")
+        asymmetry = (S - S.t()).abs().max()
+        check(bool(asymmetry <= _ASYMMETRY * S.abs().max()), "matrix", "symmetric", f"a difference of {asymmetry:.3g}")
+        for name, part in parts.items():
+            check(part.ndim == 0 or len(part) == len(S), name, f"of {len(S)} rows, as the matrix", len(part or ()))
+        A = (S + S.t()) / 2 + d.expand(len(S)).diag()
+        if F is not None:
+            A = A + F @ F.t()
+        least = torch.linalg.eigvalsh(A)[0]
+        check(bool(least > 0), "matrix", "positive definite", f"smallest eigenvalue {least:.3g}")
+        return {"matrix": A}
+
+
+def _read(file: str) -> dict[str, Tensor]:
+    """Name -> array of a .npy or .npz file; nothing in it can run code."""
+    try:
+        loaded = np.load(file, allow_pickle=False)
+        arrays = {name: loaded[name] for name in loaded.files} if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"file must be a .npy or .npz file of numbers; {file!r}: {error}") from error
+    if not isinstance(arrays, dict):
+        square = arrays.ndim == 2 and arrays.shape[0] == arrays.shape[1]
+        arrays = {"matrix" if square else "diagonal" if arrays.ndim < 2 else "factor": arrays}
+    for name in arrays:
+        check(name in ("diagonal", "matrix", "factor"), f"{file}: an array's name", "diagonal, matrix or factor", name)
+    return {name: _tensor(name, array) for name, array in arrays.items()}
+
+
+def _tensor(name: str, values: Any) -> Tensor:
+    """A finite float64 tensor."""
+    try:
+        tensor = torch.tensor(np.asarray(values, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be numbers in rows of one length: {error}") from error
+    check(tensor.numel() > 0 and bool(tensor.isfinite().all()), name, "finite numbers, at least one", values)
+    return tensor

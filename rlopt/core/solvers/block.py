@@ -1,0 +1,94 @@
+"""Block solver: (M_s + lambda I) x = g with M_s the blocks of M on its diagonal, exactly, and nothing between them.
+
+| by       | a block holds                                         | mean over samples of          |
+|---|---|---|
+| layer    | all parameters of a layer                             | sum_k vec(D_k) vec(D_k)^T     |
+| incoming | weights into one unit o, and its bias                 | sum_k d_ko^2 a a^T            |
+| outgoing | weights out of one unit i; all of a layer's biases    | a_i^2 sum_k d_k d_k^T         |
+
+D_k = sum_l d_kl a_l^T (J, C) is a sample's own gradient of factor k in a layer, of one position in the last two rows;
+several positions are summed before anything is squared. Blocks by incoming weights are those of TONGA (Le Roux,
+Manzagol and Bengio 2007); a layer's biases are the weights out of its constant unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from rlopt.core.checks import at_least_one, check
+from rlopt.core.curvature import Curvature
+from rlopt.core.parts import ROOT, Solution, State
+from rlopt.core.solvers.dense import factorise_blocks
+from rlopt.core.solvers.per_layer import Place, chunks, gradients, join, layer_means, merged, place, split
+from rlopt.core.solvers.report import measured
+from rlopt.core.tape import Layer
+
+By = Literal["layer", "incoming", "outgoing"]
+
+
+@dataclass(frozen=True)
+class Block:
+    by: By
+    chunk: int  # samples whose own gradients are held at a time, while blocks are formed
+
+    needs: ClassVar[frozenset[str]] = frozenset({ROOT})
+
+    def __post_init__(self) -> None:
+        check(self.by in ("layer", "incoming", "outgoing"), "by", "layer, incoming or outgoing", self.by)
+        at_least_one("chunk", self.chunk)
+
+    def init(self) -> State:
+        return {}
+
+    def prepare(
+        self, state: State, curvature: Curvature, damping: Tensor | float
+    ) -> tuple[Callable[[Tensor], Solution], State]:
+        blocks, places = layer_means(curvature, self._blocks)
+        factors, used = factorise_blocks(blocks, damping)
+
+        def solve(g: Tensor) -> Solution:
+            columns = [self._columns(G, p) for G, p in zip(split(g, places), places, strict=True)]
+            x = [torch.cholesky_solve(c, factor) for c, factor in zip(columns, factors, strict=True)]
+            Mx = [block @ c for block, c in zip(blocks, x, strict=True)]
+            return measured(g, self._joined(x, places), self._joined(Mx, places), used)
+
+        return solve, state
+
+    def _blocks(self, layer: Layer, share: Tensor) -> Tensor:
+        """The layer's blocks, a batch of square matrices."""
+        at = place(layer)
+        total = None
+        for part, weight in chunks(merged(layer) if self.by == "incoming" else layer, share, self.chunk):
+            D = gradients(part)  # (K, b, J, C)
+            if self.by == "layer":
+                rows = at.flat(D)[:, :, None]  # (K, b, 1, J C)
+            else:
+                rows = D if self.by == "incoming" else D.mT
+            # (N blocks, K b, size)
+            rows = rows.flatten(0, 1).transpose(0, 1)
+            weighted = rows * weight.repeat(len(D))[:, None]
+            block = weighted.mT @ rows
+            total = block if total is None else total + block
+        assert total is not None
+        return total
+
+    def _columns(self, G: Tensor, at: Place) -> Tensor:
+        """A layer's part of theta (J, C) as one column for each of its blocks, (N, size, 1)."""
+        if self.by == "layer":
+            return at.flat(G)[None, :, None]
+        return (G if self.by == "incoming" else G.t())[:, :, None]
+
+    def _joined(self, columns: list[Tensor], places: list[Place]) -> Tensor:
+        """The columns (N, size, 1) of every layer as theta (P,)."""
+        matrices = []
+        for column, at in zip(columns, places, strict=True):
+            if self.by == "layer":
+                matrices.append(at.matrix(column.flatten()))
+            else:
+                matrices.append(column[:, :, 0] if self.by == "incoming" else column[:, :, 0].t())
+        return join(matrices, places)

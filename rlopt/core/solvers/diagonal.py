@@ -1,0 +1,119 @@
+"""Diagonal solver: x = g / (d + lambda), with d (P,) standing for M.
+
+| method                | d, L summed before squaring, mean over samples                                 |
+|---|---|
+| exact                 | diag M = mean_b sum_k (J_b^T u_kb)^2; with one position (sum_k d_k^2)^T (a^2)    |
+| hutchinson            | mean of v * (M v) over random signs v (P,) (Hutchinson 1990; Bekas et al. 2007)  |
+| curvature_propagation | mean_b (J_b^T sum_k e_k u_kb)^2 over random signs e_k (Martens et al. 2012)      |
+| lehman_sum            | sum_k (mean_b J_b^T u_kb)^2, SM-G-SUM of Lehman et al. 2018                      |
+| lehman_abs            | sum_k (mean_b abs J_b^T u_kb)^2, SM-G-ABS of the same                            |
+
+Hutchinson and curvature propagation equal diag M in expectation over the signs, the latter from one factor in place of
+K. Lehman's sensitivities, with metric=gauss_newton, have for factors the outputs themselves; sum <= abs <= exact.
+Negative entries, Hutchinson's noise or an indefinite M, count as 0, and how many is reported.
+Where d + lambda and g are both 0 so is x, the least of the solutions; where only d + lambda is, there is no finite x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rlopt.core.checks import at_least_one, check, non_negative
+from rlopt.core.curvature import Curvature, PullBack, factored
+from rlopt.core.parts import PRODUCT, ROOT, Solution, State
+from rlopt.core.solvers.per_layer import chunks, gradients, join, layer_means, root, rooted
+from rlopt.core.solvers.report import measured
+from rlopt.core.tape import Layer
+
+Method = Literal["exact", "hutchinson", "curvature_propagation", "lehman_sum", "lehman_abs"]
+_RANDOM = ("hutchinson", "curvature_propagation")
+
+
+@dataclass(frozen=True)
+class Diagonal:
+    method: Method
+    draws: int  # of random signs, for the methods that have them
+    seed: int  # of the signs; every solve draws its own
+    chunk: int  # samples at a time where their own gradients are formed
+
+    def __post_init__(self) -> None:
+        methods = Method.__args__  # type: ignore[attr-defined]
+        check(self.method in methods, "method", f"one of {', '.join(methods)}", self.method)
+        at_least_one("draws", self.draws)
+        non_negative("seed", self.seed)
+        at_least_one("chunk", self.chunk)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({PRODUCT if self.method == "hutchinson" else ROOT})
+
+    def init(self) -> State:
+        return {"solves": 0} if self.method in _RANDOM else {}
+
+    def prepare(
+        self, state: State, curvature: Curvature, damping: Tensor | float
+    ) -> tuple[Callable[[Tensor], Solution], State]:
+        kept: list[Tensor] = []  # the diagonal, once the first g has shown its type and device
+
+        def solve(g: Tensor) -> Solution:
+            if not kept:
+                kept.append(self._diagonal(curvature, state, g))
+            d = kept[0].clamp(min=0)
+            x = torch.where((d + damping == 0) & (g == 0), 0.0, g / (d + damping))
+            return measured(g, x, d * x, damping, scalars={"solver/clamped": (kept[0] < 0).sum()})
+
+        new = {"solves": state["solves"] + 1} if self.method in _RANDOM else state
+        return solve, new
+
+    def _diagonal(self, curvature: Curvature, state: State, like: Tensor) -> Tensor:
+        """d (P,), of the type and on the device of ``like``."""
+        if self.method == "exact":
+            return self._exact(curvature)
+        if self.method == "hutchinson":
+            signs = self._signs(state, (self.draws, curvature.size), like)
+            return torch.stack([v * curvature.product(v) for v in signs]).mean(0)
+        if self.method == "curvature_propagation":
+            return self._exact(self._propagated(curvature, state))
+        means, places = layer_means(curvature, _sums if self.method == "lehman_sum" else self._magnitudes)
+        return join([mean.square().sum(0) for mean in means], places)
+
+    def _exact(self, curvature: Curvature) -> Tensor:
+        return join(*layer_means(curvature, self._squares))
+
+    def _propagated(self, curvature: Curvature, state: State) -> PullBack:
+        """The curvature with ``draws`` random combinations of its factors in their place."""
+        source = rooted(curvature)
+        U = root(source)
+        signs = self._signs(state, (self.draws, *U.shape[:2]), U)
+        return factored(source.tape, source.share, torch.einsum("nkb,kbo->nbo", signs, U) / self.draws**0.5)
+
+    def _squares(self, layer: Layer, share: Tensor) -> Tensor:
+        """sum_b share_b sum_k (J_b^T u_kb)^2, (J, C)."""
+        if layer.signals.shape[2] == 1:
+            weighted = layer.signals[:, :, 0].square().sum(0) * share[:, None]
+            return weighted.t() @ layer.inputs[:, 0].square()
+        parts = chunks(layer, share, self.chunk)
+        return torch.stack([torch.einsum("kbji,b->ji", gradients(part).square(), s) for part, s in parts]).sum(0)
+
+    def _magnitudes(self, layer: Layer, share: Tensor) -> Tensor:
+        """sum_b share_b abs(J_b^T u_kb), (K, J, C)."""
+        if layer.signals.shape[2] == 1:
+            weighted = layer.signals[:, :, 0].abs() * share[:, None]
+            return weighted.mT @ layer.inputs[:, 0].abs()
+        parts = chunks(layer, share, self.chunk)
+        return torch.stack([torch.einsum("kbji,b->kji", gradients(part).abs(), s) for part, s in parts]).sum(0)
+
+    def _signs(self, state: State, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Random signs that depend on the seed and on how many solves there were."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + state["solves"])
+        return torch.randint(0, 2, shape, generator=generator).mul_(2).sub_(1).to(like)
+
+
+def _sums(layer: Layer, share: Tensor) -> Tensor:
+    """sum_b share_b J_b^T u_kb, (K, J, C)."""
+    return torch.einsum("kblj,bli->kji", layer.signals * share[:, None, None], layer.inputs)

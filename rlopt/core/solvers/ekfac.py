@@ -1,0 +1,78 @@
+"""E-KFAC: K-FAC's eigenbases with the eigenvalues replaced by second moments measured in them (George et al. 2018).
+
+    S = mean_b sum_k (sum_l (Qg^T d_l) (Qa^T a_l)^T)^2, entry by entry (J, I);   M ~ Q diag(S) Q^T,  Q = Qa (x) Qg
+    x = Q (Q^T g / (S + lambda))
+
+S is the diagonal of Q^T M Q for the layer's block of M, so no other diagonal in this basis, K-FAC's included, is nearer
+to the block in Frobenius norm. Its running mean starts anew with every new basis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from rlopt.core.checks import at_least_one, check
+from rlopt.core.curvature import Curvature
+from rlopt.core.parts import ROOT, Solution, State
+from rlopt.core.solvers import kronecker
+from rlopt.core.tape import Layer
+
+_SAMPLES = 256  # whose gradients (J, I) are held at once where a layer has positions
+
+
+@dataclass(frozen=True)
+class EKFAC:
+    decay: float  # of A and G, 0 or above and below 1; 0 takes this batch alone
+    scale_decay: float  # of S while a basis lasts, likewise
+    refresh: int  # calls from one eigendecomposition to the next
+
+    needs: ClassVar[frozenset[str]] = frozenset({ROOT})
+
+    def __post_init__(self) -> None:
+        for name in ("decay", "scale_decay"):
+            check(0 <= getattr(self, name) < 1, name, "0 or above, and below 1", getattr(self, name))
+        at_least_one("refresh", self.refresh)
+
+    def init(self) -> State:
+        return {**kronecker.init(), "scale_weight": 0.0, "scales": {}}
+
+    def prepare(
+        self, state: State, curvature: Curvature, damping: Tensor | float
+    ) -> tuple[Callable[[Tensor], Solution], State]:
+        if state["age"] == 0:
+            state = {**state, "scale_weight": 0.0, "scales": {}}
+        places, values = kronecker.statistics(curvature, kronecker.factors)
+        state = kronecker.decompose(kronecker.average(state, places, values, self.decay), self.refresh)
+        basis = state["basis"]
+
+        def measured(layer: Layer, share: Tensor) -> tuple[Tensor]:
+            Q = basis[layer.weight_name]
+            return (scales(layer.inputs @ Q["Qa"], layer.signals @ Q["Qg"], share),)
+
+        _, fresh = kronecker.statistics(curvature, measured)
+        total = self.scale_decay * state["scale_weight"] + 1
+        S = {
+            name: torch.lerp(state["scales"][name], s, 1 / total) if state["scales"] else s
+            for name, (s,) in zip(places, fresh, strict=True)
+        }
+        eigenvalues = list(S.values())
+        E, used = kronecker.damped(eigenvalues, damping, lambda i, lam: eigenvalues[i] + lam)
+        state = {**state, "scale_weight": total, "scales": S}
+        return kronecker.apply(places, basis, eigenvalues, E, used), state
+
+
+def scales(a: Tensor, d: Tensor, share: Tensor) -> Tensor:
+    """(J, I) sum_b share_b sum_k (sum_l d_l a_l^T)^2 from a (B, L, I) and d (K, B, L, J); squares come last."""
+    if a.shape[1] == 1:
+        return (d[:, :, 0] ** 2).sum(0).t() @ (share[:, None] * a[:, 0] ** 2)
+    total = a.new_zeros(d.shape[3], a.shape[2])
+    for part in torch.arange(len(share), device=share.device).split(_SAMPLES):
+        for k in range(len(d)):
+            squares = (d[k, part].transpose(1, 2) @ a[part]).square_()
+            total += torch.einsum("b,bji->ji", share[part], squares)
+    return total

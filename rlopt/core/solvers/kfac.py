@@ -1,0 +1,71 @@
+"""K-FAC: every layer's block of M is A (x) G (Martens and Grosse 2015; Grosse and Martens 2016 for Conv2d).
+
+    A = mean_b a a^T,  G = mean_b sum_k d_k d_k^T,  inputs a with a one for the bias, signals d_k sent back by M's root
+    exact:     (A (x) G + lambda I)^-1, by the eigenvalues of A and G
+    factored:  (A + pi sqrt(lambda) I)^-1 (x) (G + sqrt(lambda) / pi I)^-1,  pi^2 = (tr A / dim A) / (tr G / dim G)
+               (2015, section 6.3); pi = 1 where a factor is zero
+
+The block is exact for one sample, for a layer whose signals are the same at every sample (a linear network with
+constant output curvature), and for the head's constants. A and G are running means, see `kronecker.average`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from rlopt.core.checks import at_least_one, check
+from rlopt.core.curvature import Curvature
+from rlopt.core.parts import ROOT, Solution, State
+from rlopt.core.solvers import kronecker
+from rlopt.core.solvers.kronecker import Places
+
+
+@dataclass(frozen=True)
+class KFAC:
+    damping: Literal["exact", "factored"]
+    decay: float  # of A and G, 0 or above and below 1; 0 takes this batch alone
+    refresh: int  # calls from one eigendecomposition to the next
+
+    needs: ClassVar[frozenset[str]] = frozenset({ROOT})
+
+    def __post_init__(self) -> None:
+        check_options(self.damping, self.decay, self.refresh)
+
+    def init(self) -> State:
+        return kronecker.init()
+
+    def prepare(
+        self, state: State, curvature: Curvature, damping: Tensor | float
+    ) -> tuple[Callable[[Tensor], Solution], State]:
+        places, values = kronecker.statistics(curvature, kronecker.factors)
+        state = kronecker.decompose(kronecker.average(state, places, values, self.decay), self.refresh)
+        return solve_with(places, state["basis"], damping, self.damping), state
+
+
+def solve_with(places: Places, basis: State, damping: Tensor | float, kind: str) -> Callable[[Tensor], Solution]:
+    """g -> x with A (x) G in these eigenbases, damped exactly or by factors."""
+    Das, Dgs = ([basis[layer][name] for layer in places] for name in ("Da", "Dg"))
+    eigenvalues = [torch.outer(Dg, Da) for Da, Dg in zip(Das, Dgs, strict=True)]
+
+    def exact(i: int, lam: Tensor | float) -> Tensor:
+        return eigenvalues[i] + lam
+
+    def factored(i: int, lam: Tensor | float) -> Tensor:
+        Da, Dg, root = Das[i], Dgs[i], lam**0.5
+        a, g = Da.mean(), Dg.mean()
+        pi = torch.where((a > 0) & (g > 0), a.sqrt() / g.sqrt(), 1.0)
+        return torch.outer(Dg + root / pi, Da + pi * root)
+
+    E, used = kronecker.damped(eigenvalues, damping, exact if kind == "exact" else factored)
+    return kronecker.apply(places, basis, eigenvalues, E, used)
+
+
+def check_options(damping: str, decay: float, refresh: int) -> None:
+    check(damping in ("exact", "factored"), "damping", "exact or factored", damping)
+    check(0 <= decay < 1, "decay", "0 or above, and below 1", decay)
+    at_least_one("refresh", refresh)

@@ -1,0 +1,93 @@
+"""L-BFGS solver: x = H g with H ~ (M + lambda I)^-1 built from pairs (s, y = (M + lambda I) s) (Nocedal 1980).
+
+    H_0 = gamma I,   gamma = s^T y / y^T y of the newest pair
+    H <- (I - rho s y^T) H (I - rho y s^T) + rho s s^T,   rho = 1 / s^T y,   from the oldest pair to the newest
+
+applied by the two-loop recursion (Nocedal and Wright 2006, algorithm 7.4). The s are the directions of the updates
+before, scaled to length one, each multiplied with M once, in the update that follows it; so M is learned in the
+directions that are in use, as of the theta where they were. The first update, which has no pair, is x = g.
+
+A pair whose curvature is not positive, s^T y <= curvature |s| |y|, is passed over, so that H is positive definite
+whatever M is. The solver's own matrix is M_s = H^-1 - lambda I, for which x is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from rlopt.core.checks import at_least_one, check
+from rlopt.core.curvature import Curvature
+from rlopt.core.parts import PRODUCT, Solution, State
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    memory: int  # pairs kept
+    curvature: float  # least s^T y / (|s| |y|), above 0 and below 1
+
+    needs: ClassVar[frozenset[str]] = frozenset({PRODUCT})
+
+    def __post_init__(self) -> None:
+        at_least_one("memory", self.memory)
+        check(0 < self.curvature < 1, "curvature", "above 0 and below 1", self.curvature)
+
+    def init(self) -> State:
+        return {}  # then "last" (P,), the direction to be paired next, "s" (N, P) and "Ms" (N, P), oldest first
+
+    def prepare(
+        self, state: State, curvature: Curvature, damping: Tensor | float
+    ) -> tuple[Callable[[Tensor], Solution], State]:
+        new = self._paired(state, curvature)
+
+        def solve(g: Tensor) -> Solution:
+            x, used = self._apply(new, damping, g)
+            return Solution(
+                x=x,
+                iterations=0.0,
+                residual=0.0,  # H is applied, no system is solved
+                quadratic=torch.dot(x, g) - damping * torch.dot(x, x),
+                damping=damping,
+                scalars={"solver/pairs": used},
+                state={"last": x},
+            )
+
+        return solve, new
+
+    def _paired(self, state: State, curvature: Curvature) -> State:
+        """The state with the last direction and its product as the newest pair."""
+        if "last" not in state:
+            return state
+        last = state["last"]
+        s = last / last.norm().clamp(min=torch.finfo(last.dtype).tiny)
+        pair = {"s": s[None], "Ms": curvature.product(s)[None]}
+        if "s" in state:
+            pair = {name: torch.cat([state[name], rows])[-self.memory :] for name, rows in pair.items()}
+        return {**state, **pair}
+
+    def _apply(self, state: State, damping: Tensor | float, g: Tensor) -> tuple[Tensor, Tensor]:
+        """H g, and how many pairs H is made of. Pairs passed over have rho = 0, which leaves the recursion as it is."""
+        if "s" not in state:
+            return g, g.new_zeros(())
+        s = state["s"]
+        y = state["Ms"] + damping * s
+        sy, yy = (s * y).sum(1), (y * y).sum(1)
+        good = sy > self.curvature * s.norm(dim=1) * yy.sqrt()
+        rho = torch.where(good, 1 / sy, 0.0)
+        gamma = torch.ones_like(sy[0])
+        for i in range(len(s)):
+            gamma = torch.where(good[i], sy[i] / yy[i], gamma)
+
+        q, alphas = g, []
+        for i in reversed(range(len(s))):
+            alphas.append(rho[i] * torch.dot(s[i], q))
+            q = q - alphas[-1] * y[i]
+        x = gamma * q
+        for i in range(len(s)):
+            x = x + (alphas.pop() - rho[i] * torch.dot(y[i], x)) * s[i]
+        sound = y.sum().isfinite()  # a product that is no number must not pass for one without curvature
+        return torch.where(sound, x, torch.nan), good.sum()

@@ -1,0 +1,63 @@
+"""Power solver: x = (M + lambda I)^exponent g; with -1/2 and M = sum_t g_t g_t^T AdaGrad (Duchi et al. 2011, figure 1).
+
+    full       M = Q diag(mu) Q^T, x = Q diag((mu + lambda)^exponent) Q^T g
+    diagonal   x = (m + lambda)^exponent g, entry by entry, with m (P,) the diagonal of M
+
+Eigenvalues within P roundings of 0 count as 0. Where mu + lambda is 0 the power is that of the pseudo-inverse, 0, if g
+has nothing there; otherwise there is no x (NaN). The solver's own matrix is M_s = (M + lambda I)^-exponent: the damping
+is within the power, and what is reported beside M_s is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor
+
+from rlopt.core.checks import check
+from rlopt.core.curvature import Curvature, Given
+from rlopt.core.failure import NumericalFailure
+from rlopt.core.parts import HISTORY, Solution, State
+from rlopt.core.solvers.dense import eigenvalues
+from rlopt.core.solvers.report import measured
+
+
+@dataclass(frozen=True)
+class Power:
+    exponent: float  # -1 or above and below 0
+
+    needs: ClassVar[frozenset[str]] = frozenset({HISTORY})
+
+    def __post_init__(self) -> None:
+        check(-1 <= self.exponent < 0, "exponent", "-1 or above and below 0", self.exponent)
+
+    def init(self) -> State:
+        return {}
+
+    def prepare(
+        self, state: State, curvature: Curvature, damping: Tensor | float
+    ) -> tuple[Callable[[Tensor], Solution], State]:
+        entries = cast(Given, curvature).entries
+        if entries.ndim == 1:
+            mu, Q = entries, None
+        else:
+            mu, Q = eigenvalues(entries)
+            mu = torch.where(mu.abs() <= len(mu) * torch.finfo(mu.dtype).eps * mu.abs().amax(), 0.0, mu)
+        base = mu + damping
+        if (base < 0).any():
+            raise NumericalFailure("the metric has a negative eigenvalue, of which there is no real power")
+
+        def solve(g: Tensor) -> Solution:
+            c = g if Q is None else Q.t() @ g
+            none = base == 0
+            rounding = 0.0 if Q is None else torch.finfo(g.dtype).eps ** 0.5
+            lost = ~(torch.where(none, c, 0.0).norm() <= rounding * g.norm())
+            y = torch.where(none, torch.where(lost, torch.nan, 0.0), base**self.exponent * c)
+            My = torch.where(none, 0.0, base**-self.exponent * y)
+            x, Mx = (y, My) if Q is None else (Q @ y, Q @ My)
+            return measured(g, x, Mx, 0.0)
+
+        return solve, state

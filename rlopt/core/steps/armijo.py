@@ -1,0 +1,62 @@
+"""Armijo line search: backtrack until the objective rises in proportion to its slope (Armijo 1966).
+
+    alpha_i = shrink^i rate, the first with   improvement >= c alpha_i g^T x
+
+measured on the whole batch. If no alpha_i passes, or x does not point uphill, theta stays as it was, to the bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from rlopt.core.checks import check, non_negative, positive
+from rlopt.core.parts import Scalars, Solution, State
+from rlopt.core.problem import Problem
+
+
+@dataclass(frozen=True)
+class Armijo:
+    rate: float  # alpha_0 > 0; 1 is the solver's own length
+    shrink: float  # between 0 and 1
+    backtracks: int  # candidates tried after the first
+    c: float  # share of the slope's promise that must come true, between 0 and 1
+
+    whole_batch: ClassVar[bool] = True
+    adaptive: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        positive("rate", self.rate)
+        check(0 < self.shrink < 1, "shrink", "above 0 and below 1", self.shrink)
+        non_negative("backtracks", self.backtracks)
+        check(0 < self.c < 1, "c", "above 0 and below 1", self.c)
+
+    def init(self, theta: Tensor) -> State:
+        return {}
+
+    def step(
+        self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
+    ) -> tuple[Tensor, State, Scalars]:
+        alpha = self.rate
+        tried = self.backtracks + 1 if slope > 0 else 0
+        for backtracks in range(tried):
+            candidate = theta + alpha * solution.x
+            trial = problem.trial(candidate)
+            improvement = trial.objective - problem.value
+            if trial.in_domain & (improvement >= self.c * alpha * slope):
+                scalars = {
+                    "step/size": alpha,
+                    "step/accepted": 1.0,
+                    "step/backtracks": float(backtracks),
+                    "step/improvement_predicted": alpha * slope,
+                    "step/improvement_measured": improvement,
+                    "step/kl_measured": trial.kl,
+                }
+                return candidate, state, scalars
+            alpha *= self.shrink
+        return theta, state, {"step/size": 0.0, "step/accepted": 0.0, "step/backtracks": float(max(tried - 1, 0))}
+
+    def advance(self, state: State) -> State:
+        return state
