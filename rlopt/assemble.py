@@ -12,7 +12,8 @@ import torch
 
 from rlopt.catalogue import choices
 from rlopt.construct import construct, construct_part, convert, options
-from rlopt.core.agreement import possible
+from rlopt.core.agreement import refused
+from rlopt.core.averaging import Averaging
 from rlopt.core.checks import at_least_one, between, check, non_negative
 from rlopt.core.heads import Head, Value
 from rlopt.core.learner import Learner, Schedule
@@ -128,7 +129,7 @@ def policy(config: Config, run_dir: Path) -> tuple[Environment, Head, Inference,
         size, wanted = len(state["actor"]["theta"]), networks[0][0].layout.size
         if size != wanted:
             raise UserError(f"{run_dir}: the checkpoint's policy has {size} parameters, that of config.yaml {wanted}")
-        return environment, agent.head, agent.policy(state), step, common.seed
+        return environment, agent.head, agent.evaluated_policy(state), step, common.seed
     except KeyError as error:
         raise UserError(f"{run_dir}: the checkpoint lacks {error}") from error
 
@@ -168,6 +169,7 @@ def _agent(
         observations=_switch(ObservationNormaliser, config, "observations", "normalise"),
         rewards=_switch(RewardScaler, config, "rewards", "scale"),
         returns=returns,
+        averaging=construct(Averaging, options(config, "averaging"), "averaging"),
         device=device,
     )
     return agent, built
@@ -187,8 +189,7 @@ def learner(config: Config, network: Network, head: Head, where: str) -> Learner
         )
     if getattr(parts["solver"], "needs_chain", False) and network.plan is None:
         raise UserError(
-            f"{where}solver={names['solver']} reads activation derivatives, which exist for tanh, relu, elu and sigmoid; "
-            f"choose one of these activations, or {where}solver=kfac"
+            f"{where}solver={names['solver']} needs tanh, relu, elu or sigmoid; or choose {where}solver=kfac"
         )
     update = Update(network=network, head=head, **parts)
     try:
@@ -214,12 +215,8 @@ def _check_fit(parts: dict[str, Any], names: dict[str, str], where: str) -> None
             f"{where}solver={names['solver']} cannot serve {where}metric={names['metric']}: it needs "
             f"{', '.join(sorted(lacking))}. These can: {', '.join(f'{where}solver={name}' for name in able)}"
         )
-    if not possible(parts["damping"], metric):
-        raise UserError(
-            f"{where}damping={names['damping']} compares the metric's model with what a step did, and "
-            f"{where}metric={names['metric']} models nothing that can be measured; choose {where}damping=constant, or "
-            f"{where}metric=fisher, ggn or hessian"
-        )
+    if refusal := refused(parts["damping"], metric):
+        raise UserError(f"{where}damping={names['damping']} cannot serve {where}metric={names['metric']}: {refusal}")
     if step.adaptive and names["metric"] != "identity":
         raise UserError(
             f"{where}step=optimizer with an adaptive optimizer rescales every coordinate and undoes "

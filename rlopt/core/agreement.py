@@ -12,21 +12,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rlopt.core.checks import check
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import KL, OBJECTIVE, Damping, Metric, Scalars
 from rlopt.core.problem import Problem
 
 
-def possible(damping: Damping, metric: Metric) -> bool:
-    """Whether this damping asks for nothing, or the metric models what can be measured."""
-    return not damping.measures or bool({KL, OBJECTIVE} & metric.supplies)
-
-
-def require(damping: Damping, metric: Metric) -> None:
-    """Raise ValueError unless `possible`."""
-    wanted = "constant with this metric; an adaptive one needs metric=fisher, ggn or hessian, whose model can be measured"
-    check(possible(damping, metric), "damping", wanted, type(damping).__name__)
+def refused(damping: Damping, metric: Metric) -> str | None:
+    """Why this damping cannot learn from this metric, or None."""
+    if not damping.measures or {KL, OBJECTIVE} & metric.supplies:
+        return None
+    return "it compares a model with what was measured, so metric must be fisher, ggn or hessian, or damping constant"
 
 
 def agreement(

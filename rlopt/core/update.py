@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from rlopt.core.agreement import agreement, require
+from rlopt.core.agreement import agreement, refused
 from rlopt.core.distributed import all_sum
 from rlopt.core.failure import NumericalFailure, first_nonfinite
 from rlopt.core.heads import Head
@@ -52,7 +52,8 @@ class Update:
     step: Step
 
     def __post_init__(self) -> None:
-        require(self.damping, self.metric)
+        if refusal := refused(self.damping, self.metric):
+            raise ValueError(f"damping={self.damping} cannot serve metric={self.metric}: {refusal}")
 
     def init(self, theta: Tensor) -> State:
         """The parts' states before the first update."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rlopt.core.averaging import Averaging
 from rlopt.core.failure import first_nonfinite
 from rlopt.core.learner import Learner, Outcome, host
 from rlopt.core.network import Network
@@ -51,17 +52,22 @@ class Agent:
         observations: ObservationNormaliser,
         rewards: RewardScaler,
         returns: Returns,
+        averaging: Averaging,
         device: torch.device,
     ):
         self.head, self.actor, self.critic = head, actor, critic
         self.observations, self.rewards, self.returns = observations, rewards, returns
-        self.device = device
+        self.averaging, self.device = averaging, device
 
     def init(self, actor_theta: Tensor, critic_theta: Tensor, observation_size: int, num_envs: int) -> State:
         """State before the first rollout."""
         actor_theta, critic_theta = actor_theta.to(self.device), critic_theta.to(self.device)
         return {
-            "actor": {"theta": actor_theta, "parts": self.actor.init(actor_theta)},
+            "actor": {
+                "theta": actor_theta,
+                "parts": self.actor.init(actor_theta),
+                "average": self.averaging.init(actor_theta),
+            },
             "critic": {"theta": critic_theta, "parts": self.critic.init(critic_theta)},
             "observations": self.observations.init(observation_size),
             "rewards": self.rewards.init(num_envs),
@@ -70,6 +76,15 @@ class Agent:
     def policy(self, state: State) -> Inference:
         """The policy as it stands, on the host, frozen: neither theta nor the normaliser will change under it."""
         theta = state["actor"]["theta"].to("cpu", copy=True)
+        return self._inference(theta, state)
+
+    def evaluated_policy(self, state: State) -> Inference:
+        """The policy that evaluation judges: of the averaged theta, where there is one."""
+        actor = state["actor"]
+        theta = actor["average"].get("theta", actor["theta"]).to("cpu", copy=True)
+        return self._inference(theta, state)
+
+    def _inference(self, theta: Tensor, state: State) -> Inference:
         return Inference(self.actor.update.network, self.head, self.observations, theta, state["observations"])
 
     def learn(self, state: State, batch: Batch, generator: torch.Generator) -> tuple[State, Lesson]:
@@ -111,6 +126,7 @@ class Agent:
 
         actor["parts"] = self.actor.advance(actor["parts"])
         critic["parts"] = self.critic.advance(critic["parts"])
+        actor["average"] = self.averaging.update(actor["average"], actor["theta"])
         scalars = host({**outcome.last.scalars, **self.actor.measure(actor["theta"], actor_samples)})
         scalars |= self._critic_scalars(critic_outcome, critic["theta"], critic_samples)
         state = {

@@ -159,7 +159,7 @@ class Trainer:
             "return_std": float(np.std(self._recent)) if self._recent else None,
         }
         if self.plan.evaluation_episodes:
-            policy = self.agent.policy(self.state)
+            policy = self.agent.evaluated_policy(self.state)
             episodes, seed = self.plan.evaluation_episodes, self.plan.seed
             for key, deterministic in (("evaluation", True), ("sampled_evaluation", False)):
                 result = evaluate(self.environment, policy, self.agent.head, episodes, seed, deterministic)

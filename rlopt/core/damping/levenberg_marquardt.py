@@ -3,9 +3,9 @@
     lambda <- factor_up lambda    if rho < low, or the step was rejected
     lambda <- factor_down lambda  if rho > high            (Marquardt 1963; Moré 1978; Martens 2010, section 4.1)
 
-rho compares the model with the step that was taken, see `agreement`: improvement for the metrics ggn and hessian, KL for
-fisher. Where rho is no number (the model foresaw no gain) lambda stays. Made for steps of the direction's own length,
-such as step=fixed with rate 1 or step=armijo; a trust region's length makes up for lambda in part.
+rho compares the model with the step that was taken, see `agreement`: improvement for the metrics ggn and hessian, KL
+for fisher. Where rho is no number (the model foresaw no gain) lambda stays. Made for steps of the direction's own
+length, such as step=armijo or step=fixed with rate 1; a trust region's length makes up for lambda in part.
 """
 
 from __future__ import annotations

@@ -80,7 +80,12 @@ class Mahalanobis:
         asymmetry = (S - S.t()).abs().max()
         check(bool(asymmetry <= _ASYMMETRY * S.abs().max()), "matrix", "symmetric", f"a difference of {asymmetry:.3g}")
         for name, part in parts.items():
-            check(part.ndim == 0 or len(part) == len(S), name, f"of {len(S)} rows, as the matrix", len(part or ()))
+            check(
+                part.ndim == 0 or len(part) == len(S),
+                name,
+                f"of {len(S)} rows, as the matrix",
+                len(part) if part.ndim else 1,
+            )
         A = (S + S.t()) / 2 + d.expand(len(S)).diag()
         if F is not None:
             A = A + F @ F.t()
@@ -92,8 +97,9 @@ class Mahalanobis:
 def _read(file: str) -> dict[str, Tensor]:
     """Name -> array of a .npy or .npz file; nothing in it can run code."""
     try:
-        loaded = np.load(file, allow_pickle=False)
-        arrays = {name: loaded[name] for name in loaded.files} if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
+        with open(file, "rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"file must be a .npy or .npz file of numbers; {file!r}: {error}") from error
     if not isinstance(arrays, dict):

@@ -81,7 +81,7 @@ def factorise(matrix: Tensor, damping: Tensor | float) -> tuple[Tensor, Tensor |
 def factorise_blocks(blocks: Sequence[Tensor], damping: Tensor | float) -> tuple[list[Tensor], Tensor | float]:
     """The same for the blocks of one matrix, in batches (..., N, N): one damping with which all factors hold."""
     diagonals = [block.diagonal(dim1=-2, dim2=-1) for block in blocks]
-    _check_finite(*blocks)
+    check_finite(*blocks)
     for used in _dampings(damping, torch.cat([d.flatten() for d in diagonals]).mean(), "Cholesky factorisation"):
         factors = []
         for block, diagonal in zip(blocks, diagonals, strict=True):
@@ -97,7 +97,7 @@ def factorise_blocks(blocks: Sequence[Tensor], damping: Tensor | float) -> tuple
 
 def eigenvalues(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues (P,), least first, and eigenvectors (P, P). Raises NumericalFailure where the matrix holds a NaN."""
-    _check_finite(matrix)
+    check_finite(matrix)
     try:
         mu, Q = torch.linalg.eigh(matrix)
     except RuntimeError as error:  # LinAlgError is one
@@ -129,6 +129,7 @@ def _dampings(damping: Tensor | float, mean: Tensor, what: str) -> Iterator[Tens
     )
 
 
-def _check_finite(*matrices: Tensor) -> None:
+def check_finite(*matrices: Tensor) -> None:
+    """Raise NumericalFailure where a matrix, or a diagonal, holds a NaN or an infinity."""
     if not torch.stack([matrix.sum() for matrix in matrices]).isfinite().all():
         raise NumericalFailure("the metric's matrix holds a number that is not finite")

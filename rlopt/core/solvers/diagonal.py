@@ -65,6 +65,7 @@ class Diagonal:
                 kept.append(self._diagonal(curvature, state, g))
             d = kept[0].clamp(min=0)
             x = torch.where((d + damping == 0) & (g == 0), 0.0, g / (d + damping))
+            x = torch.where(d.isinf(), torch.nan, x)  # or an overflow would pass for a direction that must not move
             return measured(g, x, d * x, damping, scalars={"solver/clamped": (kept[0] < 0).sum()})
 
         new = {"solves": state["solves"] + 1} if self.method in _RANDOM else state

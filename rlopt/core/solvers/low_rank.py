@@ -96,8 +96,9 @@ class LowRank:
         for i in range(V.shape[1]):
             before = V[:, :i]
             v, length = _orthogonal(v, before)
-            if not length > _CLOSED * torch.finfo(g.dtype).eps * size:
-                v, length = _orthogonal(torch.randn(len(g), generator=generator, dtype=g.dtype).to(g.device), before)
+            while length <= _CLOSED * torch.finfo(g.dtype).eps * size:
+                v = torch.randn(len(g), generator=generator, dtype=g.dtype).to(g.device) * (size or 1.0)
+                v, length = _orthogonal(v, before)
             V[:, i] = v / length
             MV[:, i] = v = curvature.product(V[:, i].clone())
             size = max(size, float(v.norm()))

@@ -21,7 +21,7 @@ from rlopt.core.checks import check
 from rlopt.core.curvature import Curvature, Given
 from rlopt.core.failure import NumericalFailure
 from rlopt.core.parts import HISTORY, Solution, State
-from rlopt.core.solvers.dense import eigenvalues
+from rlopt.core.solvers.dense import check_finite, eigenvalues
 from rlopt.core.solvers.report import measured
 
 
@@ -41,6 +41,7 @@ class Power:
         self, state: State, curvature: Curvature, damping: Tensor | float
     ) -> tuple[Callable[[Tensor], Solution], State]:
         entries = cast(Given, curvature).entries
+        check_finite(entries)
         if entries.ndim == 1:
             mu, Q = entries, None
         else:

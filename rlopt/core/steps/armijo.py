@@ -46,7 +46,7 @@ class Armijo:
             trial = problem.trial(candidate)
             improvement = trial.objective - problem.value
             if trial.in_domain & (improvement >= self.c * alpha * slope):
-                scalars = {
+                scalars: Scalars = {
                     "step/size": alpha,
                     "step/accepted": 1.0,
                     "step/backtracks": float(backtracks),
