@@ -17,9 +17,9 @@ from settings import FLOOR, METHODS, Setting
 
 NAMES = {"vanilla": "vanilla gradient", "natural": "natural gradient", "trpo": "TRPO"}
 STYLES = {
-    "vanilla": {"color": "#d95f02", "linestyle": (0, (5, 2))},
+    "vanilla": {"color": "#b34700", "linestyle": (0, (5, 2))},
     "natural": {"color": "#000000", "linestyle": "-"},
-    "trpo": {"color": "#5b8fd9", "linestyle": (0, (1, 1.2))},
+    "trpo": {"color": "#6fa8dc", "linestyle": (0, (1, 1.2))},
 }
 _LEVELS = (0.1, 0.3, 1, 3, 10, 30, 100, 300)  # of -J
 K_LABEL = "k, gain (action per unit of state)"
@@ -43,7 +43,7 @@ def draw(out: Path, chosen: list[Setting]) -> None:
 
 def vector_fields(setting: Setting, field: np.ndarray, exact: records.ExactPaths) -> plt.Figure:
     """Unit arrows of both gradients over contours of J, in the layout of Peters and Schaal (2008), Fig. 1."""
-    size = (9.5, 6.2) if setting.log else (10.5, 3.6)
+    size = (9.5, 6.8) if setting.log else (11, 3.7)
     figure, axes = plt.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
     k, sigma, J = field[:, 0], field[:, 1], field[:, 2]
     height = np.log(sigma) if setting.log else sigma
@@ -66,7 +66,8 @@ def vector_fields(setting: Setting, field: np.ndarray, exact: records.ExactPaths
         ax.set(title=NAMES[method], xlabel=K_LABEL, xlim=(-2.05, 0.05), aspect="equal")
         ax.set_xticks(np.arange(-2, 0.1, 0.5))
         ax.set_ylim((np.log(0.045), 0.1) if setting.log else (-0.03, 1.06))
-        ax.legend(loc="lower left" if setting.log else "upper left", fontsize=8, framealpha=1)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08 if setting.log else -0.2), frameon=False, fontsize=8,
+                  ncols=1 if setting.log else 3)  # fmt: skip
     axes[0].set_ylabel("log σ" if setting.log else "σ, standard deviation of the action")
     figure.suptitle(f"Directions of steepest ascent in (k, {setting.axis}): {setting.title}", fontsize=10)
     return figure
@@ -96,7 +97,7 @@ def trajectories(setting: Setting, exact: records.ExactPaths, sampled: records.S
     axes[0, 0].plot([], [], "o", color="black", markersize=4, label="start")
     axes[0, 0].plot([], [], "x", color="black", markersize=6, label=f"end, σ < {FLOOR:g}")
     axes[0, 0].plot([], [], color="0.75", linewidth=2.5, label="closed form, behind the sampled path")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
     figure.suptitle(f"Learning in (k, {setting.axis}): {setting.title}", fontsize=10)
     return figure
 
@@ -191,7 +192,7 @@ def _unstable(ax: Axes, setting: Setting) -> None:
     """Hatched: gamma (A + B k)^2 >= 1, J = -inf."""
     k = np.linspace(-2.05, 0.05, 400)
     ax.fill_between(k, 0, 1, where=~setting.system.stable(k), transform=ax.get_xaxis_transform(), facecolor="0.93",
-                    edgecolor="0.75", hatch="///", linewidth=0)  # fmt: skip
+                    edgecolor="0.75", hatch="///", linewidth=0, label="unstable, J = -∞")  # fmt: skip
 
 
 def _save(figure: plt.Figure, path: Path) -> None:

@@ -33,6 +33,7 @@ NOISE = (0.01, 0.03, 0.1, 0.3)  # standard deviations of noise on the state, for
 def main() -> int:
     parser = argparse.ArgumentParser(description="Peters and Schaal's linear-quadratic example.")
     parser.add_argument("--quick", action="store_true", help="2 seeds, one start, short rollouts")
+    parser.add_argument("--figures", action="store_true", help="draw what results/ holds, and stop")
     parser.add_argument("--out", type=Path, default=None, help="folder for figures and results/")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     options = parser.parse_args()
@@ -41,6 +42,9 @@ def main() -> int:
     started = time.perf_counter()
 
     chosen = settings(options.quick)
+    if options.figures:
+        figures.draw(out, chosen)
+        return 0
     exact_paths = closed_form(chosen)
     records.write(out / "results/fields.csv", records.FIELD, [row for s in chosen for row in records.field(s)])
     records.write(out / "results/exact.csv", records.EXACT, records.exact_rows(exact_paths))
