@@ -12,22 +12,21 @@ import torch
 
 from rlopt.catalogue import choices
 from rlopt.construct import construct, construct_part, convert, options
-from rlopt.core.agreement import refused
 from rlopt.core.averaging import Averaging
 from rlopt.core.checks import at_least_one, between, check, non_negative
 from rlopt.core.heads import Head, Value
 from rlopt.core.learner import Learner, Schedule
 from rlopt.core.network import Network
+from rlopt.core.parts import State
 from rlopt.core.update import Update
 from rlopt.errors import UserError
+from rlopt.fit import check_fit
 from rlopt.policy.networks import MLP
 from rlopt.policy.normaliser import ObservationNormaliser, RewardScaler
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.environments import Environment
-from rlopt.rollout.inference import Inference
 from rlopt.rollout.seeding import Purpose, torch_generator
 from rlopt.rollout.spaces import Gaussian, head_for, observation_size
-from rlopt.run import checkpoint
 from rlopt.run.agent import Agent, Returns
 from rlopt.run.recorder import Recorder
 from rlopt.run.trainer import Plan, Saving, Trainer
@@ -79,11 +78,20 @@ class Common:
         return device
 
 
+@dataclass(frozen=True)
+class Setup:
+    """An environment, the agent for it, and the agent's state."""
+
+    common: Common
+    environment: Environment
+    agent: Agent
+    state: State
+
+
 def trainer(config: Config) -> Trainer:
     """The run that ``config`` describes. Raises UserError before anything is written."""
-    common = _common(config)
-    device = common.torch_device()
-    environment = construct(Environment, options(config, "env"), "env")
+    start = setup(config)
+    common, environment, agent = start.common, start.environment, start.agent
     if common.batch_size % environment.num_envs:
         good = max(common.batch_size // environment.num_envs, 1) * environment.num_envs
         raise UserError(
@@ -97,6 +105,19 @@ def trainer(config: Config) -> Trainer:
     run_dir = _run_dir(common, environment)
     plan = Plan(common.algo, common.seed, common.total_steps, common.max_bad_updates, episodes, saving, run_dir)
 
+    steps = common.batch_size // environment.num_envs
+    collector = Collector(environment.make_vector(), agent.head, steps, common.seed, common.torch_dtype)
+    return Trainer(
+        plan, environment, agent, collector, start.state, torch_generator(common.seed, Purpose.MINIBATCHES),
+        lambda: _open(run_dir, config),
+    )  # fmt: skip
+
+
+def setup(config: Config, device: torch.device | None = None) -> Setup:
+    """What acts and learns, on ``device`` or on that of the configuration, before the first rollout."""
+    common = _common(config)
+    device = device or common.torch_device()
+    environment = construct(Environment, options(config, "env"), "env")
     probe = environment.make()
     try:
         agent, networks = _agent(config, common, probe.observation_space, probe.action_space, device)
@@ -104,34 +125,7 @@ def trainer(config: Config) -> Trainer:
     finally:
         probe.close()
     thetas = [n.layout.flatten(n.module, h.initial_constants()).to(common.torch_dtype) for n, h in networks]
-    state = agent.init(thetas[0], thetas[1], size, environment.num_envs)
-    steps = common.batch_size // environment.num_envs
-    collector = Collector(environment.make_vector(), agent.head, steps, common.seed, common.torch_dtype)
-    return Trainer(
-        plan, environment, agent, collector, state, torch_generator(common.seed, Purpose.MINIBATCHES),
-        lambda: _open(run_dir, config),
-    )  # fmt: skip
-
-
-def policy(config: Config, run_dir: Path) -> tuple[Environment, Head, Inference, int, int]:
-    """A saved policy: environment, head, frozen policy, the step it was saved at, and the run's seed."""
-    common = _common(config)
-    environment = construct(Environment, options(config, "env"), "env")
-    step, tree = checkpoint.load_newest(run_dir)
-    probe = environment.make()
-    try:
-        cpu = torch.device("cpu")
-        agent, networks = _agent(config, common, probe.observation_space, probe.action_space, cpu)
-    finally:
-        probe.close()
-    try:
-        state = checkpoint.to_device(tree["agent"], cpu)
-        size, wanted = len(state["actor"]["theta"]), networks[0][0].layout.size
-        if size != wanted:
-            raise UserError(f"{run_dir}: the checkpoint's policy has {size} parameters, that of config.yaml {wanted}")
-        return environment, agent.head, agent.evaluated_policy(state), step, common.seed
-    except KeyError as error:
-        raise UserError(f"{run_dir}: the checkpoint lacks {error}") from error
+    return Setup(common, environment, agent, agent.init(thetas[0], thetas[1], size, environment.num_envs))
 
 
 def _agent(
@@ -180,7 +174,7 @@ def learner(config: Config, network: Network, head: Head, where: str) -> Learner
     values = {group: options(config, group, where=where) for group in (*_PARTS, "schedule")}
     parts = {group: construct_part(values[group], f"{where}{group}") for group in _PARTS}
     names = {group: _name(values[group]) for group in parts}
-    _check_fit(parts, names, where)
+    check_fit(parts, names, where)
     if (names["objective"] == "value") != isinstance(head, Value):
         able = ["value"] if isinstance(head, Value) else [name for name in choices("objective") if name != "value"]
         raise UserError(
@@ -203,34 +197,6 @@ def learner(config: Config, network: Network, head: Head, where: str) -> Learner
             f"add {where}schedule=whole_batch, or choose {where}step=trust_region"
         )
     return Learner(update, schedule)
-
-
-def _check_fit(parts: dict[str, Any], names: dict[str, str], where: str) -> None:
-    """Solver and metric must fit, and an adaptive optimizer must not undo the metric's geometry."""
-    metric, solver, step = parts["metric"], parts["solver"], parts["step"]
-    lacking = solver.needs - metric.supplies
-    if lacking:
-        able = [name for name in choices("solver") if _needs(name) <= metric.supplies]
-        raise UserError(
-            f"{where}solver={names['solver']} cannot serve {where}metric={names['metric']}: it needs "
-            f"{', '.join(sorted(lacking))}. These can: {', '.join(f'{where}solver={name}' for name in able)}"
-        )
-    if refusal := refused(parts["damping"], metric):
-        raise UserError(f"{where}damping={names['damping']} cannot serve {where}metric={names['metric']}: {refusal}")
-    if step.adaptive and names["metric"] != "identity":
-        raise UserError(
-            f"{where}step=optimizer with an adaptive optimizer rescales every coordinate and undoes "
-            f"{where}metric={names['metric']}; choose {where}step=kl_line_search, {where}step=trust_region or "
-            f"{where}optimizer=sgd"
-        )
-
-
-def _needs(solver: str) -> frozenset[str]:
-    from rlopt.build import load
-    from rlopt.catalogue import conf_dir
-
-    needs: frozenset[str] = construct_part(load(conf_dir() / "solver" / f"{solver}.yaml"), "solver").needs
-    return needs
 
 
 def _name(part: Config) -> str:

@@ -1,4 +1,4 @@
-"""The command line: rlopt train, rlopt eval. Imports what a command needs only when it runs.
+"""The command line: rlopt train, rlopt eval, rlopt inspect. Imports what a command needs only when it runs.
 
 Exit codes: 0 done, 2 the user's mistake, 3 stopped by the failure policy, 128 + n on signal n.
 """
@@ -24,6 +24,8 @@ rlopt: policy-gradient training where the geometry of the update is a choice
   rlopt train -m seed=0,1,2 [...]     train once for every combination
   rlopt eval RUN_DIR [--episodes N] [--json]
                                       evaluate a trained policy
+  rlopt inspect RUN_DIR [--samples N] [--radius R] [--json]
+                                      compare every metric and solver at a trained policy
   rlopt --version
 """
 
@@ -40,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     command, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
-    commands = {"train": _train, "eval": _eval}
+    commands = {"train": _train, "eval": _eval, "inspect": _inspect}
     try:
         if command in ("-h", "--help", "help"):
             print(USAGE, end="")
@@ -189,14 +191,13 @@ def _eval(arguments: list[str]) -> int:
         raise UserError(f"--episodes must be 1 or above; got {options.episodes}")
     if options.seed is not None and options.seed < 0:
         raise UserError(f"--seed must be 0 or above; got {options.seed}")
-    if not (options.run_dir / "config.yaml").is_file():
-        raise UserError(f"{options.run_dir} is not the folder of a run: it has no config.yaml")
+    _check_run_dir(options.run_dir)
 
     import torch
 
-    from rlopt.assemble import policy
     from rlopt.build import load
     from rlopt.run.evaluate import evaluate
+    from rlopt.saved import policy
 
     torch.set_num_threads(1)
     environment, head, frozen, step, seed = policy(load(options.run_dir / "config.yaml"), options.run_dir)
@@ -213,6 +214,57 @@ def _eval(arguments: list[str]) -> int:
             )
     if options.json:
         print(json.dumps(report))
+    return 0
+
+
+def _check_run_dir(run_dir: Path) -> None:
+    if not (run_dir / "config.yaml").is_file():
+        raise UserError(f"{run_dir} is not the folder of a run: it has no config.yaml")
+
+
+def _inspect(arguments: list[str]) -> int:
+    parser = _Parser(prog="rlopt inspect", description="Compare the directions of every metric with every solver that "
+                     "can serve it, at a trained policy and on a fresh batch.")  # fmt: skip
+    parser.add_argument("run_dir", type=Path, help="folder of a run, as rlopt train printed it")
+    parser.add_argument("--samples", type=int, metavar="N", help="transitions in the batch (the run's batch_size)")
+    parser.add_argument("--radius", type=float, default=0.01, metavar="R", help="KL of every step, nats (0.01)")
+    parser.add_argument("--damping", type=float, metavar="L", help="lambda (the run's own)")
+    parser.add_argument("--metric", metavar="A,B", help="these metrics only; likewise --solver. Dense matrices of "
+                        "large networks are slow")  # fmt: skip
+    parser.add_argument("--solver", metavar="A,B", help="these solvers only")
+    parser.add_argument("--fresh", action="store_true", help="at the initial policy, in place of the newest checkpoint")
+    parser.add_argument("--seed", type=int, help="of the batch (the run's own)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else, write nothing")
+    parser.add_argument("--out", type=Path, metavar="F.png", help="the figure (RUN_DIR/inspect.png)")
+    options = parser.parse_args(arguments)
+    for name, least in (("samples", 1), ("seed", 0), ("damping", 0)):
+        value = getattr(options, name)
+        if value is not None and not least <= value < float("inf"):
+            raise UserError(f"--{name} must be {least} or above; got {value}")
+    if not 0 < options.radius < float("inf"):
+        raise UserError(f"--radius must be a number above 0; got {options.radius}")
+    if options.json and options.out:
+        raise UserError("--json writes no figure; leave out --json or --out")
+    _check_run_dir(options.run_dir)
+
+    import torch
+    from rich.console import Console
+
+    from rlopt.build import load
+    from rlopt.fit import pairs
+    from rlopt.run.inspect_report import publish
+    from rlopt.saved import inspection
+
+    torch.set_num_threads(1)
+    chosen = pairs(*(names and names.split(",") for names in (options.metric, options.solver)))
+    config = load(options.run_dir / "config.yaml")
+    with Console(stderr=True).status("") as status:
+        about, found = inspection(config, options.run_dir, chosen, options.samples, options.radius, options.damping,
+                                  options.fresh, options.seed, status.update)  # fmt: skip
+    if options.json:
+        print(json.dumps({**about, **found.plain()}))
+    else:
+        publish(about, found, options.run_dir, options.out)
     return 0
 
 

@@ -107,6 +107,7 @@ class MLPTape:
         constants = views.get(CONSTANTS)
         self.outputs = h if constants is None else torch.cat([h, constants.expand(len(h), -1)], 1)
         self._scratch: list[Tensor | None] = [None] * len(layers)  # (B, J) per hidden layer, for s' and d
+        self._bent: tuple[Tensor, list[tuple[Tensor, Tensor | None]]] | None = None  # what hvp keeps of its last u
 
     def jvp(self, v: Tensor) -> Tensor:
         along = self._layout.views(v)
@@ -138,30 +139,28 @@ class MLPTape:
 
     def hvp(self, u: Tensor, v: Tensor) -> Tensor:
         along = self._layout.views(v)
-        Rh: list[Tensor] = []  # h'_1 .. h'_last
         Rs: list[Tensor] = []  # s'_1 .. s'_last
+        Rh: list[Tensor] = []  # h'_1 .. h'_last
         for i, layer in enumerate(self._plan):
-            s = _affine(along, layer, self._hidden[i])
+            s = _affine(along, layer, self._hidden[i], self._buffer(i))
             if i:
                 s.addmm_(Rh[-1], self._views[layer.weight].t())
             Rs.append(s)
-            Rh.append(s * layer.activation.derivative(self._hidden[i + 1]) if layer.activation else s)
-        out = torch.zeros_like(v)
+            Rh.append(self._times_derivative_(s.clone(), i) if layer.activation else s)
+        out = torch.zeros_like(v)  # as are the constants' places: they are linear in theta
         parts = self._layout.views(out)
-        d = u[:, : self._hidden[-1].shape[1]]  # the constants' outputs are linear in theta
-        Rd = torch.zeros_like(d)
+        sent = self._sent_back(u)
+        Rd = torch.zeros_like(sent[-1][0])
         for i in reversed(range(len(self._plan))):
-            layer, h = self._plan[i], self._hidden[i + 1]
-            if f := layer.activation:
-                slope = f.derivative(h)
-                Rd, d = slope * Rd + f.second(h) * Rs[i] * d, slope * d
+            layer, (d, bend) = self._plan[i], sent[i]
+            if bend is not None:
+                Rd = self._times_derivative_(Rd, i).addcmul_(bend, Rs[i])
             torch.mm(Rd.t(), self._hidden[i], out=parts[layer.weight])
             if layer.bias:
                 torch.sum(Rd, 0, out=parts[layer.bias])
             if i:
                 parts[layer.weight].addmm_(d.t(), Rh[i - 1])
                 Rd = (Rd @ self._views[layer.weight]).addmm_(d, along[layer.weight])
-                d = d @ self._views[layer.weight]
         return out
 
     def layers(self, signals: Tensor) -> list[Layer]:
@@ -183,6 +182,20 @@ class MLPTape:
         if CONSTANTS in self._views:
             records.append(constant_layer(signals[..., width:]))
         return records
+
+    def _sent_back(self, u: Tensor) -> list[tuple[Tensor, Tensor | None]]:
+        """For every layer d_l and f''_l (W_{l+1}^T d_{l+1}), None without activation; kept for the last u."""
+        if self._bent is None or self._bent[0] is not u:
+            sent: list[tuple[Tensor, Tensor | None]] = []
+            d = u[:, : self._hidden[-1].shape[1]]
+            for i in reversed(range(len(self._plan))):
+                layer = self._plan[i]
+                bend = layer.activation.second(self._hidden[i + 1]).mul_(d) if layer.activation else None
+                d = self._times_derivative_(d.clone(), i) if layer.activation else d
+                sent.append((d, bend))
+                d = d @ self._views[layer.weight] if i else d
+            self._bent = u, sent[::-1]
+        return self._bent[1]
 
     def _times_derivative_(self, g: Tensor, i: int) -> Tensor:
         """g (B, J) times f'_i, in place."""

@@ -21,6 +21,7 @@ class Purpose(IntEnum):
     MINIBATCHES = 4
     EVALUATION_ENVIRONMENT = 5
     EVALUATION_ACTION = 6
+    INSPECTION = 7  # stands for a whole seed of its own
 
 
 def sequence(seed: int, purpose: Purpose, index: int = 0) -> np.random.SeedSequence:

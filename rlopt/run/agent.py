@@ -101,8 +101,8 @@ class Agent:
         if bad:
             return state, Lesson({}, 1, bad)
 
-        weight = batch.weight(self.returns.gamma if self.returns.discounted_states else None)
-        ready = normalised(advantages, weight) if self.returns.normalise else advantages
+        weight = self._weight(batch)
+        ready = self._ready(advantages, weight)
         actor_samples = batch.actor_samples(self.head, ready, weight).to(self.device)
         critic_samples = batch.critic_samples(targets, values[0][:-1].flatten(), weight).to(self.device)
         actor, critic = dict(state["actor"]), dict(state["critic"])
@@ -116,7 +116,7 @@ class Agent:
                 if epoch:
                     fresh = self._values(critic["theta"], batch)
                     advantages, targets = self._advantages(batch, rewards, fresh)
-                    ready = normalised(advantages, weight) if self.returns.normalise else advantages
+                    ready = self._ready(advantages, weight)
                     actor_samples = actor_samples.replacing(advantages=ready.to(self.device))
                     critic_samples = critic_samples.replacing(actions=targets[:, None].to(self.device))
                 if epoch < actor_epochs:
@@ -138,6 +138,21 @@ class Agent:
         skipped = outcome.skipped + critic_outcome.skipped
         failure = outcome.failure or (f"critic {critic_outcome.failure}" if critic_outcome.failure else None)
         return state, Lesson(scalars, skipped, failure)
+
+    def actor_samples(self, state: State, batch: Batch) -> Samples:
+        """What the actor would learn from this batch, critic and normalisers as they stand."""
+        rewards = self.rewards.apply(state["rewards"], batch.rewards)
+        advantages, _ = self._advantages(batch, rewards, self._values(state["critic"]["theta"], batch))
+        weight = self._weight(batch)
+        return batch.actor_samples(self.head, self._ready(advantages, weight), weight).to(self.device)
+
+    def _weight(self, batch: Batch) -> Tensor:
+        """(B,) what each sample counts for."""
+        return batch.weight(self.returns.gamma if self.returns.discounted_states else None)
+
+    def _ready(self, advantages: Tensor, weight: Tensor) -> Tensor:
+        """Advantages (B,) as the actor is given them."""
+        return normalised(advantages, weight) if self.returns.normalise else advantages
 
     def _values(self, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """V at every input [T + 1, E] and at the truncated episodes' last observations (N,), on the host."""

@@ -151,11 +151,12 @@ def blocks_of(M: Tensor, number: Tensor) -> Tensor:
 
 
 def is_true(solution: Any, M: Tensor, g: Tensor) -> bool:
-    """Whether residual and quadratic are those of the matrix M."""
+    """Whether residual and quadratic are those of the matrix M, to the rounding of (M + lambda I) x."""
     x, used = solution.x, solution.damping
-    residual = float((g - M @ x - used * x).norm() / g.norm())
+    rounding = float(1e-13 * (torch.linalg.matrix_norm(M, 2) + used) * x.norm())
+    residual = float((g - M @ x - used * x).norm() / g.norm()) if g.norm() else 0.0
     quadratic = float(x @ M @ x)
-    return (
-        abs(float(solution.residual) - residual) <= 1e-9 + 1e-6 * residual
-        and abs(float(solution.quadratic) - quadratic) <= 1e-9 * max(1.0, abs(quadratic))
-    )
+    by_g = max(float(g.norm()), 1e-300)
+    if abs(float(solution.residual) - residual) > 1e-13 + rounding / by_g:
+        return False
+    return abs(float(solution.quadratic) - quadratic) <= 1e-13 + rounding * float(x.norm())

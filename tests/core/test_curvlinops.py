@@ -1,4 +1,4 @@
-"""Metrics against curvlinops-for-pytorch, a library of its own (Dangel et al. 2025); skipped where it is not installed."""
+"""Metrics against curvlinops-for-pytorch (Dangel et al. 2025); skipped where it is not installed."""
 
 import warnings
 

@@ -12,7 +12,10 @@ FLOORS = [
     ("rlopt.core", "rlopt.errors"),
     ("rlopt.policy", "rlopt.rollout", "rlopt.tasks"),
     ("rlopt.run",),
-    ("rlopt.catalogue", "rlopt.construct", "rlopt.build", "rlopt.assemble", "rlopt.library"),
+    (
+        *("rlopt.catalogue", "rlopt.construct", "rlopt.build", "rlopt.fit", "rlopt.assemble", "rlopt.saved"),
+        "rlopt.library",
+    ),
     ("rlopt.cli", "rlopt.__main__"),
 ]
 KNOW_HYDRA = ("rlopt.cli", "rlopt.build")

@@ -53,7 +53,7 @@ OBJECTIVES = {
 @functools.cache
 def given(head: str, tape: str, weights: str) -> Case:
     """A policy that has moved away from the one that acted, so that ratios differ from 1 and some are clipped."""
-    return make_case(head, tape, weights, count=11, moved=0.3)
+    return make_case(head, tape, weights, count=9, hidden=(4, 3), moved=0.3)
 
 
 @functools.cache
@@ -116,7 +116,8 @@ def pulled(case: Case, U: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_is_its_definition(name, head, tape, weights):
     metric, case = METRICS[name], given(head, tape, weights)
-    for objective in ["value"] if head == "value" else ["log_prob", "surrogate", "clipped"]:
+    objectives = ["value"] if head == "value" else ["log_prob", "surrogate", "clipped"]
+    for objective in objectives if name.startswith(("g", "hessian")) else objectives[-1:]:
         M = truth(name, head, weights, objective)
         curvature, _ = bind(metric, case, OBJECTIVES[objective])
         assert curvature.size == len(M) and M.abs().max() > 1e-3

@@ -1,7 +1,7 @@
 """What must hold of every structured and iterative solver on whatever it is given: never silently wrong."""
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -25,14 +25,15 @@ every_solver = pytest.mark.parametrize("name", SOLVERS)
 
 
 def answered(name: str, case: Case, U: Tensor, g: Tensor, damping: float) -> bool:
-    """Whether there is a direction: then it solves the solver's own system, the given one if the solver is exact."""
+    """Whether there is a direction: then what is reported of it is true, and small where the system is well damped."""
     try:
         solution = solve(SOLVERS[name], bound(case, U), g, damping)
     except NumericalFailure:
         return False
     if not solution.x.isfinite().all():
         return False
-    assert solution.residual < 1e-6
+    if damping == LAMBDA:
+        assert solution.residual < 1e-9
     if name in EXACT:
         assert is_true(solution, matrix(case, U), g)
     assert solution.damping >= damping
@@ -46,7 +47,7 @@ def answered(name: str, case: Case, U: Tensor, g: Tensor, damping: float) -> boo
     head=st.sampled_from(list(HEADS)),
     tape=st.sampled_from(TAPES),
 )
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 def test_every_direction_lies_in_the_gradients_half_plane(seed, damping, scale, head, tape):
     case = make_case(head, tape, "masked", count=8, seed=seed, hidden=(4,))
     curvature = bound(case, scale * randn(2, *case.tape.outputs.shape, seed=seed + 50))
@@ -78,7 +79,7 @@ def test_of_an_indefinite_matrix_too_where_a_solver_promises_it(seed):
 @pytest.mark.parametrize("weights", ["uniform", "masked"])
 @every_solver
 def test_a_sample_that_is_no_number_gives_no_direction(name, weights, damping):
-    case, g = make_case("categorical", weights=weights), randn(70)
+    case = make_case("categorical", weights=weights)
     g = randn(len(case.theta))
     for sample, bad in ((0, math.nan), (4, math.nan), (4, math.inf)):  # sample 0 has no weight when masked
         U = randn(2, 17, 3, seed=4)
@@ -99,30 +100,22 @@ def test_a_gradient_that_is_no_number_gives_no_direction(name):
 
 
 def degenerate(kind: str) -> tuple[Case, Tensor]:
-    """A case and its factors, of which few make M singular."""
+    """A case and its factors, most of which make M singular."""
     if kind == "one parameter":
         module = nn.Linear(1, 1, bias=False, dtype=torch.float64)
-        network = Network(module)
         samples = make_case("value", weights="masked").samples
-        inputs = samples.inputs[:, :1]
-        return Case(module, network, Value(), torch.tensor([0.7]).double(), samples.replacing(inputs=inputs)), randn(
-            2, 17, 1
-        )
-    case = make_case("log_sigma", weights="masked", count=1 if kind == "one sample" else 17)
-    if kind == "one sample":
-        case = Case(case.module, case.network, case.head, case.theta, case.samples.replacing(weight=torch.ones(1).double()))
-    U = randn(2, len(case.samples), 4, seed=4)
-    if kind == "duplicated samples":
-        index = torch.zeros(17, dtype=torch.long)
-        return Case(case.module, case.network, case.head, case.theta, case.samples.take(index).replacing(
-            weight=torch.ones(17).double())), U[:, index]  # fmt: skip
+        samples = samples.replacing(inputs=samples.inputs[:, :1])
+        return Case(module, Network(module), Value(), torch.full((1,), 0.7).double(), samples), randn(2, 17, 1)
+    case = make_case("log_sigma", weights="masked")
+    U = randn(2, 17, 4, seed=4)
+    if kind in ("one sample", "duplicated samples"):
+        index = torch.ones(1 if kind == "one sample" else 17, dtype=torch.long)
+        return replace(case, samples=case.samples.take(index)), U[:, index]
     if kind == "all-zero layer":  # nothing is sent back through it, and all below it has no curvature
         theta = case.theta.clone()
         theta[case.network.layout.places["4.weight"]] = 0
-        return Case(case.module, case.network, case.head, theta, case.samples), U
-    if kind == "no curvature":
-        return case, 0 * U
-    return case, U
+        return replace(case, theta=theta), U
+    return case, 0 * U if kind == "no curvature" else U
 
 
 @pytest.mark.parametrize("damping", [0.0, 1e-12, LAMBDA])
@@ -191,7 +184,7 @@ def test_single_precision_gives_the_same_in_single_precision(name):
         field.name: value.float() for field in fields(case.samples)
         if (value := getattr(case.samples, field.name)).is_floating_point()
     })  # fmt: skip
-    small = Case(case.module.float(), case.network, case.head, case.theta.float(), samples)
+    small = replace(case, module=case.module.float(), theta=case.theta.float(), samples=samples)
     single = solve(solver, bound(small, U.float()), g.float(), 1.0)
     assert single.x.dtype == torch.float32
     assert close(single.x.double(), double, 1e-3)

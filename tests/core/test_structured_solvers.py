@@ -207,7 +207,8 @@ def test_lehmans_diagonals_are_bounds_from_below(head):
     case = make_case(head, weights="masked")
     units = eye(case.tape.outputs.shape[1])[:, None].expand(-1, 17, -1)
     sums, magnitudes, exact = (
-        estimate(diagonal(method), bound(case, units), len(case.theta)) for method in ("lehman_sum", "lehman_abs", EXACT)
+        estimate(diagonal(method), bound(case, units), len(case.theta))
+        for method in ("lehman_sum", "lehman_abs", EXACT)
     )
     assert (sums <= magnitudes + 1e-12).all() and (magnitudes <= exact + 1e-12).all()
     assert (sums < magnitudes - 1e-6).any() and (magnitudes < exact - 1e-6).any()
@@ -296,6 +297,13 @@ def test_dense_makes_an_indefinite_matrix_positive(indefinite):
     assert close(solution.x, torch.linalg.solve(own + LAMBDA * eye(5), g), 1e-10)
     assert is_true(solution, own, g) and solution.damping == LAMBDA
     assert torch.dot(g, solution.x) > 0
+
+
+@pytest.mark.parametrize("indefinite", ["refuse", "absolute", "shift"])
+def test_dense_leaves_a_positive_matrix_as_it_is(indefinite):
+    M, g = randn(5, 5) @ randn(5, 5).T + eye(5), randn(5, seed=1)
+    solution = solve(Dense(indefinite), Matrix(M), g, LAMBDA)
+    assert close(solution.x, torch.linalg.solve(M + LAMBDA * eye(5), g), 1e-10) and is_true(solution, M, g)
 
 
 @pytest.mark.parametrize("name", SOLVERS)

@@ -24,7 +24,9 @@ def gains(layer: nn.Linear) -> torch.Tensor:
 def test_every_weight_is_orthogonal_with_its_gain_and_every_bias_0():
     first, second, last = layers(build(PLAIN))
     for layer, gain in ((first, 1.5), (second, 1.5), (last, 0.01)):
-        torch.testing.assert_close(gains(layer), torch.full((min(layer.weight.shape),), gain).double(), rtol=1e-5, atol=0)
+        torch.testing.assert_close(
+            gains(layer), torch.full((min(layer.weight.shape),), gain).double(), rtol=1e-5, atol=0
+        )
         assert layer.bias.tolist() == [0] * len(layer.bias)
 
 

@@ -219,7 +219,9 @@ def test_no_two_purposes_seeds_or_indices_share_a_stream():
     assert len({integer(*stream) for stream in streams}) == len(streams)
     draws = {np.random.default_rng(sequence(*stream)).random() for stream in streams}
     assert len(draws) == len(streams)
-    assert len({torch.rand((), generator=torch_generator(s, p)).item() for s in range(3) for p in Purpose}) == 3 * len(Purpose)
+    assert len({torch.rand((), generator=torch_generator(s, p)).item() for s in range(3) for p in Purpose}) == 3 * len(
+        Purpose
+    )
 
 
 def test_a_purpose_keeps_its_number_and_so_a_seed_its_run():

@@ -14,7 +14,16 @@ from torch import Tensor
 from rlopt.errors import UserError
 from rlopt.run import checkpoint
 
-DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8, torch.bool]
+DTYPES = [
+    torch.float32,
+    torch.float64,
+    torch.float16,
+    torch.bfloat16,
+    torch.int64,
+    torch.int32,
+    torch.uint8,
+    torch.bool,
+]
 NAMES = st.text("abcdefgh_", min_size=1, max_size=6)
 PLAIN = st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.text(max_size=8))
 TENSORS = st.builds(

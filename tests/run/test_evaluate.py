@@ -83,7 +83,8 @@ def test_more_episodes_begin_with_the_same_ones(trained):
 def test_the_mode_and_the_samples_are_different_policies(trained):
     run = trained(ENVS[0])
     mode, again, sampled = (
-        evaluate(run.environment, run.agent.policy(run.state), run.agent.head, 20, 0, mode) for mode in (True, True, False)
+        evaluate(run.environment, run.agent.policy(run.state), run.agent.head, 20, 0, mode)
+        for mode in (True, True, False)
     )
     assert mode == again
     assert mode.lengths == sampled.lengths  # the environment's alone

@@ -187,7 +187,11 @@ def test_checkpoints_come_by_the_clock(tmp_path):
 def test_a_run_directory_holds_what_it_should_and_nothing_else(tmp_path):
     start(tmp_path / "run").run()
     names = sorted(p.name for p in (tmp_path / "run").iterdir())
-    assert [n for n in names if not n.startswith("events.out.tfevents")] == ["checkpoints", "config.yaml", "summary.json"]
+    assert [n for n in names if not n.startswith("events.out.tfevents")] == [
+        "checkpoints",
+        "config.yaml",
+        "summary.json",
+    ]
     assert len(names) == 4
 
 
@@ -230,7 +234,9 @@ def test_a_run_goes_on_when_the_numbers_are_finite_again(tmp_path, what):
                 "max_bad_updates=4", "total_steps=120")  # fmt: skip
     run.run()
     assert 2 <= run.skipped <= 3
-    assert all(torch.as_tensor(v).double().isfinite().all() for v in leaves(run.state).values() if isinstance(v, Tensor))
+    assert all(
+        torch.as_tensor(v).double().isfinite().all() for v in leaves(run.state).values() if isinstance(v, Tensor)
+    )
     assert saved(tmp_path)[1]["skipped"] == run.skipped
 
 

@@ -57,6 +57,7 @@ class Sampled:
         overrides += [f"env.kwargs.{name}={value}" for name, value in values.items()]
         overrides += ["env.kwargs.dimension=2"] if n == 2 else []
         self.run = trainer(resolve(overrides))
+        self.metric = construct_part(resolve(["metric=fisher"])["metric"], "metric")
         scales = sigma if scale == "sigma" else np.log(sigma)
         self.theta = torch.tensor([*np.ravel(K), *scales], dtype=torch.float64)
         self.run.state["actor"]["theta"] = self.theta
@@ -107,8 +108,7 @@ class Sampled:
 
     def fisher(self, samples):
         """(P, P) as metric=fisher has it on these samples."""
-        metric = construct_part(resolve(["metric=fisher"])["metric"], "metric")
-        update = self.agent.actor.update
+        metric, update = self.metric, self.agent.actor.update
         tape = update.network.tape(self.theta, samples.inputs)
         curvature, _ = metric.bind(metric.init(), tape, update.head, samples, update.objective)
         return curvature.dense().numpy()

@@ -55,5 +55,8 @@ def positive_root(C: Tensor) -> Tensor:
     """U (O, B, O) with sum_k u_k u_k^T the positive semidefinite part of each C_b (O, O)."""
     if not C.sum().isfinite():
         raise NumericalFailure("the objective's Hessian in output space holds a number that is not finite")
-    eigenvalues, vectors = torch.linalg.eigh(C)
+    try:
+        eigenvalues, vectors = torch.linalg.eigh(C)
+    except RuntimeError as error:  # torch.linalg.LinAlgError is one
+        raise NumericalFailure("the eigenvalues of the objective's Hessian in output space did not converge") from error
     return (vectors * eigenvalues.clamp(min=0).sqrt()[:, None, :]).movedim(2, 0)

@@ -124,9 +124,7 @@ def _dampings(damping: Tensor | float, mean: Tensor, what: str) -> Iterator[Tens
     for _ in range(_ATTEMPTS):
         used = torch.maximum(10 * used, 1e-8 * mean.abs())
         yield used
-    raise NumericalFailure(
-        f"{what} failed with damping up to {float(used):.3g}; start from a larger damping.value"
-    )
+    raise NumericalFailure(f"{what} failed with damping up to {float(used):.3g}; start from a larger damping.value")
 
 
 def check_finite(*matrices: Tensor) -> None:

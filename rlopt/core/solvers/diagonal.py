@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -110,8 +111,9 @@ class Diagonal:
         return torch.stack([torch.einsum("kbji,b->kji", gradients(part).abs(), s) for part, s in parts]).sum(0)
 
     def _signs(self, state: State, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Random signs that depend on the seed and on how many solves there were."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + state["solves"])
+        """Random signs that depend on the seed and on how many solves there were, the same on every rank and device."""
+        sequence = np.random.SeedSequence((self.seed, state["solves"]))
+        generator = torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
         return torch.randint(0, 2, shape, generator=generator).mul_(2).sub_(1).to(like)
 
 

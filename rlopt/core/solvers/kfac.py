@@ -3,7 +3,7 @@
     A = mean_b a a^T,  G = mean_b sum_k d_k d_k^T,  inputs a with a one for the bias, signals d_k sent back by M's root
     exact:     (A (x) G + lambda I)^-1, by the eigenvalues of A and G
     factored:  (A + pi sqrt(lambda) I)^-1 (x) (G + sqrt(lambda) / pi I)^-1,  pi^2 = (tr A / dim A) / (tr G / dim G)
-               (2015, section 6.3); pi = 1 where a factor is zero
+               (2015, section 6.3); lambda I where a factor is zero, which is the limit
 
 The block is exact for one sample, for a layer whose signals are the same at every sample (a linear network with
 constant output curvature), and for the head's constants. A and G are running means, see `kronecker.average`.
@@ -58,8 +58,9 @@ def solve_with(places: Places, basis: State, damping: Tensor | float, kind: str)
     def factored(i: int, lam: Tensor | float) -> Tensor:
         Da, Dg, root = Das[i], Dgs[i], lam**0.5
         a, g = Da.mean(), Dg.mean()
-        pi = torch.where((a > 0) & (g > 0), a.sqrt() / g.sqrt(), 1.0)
-        return torch.outer(Dg + root / pi, Da + pi * root)
+        there = (a > 0) & (g > 0)
+        pi = torch.where(there, a.sqrt() / g.sqrt(), 1.0)
+        return torch.where(there, torch.outer(Dg + root / pi, Da + pi * root), lam)
 
     E, used = kronecker.damped(eigenvalues, damping, exact if kind == "exact" else factored)
     return kronecker.apply(places, basis, eigenvalues, E, used)

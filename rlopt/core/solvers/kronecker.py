@@ -32,10 +32,7 @@ def init() -> State:
 def statistics(
     curvature: Curvature, f: Callable[[Layer, Tensor], tuple[Tensor, ...]]
 ) -> tuple[Places, list[tuple[Tensor, ...]]]:
-    """Every layer's place in theta, and ``f(layer, share)`` summed over ranks (see `PullBack.layer_mean`).
-
-    Raises NumericalFailure when one of them is not finite.
-    """
+    """Every layer's place in theta and ``f(layer, share)`` over all ranks; NumericalFailure where it is not finite."""
     places: Places = {}
 
     def placed(layer: Layer, share: Tensor) -> tuple[Tensor, ...]:
@@ -84,10 +81,7 @@ def decompose(state: State, refresh: int) -> State:
 
 
 def eigen(matrix: Tensor, name: str) -> tuple[Tensor, Tensor]:
-    """Eigenvalues >= 0 (N,) and eigenvectors (N, N) of a semidefinite matrix.
-
-    Where the routine fails it is asked once more, in float64 and with 1e-12 of the mean diagonal added.
-    """
+    """Eigenvalues >= 0 (N,) and eigenvectors (N, N); the second attempt is in float64 with 1e-12 of the mean added."""
     wide = matrix
     for _ in range(2):
         try:
@@ -122,10 +116,8 @@ def damped(
 def apply(
     places: Places, basis: State, eigenvalues: list[Tensor], E: list[Tensor], damping: Tensor | float
 ) -> Callable[[Tensor], Solution]:
-    """g -> x, for the matrix with these eigenvalues (each (J, I)) in these bases, damped to E.
-
-    All but the rotations is done for all layers at once, on their matrices laid end to end (P,).
-    """
+    """g -> x, for the matrix with these eigenvalues (each (J, I)) in these bases, damped to E."""
+    # all but the rotations is done for all layers at once, on their matrices laid end to end
     D, e = (torch.cat([matrix.flatten() for matrix in matrices]) for matrices in (eigenvalues, E))
     where, sizes, shapes = list(places.values()), [m.numel() for m in E], [m.shape for m in E]
     order = torch.arange(len(e), device=e.device)

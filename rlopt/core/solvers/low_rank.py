@@ -97,7 +97,7 @@ class LowRank:
             before = V[:, :i]
             v, length = _orthogonal(v, before)
             while length <= _CLOSED * torch.finfo(g.dtype).eps * size:
-                v = torch.randn(len(g), generator=generator, dtype=g.dtype).to(g.device) * (size or 1.0)
+                v = torch.randn(len(g), generator=generator, dtype=torch.float64).to(g) * (size or 1.0)
                 v, length = _orthogonal(v, before)
             V[:, i] = v / length
             MV[:, i] = v = curvature.product(V[:, i].clone())

@@ -118,7 +118,7 @@ def merged(layer: Layer) -> Layer:
 
 
 def chunks(layer: Layer, share: Tensor, size: int) -> Iterator[tuple[Layer, Tensor]]:
-    """The layer on ``size`` samples at a time, so that what is made per sample stays small."""
-    for i in range(0, len(share), size):
+    """The layer on ``size`` samples at a time, so that what is made per sample stays small; at least once."""
+    for i in range(0, max(len(share), 1), size):
         part = slice(i, i + size)
         yield replace(layer, inputs=layer.inputs[part], signals=layer.signals[:, part]), share[part]

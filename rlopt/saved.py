@@ -1,0 +1,80 @@
+"""From a run directory back to what acts and learns: a saved policy, and the inspection of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rlopt.assemble import Config, Setup, setup
+from rlopt.core.heads import Head
+from rlopt.core.samples import Samples
+from rlopt.errors import UserError
+from rlopt.rollout.collector import Collector
+from rlopt.rollout.environments import Environment
+from rlopt.rollout.inference import Inference
+from rlopt.rollout.seeding import Purpose, integer
+from rlopt.run import checkpoint
+from rlopt.run.findings import Inspection
+from rlopt.run.inspect import Pairs, inspect
+
+
+def restored(config: Config, run_dir: Path) -> tuple[Setup, int]:
+    """A run as its newest checkpoint has it, on the CPU, and the step of that checkpoint."""
+    cpu = torch.device("cpu")
+    step, tree = checkpoint.load_newest(run_dir)
+    start = setup(config, cpu)
+    try:
+        state = checkpoint.to_device(tree["agent"], cpu)
+        size, wanted = len(state["actor"]["theta"]), len(start.state["actor"]["theta"])
+    except KeyError as error:
+        raise UserError(f"{run_dir}: the checkpoint lacks {error}") from error
+    if size != wanted:
+        raise UserError(f"{run_dir}: the checkpoint's policy has {size} parameters, that of config.yaml {wanted}")
+    return Setup(start.common, start.environment, start.agent, state), step
+
+
+def policy(config: Config, run_dir: Path) -> tuple[Environment, Head, Inference, int, int]:
+    """A saved policy: environment, head, frozen policy, the step it was saved at, and the run's seed."""
+    run, step = restored(config, run_dir)
+    try:
+        return run.environment, run.agent.head, run.agent.evaluated_policy(run.state), step, run.common.seed
+    except KeyError as error:
+        raise UserError(f"{run_dir}: the checkpoint lacks {error}") from error
+
+
+def inspection(
+    config: Config, run_dir: Path, pairs: Pairs, samples: int | None, radius: float, damping: float | None,
+    fresh: bool, seed: int | None, watch: Callable[[str], None],
+) -> tuple[dict[str, Any], Inspection]:  # fmt: skip
+    """What was inspected, and what was found, at the newest checkpoint's actor or, ``fresh``, at the initial one.
+
+    samples, damping and seed are the run's own (the last as it stands) where they are None.
+    """
+    run, step = (setup(config, torch.device("cpu")), 0) if fresh else restored(config, run_dir)
+    seed = run.common.seed if seed is None else seed
+    update, actor = run.agent.actor.update, run.state["actor"]
+    if damping is None:
+        damping = float(update.damping.current(actor["parts"]["damping"]))
+    batch = fresh_samples(run, samples or run.common.batch_size, seed)
+    about = {
+        "run_dir": str(run_dir), "algo": run.common.algo, "env": run.environment.id, "step": step, "fresh": fresh,
+        "seed": seed, "objective": type(update.objective).__module__.rpartition(".")[2], "dtype": run.common.dtype,
+    }  # fmt: skip
+    return about, inspect(update, actor["theta"], batch, pairs, damping, radius, watch)
+
+
+def fresh_samples(run: Setup, count: int, seed: int) -> Samples:
+    """What the actor would learn from a new batch of ``count`` transitions or a few more, with seeds of its own.
+
+    The environments start anew; a batch is whole steps of all of them.
+    """
+    steps = -(-count // run.environment.num_envs)
+    seed = integer(seed, Purpose.INSPECTION)
+    collector = Collector(run.environment.make_vector(), run.agent.head, steps, seed, run.common.torch_dtype)
+    try:
+        return run.agent.actor_samples(run.state, collector.collect(run.agent.policy(run.state)))
+    finally:
+        collector.close()

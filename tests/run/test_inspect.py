@@ -1,0 +1,325 @@
+import contextlib
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from rlopt import cli
+from rlopt.build import load
+from rlopt.catalogue import choices, conf_dir
+from rlopt.construct import construct_part
+from rlopt.core.failure import NumericalFailure
+from rlopt.fit import pairs
+from rlopt.run import inspect_figure
+from rlopt.run.findings import Direction, Inspection, Spectrum
+from rlopt.run.inspect import inspect
+from rlopt.saved import fresh_samples, restored
+from tests import oracles
+from tests.probes import make_trainer
+
+RADIUS, DAMPING, SAMPLES = 0.02, 0.05, 60
+SMALL = ["batch_size=80", "total_steps=240", "policy.hidden=[4]", "critic.hidden=[4]", "evaluation.episodes=0",
+         "dtype=float64", "policy.last_gain=1.0"]  # fmt: skip
+RUNS = {"cartpole": ["env=cartpole"], "pendulum": ["env=pendulum", "policy.scale=sigma", "algo=npg"]}
+
+
+def allowed() -> list[tuple[str, str]]:
+    parts = {
+        (group, name): construct_part(load(conf_dir() / group / f"{name}.yaml"), group)
+        for group in ("metric", "solver")
+        for name in choices(group)
+    }
+    return [
+        (m, s)
+        for m in choices("metric")
+        for s in choices("solver")
+        if parts["solver", s].needs <= parts["metric", m].supplies
+    ]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    """A run of three updates on each environment."""
+    found = {}
+    for name, overrides in RUNS.items():
+        found[name] = tmp_path_factory.mktemp(name) / "run"
+        make_trainer(*SMALL, *overrides, f"run_dir={found[name]}").run()
+    return found
+
+
+def command(capsys, *arguments) -> tuple[int, str, str]:
+    code = cli.main(["inspect", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def as_json(capsys, folder, *arguments) -> dict:
+    code, out, err = command(capsys, folder, "--samples", SAMPLES, "--json", *arguments)
+    assert (code, err) == (0, "")
+    return json.loads(out)
+
+
+@pytest.fixture(scope="module", params=list(RUNS))
+def inspected(request, folders) -> dict:
+    """What the command prints and leaves, at one radius and damping."""
+    folder = folders[request.param]
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        code = cli.main(["inspect", str(folder), f"--samples={SAMPLES}", f"--radius={RADIUS}", f"--damping={DAMPING}"])
+    assert code == 0
+    data = json.loads((folder / "inspect.json").read_text())
+    return {"name": request.param, "folder": folder, "out": out.getvalue(), "data": data}
+
+
+def directions(data: dict) -> dict[tuple[str, str], dict]:
+    return {(d["metric"], d["solver"]): d for d in data["directions"]}
+
+
+def test_every_allowed_pair_is_listed_once(inspected):
+    rows, metric = [], None
+    table = inspected["out"].partition("gain: of the objective")[0]
+    for line in table.splitlines():
+        words = line.split()
+        if words and words[0] in choices("metric") and not line.startswith(" "):
+            metric, words = words[0], words[3:]
+        if words and words[0] in choices("solver") and metric:
+            rows.append((metric, words[0]))
+    assert rows == allowed()
+    assert [(d["metric"], d["solver"]) for d in inspected["data"]["directions"]] == allowed()
+    assert [s["metric"] for s in inspected["data"]["spectra"]] == choices("metric")
+
+
+def test_the_figure_is_drawn(inspected):
+    assert (inspected["folder"] / "inspect.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_step_goes_equally_far_by_prediction_and_about_as_far_in_truth(inspected):
+    for pair, d in directions(inspected["data"]).items():
+        assert d["failure"] is None, pair
+        assert d["kl_predicted"] == pytest.approx(RADIUS, rel=1e-9), pair
+        assert 0 < d["kl"] < 10 * RADIUS, pair
+        assert d["milliseconds"] > 0 and d["peak_bytes"] > 0, pair
+
+
+def test_cosines_of_what_is_exact_are_one(inspected):
+    found = directions(inspected["data"])
+    assert found["identity", "identity"]["cosine_gradient"] == pytest.approx(1, abs=1e-12)
+    for metric in ("fisher", "gauss_newton", "empirical_fisher", "identity"):
+        dense = found[metric, "dense"]
+        assert dense["cosine_exact"] == pytest.approx(1, abs=1e-10)
+        assert dense["damping"] == DAMPING
+    assert found["fisher", "diagonal"]["cosine_exact"] < 1 - 1e-4
+    assert found["fisher", "dense"]["cosine_gradient"] < 1 - 1e-4
+
+
+def case_of(inspected) -> oracles.Case:
+    """The policy and the batch again, for the oracles."""
+    run, _ = restored(load(inspected["folder"] / "config.yaml"), inspected["folder"])
+    samples = fresh_samples(run, SAMPLES, run.common.seed)
+    network = run.agent.actor.update.network
+    return oracles.Case(network.module, network, run.agent.head, run.state["actor"]["theta"], samples)
+
+
+def test_cosines_prediction_and_truth_agree_with_dense_oracles(inspected):
+    case = case_of(inspected)
+    g, F = oracles.gradient(case, "surrogate"), oracles.fisher(case)
+    found = directions(inspected["data"])
+    for metric, solver, M in (("fisher", "dense", F), ("identity", "identity", torch.zeros_like(F))):
+        x = torch.linalg.solve(M + DAMPING * oracles.eye(len(g)), g)
+        alpha = (2 * RADIUS / (x @ F @ x)) ** 0.5
+        theta = case.theta + alpha * x
+        with torch.no_grad():
+            gain = oracles.objective(case, "surrogate", theta) - oracles.objective(case, "surrogate", case.theta)
+            kl = oracles.mean_kl(case, theta)
+        d = found[metric, solver]
+        assert d["improvement_predicted"] == pytest.approx(float(alpha * g @ x), rel=1e-7)
+        assert d["improvement"] == pytest.approx(float(gain), rel=1e-7)
+        assert d["kl"] == pytest.approx(float(kl), rel=1e-7)
+        assert d["cosine_gradient"] == pytest.approx(float(g @ x / (g.norm() * x.norm())), rel=1e-7)
+    x = torch.linalg.solve(F + DAMPING * oracles.eye(len(g)), g)
+    diagonal = g / (F.diagonal() + DAMPING)
+    cosine = float(diagonal @ x / (diagonal.norm() * x.norm()))
+    assert found["fisher", "diagonal"]["cosine_exact"] == pytest.approx(cosine, rel=1e-7)
+    assert inspected["data"]["gradient_norm"] == pytest.approx(float(g.norm()))
+
+
+def test_spectra_are_those_of_the_dense_matrix(inspected):
+    mu = torch.linalg.eigvalsh(oracles.fisher(case_of(inspected)))
+    fisher = next(s for s in inspected["data"]["spectra"] if s["metric"] == "fisher")
+    assert fisher["eigenvalues"][:5] == pytest.approx(mu.flip(0)[:5].tolist(), rel=1e-6)
+    assert fisher["largest"] == fisher["eigenvalues"][0] and fisher["negative"] == 0
+    above = mu[mu > 1e-10 * mu[-1]]
+    assert fisher["smallest"] <= float(above[0]) * 1.001
+    assert fisher["condition"] == pytest.approx(fisher["largest"] / fisher["smallest"])
+
+
+def test_a_fresh_batch_is_whole_steps_of_all_environments_and_not_the_runs_own(inspected):
+    data, run = inspected["data"], make_trainer(*SMALL, *RUNS[inspected["name"]])
+    own = run.collector.collect(run.agent.policy(run.state))
+    assert data["samples"] == 64  # of 8 environments
+    assert not torch.equal(own.inputs[0], case_of(inspected).samples.inputs[:8])
+    run.collector.close()
+
+
+def test_json_alone_is_printed_and_nothing_is_written(capsys, folders, tmp_path):
+    before = sorted(folders["cartpole"].rglob("*"))
+    data = as_json(capsys, folders["cartpole"], "--metric", "fisher,identity", "--solver", "cg,identity")
+    assert sorted(folders["cartpole"].rglob("*")) == before
+    assert list(directions(data)) == [("fisher", "cg"), ("identity", "cg"), ("identity", "identity")]
+    assert (data["env"], data["algo"], data["step"], data["fresh"], data["seed"]) == (
+        "CartPole-v1",
+        "trpo",
+        240,
+        False,
+        0,
+    )
+    assert (data["objective"], data["dtype"]) == ("surrogate", "float64")
+    assert (data["damping"], data["radius"]) == (0.1, 0.01)  # the run's own, and the default
+
+
+def test_the_seed_and_the_policy_decide(capsys, folders, tmp_path):
+    only = ["--metric", "fisher", "--solver", "cg"]
+
+    def gain(*more, folder=folders["cartpole"]) -> float:
+        (d,) = as_json(capsys, folder, *only, *more)["directions"]
+        return d["improvement"]
+
+    untrained = tmp_path / "run"
+    untrained.mkdir()
+    (untrained / "config.yaml").write_text((folders["cartpole"] / "config.yaml").read_text())
+    assert gain() == gain() == gain("--seed", 0)
+    assert gain() != gain("--seed", 1)
+    assert gain() != gain("--fresh") == gain("--fresh", folder=untrained)
+
+
+def test_an_adapted_damping_is_taken_as_it_stands(capsys, tmp_path):
+    folder = tmp_path / "run"
+    run = make_trainer(*SMALL, "env=cartpole", "damping=levenberg_marquardt", f"run_dir={folder}")
+    run.run()
+    value = run.state["actor"]["parts"]["damping"]["lambda"]
+    assert value != 0.1
+    capsys.readouterr()
+    assert as_json(capsys, folder, "--metric", "fisher", "--solver", "cg")["damping"] == value
+
+
+def test_pairs_that_fail_are_shown_with_the_reason(capsys, folders):
+    args = [
+        folders["cartpole"],
+        "--samples",
+        SAMPLES,
+        "--damping",
+        0,
+        "--metric",
+        "fisher,hessian",
+        "--solver",
+        "gram,dense,cg",
+    ]
+    code, out, err = command(capsys, *args)
+    assert (code, err) == (0, "")
+    assert re.search(r"gram \(failed\)( +-){7}\n", out)
+    assert "metric=fisher solver=gram: solver=gram needs damping above 0" in out
+    assert "metric=hessian: " in out and "eigenvalues found are below 0" in out
+    found = directions(json.loads((folders["cartpole"] / "inspect.json").read_text()))
+    assert "needs damping above 0" in found["fisher", "gram"]["failure"]
+    assert found["fisher", "cg"]["failure"] is None
+    assert found["hessian", "cg"]["cosine_exact"] is None  # no positive definite matrix to hold it against
+
+
+def test_a_step_out_of_the_domain_is_shown_as_such(capsys, folders):
+    data = as_json(capsys, folders["pendulum"], "--radius", 1e4, "--metric", "identity", "--solver", "identity")
+    (d,) = data["directions"]
+    assert "leaves the policy's domain" in d["failure"]
+    assert d["kl"] is None and d["improvement"] is None
+    assert d["kl_predicted"] == pytest.approx(1e4)
+
+
+class Broken:
+    """A metric or solver that fails wherever it is asked for something."""
+
+    def init(self):
+        return {}
+
+    def bind(self, *_):
+        raise NumericalFailure("no metric\ntoday")
+
+    def prepare(self, *_):
+        raise RuntimeError("no solver")
+
+
+class Endless(Broken):
+    def prepare(self, state, curvature, damping):
+        def solve(g):
+            return type("Solution", (), {"x": g * torch.inf})()
+
+        return solve, state
+
+
+def test_what_fails_does_not_stop_the_others(folders):
+    run, _ = restored(load(folders["cartpole"] / "config.yaml"), folders["cartpole"])
+    (name, identity, solvers), told = pairs(["identity"], ["identity"])[0], []
+    found = inspect(
+        run.agent.actor.update, run.state["actor"]["theta"], fresh_samples(run, SAMPLES, 0),
+        [("broken", Broken(), {"a": Broken(), "b": Broken()}),
+         (name, identity, {"c": Broken(), "d": Endless(), **solvers})],
+        DAMPING, RADIUS, told.append,
+    )  # fmt: skip
+    reasons = {(d.metric, d.solver): d.failure for d in found.directions}
+    assert reasons == {
+        ("broken", "a"): "no metric today", ("broken", "b"): "no metric today", ("identity", "c"): "no solver",
+        ("identity", "d"): "the direction is not finite", ("identity", "identity"): None,
+    }  # fmt: skip
+    assert [s.failure for s in found.spectra] == ["no metric today", None]
+    assert "metric=identity solver=c" in told
+
+
+def test_what_is_not_finite_is_null_in_json_and_a_figure_can_be_empty(tmp_path):
+    nothing = Direction("fisher", "cg", "why", residual=float("nan"), iterations=float("inf"))
+    found = Inspection(3, 4, 0.0, 0.01, 0.5, [nothing], [Spectrum.of("fisher", [])])
+    plain = json.loads(json.dumps(found.plain(), allow_nan=False))
+    assert plain["directions"][0]["residual"] is None and plain["directions"][0]["iterations"] is None
+    assert plain["spectra"][0]["failure"] == "M is zero"
+    inspect_figure.figure(found, "title", tmp_path / "f.png")
+    assert (tmp_path / "f.png").exists()
+
+
+def test_a_missing_matplotlib_is_one_line_and_the_table_is_printed(capsys, folders, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    code, out, err = command(capsys, folders["cartpole"], "--samples", SAMPLES, "--metric", "fisher", "--solver", "cg",
+                             "--out", tmp_path / "f.png")  # fmt: skip
+    assert code == 0
+    assert "pip install 'rlopt[plot]'" in err and len(err.splitlines()) == 1
+    assert "fisher" in out and not (tmp_path / "f.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["nowhere"], "nowhere is not the folder of a run"),
+        (["{}", "--samples", "0"], "--samples must be 1 or above; got 0"),
+        (["{}", "--radius", "nan"], "--radius must be a number above 0; got nan"),
+        (["{}", "--damping", "-1"], "--damping must be 0 or above; got -1"),
+        (["{}", "--damping", "nan"], "--damping must be 0 or above; got nan"),
+        (["{}", "--seed", "-1"], "--seed must be 0 or above; got -1"),
+        (["{}", "--metric", "fischer"], "did you mean fisher"),
+        (["{}", "--metric", "fisher", "--solver", "identity"], "no solver of identity can serve a metric of fisher"),
+        (["{}", "--json", "--out", "f.png"], "--json writes no figure"),
+        (["{}", "--jsn"], "--jsn"),
+        (["{}", "--metric", "fisher", "--solver", "cg", "--out", "/nowhere/f.png"], "/nowhere/f.png cannot be written"),
+        (["{}", "--metric", "fisher", "--solver", "cg", "--out", "f.xyz"], "f.xyz cannot be written"),
+    ],
+)
+def test_a_mistake_is_one_line(capsys, folders, arguments, wanted):
+    code, _, err = command(capsys, *(a.format(folders["cartpole"]) for a in arguments))
+    assert code == 2
+    assert wanted in err and len(err.splitlines()) == 1 and err.startswith("rlopt: ")
+
+
+def test_a_run_without_a_checkpoint_is_refused(capsys, folders, tmp_path):
+    (tmp_path / "config.yaml").write_text((folders["cartpole"] / "config.yaml").read_text())
+    code, _, err = command(capsys, tmp_path)
+    assert code == 2
+    assert "holds no checkpoint" in err

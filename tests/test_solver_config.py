@@ -1,0 +1,104 @@
+"""Solvers from their yaml: nested preconditioners, and what is refused before a run starts."""
+
+from typing import Any
+
+import pytest
+
+from rlopt import catalogue
+from rlopt.assemble import trainer
+from rlopt.build import load, resolve
+from rlopt.construct import construct_part
+from rlopt.core.solvers.cg import CG
+from rlopt.core.solvers.diagonal import Diagonal
+from rlopt.errors import UserError
+
+STRUCTURED = ["block", "cg", "dense", "diagonal", "gram", "lbfgs", "low_rank", "power"]
+DIAGONAL = {"_target_": "rlopt.core.solvers.diagonal.Diagonal", "method": "exact", "draws": 1, "seed": 0, "chunk": 8}
+AS_TYPED = "{_target_: rlopt.core.solvers.diagonal.Diagonal, method: exact, draws: 1, seed: 0, chunk: 8}"
+
+
+def solver(name: str, **options: Any) -> dict[str, Any]:
+    return {**load(catalogue.conf_dir() / "solver" / f"{name}.yaml"), **options}
+
+
+@pytest.mark.parametrize("name", STRUCTURED)
+def test_every_option_has_a_comment(name):
+    first, target, *options = (catalogue.conf_dir() / "solver" / f"{name}.yaml").read_text().splitlines()
+    assert first.startswith("# ") and target.startswith("_target_") and options
+    assert all("   # " in line for line in options)
+
+
+def test_a_preconditioner_is_a_solver_with_options_of_its_own():
+    made = construct_part(solver("cg", preconditioner=DIAGONAL), "solver")
+    assert isinstance(made, CG) and made.preconditioner == Diagonal("exact", 1, 0, 8)
+    assert construct_part(solver("cg"), "solver").preconditioner is None
+
+
+@pytest.mark.parametrize("where", ["", "critic."])
+def test_a_preconditioner_can_be_typed(where):
+    chosen = [f"{where}{choice}" for choice in ("metric=fisher", "solver=cg", "step=trust_region")]
+    config = resolve([*chosen, f"{where}solver.preconditioner={AS_TYPED}", f"{where}schedule=whole_batch"])
+    assert (config["critic"] if where else config)["solver"]["preconditioner"] == DIAGONAL
+    run = trainer(config)
+    run.collector.close()
+    update = run.agent.critic.update if where else run.agent.actor.update
+    assert update.solver.preconditioner == Diagonal("exact", 1, 0, 8)
+
+
+@pytest.mark.parametrize(
+    "preconditioner, says",
+    [
+        ("diagonal", r"solver\.preconditioner must be null or a solver, a mapping with _target_; got 'diagonal'"),
+        (
+            {**DIAGONAL, "method": "exactly"},
+            r"solver\.preconditioner\.method must be one of exact, hutchinson, .*exactly",
+        ),
+        ({**DIAGONAL, "chunk": 0}, r"solver\.preconditioner\.chunk must be a whole number"),
+        ({**DIAGONAL, "rate": 1}, r"solver\.preconditioner\.rate is no option"),
+        ({"_target_": DIAGONAL["_target_"]}, r"solver\.preconditioner\.method is missing"),
+        ({"_target_": "rlopt.core.metrics.identity.Identity"}, r"solver\.preconditioner\._target_ must name a solver"),
+        ({"_target_": "os.system"}, r"solver\.preconditioner\._target_ must name a part of rlopt.core"),
+        (solver("cg"), r"solver\.preconditioner must be null or a solver that is linear"),
+    ],
+)
+def test_a_wrong_preconditioner_is_refused_by_its_place(preconditioner, says):
+    with pytest.raises(UserError, match=says):
+        construct_part(solver("cg", preconditioner=preconditioner), "solver")
+
+
+def test_a_preconditioner_asks_of_the_metric_what_it_needs():
+    config = resolve(["metric=hessian", "solver=cg", f"solver.preconditioner={AS_TYPED}", "step=trust_region"])
+    with pytest.raises(UserError, match="solver=cg cannot serve metric=hessian: it needs root"):
+        trainer(config)
+
+
+@pytest.mark.parametrize("where", ["", "critic."])
+def test_gram_without_damping_is_refused_before_the_run(where):
+    chosen = [f"{where}{choice}" for choice in ("metric=fisher", "solver=gram", "step=trust_region")]
+    trainer(resolve(chosen)).collector.close()
+    with pytest.raises(UserError, match=rf"{where}solver=gram needs damping above 0; set {where}damping.value"):
+        trainer(resolve([*chosen, f"{where}damping.value=0"]))
+
+
+@pytest.mark.parametrize(
+    "name, option, value",
+    [
+        ("low_rank", "rank", 0),
+        ("low_rank", "products", 9),  # below rank
+        ("low_rank", "seed", -1),
+        ("lbfgs", "memory", 0),
+        ("lbfgs", "curvature", 0.0),
+        ("gram", "largest", 0),
+        ("block", "by", "unit"),
+        ("block", "chunk", 0),
+        ("diagonal", "draws", 0),
+        ("diagonal", "seed", -1),
+        ("dense", "indefinite", "ignore"),
+        ("power", "exponent", 0.5),
+        ("cg", "start", "hot"),
+        ("cg", "decay", 1.5),
+    ],
+)
+def test_an_option_out_of_range_is_refused_by_its_name(name, option, value):
+    with pytest.raises(UserError, match=rf"^solver\.{option} must be"):
+        construct_part(solver(name, **{option: value}), "solver")
