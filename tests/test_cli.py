@@ -454,7 +454,7 @@ OF_ODD_NAMES = st.lists(st.tuples(ODD, VALUES).map("=".join) | st.text(max_size=
 DANGEROUS = re.compile(r"env\.id|run_dir|num_envs|batch_size|hidden|kwargs|^\+*env\b")  # loads code or fills memory
 
 
-@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(OF_KNOWN_NAMES | OF_ODD_NAMES.filter(lambda overrides: not {"-h", "-m"} & set(overrides)))
 def test_no_override_whatever_ends_in_a_traceback(run, overrides):
     code, _, err = run("train", "--cfg", *overrides)
@@ -464,7 +464,7 @@ def test_no_override_whatever_ends_in_a_traceback(run, overrides):
     assert created() == []
 
 
-@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(OF_KNOWN_NAMES.filter(lambda overrides: not any(DANGEROUS.search(override) for override in overrides)))
 def test_no_override_whatever_ends_in_a_traceback_when_the_run_is_built(run, overrides):
     def built(self: Trainer) -> None:

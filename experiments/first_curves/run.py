@@ -29,6 +29,7 @@ RUNS = [
     ("trpo", "halfcheetah", 300_000, range(10), 3200),
     ("ppo", "halfcheetah", 300_000, range(10), 4000),
 ]
+EPISODE = 1000  # steps of a HalfCheetah episode
 CURVE = {"cartpole": "episode/return", "pendulum": "episode/return", "halfcheetah": "rollout/reward"}
 
 
@@ -105,8 +106,8 @@ def draw() -> None:
     styles = {"trpo": ("#1f4e9c", "-"), "ppo": ("#c44e00", "--"), "npg": ("#5a8f29", "-."), "vpg": ("#666666", ":")}
     panels = [
         ("cartpole", "CartPole-v1", "episode return", 1.0, 500),
-        ("pendulum", "Pendulum-v1", "episode return", 1.0, -150),
-        ("halfcheetah", "HalfCheetah-v5", "reward per step x 1000", 1000.0, None),
+        ("pendulum", "Pendulum-v1", "episode return", 1.0, None),
+        ("halfcheetah", "HalfCheetah-v5", "reward, last 1000 steps of each env.", 1000.0, None),
     ]
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.9), constrained_layout=True)
     for axis, (env, title, label, scale, mark) in zip(axes, panels, strict=True):
@@ -118,8 +119,14 @@ def draw() -> None:
             for seed in seeds:
                 points = [r for r in rows if (r["algo"], r["environment"], r["seed"]) == (algo, env, str(seed))]
                 x, y = [float(p["step"]) for p in points], [float(p["value"]) * scale for p in points]
-                curves.append(np.interp(grid, x, y))
+                if CURVE[env] == "rollout/reward":  # all 64 episodes run in step: a mean over one episode's length
+                    window = round(EPISODE * 64 / x[0])
+                    y = np.convolve(y, np.ones(window) / window, "valid")
+                    x = x[window - 1 :]
+                curves.append(np.interp(grid, x, y, left=np.nan))
             data = np.array(curves)
+            shown = ~np.isnan(data[0])
+            grid, data = grid[shown], data[:, shown]
             bounds = np.array([interval(list(column)) for column in data.T])
             color, line = styles[algo]
             axis.plot(grid / 1000, data.mean(0), line, color=color, label=f"{algo}, {len(data)} seeds", linewidth=1.8)

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from rlopt import cli
-from rlopt.errors import Stopped
+from rlopt.errors import EnvironmentFault, Stopped
+from rlopt.rollout.collector import Collector
 from rlopt.run import checkpoint
+from rlopt.run.recorder import Recorder
 from rlopt.run.trainer import Trainer
 from tests.probes import make_trainer
 
@@ -268,11 +270,29 @@ def test_a_run_that_is_stopped_exits_with_3(tmp_path, monkeypatch, capsys):
 
 def test_an_environment_that_fails_leaves_a_checkpoint_and_its_curves(tmp_path):
     run = start(tmp_path, "env.id=probe/Raises-v0", "env.num_envs=4", "batch_size=20", "env.kwargs.at=13")
-    with pytest.raises(RuntimeError, match="the simulator broke"):
+    with pytest.raises(EnvironmentFault, match="RuntimeError: the simulator broke, after step 40"):
         run.run()
+    assert "RuntimeError: the simulator broke" in (tmp_path / "error.txt").read_text()
     step, tree = saved(tmp_path)
     assert (step, tree["updates"]) == (40, 2)
     assert [step for step, _ in scalars(tmp_path)["step/kl"]] == [20, 40]
+
+
+@pytest.mark.parametrize("ends", ["well", "stopped", "failed"])
+def test_the_recorder_and_the_environments_are_closed_however_a_run_ends(tmp_path, monkeypatch, ends):
+    closed = []
+    close_recorder, close_collector = Recorder.close, Collector.close
+    monkeypatch.setattr(Recorder, "close", lambda self: (closed.append("recorder"), close_recorder(self)))
+    monkeypatch.setattr(Collector, "close", lambda self: (closed.append("collector"), close_collector(self)))
+    if ends == "well":
+        start(tmp_path).run()
+    elif ends == "stopped":
+        with pytest.raises(Stopped):
+            start(tmp_path, *NAN, "env.kwargs.what=reward", "env.kwargs.since=1", "max_bad_updates=1").run()
+    else:
+        with pytest.raises(EnvironmentFault):
+            start(tmp_path, "env.id=probe/Raises-v0", "env.num_envs=4", "batch_size=20", "env.kwargs.at=13").run()
+    assert closed == ["collector", "recorder"]
 
 
 def test_an_interrupted_run_leaves_a_checkpoint_and_its_curves(tmp_path):
@@ -308,9 +328,9 @@ def test_states_are_weighted_as_the_configuration_says(weighting, monkeypatch):
     run.agent.learn(run.state, run.collector.collect(run.agent.policy(run.state)), run.minibatches)
     run.collector.close()
     time = torch.tensor([[t, t] for t in [0, 1, 2, 0, 1, 2, 3, 0, 1, 2, 3, 4, 0, 1, 2, 0, 1, 2, 3, 0]]).flatten()
-    expected = (0.9**time).double() if weighting == "discounted" else torch.ones(40, dtype=torch.float64)
+    expected = 0.9 ** time.double() if weighting == "discounted" else torch.ones(40, dtype=torch.float64)
     for samples in seen.values():
-        torch.testing.assert_close(samples.weight, expected, rtol=1e-7, atol=0)
+        torch.testing.assert_close(samples.weight, expected, rtol=1e-14, atol=0)
     share = seen["actor"].weight / seen["actor"].weight.sum()
     assert abs(share @ seen["actor"].advantages) < 1e-12
     assert share @ seen["actor"].advantages ** 2 == pytest.approx(1)

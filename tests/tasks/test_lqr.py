@@ -92,7 +92,7 @@ def rollouts(policy: Policy, episodes: int, rng: np.random.Generator) -> tuple[n
     steps = int(np.log(1e-4) / np.log(slowest)) + 1
     P = value_matrix(policy)
     const = -np.trace(s_.R * sigma**2) - gamma * np.trace(P @ (s_.B * sigma**2 @ s_.B.T + s_.W))
-    s = rng.multivariate_normal(np.zeros(len(P)), s_.S0, size=episodes)
+    s = rng.standard_normal((episodes, len(P))) @ np.linalg.cholesky(s_.S0).T
     rewards, scores, baselines = [], [], []
     for _ in range(steps):
         e = rng.standard_normal((episodes, len(sigma)))
@@ -131,8 +131,7 @@ def test_the_closed_forms_are_those_of_monte_carlo(kind):
             ]
         )
     far = np.abs(distances)
-    # of 150 fair comparisons 0.4 exceed 3 standard errors by chance
-    assert (far > 3).sum() <= 1 and far.max() < 4
+    assert far.max() < 3
     assert (0.5 < (far**2).mean(0)).all() and ((far**2).mean(0) < 1.7).all()  # the standard errors are right too
 
 

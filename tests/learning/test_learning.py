@@ -1,0 +1,18 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from rlopt import cli
+
+pytestmark = pytest.mark.learning
+SOLVED = 475  # CartPole-v1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_trpo_solves_cartpole_within_100_000_steps(tmp_path, monkeypatch, seed):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "algo=trpo", "env=cartpole", f"seed={seed}", "total_steps=98304", "run_dir=run"]) == 0
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert summary["steps"] <= 100_000
+    assert summary["evaluation_return"] >= SOLVED
