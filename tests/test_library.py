@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -53,3 +56,12 @@ def test_a_name_that_is_not_known_is_refused_with_those_that_are(module):
         rlopt.solve(M, torch.zeros(M.shape[0], dtype=torch.float64), solver="identity")
     with pytest.raises(ValueError, match="one entry for each of the 6 inputs; got 2"):
         rlopt.curvature(module, heads.Categorical(3), inputs, weights=torch.ones(2))
+
+
+def test_the_lines_in_the_readme_run():
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    names = {}
+    exec(block, names)
+    assert names["x"].shape == (names["M"].shape[0],)
+    assert names["x"].isfinite().all()

@@ -5,7 +5,7 @@ Products, 17-64-64-6 tanh Gaussian policy, 2048 samples, float32, one thread:
     double backprop Hessian-vector product of the mean KL, graph rebuilt every time
     MLPTape, AutogradTape   Fisher-vector product from a tape that stands
 Throughput, HalfCheetah-v5, 8 environments, one process: TRPO training against the bare stepping of the same vector
-environment, taken in turn.
+environment by the policy's own actions, taken in turn.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
+from gymnasium.vector import VectorEnv
 from torch import nn
 
 from rlopt.assemble import trainer
@@ -28,6 +30,7 @@ from rlopt.core.autograd_tape import AutogradTape
 from rlopt.core.curvature import PullBack
 from rlopt.core.heads import DiagonalGaussian
 from rlopt.core.network import Network
+from rlopt.run.trainer import Trainer
 
 HERE = Path(__file__).parent
 
@@ -93,9 +96,9 @@ def throughput(repeats: int) -> dict[str, list[float]]:
     with tempfile.TemporaryDirectory() as folder:
         overrides = ["algo=trpo", "env=halfcheetah", "env.num_envs=8", f"run_dir={folder}/run", "evaluation.episodes=0"]
         run = trainer(resolve(overrides))
+    actions = acted(run, run.collector.envs)
     envs = run.environment.make_vector()
     envs.reset(seed=0)
-    actions = [envs.action_space.sample() for _ in range(256)]
     rates: dict[str, list[float]] = {"stepping": [], "training": []}
 
     def step_all() -> None:
@@ -113,6 +116,21 @@ def throughput(repeats: int) -> dict[str, list[float]]:
     envs.close()
     run.collector.close()
     return rates
+
+
+def acted(run: Trainer, envs: VectorEnv) -> list[np.ndarray]:
+    """The policy's own actions over one rollout, so that bare stepping has the same work to do."""
+    actions: list[np.ndarray] = []
+    step = envs.step
+
+    def keep(action: np.ndarray) -> object:
+        actions.append(action.copy())
+        return step(action)
+
+    envs.step = keep
+    run.collector.collect(run.agent.policy(run.state))
+    envs.step = step
+    return actions
 
 
 def _seconds(f: Callable[[], None], count: int) -> float:

@@ -62,9 +62,11 @@ class Samples:
         order = torch.randperm(len(self), generator=generator).to(self.weight.device)
         shuffled = self.take(order)
         count = len(self) // size
-        for i in range(count):
-            stop = len(self) if i == count - 1 else (i + 1) * size
-            yield shuffled.take(slice(i * size, stop))
+        sizes = [size] * (count - 1) + [len(self) - (count - 1) * size]
+        values = (getattr(shuffled, field.name) for field in fields(self))
+        columns = [[None] * count if value is None else value.split(sizes) for value in values]
+        for parts in zip(*columns, strict=True):
+            yield Samples(*parts)
 
     def replacing(self, **values: Tensor) -> Samples:
         """The same samples with some fields replaced."""

@@ -72,7 +72,8 @@ def _draw_spectra(axes: Any, found: Inspection) -> None:
     if found.damping > 0:
         axes.axhline(found.damping, color="black", linewidth=0.8, linestyle=(0, (1, 2)))
         axes.annotate(f"lambda = {found.damping:g}", (1, found.damping), xycoords=("axes fraction", "data"), ha="right",
-                      va="bottom", fontsize=8)  # fmt: skip
+                      va="bottom", fontsize=8,
+                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8})  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="rank", ylabel="eigenvalue of M, by magnitude (units of M)")
     axes.set_ylim(1e-7 * top, 3 * top)
     axes.set_title("leading eigenvalues, equal ones once\n(Lanczos; hollow: negative)", fontsize=9)

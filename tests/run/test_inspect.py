@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rlopt import cli
+from rlopt.assemble import setup
 from rlopt.build import load
 from rlopt.catalogue import choices, conf_dir
 from rlopt.construct import construct_part
@@ -158,11 +159,15 @@ def test_spectra_are_those_of_the_dense_matrix(inspected):
 
 
 def test_a_fresh_batch_is_whole_steps_of_all_environments_and_not_the_runs_own(inspected):
-    data, run = inspected["data"], make_trainer(*SMALL, *RUNS[inspected["name"]])
-    own = run.collector.collect(run.agent.policy(run.state))
-    assert data["samples"] == 64  # of 8 environments
-    assert not torch.equal(own.inputs[0], case_of(inspected).samples.inputs[:8])
+    config = load(inspected["folder"] / "config.yaml")
+    run = make_trainer(*SMALL, *RUNS[inspected["name"]])
+    own = run.collector.collect(run.agent.policy(run.state)).inputs[0]
     run.collector.close()
+    start = setup(config)
+    fresh = [fresh_samples(start, SAMPLES, seed).inputs[:8] for seed in (0, 0, 1)]
+    assert inspected["data"]["samples"] == 64  # of 8 environments
+    assert torch.equal(fresh[0], fresh[1])
+    assert not any(torch.equal(fresh[0], other) for other in (own, fresh[2]))
 
 
 def test_json_alone_is_printed_and_nothing_is_written(capsys, folders, tmp_path):
