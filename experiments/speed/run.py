@@ -1,11 +1,12 @@
 """What the tape and the trainer cost, as ratios within one run: python experiments/speed/run.py [--quick]
 
 Products, 17-64-64-6 tanh Gaussian policy, 2048 samples, float32, one thread:
-    gradient        one autograd gradient of the surrogate (forward and backward)
+    gradient        one autograd gradient of the surrogate (forward and backward), a list of tensors
+    flat gradient   the same with respect to one flat theta, whose views the layers are
     double backprop Hessian-vector product of the mean KL, graph rebuilt every time
     MLPTape, AutogradTape   Fisher-vector product from a tape that stands
 Throughput, HalfCheetah-v5, 8 environments, one process: TRPO training against the bare stepping of the same vector
-environment by the policy's own actions, taken in turn.
+environment by the policy's own actions and of Gymnasium's SyncVectorEnv as it comes, in turn.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from torch import nn
+from torch.func import functional_call
 
 from rlopt.assemble import trainer
 from rlopt.build import resolve
@@ -61,6 +63,13 @@ def products(repeats: int) -> dict[str, list[float]]:
         ratio = (normal.log_prob(actions).sum(1) - old).exp()
         torch.autograd.grad((ratio * advantages).mean(), parameters)
 
+    def flat_gradient() -> None:
+        leaf = theta.detach().requires_grad_()
+        views = network.layout.views(leaf)
+        normal = torch.distributions.Normal(functional_call(module, views, (inputs,)), views["constants"].exp())
+        ratio = (normal.log_prob(actions).sum(1) - old).exp()
+        torch.autograd.grad((ratio * advantages).mean(), leaf)
+
     def double_backprop() -> None:
         normal = torch.distributions.Normal(module(inputs), log_sigma.exp())
         fixed = torch.distributions.Normal(normal.loc.detach(), normal.scale.detach())
@@ -78,6 +87,7 @@ def products(repeats: int) -> dict[str, list[float]]:
 
     kinds = {
         "gradient": gradient,
+        "flat gradient": flat_gradient,
         "double backprop": double_backprop,
         "MLPTape": mlp_tape,
         "AutogradTape": autograd_tape,
@@ -99,21 +109,29 @@ def throughput(repeats: int) -> dict[str, list[float]]:
     actions = acted(run, run.collector.envs)
     envs = run.environment.make_vector()
     envs.reset(seed=0)
-    rates: dict[str, list[float]] = {"stepping": [], "training": []}
+    plain = SyncVectorEnv([run.environment.make] * 8, autoreset_mode=AutoresetMode.SAME_STEP)
+    plain.reset(seed=0)
+    rates: dict[str, list[float]] = {"stepping": [], "stepping, Gymnasium's": [], "training": []}
 
     def step_all() -> None:
         for action in actions:
             envs.step(action)
 
+    def step_plain() -> None:
+        for action in actions:
+            plain.step(action)
+
     def update() -> None:
         batch = run.collector.collect(run.agent.policy(run.state))
         run.state, _ = run.agent.learn(run.state, batch, run.minibatches)
 
-    step_all(), update()
+    step_all(), step_plain(), update()
     for _ in range(repeats):
         rates["stepping"].append(2048 / _seconds(step_all, 2))
+        rates["stepping, Gymnasium's"].append(2048 / _seconds(step_plain, 2))
         rates["training"].append(2048 / _seconds(update, 2))
     envs.close()
+    plain.close()
     run.collector.close()
     return rates
 
@@ -157,9 +175,9 @@ def main() -> None:
         against = f"{_ratio(values, times['gradient']):>14.2f}{_ratio(values, times['double backprop']):>22.2f}"
         print(f"{name:<18}{spread:<34}{against}")
     for name, values in rates.items():
-        print(f"{name:<18}{statistics.median(values):,.0f} steps/s  ({min(values):,.0f} to {max(values):,.0f})")
-    share = _ratio(rates["training"], rates["stepping"])
-    print(f"training reaches {share:.0%} of the stepping rate")
+        print(f"{name:<24}{statistics.median(values):,.0f} steps/s  ({min(values):,.0f} to {max(values):,.0f})")
+    share, of_plain = (_ratio(rates["training"], rates[name]) for name in ("stepping", "stepping, Gymnasium's"))
+    print(f"training reaches {share:.0%} of rlopt's own stepping rate, {of_plain:.0%} of Gymnasium's SyncVectorEnv")
     if not quick:
         data = {
             "machine": f"{platform.processor() or platform.machine()}, torch {torch.__version__}, 1 thread",
@@ -168,7 +186,9 @@ def main() -> None:
             "ratios": {
                 "MLPTape to gradient": _ratio(times["MLPTape"], times["gradient"]),
                 "MLPTape to double backprop": _ratio(times["MLPTape"], times["double backprop"]),
+                "MLPTape to flat gradient": _ratio(times["MLPTape"], times["flat gradient"]),
                 "training to stepping": share,
+                "training to Gymnasium's stepping": of_plain,
             },
         }
         (HERE / "results.json").write_text(json.dumps(data, indent=1) + "\n")

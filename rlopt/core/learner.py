@@ -60,6 +60,7 @@ class Learner:
     def init(self, theta: Tensor) -> State:
         return self.update.init(theta)
 
+    @torch.no_grad()
     def run(
         self, theta: Tensor, state: State, samples: Samples, generator: torch.Generator, epochs: int
     ) -> tuple[Tensor, State, Outcome]:

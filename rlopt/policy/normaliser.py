@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -98,10 +99,12 @@ class RewardScaler:
         """State after raw rewards [T, E], where ``done`` [T, E] ends an episode."""
         if not self.enabled:
             return state
-        running = state["returns"].clone()
-        returns = torch.empty(rewards.shape, dtype=torch.float64)
-        keep = gamma * (1 - done.to(torch.float64))
-        for t, reward in enumerate(rewards.to(torch.float64)):
-            running = torch.add(running, reward, out=returns[t])
-            running = running * keep[t]
-        return {**merge_moments(state, returns.reshape(-1), "a reward"), "returns": running}
+        running = state["returns"].numpy().copy()
+        r, keep = rewards.double().numpy(), gamma * (1 - done.double().numpy())
+        returns = np.empty_like(r)
+        for t in range(len(r)):  # in numpy: these arrays are small, and there are T of them
+            running += r[t]
+            returns[t] = running
+            running *= keep[t]
+        new = merge_moments(state, torch.from_numpy(returns).reshape(-1), "a reward")
+        return {**new, "returns": torch.from_numpy(running)}

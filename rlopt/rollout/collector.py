@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
+from torch import Tensor
 
 from rlopt.errors import EnvironmentFault
 from rlopt.rollout.batch import Batch
@@ -61,11 +62,14 @@ class Collector:
             observations[0] = first.reshape(shape)
             self._started = True
 
-        for t in range(self.steps):
-            inputs = policy.normalise(self._observations[t], out=self._inputs[t])
-            z = policy.outputs(inputs)
-            actions = self.head.sample(z, drawn[t])
-            self._outputs[t], self._actions[t] = z, actions
+        outputs: list[Tensor] = []
+        taken: list[Tensor] = []
+        rows = zip(self._observations.unbind(0), self._inputs.unbind(0), drawn.unbind(0), strict=False)
+        for t, (raw, inputs, noises) in enumerate(rows):
+            z = policy.outputs(policy.normalise(raw, out=inputs))
+            actions = self.head.sample(z, noises)
+            outputs.append(z)
+            taken.append(actions)
             times[t], episodes[t] = self._time, self._episode
 
             following, rewards[t], terminated[t], truncated[t], info = self._step(self._door(actions))
@@ -77,6 +81,8 @@ class Collector:
                 self._time[over] = 0
                 self._episode[over] += self.num_envs
         policy.normalise(self._observations[-1], out=self._inputs[-1])
+        torch.stack(outputs, out=self._outputs)
+        torch.stack(taken, out=self._actions)
 
         last = np.array([o.reshape(-1) for _, _, o in final], observations.dtype).reshape(-1, shape[1])
         return Batch(
