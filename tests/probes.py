@@ -29,7 +29,7 @@ from rlopt.assemble import trainer
 from rlopt.build import resolve
 from rlopt.run.trainer import Trainer
 
-GAMMA = 0.5  # of the probes: Truncated is worth 1 / (1 - GAMMA) = 2
+GAMMA = 0.5  # of the probes
 
 
 class Probe(gym.Env):
@@ -174,7 +174,10 @@ PROBES: dict[str, Callable[..., gym.Env]] = {
     "Target": partial(
         Probe, _sign, lambda x, a, t: -float((a[0] - 3 - x) ** 2), actions=spaces.Box(0, 6, (1,), np.float32)
     ),
-    "Truncated": partial(Probe, lambda _, t: 0.0, lambda x, a, t: 1.0, length=1, truncates=True),
+    # 0 pays -1, 1 pays 1, and both lead to 1, where the episode is truncated: V(1) = 1 / (1 - GAMMA)
+    "Truncated": partial(
+        Probe, lambda g, t: float(g.integers(2)) if t == 0 else 1.0, lambda x, a, t: 2 * x - 1, truncates=True
+    ),
     "Counter": Counter,
     "Seeded": Seeded,
     "Raises": Raises,

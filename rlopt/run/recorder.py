@@ -9,12 +9,14 @@ Scalars, by group; the actor's have no prefix, the critic's begin with ``critic/
 | step/kl, step/kl_predicted           | nats: measured on the whole batch; by the quadratic model |
 | step/improvement                     | of the objective, measured on the whole batch |
 | step/improvement_predicted           | of the objective: alpha g^T x |
+| step/kl_measured                     | nats: of the last step, on its own samples |
+| step/improvement_measured            | of the objective: by the last step, on its own samples |
 | step/size, step/accepted             | alpha (or learning rate); 1 if the step was taken |
-| step/at_largest                      | 1 if alpha is its upper bound |
+| step/at_largest, step/clipped        | 1 if alpha is its upper bound; 1 if the radius shortened it |
 | step/backtracks                      | candidates refused by the line search |
 | solver/iterations, solver/residual   | of the linear solve; |g - (M + lambda I) x| / |g| |
 | solver/negative_curvature            | 1 if CG met it |
-| damping/value                        | lambda as used |
+| damping/value, damping/agreement     | lambda as used; what it learns from, 1 where the model holds |
 | objective/value                      | at the start of the last step |
 | objective/gradient_norm              | at the start of the last step |
 | policy/entropy                       | nats, mean over states, after the update |
