@@ -63,7 +63,7 @@ class ActionDoor:
         assert isinstance(space, spaces.Box)
         self._shape, self._dtype, self._squash = space.shape, space.dtype, squash
         low, high = space.low.reshape(-1).astype(np.float64), space.high.reshape(-1).astype(np.float64)
-        self._low, self._high = low, high
+        self._low, self._high = space.low.reshape(-1), space.high.reshape(-1)  # of the space's type: no detour
         finite = np.isfinite(low) & np.isfinite(high)
         self._scale = np.where(finite, (np.where(finite, high, 1) - np.where(finite, low, -1)) / 2, 1.0)
         self._shift = np.where(finite, (np.where(finite, high, 1) + np.where(finite, low, -1)) / 2, 0.0)
@@ -77,4 +77,4 @@ class ActionDoor:
             a = np.tanh(a)
         if not self._plain:
             a = a * self._scale + self._shift
-        return np.minimum(np.maximum(a, self._low), self._high).astype(self._dtype).reshape(len(a), *self._shape)
+        return np.minimum(np.maximum(a, self._low), self._high).astype(self._dtype, copy=False).reshape(len(a), *self._shape)
