@@ -14,7 +14,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -116,6 +116,8 @@ def _parse(text: str) -> Override:
         raise unreadable from error
     if not override.key_or_group:
         raise unreadable
+    if isinstance(override.value(), Glob):
+        raise UserError(f"{text}: patterns are not served; write the values themselves, such as seed=0,1")
     return override
 
 

@@ -96,7 +96,10 @@ def _train(arguments: list[str]) -> int:
     unknown = [a for a in flags if a not in ("-m", "--multirun", "--cfg")]
     if unknown:
         raise UserError(f"there is no flag {unknown[0]}; options are written name=value, such as seed=1")
-    if "-m" in flags or "--multirun" in flags:
+    several = "-m" in flags or "--multirun" in flags
+    if several and "--cfg" in flags:
+        raise UserError("--cfg prints the configuration of one run; leave out -m")
+    if several:
         return _multirun(overrides)
     if "--cfg" in flags:
         from rlopt.build import resolve, to_yaml

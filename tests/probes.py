@@ -16,9 +16,10 @@ Raises fails at a given step and NotFinite gives numbers that are none.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import gymnasium as gym
@@ -121,7 +122,7 @@ class Seeded(gym.Env):
 
 
 class Raises(gym.Env):
-    """Fails at its step number ``at``, counted from 1 over all episodes."""
+    """Fails at its step number ``at``, counted from 1 over all episodes; with 0 at its first reset."""
 
     def __init__(self, at: int, render_mode: str | None = None):
         self.observation_space = spaces.Box(-1, 1, (1,), np.float32)
@@ -130,6 +131,8 @@ class Raises(gym.Env):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
+        if self._at == 0:
+            raise RuntimeError("the simulator did not start")
         return np.zeros(1, np.float32), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -200,4 +203,18 @@ def registered() -> Iterator[None]:
 
 def make_trainer(*overrides: str) -> Trainer:
     """The run that ``rlopt train OVERRIDES`` would start."""
-    return trainer(resolve(list(overrides)))
+    here = [override for override in overrides if override.startswith("run_dir=")]
+    config = resolved(*(override for override in overrides if override not in here))
+    for override in here:
+        config["run_dir"] = override.removeprefix("run_dir=")
+    return trainer(config)
+
+
+def resolved(*overrides: str) -> dict[str, Any]:
+    """The configuration of these overrides, which the caller may change; composed once."""
+    return copy.deepcopy(_resolved(overrides))
+
+
+@cache
+def _resolved(overrides: tuple[str, ...]) -> dict[str, Any]:
+    return resolve(list(overrides))

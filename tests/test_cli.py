@@ -99,6 +99,8 @@ REFUSED = {
     "environment module": ("env.id=no_such_module:Foo-v0", "no_such_module"),
     "environment id missing": ("env=any", "env.id must be given"),
     "environment options": ("env.kwargs.gravitas=3", "env.kwargs", "gravitas", "CartPole-v1"),
+    "environment option's value": ("env=halfcheetah env.kwargs.xml_file=nowhere.xml", "env.kwargs", "nowhere.xml"),
+    "environment of another kind": ("env.id=GymV21Environment-v0", "env.id=GymV21Environment-v0", "shimmy"),
     "observations": ("env.id=Blackjack-v1", "observations of Tuple are not served; rlopt serves Box"),
     "observations, discrete": ("env.id=FrozenLake-v1", "observations of Discrete are not served", "Box"),
     "device": (f"device={ABSENT}", f"device={ABSENT} is not available here; there is cpu"),
@@ -133,6 +135,9 @@ REFUSED = {
     "circular reference": ("gamma=${gamma}", "gamma"),
     "several values": ("seed=0,1", "seed=0,1", "-m"),
     "several choices": ("env=cartpole,acrobot", "env=cartpole,acrobot", "-m"),
+    "pattern": ("metric=glob(*)", "metric=glob(*)", "values themselves"),
+    "configuration of several runs": ("-m --cfg seed=0,1", "--cfg", "-m"),
+    "pattern for several runs": ("-m seed=glob(*)", "seed=glob(*)", "seed=0,1"),
     "flag": ("--sed=1", "there is no flag --sed=1", "seed=1"),
     "run_dir": ("run_dir=3", "run_dir must be text", "3"),
 }  # fmt: skip

@@ -73,7 +73,7 @@ def settings_with(where: str, group: str, choice: str) -> Iterator[dict[str, Any
         yield {g: load_part(g, name, **inside) for g, name in chosen.items()}
 
 
-LIKELY_FIRST = {"metric": ["identity", "fisher"], "solver": ["identity", "cg"], "step": ["fixed"]}
+LIKELY_FIRST = {"step": ["fixed"], "solver": ["identity", "cg"], "metric": ["identity", "fisher"]}
 
 
 def likely_first(group: str) -> list[str]:

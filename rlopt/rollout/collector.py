@@ -6,15 +6,13 @@ episode returns come afterwards.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
-from rlopt.errors import EnvironmentFault
 from rlopt.rollout.batch import Batch
+from rlopt.rollout.environments import faults
 from rlopt.rollout.inference import Inference
 from rlopt.rollout.seeding import Purpose, integer, noise, sequence
 from rlopt.rollout.spaces import ActionDoor, PolicyHead, observation_size
@@ -58,7 +56,8 @@ class Collector:
         if self._started:
             observations[0] = observations[-1]
         else:
-            first, _ = self.envs.reset(seed=self._seeds)  # type: ignore[arg-type]  # one per environment, as documented
+            with faults():
+                first, _ = self.envs.reset(seed=self._seeds)  # type: ignore[arg-type]  # one each, as documented
             observations[0] = first.reshape(shape)
             self._started = True
 
@@ -72,7 +71,8 @@ class Collector:
             taken.append(actions)
             times[t], episodes[t] = self._time, self._episode
 
-            following, rewards[t], terminated[t], truncated[t], info = self._step(self._door(actions))
+            with faults():
+                following, rewards[t], terminated[t], truncated[t], info = self.envs.step(self._door(actions))
             observations[t + 1] = following.reshape(shape)
             self._time += 1
             if "final_obs" in info:
@@ -99,13 +99,6 @@ class Collector:
             final=policy.normalise(torch.from_numpy(last), out=torch.empty(last.shape, dtype=self.dtype)),
             final_place=(torch.tensor([t for t, _, _ in final]).long(), torch.tensor([e for _, e, _ in final]).long()),
         )
-
-    def _step(self, actions: np.ndarray) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        try:
-            return self.envs.step(actions)
-        except Exception as error:  # whatever an environment raises
-            said = " ".join(str(error).split())
-            raise EnvironmentFault(f"the environment raised {type(error).__name__}: {said}") from error
 
     def close(self) -> None:
         self.envs.close()

@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +21,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 import rlopt.tasks  # noqa: F401  # registers rlopt's own environments
 from rlopt.core.checks import at_least_one, check
-from rlopt.errors import UserError
+from rlopt.errors import EnvironmentFault, UserError
 
 _EXTRAS = {  # where an environment's code lives -> the extra that brings what it needs
     "gymnasium.envs.mujoco": "mujoco",
@@ -49,7 +51,7 @@ class Environment:
             return gym.make(self.id, render_mode=render_mode, disable_env_checker=True, **self.kwargs)
         except gym.error.DependencyNotInstalled as error:
             raise UserError(f"env.id={self.id} needs a package that is not installed: {self._advice(error)}") from error
-        except ModuleNotFoundError as error:
+        except ImportError as error:
             if self.id.count(":"):
                 raise UserError(f"env.id={self.id}: {error}") from error
             raise UserError(f"env.id={self.id} needs a package that is not installed: {self._advice(error)}") from error
@@ -60,7 +62,7 @@ class Environment:
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             said = _first_line(error).partition(" Did you mean")[0].rstrip(".")
             raise UserError(f"env.id={self.id}: {said}{hint}") from error
-        except TypeError as error:
+        except Exception as error:  # whatever its constructor raises
             raise UserError(f"env.kwargs={self.kwargs} do not suit env.id={self.id}: {_first_line(error)}") from error
 
     def make_vector(self) -> VectorEnv:
@@ -90,6 +92,16 @@ class Environment:
     def _module(self) -> str:
         spec = gym.registry.get(self.id)
         return str(spec.entry_point) if spec else ""
+
+
+@contextmanager
+def faults() -> Iterator[None]:
+    """Whatever an environment raises becomes an EnvironmentFault."""
+    try:
+        yield
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise EnvironmentFault(f"the environment raised {type(error).__name__}: {said}") from error
 
 
 class _WithoutInfo(gym.Wrapper):

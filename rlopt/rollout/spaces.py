@@ -77,4 +77,8 @@ class ActionDoor:
             a = np.tanh(a)
         if not self._plain:
             a = a * self._scale + self._shift
-        return np.minimum(np.maximum(a, self._low), self._high).astype(self._dtype, copy=False).reshape(len(a), *self._shape)
+        return (
+            np.minimum(np.maximum(a, self._low), self._high)
+            .astype(self._dtype, copy=False)
+            .reshape(len(a), *self._shape)
+        )

@@ -32,6 +32,7 @@ def save(directory: Path, step: int, tree: dict[str, Any], keep: int) -> Path:
     unfinished = directory / f".{place.name}.{os.getpid()}"
     tensors: dict[str, Tensor] = {}
     plain = {"format": FORMAT, "step": step, "tree": _take_out(tree, "", tensors)}
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a save that failed
     unfinished.mkdir()
     save_file(tensors, unfinished / "tensors.safetensors")
     (unfinished / "state.json").write_text(json.dumps(plain, indent=1))

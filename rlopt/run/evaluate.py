@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from rlopt.core.heads import Head
-from rlopt.rollout.environments import Environment
+from rlopt.rollout.environments import Environment, faults
 from rlopt.rollout.inference import Inference
 from rlopt.rollout.seeding import Purpose, integer, sequence
 from rlopt.rollout.spaces import ActionDoor, observation_size
@@ -58,7 +58,8 @@ def evaluate(
         if started == episodes:
             playing.pop(e, None)
             return
-        observation, _ = envs[e].reset(seed=integer(seed, Purpose.EVALUATION_ENVIRONMENT, started))
+        with faults():
+            observation, _ = envs[e].reset(seed=integer(seed, Purpose.EVALUATION_ENVIRONMENT, started))
         observations[e] = np.reshape(observation, -1)
         generators[e] = np.random.default_rng(sequence(seed, Purpose.EVALUATION_ACTION, started))
         playing[e] = started
@@ -79,7 +80,8 @@ def evaluate(
                 actions = head.sample(z, noise)
             taken = door(actions)
             for e, episode in list(playing.items()):
-                observation, reward, terminated, truncated, _ = envs[e].step(taken[e])
+                with faults():
+                    observation, reward, terminated, truncated, _ = envs[e].step(taken[e])
                 observations[e] = np.reshape(observation, -1)
                 returns[episode] += float(reward)
                 lengths[episode] += 1

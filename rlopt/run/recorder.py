@@ -16,6 +16,8 @@ Scalars, by group; the actor's have no prefix, the critic's begin with ``critic/
 | step/backtracks                      | candidates refused by the line search |
 | solver/iterations, solver/residual   | of the linear solve; |g - (M + lambda I) x| / |g| |
 | solver/negative_curvature            | 1 if CG met it |
+| solver/pairs, solver/clamped         | L-BFGS: pairs in use; diagonal: negative entries taken for 0 |
+| solver/remainder                     | low rank: the curvature assumed outside its eigenvectors |
 | damping/value, damping/agreement     | lambda as used; what it learns from, 1 where the model holds |
 | objective/value                      | at the start of the last step |
 | objective/gradient_norm              | at the start of the last step |

@@ -132,6 +132,10 @@ def test_an_unfinished_checkpoint_is_never_taken_for_one(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         checkpoint.save(tmp_path / "checkpoints", 2, {"value": 2}, keep=3)
     assert checkpoint.load_newest(tmp_path) == (1, {"value": 1})
+    monkeypatch.undo()
+    checkpoint.save(tmp_path / "checkpoints", 2, {"value": 2}, keep=3)  # there is space again
+    assert checkpoint.load_newest(tmp_path) == (2, {"value": 2})
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
 
 
 def refused(place: Path) -> str:

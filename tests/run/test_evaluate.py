@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from rlopt.core.heads import Head
+from rlopt.errors import EnvironmentFault
 from rlopt.rollout.environments import Environment
 from rlopt.rollout.inference import Inference
 from rlopt.rollout.seeding import Purpose, integer, sequence
@@ -126,6 +127,6 @@ def test_environments_are_closed_even_when_one_fails(trained, monkeypatch):
         return env
 
     monkeypatch.setattr(Environment, "make", breaking)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(EnvironmentFault, match="raised ZeroDivisionError: division by zero"):
         evaluate(run.environment, run.agent.policy(run.state), run.agent.head, 5, 0, True)
     assert len(closed) == 5

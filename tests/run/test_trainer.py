@@ -242,6 +242,24 @@ def test_a_run_goes_on_when_the_numbers_are_finite_again(tmp_path, what):
     assert saved(tmp_path)[1]["skipped"] == run.skipped
 
 
+@pytest.mark.parametrize("course, updates", [("xx.xx.xx.", 9), ("xx.xxx...", 6), ("xxx......", 3)])
+def test_only_bad_updates_in_a_row_stop_a_run(tmp_path, course, updates):
+    run = start(tmp_path, "total_steps=720", "max_bad_updates=3", "evaluation.episodes=0")
+    learn, verdicts = run.agent.learn, iter(course)
+
+    def judged(*arguments):
+        state, lesson = learn(*arguments)
+        return state, dataclasses.replace(lesson, failure="gradient" if next(verdicts) == "x" else None)
+
+    run.agent.learn = judged
+    if updates == 9:
+        run.run()
+    else:
+        with pytest.raises(Stopped, match="gradient not finite"):
+            run.run()
+    assert run.updates == updates
+
+
 def test_an_infinite_last_observation_of_a_truncated_episode_is_noticed(tmp_path):
     run = start(tmp_path, "env.id=probe/Counter-v0", "env.num_envs=2", "batch_size=20", "max_bad_updates=1")
     collect = run.collector.collect
@@ -266,6 +284,13 @@ def test_a_run_that_is_stopped_exits_with_3(tmp_path, monkeypatch, capsys):
     assert errors[-1].startswith("rlopt: ") and "reward" in errors[-1]
     assert not any("Traceback" in line for line in errors)
     assert saved(Path("run"))[0] == 40
+
+
+def test_an_environment_that_fails_at_its_first_reset_is_told_like_one_that_fails_later(tmp_path):
+    run = start(tmp_path, "env.id=probe/Raises-v0", "env.num_envs=4", "batch_size=20", "env.kwargs.at=0")
+    with pytest.raises(EnvironmentFault, match="RuntimeError: the simulator did not start, after step 0"):
+        run.run()
+    assert saved(tmp_path)[0] == 0
 
 
 def test_an_environment_that_fails_leaves_a_checkpoint_and_its_curves(tmp_path):

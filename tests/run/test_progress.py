@@ -1,0 +1,46 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from rlopt.run import progress
+from rlopt.run.progress import ProgressDisplay
+
+
+def lines(stream: io.StringIO) -> list[str]:
+    return stream.getvalue().splitlines()
+
+
+def test_without_a_terminal_there_is_a_plain_line_at_the_start_and_at_the_end(monkeypatch):
+    monkeypatch.setattr(progress, "_PLAIN_SECONDS", 1e9)
+    stream = io.StringIO()
+    display = ProgressDisplay(3000, Console(file=stream))
+    for steps in (1000, 2000, 3000):
+        display.update(steps, steps / 500, 12.345, 0.01234)
+    display.close()
+    assert lines(stream) == [
+        "1,000 / 3,000 steps  500 steps/s  return 12.3  KL 0.0123  0:04 left",
+        "3,000 / 3,000 steps  500 steps/s  return 12.3  KL 0.0123  0:00 left",
+    ]
+
+
+def test_what_is_not_known_yet_is_a_dash():
+    stream = io.StringIO()
+    ProgressDisplay(10_000_000, Console(file=stream)).update(1000, 1.0, None, None)
+    assert lines(stream) == ["1,000 / 10,000,000 steps  1,000 steps/s  return -  KL -  2:46:39 left"]
+
+
+def test_no_time_passed_is_no_error():
+    stream = io.StringIO()
+    ProgressDisplay(10, Console(file=stream)).update(1, 0.0, 1.0, 0.0)
+    assert "0 steps/s" in lines(stream)[0]
+
+
+@pytest.mark.parametrize("steps", [500, 2000])
+def test_on_a_terminal_there_is_a_bar_that_never_passes_its_end(steps):
+    stream = io.StringIO()
+    display = ProgressDisplay(1000, Console(file=stream, force_terminal=True, width=120))
+    display.update(steps, 1.0, 5.0, 0.01)
+    display.close()
+    assert f"{min(steps, 1000):,} / 1,000 steps" in stream.getvalue()
+    assert "return 5.0" in stream.getvalue()
