@@ -100,7 +100,7 @@ REFUSED = {
     "environment id missing": ("env=any", "env.id must be given"),
     "environment options": ("env.kwargs.gravitas=3", "env.kwargs", "gravitas", "CartPole-v1"),
     "environment option's value": ("env=halfcheetah env.kwargs.xml_file=nowhere.xml", "env.kwargs", "nowhere.xml"),
-    "environment of another kind": ("env.id=GymV21Environment-v0", "env.id=GymV21Environment-v0", "shimmy"),
+    "environment of another kind": ("env.id=GymV21Environment-v0", "env.id=GymV21Environment-v0 needs a package", "shimmy"),
     "observations": ("env.id=Blackjack-v1", "observations of Tuple are not served; rlopt serves Box"),
     "observations, discrete": ("env.id=FrozenLake-v1", "observations of Discrete are not served", "Box"),
     "device": (f"device={ABSENT}", f"device={ABSENT} is not available here; there is cpu"),
@@ -172,11 +172,19 @@ def test_a_mistake_with_several_runs_is_told_before_any_begins(run, typed):
     assert not any(path.endswith(("config.yaml", "checkpoints")) for path in created())
 
 
-def test_a_mistake_in_the_options_of_several_runs_leaves_nothing(run):
-    code, out, err = run("train", "-m", "seed=0,1", "gamme=0.5")
+@pytest.mark.parametrize("typed", ["gamme=0.5", "gamme=0.5,0.6"])
+def test_a_mistake_that_all_runs_share_leaves_nothing(run, typed):
+    code, out, err = run("train", "-m", "seed=0,1", typed)
     assert (code, out) == (2, "")
     assert "did you mean gamma" in one_line(err)
     assert created() == []
+
+
+def test_a_mistake_of_a_later_run_is_told_before_the_first_begins(run):
+    code, out, err = run("train", "-m", "step=trust_region,fixed", "step.radius=0.1", *SHORT)
+    assert (code, out) == (2, "")
+    assert "step.radius has no effect" in one_line(err)
+    assert not any("trpo" in path for path in created())
 
 
 @pytest.mark.parametrize("error", [DependencyNotInstalled("no"), ModuleNotFoundError("No module named 'mujoco'")])
