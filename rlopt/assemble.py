@@ -20,7 +20,7 @@ from rlopt.core.network import Network
 from rlopt.core.parts import State
 from rlopt.core.update import Update
 from rlopt.errors import UserError
-from rlopt.fit import check_fit
+from rlopt.fit import check_first_step, check_fit
 from rlopt.policy.networks import MLP
 from rlopt.policy.normaliser import ObservationNormaliser, RewardScaler
 from rlopt.rollout.collector import Collector
@@ -196,6 +196,7 @@ def learner(config: Config, network: Network, head: Head, where: str) -> Learner
             f"{where}step={names['step']} measures on the whole batch and cannot take minibatches; "
             f"add {where}schedule=whole_batch, or choose {where}step=trust_region"
         )
+    check_first_step(parts["metric"], head, schedule, where)
     return Learner(update, schedule)
 
 

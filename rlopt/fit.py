@@ -9,6 +9,8 @@ from rlopt.build import load
 from rlopt.catalogue import choices, conf_dir, nearest
 from rlopt.construct import construct_part
 from rlopt.core.agreement import refused
+from rlopt.core.heads import Head, Value
+from rlopt.core.learner import Schedule
 from rlopt.core.parts import Metric, Solver
 from rlopt.errors import UserError
 
@@ -60,6 +62,20 @@ def check_fit(parts: Mapping[str, Any], names: Mapping[str, str], where: str) ->
             f"{where}step=optimizer with an adaptive optimizer rescales every coordinate and undoes "
             f"{where}metric={names['metric']}; choose {where}step=kl_line_search, {where}step=trust_region or "
             f"{where}optimizer=sgd"
+        )
+
+
+def check_first_step(metric: Metric, head: Head, schedule: Schedule, where: str) -> None:
+    """A metric over the actions that were taken holds in the first step after a rollout only, and for policies."""
+    if not getattr(metric, "first_step_only", False):
+        return
+    instead = f"{where}metric.samples=1 draws actions of its own, and null takes the closed form"
+    if isinstance(head, Value):
+        raise UserError(f"{where}metric.samples=taken: a critic takes no actions; {instead}")
+    if schedule.epochs > 1 or schedule.minibatch is not None:
+        raise UserError(
+            f"{where}metric.samples=taken holds in the first step after a rollout only; add "
+            f"{where}schedule=whole_batch {where}schedule.epochs=1, or type {instead}"
         )
 
 

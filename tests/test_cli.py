@@ -106,6 +106,12 @@ REFUSED = {
     "device": (f"device={ABSENT}", f"device={ABSENT} is not available here; there is cpu"),
     "no device": ("device=abacus", "device=abacus is not available here; there is cpu"),
     "device without numbers": ("device=meta", "device=meta is not available here; there is cpu"),
+    "taken actions, several steps": (
+        "algo=ppo metric=fisher metric.samples=taken solver=kfac step=kl_clip", "first step", "metric.samples=1",
+    ),
+    "taken actions of a critic": (
+        "critic.metric=fisher critic.metric.samples=taken critic.solver=kfac critic.step=kl_clip", "takes no actions",
+    ),
     "minibatches with line search": ("schedule=minibatch", "step=kl_line_search", "schedule=whole_batch", "trust_region"),
     "adaptive optimizer with metric": (
         "algo=ppo metric=fisher solver=cg", "metric=fisher", "adaptive optimizer", "step=kl_line_search", "optimizer=sgd",

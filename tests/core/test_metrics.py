@@ -161,6 +161,14 @@ def test_what_a_metric_supplies_follows_its_options():
 # --- sampled Fisher
 
 
+@pytest.mark.parametrize("head", HEADS)
+def test_fisher_at_the_taken_actions_is_the_empirical_fisher(head):
+    case = given(head, "mlp", "random")
+    taken, _ = bind(Fisher("taken", 0), case)
+    assert torch.equal(taken.dense(), bind(EmpiricalFisher(), case)[0].dense())
+    assert Fisher("taken", 0).first_step_only and not Fisher(1, 0).first_step_only
+
+
 @pytest.mark.parametrize("weights", ["uniform", "masked"])
 @pytest.mark.parametrize("tape", TAPES)
 @pytest.mark.parametrize("head", HEADS)
@@ -543,6 +551,7 @@ def test_mahalanobis_names_the_sizes_that_do_not_fit(save):
     ("make", "says"),
     [
         (lambda: Fisher(0, 0), "samples must be a whole number, 1 or above; got 0"),
+        (lambda: Fisher("drawn", 0), "samples must be null, a whole number of draws, or taken; got 'drawn'"),
         (lambda: Fisher(None, -1), "seed must be a whole number, 0 or above; got -1"),
         (lambda: GGN("absolute"), "curvature must be clipped or signed; got 'absolute'"),
         (lambda: GradientHistory(1.0, "full"), "decay must be null, or 0 or above and below 1; got 1.0"),

@@ -4,13 +4,16 @@ The expectation is over the model's own actions. With ``samples: null`` the head
 the mean over m actions drawn for every sample now, an unbiased estimate with error of order 1 / sqrt(m B) (Martens and
 Grosse 2015, section 5). 1/2 v^T M v is the mean KL divergence between the policies at theta and theta + v, in nats, to
 second order. The draws depend on the seed, on how often the metric was bound (its state) and on the rank alone.
+
+With ``samples: taken`` the one draw is the action that was taken. It came from the policy that acted, so it is a draw
+from the model only before the first step after a rollout: schedules with more than one step are refused.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -28,18 +31,26 @@ from rlopt.core.tape import Tape
 
 @dataclass(frozen=True)
 class Fisher:
-    samples: int | None  # m actions drawn per sample; None is the closed form
+    samples: int | Literal["taken"] | None  # m actions drawn per sample, or those taken; None is the closed form
     seed: int  # of the draws
 
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, ROOT, SEMIDEFINITE, KL})
 
     def __post_init__(self) -> None:
-        if self.samples is not None:
+        if isinstance(self.samples, int):
             at_least_one("samples", self.samples)
+        else:
+            known = self.samples in (None, "taken")
+            check(known, "samples", "null, a whole number of draws, or taken", self.samples)
         check(self.seed >= 0, "seed", "a whole number, 0 or above", self.seed)
 
+    @property
+    def first_step_only(self) -> bool:
+        """Whether it holds only at the policy that took the actions."""
+        return self.samples == "taken"
+
     def init(self) -> State:
-        return {} if self.samples is None else {"draws": 0}
+        return {"draws": 0} if isinstance(self.samples, int) else {}
 
     def bind(
         self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
@@ -48,6 +59,8 @@ class Fisher:
         if self.samples is None:
             root = partial(head.fisher_root, z)
             return PullBack(tape, samples.share, head.fisher_product(z), root), state
+        if self.samples == "taken":
+            return factored(tape, samples.share, head.log_prob_and_score(z, samples.actions)[1][None]), state
         U = _scores(head, z, self.samples, (self.seed, state["draws"], rank()))
         return factored(tape, samples.share, U), {"draws": state["draws"] + 1}
 
