@@ -9,14 +9,19 @@
 | ActionObservation | observations reach the policy, each with its own action and advantage          |
 | Target            | the same for continuous actions, through the mapping to the environment's bounds |
 | Truncated         | a truncated episode is worth what its last observation is worth                |
+| Squashed          | tanh a reaches the bounds: the targets are near them                           |
 
 The others have a known course: Counter tells where every observation came from, Seeded depends on its reset seed alone,
-Raises fails at a given step and NotFinite gives numbers that are none.
+Raises and Breaks fail at a given step and NotFinite gives numbers that are none. tests/choices.py has one for every
+kind of space.
 """
 
 from __future__ import annotations
 
 import copy
+import os
+import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
@@ -28,7 +33,9 @@ from gymnasium import spaces
 
 from rlopt.assemble import trainer
 from rlopt.build import resolve
+from rlopt.rollout.seeding import Purpose, integer
 from rlopt.run.trainer import Trainer
+from tests.choices import CHOICES
 
 GAMMA = 0.5  # of the probes
 
@@ -142,6 +149,36 @@ class Raises(gym.Env):
         return np.zeros(1, np.float32), 1.0, self._steps % 5 == 0, False, {}
 
 
+class Breaks(gym.Env):
+    """Environment number ``which`` of a run with seed 0 raises, dies or hangs at its step ``at``, counted from 1.
+
+    If ``how`` is "dawdles" it takes 20 ms over every step.
+    """
+
+    def __init__(self, how: str, which: int, at: int, render_mode: str | None = None):
+        self.observation_space = spaces.Box(-1, 1, (1,), np.float32)
+        self.action_space = spaces.Discrete(2)
+        self._how, self._seed, self._at = how, integer(0, Purpose.ENVIRONMENT, which), at
+        self._broken, self._steps = False, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._broken |= seed == self._seed
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._steps += 1
+        if self._broken and self._how == "dawdles":
+            time.sleep(0.02)
+        elif self._broken and self._steps == self._at:
+            if self._how == "dies":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self._how == "hangs":
+                time.sleep(1000)
+            raise RuntimeError("the simulator broke")
+        return np.zeros(1, np.float32), 1.0, self._steps % 5 == 0, False, {}
+
+
 class NotFinite(gym.Env):
     """Gives NaN as ``what`` ("reward" or "observation") from its step number ``since`` to ``until``, counted from 1."""
 
@@ -181,9 +218,15 @@ PROBES: dict[str, Callable[..., gym.Env]] = {
     "Truncated": partial(
         Probe, lambda g, t: float(g.integers(2)) if t == 0 else 1.0, lambda x, a, t: 2 * x - 1, truncates=True
     ),
+    # 0.1 and 5.9 of [0, 6], so that tanh a = +-0.967
+    "Squashed": partial(
+        Probe, _sign, lambda x, a, t: -float((a[0] - 3 - 2.9 * x) ** 2), actions=spaces.Box(0, 6, (1,), np.float32)
+    ),
+    **CHOICES,
     "Counter": Counter,
     "Seeded": Seeded,
     "Raises": Raises,
+    "Breaks": Breaks,
     "NotFinite": NotFinite,
 }
 

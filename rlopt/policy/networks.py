@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -29,6 +30,8 @@ class MLP:
     gain: float  # of the hidden layers' orthogonal weights
     last_gain: float  # of the last layer's
 
+    images: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         for width in self.hidden:
             at_least_one("hidden", width)
@@ -46,9 +49,15 @@ class MLP:
         layers.append(self._linear(width, outputs, self.last_gain, generator))
         return nn.Sequential(*layers)
 
-    def _linear(self, inputs: int, outputs: int, gain: float, generator: torch.Generator) -> nn.Linear:
-        layer = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=self.bias)
-        nn.init.orthogonal_(layer.weight, gain, generator=generator)
-        if self.bias:
-            nn.init.zeros_(layer.bias)
-        return layer
+    def _linear(self, inputs: int, outputs: int, gain: float, generator: torch.Generator) -> nn.Module:
+        with torch.random.fork_rng(devices=()):  # torch draws weights of its own; skip_init would import sympy for none
+            layer = nn.Linear(inputs, outputs, self.bias)
+        return orthogonal(layer, gain, generator)
+
+
+def orthogonal(layer: nn.Module, gain: float, generator: torch.Generator) -> nn.Module:
+    """``layer`` with an orthogonal weight (J, ...), flattened to (J, I), times ``gain``, and without bias as yet."""
+    nn.init.orthogonal_(layer.weight, gain, generator=generator)  # type: ignore[arg-type]
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rlopt.core.checks import positive
-from rlopt.core.distributed import all_sum
+from rlopt.core.distributed import all_sum, own
 from rlopt.core.parts import State
 
 _EPSILON = 1e-8  # added to variances
@@ -31,13 +31,14 @@ def empty_moments(shape: tuple[int, ...]) -> State:
 def merge_moments(state: State, data: Tensor, what: str) -> State:
     """Moments after taking in data (N, ...) from all ranks (Chan, Golub and LeVeque 1979).
 
-    Raises FloatingPointError, naming ``what``, when the data are not all finite; the state is then unchanged.
+    Raises FloatingPointError on all of them, naming ``what``, when the data are not all finite or their squares
+    overflow; the state is then unchanged.
     """
-    if not data.sum().isfinite() and not data.isfinite().all():
-        raise FloatingPointError(f"{what} is not finite")
     shifted = data.to(torch.float64) - state["mean"]
-    sums = torch.stack([torch.ones_like(shifted).sum(0), shifted.sum(0), (shifted**2).sum(0)])
-    n, first, second = all_sum(sums)
+    sums = all_sum(torch.stack([torch.ones_like(shifted).sum(0), shifted.sum(0), (shifted**2).sum(0)]))
+    if not sums.isfinite().all():
+        raise FloatingPointError(f"{what} is not finite")
+    n, first, second = sums
     count = state["count"] + n.reshape(-1)[0]
     shift = first / count
     spread = state["variance"] * state["count"] + second - count * shift**2
@@ -46,10 +47,15 @@ def merge_moments(state: State, data: Tensor, what: str) -> State:
 
 @dataclass(frozen=True)
 class ObservationNormaliser:
-    """(o - mean) / std, clipped at ``clip`` standard deviations; the identity until the first merge."""
+    """(o - mean) / std, clipped at ``clip`` standard deviations; the identity until the first merge.
+
+    ``indicators`` are left as they are: a category that is rare or has never been seen has a standard deviation near 0,
+    and would be blown up when it comes.
+    """
 
     enabled: bool
     clip: float
+    indicators: tuple[int, ...] = ()  # places, within the D numbers of an observation, of one-hots and bits
 
     def __post_init__(self) -> None:
         positive("clip", self.clip)
@@ -61,7 +67,9 @@ class ObservationNormaliser:
         """(shift, scale), each (D,), with normalised = clip((o - shift) * scale); None for the identity."""
         if not self.enabled or state["count"] == 0:
             return None
-        return state["mean"].to(dtype), (state["variance"] + _EPSILON).rsqrt().to(dtype)
+        shift, scale = state["mean"].to(dtype, copy=True), (state["variance"] + _EPSILON).rsqrt().to(dtype)
+        shift[list(self.indicators)], scale[list(self.indicators)] = 0, 1
+        return shift, scale
 
     def apply(self, state: State, observations: Tensor) -> Tensor:
         """Normalised observations (..., D), a new tensor."""
@@ -86,6 +94,7 @@ class RewardScaler:
         positive("clip", self.clip)
 
     def init(self, num_envs: int) -> State:
+        """``num_envs`` counts the environments of all ranks: each keeps the running returns of all of them."""
         return {**empty_moments(()), "returns": torch.zeros(num_envs, dtype=torch.float64)} if self.enabled else {}
 
     def apply(self, state: State, rewards: Tensor) -> Tensor:
@@ -95,16 +104,23 @@ class RewardScaler:
         scale = (state["variance"] + _EPSILON).rsqrt().to(rewards.dtype)
         return (rewards * scale).clamp_(-self.clip, self.clip)
 
-    def merge(self, state: State, rewards: Tensor, done: Tensor, gamma: float) -> State:
-        """State after raw rewards [T, E], where ``done`` [T, E] ends an episode."""
+    def merge(self, state: State, rewards: Tensor, done: Tensor, gamma: float, mask: Tensor | None = None) -> State:
+        """State after raw rewards [T, E] of this rank's environments, where ``done`` [T, E] ends an episode.
+
+        Only those of ``mask`` (bool) count, by default all.
+        """
         if not self.enabled:
             return state
-        running = state["returns"].numpy().copy()
+        mine = own(len(state["returns"]))
+        running = state["returns"][mine.start : mine.stop].numpy().copy()
         r, keep = rewards.double().numpy(), gamma * (1 - done.double().numpy())
         returns = np.empty_like(r)
         for t in range(len(r)):  # in numpy: these arrays are small, and there are T of them
             running += r[t]
             returns[t] = running
             running *= keep[t]
-        new = merge_moments(state, torch.from_numpy(returns).reshape(-1), "a reward")
-        return {**new, "returns": torch.from_numpy(running)}
+        kept = returns if mask is None else returns[mask.numpy()]
+        new = merge_moments(state, torch.from_numpy(kept).reshape(-1), "a reward")
+        everyone = torch.zeros_like(state["returns"])
+        everyone[mine.start : mine.stop] = torch.from_numpy(running)
+        return {**new, "returns": all_sum(everyone)}

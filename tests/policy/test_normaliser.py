@@ -125,6 +125,19 @@ def test_observations_keep_their_dtype_and_moments_stay_in_float64():
     assert NORMALISER.apply(state, draw(3, 2).float()).dtype == torch.float32
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_hots_and_bits_stay_as_they_are_even_where_they_were_never_seen(dtype):
+    normaliser = ObservationNormaliser(enabled=True, clip=10.0, indicators=(0, 2))
+    numbers = draw(50, 3, offset=4, scale=3)
+    numbers[:, [0, 2]] = 0
+    state = normaliser.merge(normaliser.init(3), numbers)
+    before = copied(state)
+    assert normaliser.apply(state, torch.tensor([[1, 4, 1]], dtype=dtype))[0, [0, 2]].tolist() == [1, 1]
+    plain = NORMALISER.apply(state, numbers.to(dtype))
+    assert torch.equal(normaliser.apply(state, numbers.to(dtype))[:, 1], plain[:, 1])
+    assert equal(state, before)
+
+
 def test_switched_off_nothing_is_normalised_or_kept():
     off = ObservationNormaliser(enabled=False, clip=1.0)
     assert off.merge(off.init(2), draw(9, 2)) == off.init(2) == {}

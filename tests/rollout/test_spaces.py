@@ -1,12 +1,26 @@
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 
-from rlopt.core.heads import Categorical, DiagonalGaussian
+from rlopt.core.heads import Bernoulli, Categorical, DiagonalGaussian, MultiCategorical
 from rlopt.errors import UserError
-from rlopt.rollout.spaces import ActionDoor, Gaussian, head_for, observation_size
+from rlopt.policy.nature_cnn import Image
+from rlopt.rollout.spaces import (
+    ActionDoor,
+    Gaussian,
+    boxed,
+    described,
+    head_for,
+    image,
+    indicators,
+    observation_dtype,
+    observation_size,
+)
+from rlopt.rollout.storage import allocate
 
 GAUSSIAN = Gaussian(scale="sigma", initial_sigma=0.3, squash=True)
 
@@ -51,6 +65,13 @@ def test_actions_take_the_shape_of_the_space():
     np.testing.assert_allclose(out[0].ravel(), np.linspace(-1, 1, 6), atol=1e-7)
 
 
+def test_squashed_actions_of_any_size_stay_within_the_bounds():
+    space = spaces.Box(np.array([-2, 0], np.float32), np.array([2, 0.3], np.float32))
+    out = door(space, [1e30, 1e30], [-1e30, -1e30], [8, -8], [0, 0], squash=True)
+    assert all(space.contains(a) for a in out)
+    np.testing.assert_allclose(out, [[2, 0.3], [-2, 0], [2, 0], [0, 0.15]], atol=1e-6)
+
+
 @pytest.mark.parametrize("start", [0, 5, -1])
 def test_discrete_actions_begin_at_the_start_of_the_space(start):
     space = spaces.Discrete(3, start=start)
@@ -59,21 +80,133 @@ def test_discrete_actions_begin_at_the_start_of_the_space(start):
     assert all(space.contains(a) for a in out)
 
 
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.MultiDiscrete([2, 3, 4]),
+        spaces.MultiDiscrete([2, 3], start=[-1, 7]),
+        spaces.MultiDiscrete([[2, 3], [4, 1]], dtype=np.int32, start=[[0, 5], [-2, 9]]),
+        spaces.MultiBinary(3),
+        spaces.MultiBinary((2, 2)),
+    ],
+    ids=str,
+)
+def test_actions_of_many_parts_reach_the_space_one_to_one(space):
+    head = head_for(space, GAUSSIAN)
+    z = torch.randn(500, head.network_outputs, generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(500, head.noise_size, generator=torch.Generator().manual_seed(1))
+    actions = head.sample(z, noise)
+    out = ActionDoor(space, False)(actions)
+    assert all(space.contains(a) for a in out)
+    start = np.asarray(getattr(space, "start", 0))
+    assert np.array_equal((out - start).reshape(500, -1), actions.numpy())
+    assert len(np.unique(actions.numpy(), axis=0)) == np.prod([*getattr(space, "nvec", np.full(space.shape, 2)).flat])
+
+
 def test_the_head_fits_the_space():
     assert head_for(spaces.Discrete(4), GAUSSIAN) == Categorical(4)
+    assert head_for(spaces.MultiDiscrete([[2, 3], [4, 5]]), GAUSSIAN) == MultiCategorical((2, 3, 4, 5))
+    assert head_for(spaces.MultiBinary((2, 3)), GAUSSIAN) == Bernoulli(6)
     box = spaces.Box(-1, 1, (2, 3), np.float32)
     assert head_for(box, GAUSSIAN) == DiagonalGaussian(6, scale="sigma", initial_sigma=0.3, squash=True)
 
 
 @pytest.mark.parametrize(
-    "space", [spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(3), spaces.Box(0, 255, (2,), np.uint8), spaces.Dict()]
-)
+    "space",
+    [spaces.Box(0, 255, (2,), np.uint8), spaces.Box(-3, 3, (1,), np.int64), spaces.Dict(a=spaces.Discrete(2)),
+     spaces.Tuple([spaces.Discrete(2)]), spaces.Text(4), spaces.Sequence(spaces.Discrete(2))],
+    ids=str,
+)  # fmt: skip
 def test_actions_that_are_not_served_are_refused_with_what_is(space):
-    with pytest.raises(UserError, match="not served; rlopt serves Discrete and Box"):
+    with pytest.raises(
+        UserError, match="are not served; rlopt serves Discrete, MultiDiscrete, MultiBinary and Box of"
+    ) as info:
+        head_for(space, GAUSSIAN)
+    assert described(space) in str(info.value) and "\n" not in str(info.value)
+
+
+def test_squashing_without_finite_bounds_is_refused():
+    space = spaces.Box(np.array([-1, -np.inf]), np.array([1, np.inf]), dtype=np.float64)
+    with pytest.raises(UserError, match=r"finite bounds, and those of the actions, Box\(2,\) of float64, are not"):
         head_for(space, GAUSSIAN)
 
 
-def test_observations_are_flattened_boxes_and_nothing_else():
-    assert observation_size(spaces.Box(-1, 1, (2, 3))) == 6
-    with pytest.raises(UserError, match="Discrete are not served; rlopt serves Box"):
-        observation_size(spaces.Discrete(3))
+class Still(gym.Env):
+    def __init__(self, space: gym.Space):
+        self.observation_space, self.action_space = space, spaces.Discrete(2)
+
+
+def seen(space: gym.Space, observation: Any) -> tuple[list[float], list[int]]:
+    """What the network is given of an observation, and which of the numbers are indicators."""
+    env = boxed(Still(space))
+    flat = env.observation(observation) if env.unwrapped is not env else np.reshape(observation, -1)
+    assert len(flat) == observation_size(env.observation_space)
+    return flat.tolist(), list(indicators(env))
+
+
+NESTED = spaces.Dict({  # which sorts its keys
+    "b": spaces.Discrete(3, start=1), "a": spaces.Box(-9, 9, (2, 2)),
+    "c": spaces.Tuple([spaces.MultiBinary(2), spaces.Box(-9, 9, ()), spaces.MultiDiscrete([2, 3], start=[0, -1])]),
+})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("space", "observation", "numbers", "indicated"),
+    [
+        (spaces.Box(-9, 9, (2, 2)), [[1, 2], [3, 4]], [1, 2, 3, 4], []),
+        (spaces.Box(0, 255, (3,), np.uint8), [1, 2, 255], [1, 2, 255], []),
+        (spaces.Discrete(3), 2, [0, 0, 1], [0, 1, 2]),
+        (spaces.Discrete(3, start=-1), -1, [1, 0, 0], [0, 1, 2]),
+        (spaces.MultiDiscrete([2, 3], start=[4, -1]), np.array([5, 0]), [0, 1, 0, 1, 0], [0, 1, 2, 3, 4]),
+        (spaces.MultiBinary((2, 2)), np.array([[1, 0], [0, 1]]), [1, 0, 0, 1], [0, 1, 2, 3]),
+        (NESTED, {"a": [[1, 2], [3, 4]], "b": 3, "c": (np.array([0, 1]), 7.0, np.array([1, 1]))},
+         [1, 2, 3, 4, 0, 0, 1, 0, 1, 7, 0, 1, 0, 0, 1], [4, 5, 6, 7, 8, 10, 11, 12, 13, 14]),
+    ],
+    ids=["box", "bytes", "discrete", "discrete_start", "multi_discrete", "multi_binary", "nested"],
+)  # fmt: skip
+def test_observations_are_flattened_as_gymnasium_has_them(space, observation, numbers, indicated):
+    assert seen(space, observation) == (numbers, indicated)
+
+
+def test_boxes_are_left_alone():
+    env = Still(spaces.Box(-1, 1, (2, 3)))
+    assert boxed(env) is env
+
+
+@pytest.mark.parametrize(
+    ("space", "names"),
+    [
+        (spaces.Text(4), "Text are"),
+        (spaces.Sequence(spaces.Discrete(3)), "Sequence are"),
+        (spaces.Graph(spaces.Discrete(3), None), "Graph are"),
+        (spaces.OneOf([spaces.Discrete(3)]), "OneOf are"),
+        (spaces.Dict(), "Dict are"),
+        (spaces.Dict(a=spaces.Discrete(2), b=spaces.Tuple([spaces.Text(3)])), r"Text \(within Dict\) are"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_observations_that_are_not_served_are_refused_with_what_is(space, names):
+    with pytest.raises(
+        UserError, match=f"observations of {names} not served; rlopt serves Box, Discrete, MultiDiscrete"
+    ):
+        boxed(Still(space))
+
+
+def test_images_are_boxes_of_bytes_in_two_or_three_dimensions():
+    kinds = {shape: image(spaces.Box(0, 255, shape, np.uint8)) for shape in [(8, 9), (8, 9, 3), (3, 8, 9), (8, 8, 8)]}
+    assert kinds[8, 9] == Image(8, 9, 1, False)
+    assert kinds[8, 9, 3] == Image(8, 9, 3, True)
+    assert kinds[3, 8, 9] == Image(8, 9, 3, False)
+    assert kinds[8, 8, 8] == Image(8, 8, 8, True)
+    for space in (spaces.Box(0, 255, (8,), np.uint8), spaces.Box(0, 1, (8, 9, 3)), spaces.MultiBinary((8, 9, 3)),
+                  spaces.Box(0, 255, (2, 8, 9, 3), np.uint8)):  # fmt: skip
+        assert image(space) is None
+
+
+def test_images_are_stored_as_bytes_and_numbers_as_numbers():
+    assert observation_dtype(spaces.Box(0, 255, (8, 9), np.uint8), torch.float32) == torch.uint8
+    assert observation_dtype(spaces.Box(0, 255, (8,), np.uint8), torch.float32) == torch.float32
+    space = spaces.Box(0, 255, (8, 9), np.uint8)
+    storage = allocate(3, 2, space, Categorical(2), torch.float64)
+    assert storage["inputs"].dtype == storage["observations"].dtype == torch.uint8
+    assert storage["inputs"].shape == (4, 2, 72) and storage["rewards"].dtype == torch.float64

@@ -1,8 +1,11 @@
 """Heads: from network outputs to distributions, with scores, Fisher information and KL in closed form."""
 
+from rlopt.core.heads.bernoulli import Bernoulli
 from rlopt.core.heads.categorical import Categorical
 from rlopt.core.heads.diagonal_gaussian import DiagonalGaussian
 from rlopt.core.heads.head import Head
+from rlopt.core.heads.joint import Joint
+from rlopt.core.heads.multi_categorical import MultiCategorical
 from rlopt.core.heads.value import Value
 
-__all__ = ["Categorical", "DiagonalGaussian", "Head", "Value"]
+__all__ = ["Bernoulli", "Categorical", "DiagonalGaussian", "Head", "Joint", "MultiCategorical", "Value"]

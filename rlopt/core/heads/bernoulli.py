@@ -1,0 +1,90 @@
+"""Bernoulli head: independent bits, each 1 with p = sigmoid(z). Fisher information in z: C = diag(p (1 - p))."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from rlopt.core.checks import at_least_one
+
+
+@dataclass(frozen=True)
+class Bernoulli:
+    """``count`` bits from logits z (B, count); actions are 0 or 1 in the type of z (B, count)."""
+
+    count: int
+
+    noise: ClassVar[Literal["normal", "uniform"]] = "uniform"
+    constants: ClassVar[int] = 0
+    bounded: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        at_least_one("count", self.count)
+
+    @property
+    def network_outputs(self) -> int:
+        return self.count
+
+    @property
+    def noise_size(self) -> int:
+        return self.count
+
+    def initial_constants(self) -> Tensor:
+        return torch.zeros(0)
+
+    def log_prob(self, z: Tensor, actions: Tensor) -> Tensor:
+        return logsigmoid((2 * actions - 1) * z).sum(1)
+
+    def log_prob_and_score(self, z: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        return self.log_prob(z, actions), actions - z.sigmoid()
+
+    def log_prob_hessian(self, z: Tensor, actions: Tensor) -> Tensor:
+        """-C: whatever the actions, so that minus it is the Fisher information."""
+        return -_variance(z).diag_embed()
+
+    def entropy(self, z: Tensor) -> Tensor:
+        size = z.abs()  # H is even in z, and this side loses no digits
+        return (size * (-size).sigmoid() - logsigmoid(size)).sum(1)
+
+    def entropy_gradient(self, z: Tensor) -> Tensor:
+        return -z * _variance(z)
+
+    def entropy_hessian(self, z: Tensor) -> Tensor:
+        """-p (1 - p) (1 + z (1 - 2 p)), diagonal; 1 - 2 p = -tanh(z / 2)."""
+        return (_variance(z) * (z * (z / 2).tanh() - 1)).diag_embed()
+
+    def kl(self, old: Tensor, new: Tensor) -> Tensor:
+        ones = old.sigmoid() * (logsigmoid(old) - logsigmoid(new))
+        zeros = (-old).sigmoid() * (logsigmoid(-old) - logsigmoid(-new))
+        return (ones + zeros).sum(1)
+
+    def kl_gradient(self, old: Tensor, new: Tensor) -> Tensor:
+        return new.sigmoid() - old.sigmoid()
+
+    def fisher_product(self, z: Tensor) -> Callable[[Tensor], Tensor]:
+        variance = _variance(z)
+        return lambda t: variance * t
+
+    def fisher_root(self, z: Tensor) -> Tensor:
+        """u_k = sqrt(p_k (1 - p_k)) e_k, K = O."""
+        return _variance(z).sqrt().diag_embed().movedim(1, 0)
+
+    def sample(self, z: Tensor, noise: Tensor) -> Tensor:
+        """1 where uniform noise (B, count) is below p."""
+        return (noise < z.sigmoid()).to(z.dtype)
+
+    def mode(self, z: Tensor) -> Tensor:
+        return (z > 0).to(z.dtype)
+
+    def in_domain(self, z: Tensor) -> Tensor:
+        return z.isfinite().all()
+
+
+def _variance(z: Tensor) -> Tensor:
+    """p (1 - p), (B, count)."""
+    return z.sigmoid() * (-z).sigmoid()
