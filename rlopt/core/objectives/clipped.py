@@ -6,6 +6,7 @@ The gradient is that of r A where r has not yet left the interval in the directi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ from rlopt.core.samples import Samples
 class Clipped:
     clip: float  # e > 0
     entropy: float  # c >= 0, weight of the entropy bonus
+
+    serves: ClassVar[Literal["policy", "critic"]] = "policy"
 
     def __post_init__(self) -> None:
         positive("clip", self.clip)

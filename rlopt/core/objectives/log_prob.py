@@ -6,6 +6,7 @@ Its gradient at the acting policy is the policy gradient; its value is no estima
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -18,6 +19,8 @@ from rlopt.core.samples import Samples
 @dataclass(frozen=True)
 class LogProb:
     entropy: float  # c >= 0, weight of the entropy bonus
+
+    serves: ClassVar[Literal["policy", "critic"]] = "policy"
 
     def __post_init__(self) -> None:
         non_negative("entropy", self.entropy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Literal, Protocol
 
 from torch import Tensor
 
@@ -12,6 +12,8 @@ from rlopt.core.samples import Samples
 
 class Objective(Protocol):
     """g is the gradient in theta of samples.mean(values)."""
+
+    serves: ClassVar[Literal["policy", "critic"]]  # whose samples it reads: with advantages, or with targets as actions
 
     def values(self, head: Head, z: Tensor, samples: Samples) -> Tensor:
         """(B,) each sample's contribution at outputs z (B, O)."""

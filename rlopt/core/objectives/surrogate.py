@@ -6,6 +6,7 @@ At the acting policy r = 1 and the gradient is the policy gradient; away from it
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -18,6 +19,8 @@ from rlopt.core.samples import Samples
 @dataclass(frozen=True)
 class Surrogate:
     entropy: float  # c >= 0, weight of the entropy bonus
+
+    serves: ClassVar[Literal["policy", "critic"]] = "policy"
 
     def __post_init__(self) -> None:
         non_negative("entropy", self.entropy)

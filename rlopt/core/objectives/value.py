@@ -6,6 +6,7 @@ Maximising it is regression on the targets: dl/dV = (target - V) / variance.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -15,6 +16,8 @@ from rlopt.core.samples import Samples
 
 @dataclass(frozen=True)
 class Value:
+    serves: ClassVar[Literal["policy", "critic"]] = "critic"
+
     def values(self, head: Head, z: Tensor, samples: Samples) -> Tensor:
         return head.log_prob(z, samples.actions)
 
