@@ -1,4 +1,4 @@
-"""From the command line's overrides to one resolved configuration. With cli.py, the only file that knows Hydra.
+"""From the command line's overrides to one resolved configuration. Knows Hydra, as overrides.py and multirun.py do.
 
 Values given by presets and recipes for parts that were not chosen fall away; the same value typed by the user is an
 error, because it would have no effect.
@@ -7,26 +7,27 @@ error, because it would have no effect.
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, QuotedString
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from rlopt.catalogue import UPDATE_GROUPS, choices, conf_dir, nearest
+from rlopt.catalogue import UPDATE_GROUPS, choices, conf_dir, extra_dirs, file
 from rlopt.construct import parameters, part_class
 from rlopt.errors import UserError
+from rlopt.overrides import CHOSEN, NESTED, check_single, named, parse, rewritten
 
-_OPTIONAL = ("recipe", "experiment")  # null = none
-_CHOSEN = (*UPDATE_GROUPS, "algo", "env", "policy", "critic", *_OPTIONAL)
 _PARTS = ("objective", "metric", "solver", "damping", "step")
-_OPEN = ("optimizer.", "scheduler.", "critic.optimizer.", "critic.scheduler.", "env.kwargs.")  # take further keys
 
 
 def _divide_up(a: Any, b: Any) -> int | None:
@@ -35,43 +36,39 @@ def _divide_up(a: Any, b: Any) -> int | None:
     return -(-int(a) // int(b)) if numbers else None
 
 
+class _ExtraDirs(SearchPathPlugin):
+    """Hydra looks for choices in the folders of rlopt.extensions too, after rlopt's own."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder in extra_dirs():
+            search_path.append("extensions", f"file://{folder}")
+
+
 OmegaConf.register_new_resolver("divide_up", _divide_up, replace=True)
-
-
-def rewritten(overrides: list[str]) -> list[str]:
-    """Overrides in Hydra's own spelling, each choice checked.
-
-    ``critic.metric=fisher`` becomes ``metric@critic.metric=fisher``; ``env.id=...`` without ``env=...`` chooses
-    ``env=any``; options of open nodes (``optimizer.weight_decay=...``) may be new ones.
-    """
-    parsed = [_parse(text) for text in overrides]
-    keys = [override.key_or_group for override in parsed]
-    out = [_rewrite(override) for override in parsed]
-    if "env.id" in keys and "env" not in keys:
-        out.insert(0, "env=any")
-    return out
+Plugins.instance().register(_ExtraDirs)
 
 
 def resolve(overrides: list[str]) -> dict[str, Any]:
     """The whole configuration, resolved to plain values. Raises UserError with one clear line."""
     spelled = rewritten(overrides)
-    for override in map(_parse, overrides):
-        text = override.input_line
-        if override.is_sweep_override():
-            raise UserError(f"{text}: several values are for several runs, `rlopt train -m {text}`")
-        if _of_hydra(override):
-            raise UserError(f"{text}: Hydra's own options are for several runs, `rlopt train -m`")
+    check_single(overrides)
     with explained():
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             config = compose("config", overrides=spelled)
-        _drop_unread(config, given={_parse(text).key_or_group for text in overrides})
+        _drop_unread(config, given=typed(overrides))
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     result = {str(k): v for k, v in plain.items()}
+    _check_environment(result, overrides)
     for node in (result, result["critic"]):  # they stand inside the step that uses them
         node.pop("optimizer", None)
         node.pop("scheduler", None)
     return result
+
+
+def typed(overrides: list[str]) -> set[str]:
+    """The options and groups that were given a value."""
+    return {parse(text).key_or_group for text in overrides}
 
 
 @contextmanager
@@ -81,25 +78,29 @@ def explained() -> Iterator[None]:
         yield
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error)) from error
-
-
-def first_run(overrides: list[str]) -> list[str]:
-    """The overrides of the first of several runs."""
-    return [
-        f"{o.get_key_element()}={next(o.sweep_string_iterator())}" if o.is_discrete_sweep() else str(o.input_line)
-        for o in map(_parse, overrides)
-        if not _of_hydra(o)
-    ]
+    except YAMLError as error:
+        raise UserError(f"a file of choices cannot be read: {' '.join(str(error).split())}") from error
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The resolved configuration that a run saved."""
+    """The resolved configuration that a run saved.
+
+    Loads no code because of it: env.id=MODULE:NAME is refused where MODULE has not been imported already.
+    """
     try:
         plain = OmegaConf.to_container(OmegaConf.load(path))
     except Exception as error:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(plain, dict) or not plain:
         raise UserError(f"{path} is not a run's configuration")
+    env = plain.get("env")
+    name = str(env.get("id")) if isinstance(env, dict) else ""
+    module, colon, _ = name.partition(":")
+    if colon and module not in sys.modules:
+        raise UserError(
+            f"{path} names the environment {name}, and no module is imported because a file names it; "
+            f"add --import {module}"
+        )
     return {str(k): v for k, v in plain.items()}
 
 
@@ -108,75 +109,77 @@ def to_yaml(config: dict[str, Any]) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(config))
 
 
-def _parse(text: str) -> Override:
-    unreadable = UserError(f"cannot read {text!r}; an override is written name=value, such as seed=1")
-    try:
-        override = OverridesParser.create().parse_override(text)
-    except HydraException as error:
-        raise unreadable from error
-    if not override.key_or_group:
-        raise unreadable
-    if isinstance(override.value(), Glob):
-        raise UserError(f"{text}: patterns are not served; write the values themselves, such as seed=0,1")
-    return override
-
-
-def _rewrite(override: Override) -> str:
-    """One override in Hydra's spelling."""
-    text, key = str(override.input_line).lstrip("+"), override.key_or_group
-    group = key.removeprefix("critic.")
-    if override.is_delete():
-        raise UserError(f"{text}: options cannot be removed; give another value instead")
-    if key.endswith("._target_"):
-        raise UserError(f"{text}: a _target_ is what a choice stands for; type {key.removesuffix('._target_')}=...")
-    if group in _CHOSEN and (key == group or group in UPDATE_GROUPS):
-        if key in _OPTIONAL and override.value() is None:
-            return f"~{key}"
-        for choice in _choices(override):
-            if choice not in choices(group):
-                known = choices(group)
-                raise UserError(
-                    f"{key}={choice}: no such {group}{nearest(choice, known)}; "
-                    f"{group} is one of {', '.join(known) or '(none yet)'}"
-                )
-        if key != group:
-            return f"{group}@{key}={text.split('=', 1)[1]}"
-    elif key.startswith(_OPEN):
-        return f"++{text}"
-    return text
-
-
-def _of_hydra(override: Override) -> bool:
-    return override.key_or_group.replace("/", ".").split(".")[0] == "hydra"
-
-
-def _choices(override: Override) -> list[str]:
-    """The choice or choices (in a sweep) that an override names."""
-    value = override.value()
-    values = value.list if isinstance(value, ChoiceSweep) else [value]
-    return ["null" if v is None else v.text if isinstance(v, QuotedString) else str(v) for v in values]
-
-
 def _drop_unread(config: DictConfig, given: set[str]) -> None:
     """Remove values that the chosen parts do not take; those the user typed are an error."""
     OmegaConf.set_struct(config, False)
-    for prefix, node in (("", config), ("critic.", config.critic)):
+    nodes = [("", config), ("critic.", config.critic)]
+    if "shared" in config.critic:
+        _drop_own_parts(config.critic, given)
+        nodes.pop()
+    _drop_compatible(config.critic, given)
+    for prefix, node in nodes:
         for group in _PARTS:
             part = node[group]
             cls = part_class({"_target_": part.get("_target_")}, f"{prefix}{group}")
             for key in [k for k in part if k != "_target_" and k not in parameters(cls)]:
                 if f"{prefix}{group}.{key}" in given:
                     takes = ", ".join(parameters(cls)) or "no options"
-                    raise UserError(
-                        f"{prefix}{group}.{key} has no effect: {prefix}{group}={cls.__module__.rpartition('.')[2]} "
-                        f"takes {takes}"
-                    )
+                    raise UserError(f"{prefix}{group}.{key} has no effect: {prefix}{group}={_name(cls)} takes {takes}")
                 del part[key]
+            if group == "solver" and not getattr(cls, "reads_damping", True):
+                idle = sorted(key for key in given if key.startswith(f"{prefix}damping."))
+                if idle:
+                    raise UserError(f"{idle[0]} has no effect: {prefix}solver={_name(cls)} takes no damping")
         for group in ("optimizer", "scheduler"):
             name = f"{prefix}{group}"
             typed = sorted(key for key in given if key == name or key.startswith(f"{name}."))
             if typed and group not in node.step:
                 raise UserError(f"{typed[0]} has no effect without {prefix}step=optimizer")
+
+
+def _drop_compatible(critic: DictConfig, given: set[str]) -> None:
+    """The same for the compatible critic, where there is one."""
+    part = critic.get("compatible")
+    if not isinstance(part, DictConfig):  # none, or what will be refused when it is made
+        return
+    target = part.get("_target_")
+    takes = parameters(part_class({"_target_": target}, "critic.compatible")) if target else []
+    for key in [str(k) for k in part if k != "_target_" and k not in takes]:
+        if f"critic.compatible.{key}" in given:
+            why = f": it takes {', '.join(takes)}" if takes else " without critic=lstd or critic=episodic"
+            raise UserError(f"critic.compatible.{key} has no effect{why}")
+        del part[key]
+    if not target:
+        critic.compatible = None
+
+
+def _name(cls: type[Any]) -> str:
+    """The choice that a part's class stands for, named like its file."""
+    return cls.__module__.rpartition(".")[2]
+
+
+def _check_environment(config: dict[str, Any], overrides: list[str]) -> None:
+    """An env=NAME with another's env.id would keep the name, and so the recipes, of what it is not."""
+    chosen = {o.key_or_group: o for o in map(parse, overrides)}
+    if not {"env", "env.id"} <= set(chosen):
+        return
+    (name,), wanted = named(chosen["env"]), config["env"]["id"]
+    usual = load(file("env", name)).get("env", {}).get("id", wanted)
+    if usual not in ("???", wanted):
+        raise UserError(f"env.id={wanted} is not env={name}, whose name and recipe it would keep; leave out env={name}")
+
+
+def _drop_own_parts(critic: DictConfig, given: set[str]) -> None:
+    """Of a critic that is part of the policy's network, remove what only one with a network of its own has."""
+    takes = load(conf_dir() / "critic" / "shared.yaml")
+    for key in [str(k) for k in critic if k not in takes]:
+        name = f"critic.{key}"
+        if first := min((g for g in given if g == name or g.startswith(f"{name}.")), default=None):
+            raise UserError(
+                f"{first} has no effect with critic=shared: the critic is part of the policy's network and learns by "
+                f"the policy's update; type {first.removeprefix('critic.')}, or choose critic=mlp"
+            )
+        del critic[key]
 
 
 def _explain(error: Exception) -> str:
@@ -186,6 +189,9 @@ def _explain(error: Exception) -> str:
         key = first.split("'")[1]
         if owners := _owners(key):
             return f"{key} has no effect here; it is an option of {' and '.join(owners)}"
+        nested, dot, _ = key.partition(".preconditioner.")
+        if dot and f"{nested}.preconditioner" in NESTED:
+            return f"{key} has no effect without {nested}.preconditioner=..., such as diagonal"
         known = _known_keys()
         near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
         hint = f"; did you mean {' or '.join(near)}?" if near else "; `rlopt train --help` lists the options"
@@ -201,9 +207,9 @@ def _owners(key: str) -> list[str]:
     """The choices, spelled group=choice, that have the option ``key``."""
     place, _, option = key.rpartition(".")
     group = place.removeprefix("critic.")
-    if group not in _PARTS:
+    if group not in (*_PARTS, "policy", "critic"):
         return []
-    files = {choice: load(conf_dir() / group / f"{choice}.yaml") for choice in choices(group)}
+    files = {choice: load(file(group, choice)) for choice in choices(group)}
     return [f"{place}={choice}" for choice, values in files.items() if option in values]
 
 
@@ -211,7 +217,7 @@ def _known_keys() -> list[str]:
     """Every option's dotted name in the default configuration."""
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose("config")
-    keys: dict[str, None] = dict.fromkeys([*_CHOSEN, *(f"critic.{group}" for group in UPDATE_GROUPS)])
+    keys: dict[str, None] = dict.fromkeys([*CHOSEN, *(f"critic.{group}" for group in UPDATE_GROUPS)])
 
     def walk(node: DictConfig, prefix: str) -> None:
         for name in node:

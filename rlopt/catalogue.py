@@ -9,6 +9,7 @@ ORDER = (
     "algo", "env", "policy", "critic", "objective", "metric", "solver", "damping", "step", "schedule",
     "optimizer", "scheduler", "experiment",
 )  # fmt: skip
+GROUPS = (*ORDER, "recipe")
 UPDATE_GROUPS = ("objective", "metric", "solver", "damping", "step", "schedule", "optimizer", "scheduler")
 
 
@@ -19,9 +20,33 @@ def conf_dir() -> Path:
     return inside if inside.is_dir() else package.parent / "conf"
 
 
+_extra: tuple[Path, ...] = ()
+
+
+def extra_dirs() -> tuple[Path, ...]:
+    """Further folders of choices, named on the command line; see rlopt.extensions."""
+    return _extra
+
+
+def set_extra_dirs(folders: tuple[Path, ...]) -> None:
+    global _extra
+    _extra = folders
+
+
+def own_choices(group: str) -> list[str]:
+    """Names that ``group=...`` takes without extensions."""
+    return sorted(p.stem for p in (conf_dir() / group).glob("*.yaml"))
+
+
 def choices(group: str) -> list[str]:
     """Names that ``group=...`` takes."""
-    return sorted(p.stem for p in (conf_dir() / group).glob("*.yaml"))
+    return sorted({*own_choices(group), *(p.stem for folder in _extra for p in (folder / group).glob("*.yaml"))})
+
+
+def file(group: str, choice: str) -> Path:
+    """The yaml file that a choice stands for."""
+    files = (folder / group / f"{choice}.yaml" for folder in _extra)
+    return next((f for f in files if f.is_file()), conf_dir() / group / f"{choice}.yaml")
 
 
 def groups() -> dict[str, list[str]]:
@@ -31,7 +56,7 @@ def groups() -> dict[str, list[str]]:
 
 def described(group: str, choice: str) -> str:
     """The first comment of a choice's file, one line."""
-    for line in (conf_dir() / group / f"{choice}.yaml").read_text().splitlines():
+    for line in file(group, choice).read_text().splitlines():
         if line.startswith("#") and "@package" not in line:
             return line.lstrip("# ").strip()
     return ""

@@ -10,10 +10,16 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, TypeVar
 
-from rlopt.catalogue import nearest
+from rlopt import extensions
+from rlopt.catalogue import extra_dirs, nearest
+from rlopt.core.objectives.objective import Objective
+from rlopt.core.parts import Damping, Metric, Solver, Step
 from rlopt.errors import UserError
 
 T = TypeVar("T")
+_KINDS: dict[str, type[Any]] = {
+    "objective": Objective, "metric": Metric, "solver": Solver, "damping": Damping, "step": Step,
+}  # fmt: skip
 
 
 def options(config: Mapping[str, Any], group: str, *names: str, where: str = "") -> dict[str, Any]:
@@ -47,37 +53,70 @@ def construct(cls: type[T], values: Mapping[str, Any], where: str, **given: Any)
     except (ValueError, TypeError, OverflowError) as error:
         if str(error).split(".")[0].split(" ")[0] in wanted:  # rlopt's own checks name the option first
             raise UserError(f"{where}.{error}".removeprefix(".")) from error
-        raise UserError(f"{where} cannot be made of {converted}: {error}") from error
+        raise UserError(f"{where} cannot be made so: {' '.join(str(error).split())}") from error
 
 
 def part_class(values: Mapping[str, Any], where: str) -> type[Any]:
-    """The class that ``_target_`` names. Only rlopt's own are taken: a config file can run no other code."""
+    """The class that ``_target_`` names: of rlopt.core, or of a folder named on the command line (rlopt.extensions).
+
+    A config file can so run no other code.
+    """
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where} must be a part, a mapping with _target_ and its options; got {values!r}")
     target = values.get("_target_")
-    if not isinstance(target, str) or not target.startswith("rlopt.core."):
-        raise UserError(f"{where}._target_ must name a part of rlopt.core; got {target!r}")
-    module, _, name = target.rpartition(".")
+    name, _, cls = target.rpartition(".") if isinstance(target, str) else ("", "", "")
+    own = name.startswith("rlopt.core.")
+    if not own and not extra_dirs():
+        raise UserError(
+            f"{where}._target_ must name a part of rlopt.core; got {target!r}. One of your own needs its folder on "
+            "this command line: --extensions DIR"
+        )
     try:
-        found: type[Any] = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
+        module = import_module(name) if own else extensions.module(name)
+    except ImportError as error:
         raise UserError(f"{where}._target_: there is no {target}") from error
-    if not inspect.isclass(found):
-        raise UserError(f"{where}._target_ must name a part of rlopt.core; {target} is no class")
+    if module is None:
+        folders = " or ".join(map(str, extra_dirs()))
+        raise UserError(
+            f"{where}._target_ must name a part of rlopt.core or a class in {folders}, such as metric.mine.Mine for "
+            f"Mine in metric/mine.py; got {target!r}"
+        )
+    found = getattr(module, cls, None)
+    if not inspect.isclass(found) or found.__module__ != module.__name__:
+        raise UserError(f"{where}._target_: there is no class {cls} in {name}")
     return found
 
 
 def construct_part(values: Mapping[str, Any], where: str) -> Any:
-    """The part that ``_target_`` names, made of the remaining values."""
-    rest = {k: v for k, v in values.items() if k != "_target_"}
-    return construct(part_class(values, where), rest, where)
+    """The part that ``_target_`` names, made of the remaining values; ``where`` ends in its group."""
+    part = construct(part_class(values, where), {k: v for k, v in values.items() if k != "_target_"}, where)
+    group = where.rpartition(".")[2]
+    if group in _KINDS and (lacking := _lacking(part, _KINDS[group])):
+        raise UserError(
+            f"{where}._target_ must name {_article(group)}; {values['_target_']} has no {' and no '.join(lacking)}"
+        )
+    return part
 
 
 def _nested(value: Any, kind: type[Any], where: str) -> Any:
-    """A part inside another's options; its class must have all that the protocol ``kind`` asks for."""
+    """A part inside another's options; it must have all that the protocol ``kind`` asks for."""
+    name = kind.__name__.lower()
     if not isinstance(value, Mapping):
-        raise UserError(f"{where} must be null or a {kind.__name__.lower()}, a mapping with _target_; got {value!r}")
-    if any(not hasattr(part_class(value, where), name) for name in vars(kind) if not name.startswith("_")):
-        raise UserError(f"{where}._target_ must name a {kind.__name__.lower()}; got {value['_target_']!r}")
-    return construct_part(value, where)
+        raise UserError(f"{where} must be null or {_article(name)}, a mapping with _target_; got {value!r}")
+    part = construct_part(value, where)
+    if _lacking(part, kind):
+        raise UserError(f"{where}._target_ must name {_article(name)}; got {value['_target_']!r}")
+    return part
+
+
+def _lacking(part: Any, kind: type[Any]) -> list[str]:
+    """What the protocol ``kind`` asks for and ``part`` has not."""
+    asked = [*kind.__annotations__, *(name for name in vars(kind) if not name.startswith("_"))]
+    return [name for name in asked if not hasattr(part, name)]
+
+
+def _article(name: str) -> str:
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
 def parameters(cls: type[Any]) -> list[str]:

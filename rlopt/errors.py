@@ -13,3 +13,7 @@ class EnvironmentFault(UserError):
 
 class Stopped(Exception):
     """The failure policy ended the run: too many updates in a row were not finite. Exit code 3."""
+
+
+class RankLost(Exception):
+    """Another rank of this run has ended or does not answer. Exit code 1."""

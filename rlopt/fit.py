@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gymnasium.envs.registration import EnvSpec
+
 from rlopt.build import load
-from rlopt.catalogue import choices, conf_dir, nearest
+from rlopt.catalogue import choices, file, nearest
 from rlopt.construct import construct_part
 from rlopt.core.agreement import refused
-from rlopt.core.heads import Head, Value
+from rlopt.core.distributed import ranks
+from rlopt.core.heads import Head, Joint, Value
 from rlopt.core.learner import Schedule
-from rlopt.core.parts import Metric, Solver
+from rlopt.core.parts import COMPATIBLE, Metric, Solver
 from rlopt.errors import UserError
+from rlopt.run.agent import Agent
 
 
 def pairs(
@@ -42,26 +46,50 @@ def _known(group: str, names: Sequence[str] | None) -> Sequence[str]:
     return known if names is None else names
 
 
-def check_fit(parts: Mapping[str, Any], names: Mapping[str, str], where: str) -> None:
-    """Solver and metric must fit, and an adaptive optimizer must not undo the metric's geometry."""
+def check_fit(
+    parts: Mapping[str, Any], names: Mapping[str, str], where: str, given: frozenset[str] = frozenset()
+) -> None:
+    """Solver and metric must fit, an adaptive optimizer must not undo the metric's geometry.
+
+    And an objective is for a policy or for a critic, whose options start with ``where``. ``given`` is what a solver
+    gets from elsewhere than the metric.
+    """
+    role, serves = "critic" if where else "policy", parts["objective"].serves
+    if serves != role:
+        able = [name for name in choices("objective") if _part("objective", name).serves == role]
+        raise UserError(
+            f"{where}objective={names['objective']} is for the {serves}; "
+            f"choose {' or '.join(f'{where}objective={name}' for name in able)}"
+        )
     metric, solver, step = parts["metric"], parts["solver"], parts["step"]
-    lacking = solver.needs - metric.supplies
+    lacking = solver.needs - metric.supplies - given
     if lacking:
         able = [name for name in choices("solver") if _part("solver", name).needs <= metric.supplies]
         raise UserError(
             f"{where}solver={names['solver']} cannot serve {where}metric={names['metric']}: it needs "
-            f"{', '.join(sorted(lacking))}. These can: {', '.join(f'{where}solver={name}' for name in able)}"
+            f"{', '.join(_LACKING.get(need, need) for need in sorted(lacking))}. "
+            f"These can: {', '.join(f'{where}solver={name}' for name in able)}"
+        )
+    if ranks() > 1 and getattr(solver, "one_rank", False):
+        solvers = {name: _part("solver", name) for name in choices("solver")}
+        able = [
+            name for name, other in solvers.items()
+            if other.needs <= metric.supplies | given and not getattr(other, "one_rank", False)
+        ]  # fmt: skip
+        raise UserError(
+            f"{where}solver={names['solver']} needs products between all samples, and those of other ranks are not at "
+            f"hand. These work on several ranks: {', '.join(f'{where}solver={name}' for name in able)}"
         )
     if refusal := refused(parts["damping"], metric):
         raise UserError(f"{where}damping={names['damping']} cannot serve {where}metric={names['metric']}: {refusal}")
     damping = parts["damping"]
     if getattr(solver, "needs_damping", False) and not damping.current(damping.init()) > 0:
         raise UserError(f"{where}solver={names['solver']} needs damping above 0; set {where}damping.value=1e-3, say")
-    if step.adaptive and names["metric"] != "identity":
+    if step.adaptive and (names["metric"] != "identity" or COMPATIBLE in solver.needs):
         raise UserError(
             f"{where}step=optimizer with an adaptive optimizer rescales every coordinate and undoes "
-            f"{where}metric={names['metric']}; choose {where}step=kl_line_search, {where}step=trust_region or "
-            f"{where}optimizer=sgd"
+            f"{where}metric={names['metric']} with {where}solver={names['solver']}; choose {where}step=kl_line_search, "
+            f"{where}step=trust_region or {where}optimizer=sgd"
         )
 
 
@@ -70,8 +98,8 @@ def check_first_step(metric: Metric, head: Head, schedule: Schedule, where: str)
     if not getattr(metric, "first_step_only", False):
         return
     instead = f"{where}metric.samples=1 draws actions of its own, and null takes the closed form"
-    if isinstance(head, Value):
-        raise UserError(f"{where}metric.samples=taken: a critic takes no actions; {instead}")
+    if isinstance(head, Value | Joint):
+        raise UserError(f"{where}metric.samples=taken: a value takes no actions; {instead}")
     if schedule.epochs > 1 or schedule.minibatch is not None:
         raise UserError(
             f"{where}metric.samples=taken holds in the first step after a rollout only; add "
@@ -79,5 +107,40 @@ def check_first_step(metric: Metric, head: Head, schedule: Schedule, where: str)
         )
 
 
+def check_compatible(agent: Agent, steps: int, spec: EnvSpec | None) -> None:
+    """A compatible critic's w and its advantages w . score go together, at the theta that acted, and need episodes.
+
+    ``steps`` is what a batch has of each environment, ``spec`` the environment's.
+    """
+    if agent.compatible is None:
+        return
+    critic, update, schedule = agent.compatible.critic, agent.actor.update, agent.actor.schedule
+    name = type(critic).__module__.rpartition(".")[2]
+    for option in ("normalise", "recompute"):
+        if getattr(agent.returns, option):
+            raise UserError(
+                f"critic={name} makes advantages and direction together, at the policy that acted; "
+                f"add advantages.{option}=false"
+            )
+    longest = spec.max_episode_steps if spec else None
+    if critic.whole_episodes and longest and steps < longest:
+        raise UserError(
+            f"critic={name} learns from whole episodes, of up to {longest} steps, and batch_size / env.num_envs is "
+            f"{steps} steps of each environment; raise batch_size, or lower env.num_envs"
+        )
+    if COMPATIBLE not in update.solver.needs:
+        return
+    if schedule.epochs > 1 or schedule.minibatch is not None:
+        raise UserError(
+            "solver=compatible has one direction a rollout; add schedule=whole_batch schedule.epochs=1, "
+            "or choose solver=cg"
+        )
+    if getattr(update.objective, "entropy", 0):
+        raise UserError("objective.entropy has no effect with solver=compatible; set it to 0, or choose solver=cg")
+
+
+_LACKING = {COMPATIBLE: "the direction that critic=lstd or critic=episodic gives the policy"}
+
+
 def _part(group: str, name: str) -> Any:
-    return construct_part(load(conf_dir() / group / f"{name}.yaml"), group)
+    return construct_part(load(file(group, name)), group)

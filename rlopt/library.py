@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rlopt.build import load
-from rlopt.catalogue import choices, conf_dir, nearest
+from rlopt.catalogue import choices, file, nearest
 from rlopt.construct import construct_part
 from rlopt.core.curvature import Curvature
 from rlopt.core.heads import Head
@@ -108,4 +108,4 @@ def _part(group: str, given: Any) -> Any:
     known = choices(group)
     if given not in known:
         raise ValueError(f"there is no {group} {given!r}{nearest(given, known)} {group} is one of {', '.join(known)}")
-    return construct_part(load(conf_dir() / group / f"{given}.yaml"), group)
+    return construct_part(load(file(group, given)), group)

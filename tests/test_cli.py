@@ -9,12 +9,8 @@ import pytest
 import torch
 import yaml
 from gymnasium.error import DependencyNotInstalled
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from rlopt import __version__, catalogue, cli
-from rlopt.build import _known_keys
-from rlopt.errors import UserError
 from rlopt.run import checkpoint
 from rlopt.run.trainer import Trainer
 
@@ -101,8 +97,12 @@ REFUSED = {
     "environment options": ("env.kwargs.gravitas=3", "env.kwargs", "gravitas", "CartPole-v1"),
     "environment option's value": ("env=halfcheetah env.kwargs.xml_file=nowhere.xml", "env.kwargs", "nowhere.xml"),
     "environment of another kind": ("env.id=GymV21Environment-v0", "env.id=GymV21Environment-v0 needs a package", "shimmy"),
-    "observations": ("env.id=Blackjack-v1", "observations of Tuple are not served; rlopt serves Box"),
-    "observations, discrete": ("env.id=FrozenLake-v1", "observations of Discrete are not served", "Box"),
+    "image network without images": ("policy=nature_cnn", "policy=nature_cnn sees images", "Box(4,) of float32", "policy=mlp"),
+    "image network of the critic alone": ("critic=nature_cnn", "critic=nature_cnn sees images", "critic=mlp"),
+    "network": ("policy.network=mlp", "policy.network"),
+    "kernels": ("policy=nature_cnn policy.kernels=[3]", "policy.kernels must be a list of 3, one for each of channels", "[3]"),
+    "option of the other network": ("policy.kernels=[3]", "policy.kernels has no effect here", "policy=nature_cnn"),
+    "squashed without bounds": ("env=lqr policy.squash=true", "policy.squash=true needs finite bounds", "policy.squash=false"),
     "device": (f"device={ABSENT}", f"device={ABSENT} is not available here; there is cpu"),
     "no device": ("device=abacus", "device=abacus is not available here; there is cpu"),
     "device without numbers": ("device=meta", "device=meta is not available here; there is cpu"),
@@ -120,6 +120,20 @@ REFUSED = {
     "critic solver and metric": ("critic.metric=fisher", "critic.solver=identity cannot serve critic.metric=fisher",
                                  "critic.solver=cg"),
     "objective": ("objective=value", "objective=value", "critic"),
+    "shared critic's metric": ("critic=shared critic.metric=fisher", "critic.metric has no effect with critic=shared",
+                               "type metric, or choose critic=mlp"),
+    "shared critic's learning rate": ("algo=ppo critic=shared critic.optimizer.lr=1", "critic.optimizer.lr has no effect",
+                                      "type optimizer.lr, or choose critic=mlp"),
+    "shared critic's schedule": ("critic=shared critic.schedule.epochs=2", "critic.schedule.epochs has no effect"),
+    "shared critic's network": ("critic=shared critic.hidden=[8]", "critic.hidden has no effect", "critic=mlp"),
+    "shared critic of its own": ("critic=shared critic.shared=false", "critic.shared must be true", "critic=mlp"),
+    "shared critic's weight": ("critic=shared critic.value_weight=0", "critic.value_weight must be a finite number above 0"),
+    "shared critic's variance": ("critic=shared critic.variance=-1", "critic.variance must be a finite number above 0"),
+    "separate critic's weight": ("critic.value_weight=2", "critic.value_weight has no effect here", "critic=shared"),
+    "taken actions of a shared critic": (
+        "critic=shared metric=fisher metric.samples=taken solver=kfac step=kl_clip", "takes no actions", "metric.samples=1",
+    ),
+    "compatible and shared critic": ("algo=nac critic=shared", "solver=compatible cannot serve", "critic=lstd"),
     "critic objective": ("critic.objective=clipped", "critic.objective=clipped", "critic.objective=value"),
     "without effect": ("optimizer.lr=3", "optimizer.lr has no effect without step=optimizer"),
     "without effect here": ("step.rate=3", "step.rate has no effect", "step=fixed"),
@@ -142,6 +156,26 @@ REFUSED = {
     "several values": ("seed=0,1", "seed=0,1", "-m"),
     "several choices": ("env=cartpole,acrobot", "env=cartpole,acrobot", "-m"),
     "pattern": ("metric=glob(*)", "metric=glob(*)", "values themselves"),
+    "a range": ("gamma=interval(0,1)", "gamma=interval(0,1)", "write the value itself"),
+    "another environment's id": ("env=cartpole env.id=Pendulum-v1", "env.id=Pendulum-v1 is not env=cartpole",
+                                 "leave out env=cartpole"),
+    "damping without effect": ("algo=ppo damping.value=1", "damping.value has no effect: solver=identity"),
+    "critic damping without effect": ("critic.damping.value=1", "critic.damping.value has no effect: critic.solver=identity"),
+    "scale of discrete actions": ("policy.scale=sigma", "policy.scale has no effect", "CartPole-v1"),
+    "sigma of discrete actions": ("policy.initial_sigma=1", "policy.initial_sigma has no effect", "CartPole-v1"),
+    "squashed discrete actions": ("policy.squash=true", "policy.squash has no effect", "CartPole-v1"),
+    "unknown preconditioner": ("solver.preconditioner=kfak", "solver.preconditioner=kfak: no such solver", "diagonal, "),
+    "preconditioner of another solver": ("solver=dense solver.preconditioner=kfac", "solver.preconditioner has no effect"),
+    "no preconditioner": ("solver.preconditioner.method=exact", "has no effect without solver.preconditioner=..."),
+    "preconditioner's option": ("solver.preconditioner=kfac solver.preconditioner.method=exact",
+                                "solver.preconditioner.method"),
+    "preconditioner's value": ("solver.preconditioner=diagonal solver.preconditioner.draws=0",
+                               "solver.preconditioner.draws must be", "0"),
+    "preconditioner that is not linear": ("solver.preconditioner=cg", "solver.preconditioner must be", "linear"),
+    "optimizer's type": ("algo=ppo optimizer.lr=abc", "optimizer.lr must be a number; got 'abc'"),
+    "optimizer's list": ("algo=ppo optimizer.betas=[0.9]", "optimizer.betas must be a list of 2; got [0.9]"),
+    "optimizer's flag": ("algo=ppo optimizer.amsgrad=1", "optimizer.amsgrad must be true or false; got 1"),
+    "too much memory": ("batch_size=8000000000000000", "does not fit into memory", "batch_size"),
     "configuration of several runs": ("-m --cfg seed=0,1", "--cfg", "-m"),
     "pattern for several runs": ("-m seed=glob(*)", "seed=glob(*)", "seed=0,1"),
     "flag": ("--sed=1", "there is no flag --sed=1", "seed=1"),
@@ -176,6 +210,20 @@ def test_a_mistake_with_several_runs_is_told_before_any_begins(run, typed):
     assert code == 2
     assert all(line.startswith("rlopt: ") for line in err.splitlines()) and err
     assert not any(path.endswith(("config.yaml", "checkpoints")) for path in created())
+
+
+@pytest.mark.parametrize("typed, wanted", [
+    ("hydra=null", "hydra=null: hydra is a group of options, such as hydra/launcher=joblib"),
+    ("hydra.sweeper=null", "hydra.sweeper=null cannot be begun"),
+    ("hydra.launcher=3", "hydra.launcher=3 cannot be begun"),
+    ("hydra/launcher=nowhere", "hydra/launcher/nowhere"),
+    ("gamma=interval(0,1)", "gamma=interval(0,1): only a sweeper that draws (hydra/sweeper=...) takes a range"),
+])  # fmt: skip
+def test_what_hydra_cannot_do_with_several_runs_is_one_line(run, typed, wanted):
+    code, out, err = run("train", "-m", "seed=0,1", *typed.split())
+    assert (code, out) == (2, "")
+    assert err.startswith("rlopt: ") and wanted in err and len(err.splitlines()) == 1
+    assert created() == []
 
 
 @pytest.mark.parametrize("typed", ["gamme=0.5", "gamme=0.5,0.6"])
@@ -236,6 +284,23 @@ def test_a_run_tells_its_result_and_what_to_type_next(run):
     assert out.startswith("trpo on CartPole-v1, seed 3: evaluation return ")
     assert "--logdir here" in out and "eval here" in out
     assert "40 / 40 steps" in err
+
+
+def test_an_old_version_of_an_environment_is_warned_of_once(run, monkeypatch):
+    monkeypatch.setattr("rlopt.rollout.environments._warned", set())
+    with pytest.warns(DeprecationWarning, match="CartPole-v0") as warned:
+        assert run("train", "env.id=CartPole-v0", "env.num_envs=4", *SHORT)[0] == 0
+    assert len(warned) == 1
+
+
+def test_an_environment_with_its_own_id_is_itself(run):
+    assert run("train", "--cfg", "env=cartpole", "env.id=CartPole-v1")[1] == run("train", "--cfg")[1]
+
+
+def test_several_runs_take_preconditioners_by_name(run):
+    assert run("train", "-m", "solver.preconditioner=none,diagonal", *SHORT)[0] == 0
+    configs = [yaml.safe_load(path.read_text()) for path in Path("runs").glob("*/config.yaml")]
+    assert sorted((config["solver"]["preconditioner"] or {}).get("method", "") for config in configs) == ["", "exact"]
 
 
 def test_runs_go_to_folders_of_their_own(run):
@@ -316,7 +381,7 @@ def test_an_environment_that_raises_is_one_line_with_the_traceback_in_a_file(run
     code, _, err = run("train", "run_dir=here", *SHORT, "total_steps=400")
     line = err.splitlines()[-1]
     assert code == 2
-    assert line.startswith("rlopt: the environment raised RuntimeError: the simulator broke")
+    assert line.startswith("rlopt: environment 0, at its step 13, raised RuntimeError: the simulator broke")
     assert "after step 40" in line and "error.txt" in line
     assert "Traceback" not in err
     assert "in breaking" in Path("here/error.txt").read_text()
@@ -444,55 +509,3 @@ def test_the_module_can_be_run(run, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         runpy.run_module("rlopt", run_name="__main__")
     assert ended.value.code == 0
-
-
-VALUES = st.one_of(
-    st.sampled_from([
-        "null", "true", "", "abc", "[]", "[1]", "[64,64]", "{}", "{a:1}", "{clip:1}", "nan", "inf", "-1", "0", "1", "2", "1e3",
-        "0.5", "${seed}", "${nothing}", "???", "'quoted'", "'a b'", "1,2", "range(3)", "glob(*)", "adam", "sgd", "fisher",
-        "identity", "cg", "dense", "optimizer", "fixed", "trust_region", "kl_line_search", "minibatch", "whole_batch", "ppo",
-        "vpg", "pendulum", "mlp", "linear", "cosine", "\\", "a=b", "é", "[[1]]", "1e400", "-0.0", "1_000", "[nan]", "{name:Adam}",
-    ]),
-    st.integers(-3, 40).map(str),
-    st.floats(-2, 2).map(str),
-)  # fmt: skip
-KNOWN = st.tuples(st.sampled_from(["", "", "", "", "", "", "+", "++"]), st.sampled_from(sorted(_known_keys()))).map(
-    "".join
-)
-ODD = st.one_of(
-    st.sampled_from(["", "~", "+", "++", "~gamma", "critic", "critic.", ".", "optimizer.x", "hydra", "hydra.x", "a.b", "seed@x",
-                     "metric@critic.metric", "recipe", "solver._target_"]),
-    st.text(max_size=4),
-)  # fmt: skip
-ALSO = st.sampled_from([[], [], ["algo=ppo"], ["algo=npg", "env=pendulum"]])
-OF_KNOWN_NAMES = st.builds(
-    lambda also, pairs: also + ["=".join(pair) for pair in pairs],
-    ALSO, st.lists(st.tuples(KNOWN, VALUES), min_size=1, max_size=3),
-)  # fmt: skip
-OF_ODD_NAMES = st.lists(st.tuples(ODD, VALUES).map("=".join) | st.text(max_size=8), min_size=1, max_size=2)
-DANGEROUS = re.compile(r"env\.id|run_dir|num_envs|batch_size|hidden|kwargs|^\+*env\b")  # loads code or fills memory
-
-
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(OF_KNOWN_NAMES | OF_ODD_NAMES.filter(lambda overrides: not {"-h", "-m"} & set(overrides)))
-def test_no_override_whatever_ends_in_a_traceback(run, overrides):
-    code, _, err = run("train", "--cfg", *overrides)
-    assert code in (0, 2)
-    if code:
-        assert err.startswith("rlopt: ") and len(err.splitlines()) == 1, err
-    assert created() == []
-
-
-@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(OF_KNOWN_NAMES.filter(lambda overrides: not any(DANGEROUS.search(override) for override in overrides)))
-def test_no_override_whatever_ends_in_a_traceback_when_the_run_is_built(run, overrides):
-    def built(self: Trainer) -> None:
-        self.collector.close()
-        raise UserError("built")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "run", built)
-        code, _, err = run("train", *overrides)
-    assert code == 2
-    assert err.startswith("rlopt: ") and len(err.splitlines()) == 1, err
-    assert created() == []

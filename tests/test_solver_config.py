@@ -45,6 +45,19 @@ def test_a_preconditioner_can_be_typed(where):
     assert update.solver.preconditioner == Diagonal("exact", 1, 0, 8)
 
 
+@pytest.mark.parametrize("where", ["", "critic."])
+def test_a_preconditioner_can_be_typed_by_its_name(where):
+    chosen = [f"{where}{choice}" for choice in ("metric=fisher", "solver=cg", "step=trust_region")]
+    config = resolve([*chosen, f"{where}solver.preconditioner=diagonal", f"{where}solver.preconditioner.draws=3"])
+    found = (config["critic"] if where else config)["solver"]
+    assert found == solver("cg", preconditioner=solver("diagonal", draws=3))
+
+
+@pytest.mark.parametrize("name", ["none", "null"])
+def test_no_preconditioner_can_be_typed(name):
+    assert resolve([f"solver.preconditioner={name}"]) == resolve([])
+
+
 @pytest.mark.parametrize(
     "preconditioner, says",
     [

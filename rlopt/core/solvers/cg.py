@@ -111,7 +111,7 @@ class CG:
         return Solution(
             x=x,
             iterations=steps,
-            residual=torch.where(gg > 0, (torch.dot(r, r) / gg).sqrt(), 0.0),
+            error=torch.where(gg > 0, (torch.dot(r, r) / gg).sqrt(), 0.0),
             quadratic=torch.dot(x, g - r) - damping * torch.dot(x, x),
             damping=damping,
             scalars={"solver/negative_curvature": negative},

@@ -16,6 +16,7 @@ from rlopt.core.parts import EUCLIDEAN, Solution, State
 @dataclass(frozen=True)
 class Identity:
     needs: ClassVar[frozenset[str]] = frozenset({EUCLIDEAN})
+    reads_damping: ClassVar[bool] = False
 
     def init(self) -> State:
         return {}
@@ -27,4 +28,4 @@ class Identity:
 
 
 def _solve(g: Tensor) -> Solution:
-    return Solution(x=g, iterations=0.0, residual=0.0, quadratic=torch.dot(g, g), damping=0.0)
+    return Solution(x=g, iterations=0.0, error=0.0, quadratic=torch.dot(g, g), damping=0.0)

@@ -1,0 +1,65 @@
+"""What all commands share: exit codes, options that are not name=value, and how to call our programs from here."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from rlopt.errors import RankLost, Stopped, UserError
+from rlopt.run import ranks
+
+
+class Signalled(KeyboardInterrupt):
+    """A signal asked the run to end."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.number = number
+
+
+class Parser(argparse.ArgumentParser):
+    """Mistakes in one line, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; `{self.prog} --help` lists the options")
+
+
+def exit_code(command: Callable[[], int]) -> int:
+    """What ``command`` returns, or the code of the way it ended, told in one line."""
+    try:
+        return command()
+    except UserError as error:
+        _tell(error)
+        return 2
+    except Stopped as error:
+        _tell(error)
+        return 3
+    except RankLost as error:
+        _tell(error)
+        return 1
+    except KeyboardInterrupt as error:
+        return 128 + (error.number if isinstance(error, Signalled) else signal.SIGINT)
+
+
+def _tell(error: Exception) -> None:
+    if ranks.tells(error):
+        print(f"rlopt: {error}", file=sys.stderr)
+
+
+def check_run_dir(run_dir: Path) -> None:
+    if not (run_dir / "config.yaml").is_file():
+        raise UserError(f"{run_dir} is not the folder of a run: it has no config.yaml")
+
+
+def program(name: str) -> str:
+    """How to call a program of this installation from here."""
+    if shutil.which(name):
+        return name
+    beside = Path(sys.executable).parent / name
+    return os.path.relpath(beside) if beside.exists() else name

@@ -1,0 +1,108 @@
+"""Extensions: parts and environments of one's own, from folders that the command line names, and from nowhere else.
+
+A folder has the shape of conf/, with the code beside the choice that stands for it:
+
+    DIR/metric/mine.yaml     _target_: metric.mine.Mine, and its options
+    DIR/metric/mine.py       class Mine
+    DIR/env/*.py             imported at once, so that they can register environments
+
+Its modules live in a package of their own, so that they can neither hide installed ones nor be hidden by them, and a
+file may import its neighbours by relative imports. A config.yaml or a checkpoint can name what the folders hold; it
+cannot name a folder.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from rlopt import catalogue
+from rlopt.errors import UserError
+
+_PACKAGE = "rlopt_extensions"
+
+
+@contextmanager
+def extended(folders: Sequence[str | Path], modules: Sequence[str] = ()) -> Iterator[None]:
+    """Within, the choices of ``folders`` are choices like rlopt's own; ``modules`` and env/*.py have been imported.
+
+    Raises UserError where a folder holds no choice or a choice that exists already, or where code cannot be imported.
+    """
+    before = catalogue.extra_dirs()
+    wanted = tuple(_checked(Path(folder).expanduser().resolve()) for folder in folders)
+    _activate(wanted)
+    try:
+        _refuse_doubles(wanted)
+        for name in modules:
+            _import(name, name)
+        for folder in wanted:
+            for file in sorted(folder.glob("env/*.py")):
+                _import(f"{_PACKAGE}.env.{file.stem}", str(file))
+        yield
+    finally:
+        _activate(before)
+
+
+def module(name: str) -> ModuleType | None:
+    """The module ``name`` of the folders, such as metric.mine; None where they have no file for it."""
+    parts = name.split(".")
+    if not all(part.isidentifier() for part in parts):
+        return None
+    files = (folder.joinpath(*parts).with_suffix(".py") for folder in catalogue.extra_dirs())
+    file = next((file for file in files if file.is_file()), None)
+    return _import(f"{_PACKAGE}.{name}", str(file)) if file else None
+
+
+def _activate(folders: tuple[Path, ...]) -> None:
+    if folders == catalogue.extra_dirs():
+        return
+    for name in [n for n in sys.modules if n.split(".")[0] == _PACKAGE]:
+        del sys.modules[name]
+    catalogue.set_extra_dirs(folders)
+    if folders:
+        sys.modules[_PACKAGE] = package = ModuleType(_PACKAGE, "The folders that --extensions names.")
+        package.__path__ = [str(folder) for folder in folders]
+        importlib.invalidate_caches()
+
+
+def _import(name: str, told: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SyntaxError):
+            place = f" in {error.filename}, line {error.lineno}"
+        else:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            place = "" if "importlib" in frame.filename else f" in {frame.filename}, line {frame.lineno}"
+        said = " ".join(str(getattr(error, "msg", error)).split())
+        raise UserError(f"{told} cannot be imported: {type(error).__name__}{place}: {said}") from error
+
+
+def _checked(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise UserError(f"--extensions {folder}: there is no such folder")
+    if not any(_choices(folder)):
+        odd = sorted(file.parent.name for file in folder.glob("*/*.yaml"))
+        hint = f"; {odd[0]} is no group{catalogue.nearest(odd[0], list(catalogue.GROUPS))}" if odd else ""
+        raise UserError(
+            f"--extensions {folder} holds no choice: a metric, say, is metric/NAME.yaml and metric/NAME.py in it{hint}"
+        )
+    return folder
+
+
+def _refuse_doubles(folders: tuple[Path, ...]) -> None:
+    seen = {(group, name): catalogue.conf_dir() for group in catalogue.GROUPS for name in catalogue.own_choices(group)}
+    for folder in folders:
+        for group, name in _choices(folder):
+            if (group, name) in seen:
+                raise UserError(f"--extensions {folder}: there is a {group} {name} already; give yours another name")
+            seen[group, name] = folder
+
+
+def _choices(folder: Path) -> list[tuple[str, str]]:
+    return [(group, file.stem) for group in catalogue.GROUPS for file in sorted((folder / group).glob("*.yaml"))]
