@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlopt.core.checks import at_least_one, check
+from rlopt.core.checks import at_least_one, check, positive
+from rlopt.core.distributed import adopted, ranks
+from rlopt.core.heads import Head, Joint
 from rlopt.core.parts import Scalars, State
 from rlopt.core.samples import Samples
 from rlopt.core.update import Report, Update
@@ -15,15 +17,23 @@ from rlopt.core.update import Report, Update
 
 @dataclass(frozen=True)
 class Schedule:
-    """Epochs over the batch; ``minibatch`` samples a step (None: the whole batch)."""
+    """Epochs over the batch; ``minibatch`` samples a step (None: the whole batch).
+
+    No epoch begins once the mean KL from the policy that acted, on the whole batch, is above ``target_kl`` (None: all
+    do). For a critic KL is squared change over twice the value head's variance; in a shared trunk
+    the policy's part counts alone.
+    """
 
     epochs: int
     minibatch: int | None
+    target_kl: float | None = None  # nats
 
     def __post_init__(self) -> None:
         at_least_one("epochs", self.epochs)
         if self.minibatch is not None:
             at_least_one("minibatch", self.minibatch)
+        if self.target_kl is not None:
+            positive("target_kl", self.target_kl)
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,7 @@ class Outcome:
     skipped: int = 0  # steps not taken because a quantity was not finite
     failure: str | None = None  # the first such quantity
     last: Report = Report()  # of the last step that was not skipped
+    stopped: bool = False  # at the target KL
 
     def __add__(self, other: Outcome) -> Outcome:
         return Outcome(
@@ -41,6 +52,7 @@ class Outcome:
             self.skipped + other.skipped,
             self.failure or other.failure,
             other.last if other.last.scalars else self.last,
+            self.stopped or other.stopped,
         )
 
 
@@ -57,6 +69,16 @@ class Learner:
         self.update = update
         self.schedule = schedule
 
+    @property
+    def policy(self) -> Head:
+        """The update's head, or its policy's; it reads the last of the outputs."""
+        head = self.update.head
+        return head.policy if isinstance(head, Joint) else head
+
+    def _own(self, z: Tensor) -> Tensor:
+        """The policy's part of the outputs z (B, O)."""
+        return z[:, -(self.policy.network_outputs + self.policy.constants) :]
+
     def init(self, theta: Tensor) -> State:
         return self.update.init(theta)
 
@@ -65,7 +87,8 @@ class Learner:
         self, theta: Tensor, state: State, samples: Samples, generator: torch.Generator, epochs: int
     ) -> tuple[Tensor, State, Outcome]:
         """``epochs`` passes over the samples, from theta (P,)."""
-        steps, skipped, failure, last = 0, 0, None, Report()
+        before = theta.clone() if ranks() > 1 else theta  # an optimizer may change theta in place
+        steps, skipped, failure, last, stopped = 0, 0, None, Report(), False
         for _ in range(epochs):
             for minibatch in samples.minibatches(self.schedule.minibatch, generator):
                 theta, state, report = self.update(theta, state, minibatch)
@@ -75,7 +98,16 @@ class Learner:
                     failure = failure or report.failure
                 else:
                     last = report
-        return theta, state, Outcome(steps, skipped, failure, last)
+            if stopped := self._reached(theta, samples):
+                break
+        return adopted(theta, before), state, Outcome(steps, skipped, failure, last, stopped)
+
+    def _reached(self, theta: Tensor, samples: Samples) -> bool:
+        """Whether the policy has come as far from the one that acted as it may."""
+        if self.schedule.target_kl is None:
+            return False
+        old, z = samples.old_outputs, self.update.network.outputs(theta, samples.inputs)
+        return bool(samples.mean(self.policy.kl(self._own(old), self._own(z))) > self.schedule.target_kl)
 
     def advance(self, state: State) -> State:
         """State at the end of a whole update: learning-rate schedules move."""
@@ -85,18 +117,22 @@ class Learner:
     def measure(self, theta: Tensor, samples: Samples) -> Scalars:
         """What the whole update changed, on the whole batch, against the policy that acted.
 
-        KL in nats, improvement in units of the objective, entropy in nats.
+        KL in nats (of a Joint head that of both parts, and the policy's), improvement in units of the objective,
+        entropy in nats.
         """
-        update, head = self.update, self.update.head
+        update, head, policy = self.update, self.update.head, self.policy
         old = samples.old_outputs
         z = update.network.outputs(theta, samples.inputs)
         before = samples.mean(update.objective.values(head, old, samples))
         after = samples.mean(update.objective.values(head, z, samples))
-        return {
+        scalars = {
             "step/kl": samples.mean(head.kl(old, z)),
             "step/improvement": after - before,
-            "policy/entropy": samples.mean(head.entropy(z)),
+            "policy/entropy": samples.mean(policy.entropy(self._own(z))),
         }
+        if policy is not head:
+            scalars["policy/kl"] = samples.mean(policy.kl(self._own(old), self._own(z)))
+        return scalars
 
 
 def host(scalars: Scalars) -> dict[str, float]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from rlopt.core.curvature import PullBack
+from rlopt.core.distributed import all_sums, everywhere
 from rlopt.core.heads import Head
 from rlopt.core.network import Network
 from rlopt.core.objectives.objective import Objective
@@ -34,12 +36,13 @@ class Problem:
 
     def trial(self, theta: Tensor) -> Trial:
         """Objective, KL from the start of this step, and domain at theta."""
-        z = self.network.outputs(theta, self.samples.inputs)
-        return Trial(
-            objective=self.samples.mean(self.objective.values(self.head, z, self.samples)),
-            kl=self.samples.mean(self.head.kl(self.tape.outputs, z)),
-            in_domain=self.head.in_domain(z),
+        z, share = self.network.outputs(theta, self.samples.inputs), self.samples.share
+        objective, kl, outside = all_sums(
+            torch.dot(share, self.objective.values(self.head, z, self.samples)),
+            torch.dot(share, self.head.kl(self.tape.outputs, z)),
+            (~self.head.in_domain(z)).to(z),
         )
+        return Trial(objective, kl, in_domain=outside == 0)
 
     def fisher(self, v: Tensor) -> Tensor:
         """F v with the analytic Fisher matrix (P, P), whose 1/2 v^T F v is KL in nats to second order."""
@@ -47,7 +50,7 @@ class Problem:
         return PullBack(self.tape, self.samples.share, apply).product(v)
 
     def in_domain(self, theta: Tensor) -> bool:
-        """Whether theta is finite and its outputs name distributions."""
+        """Whether theta is finite and its outputs name distributions, on every rank."""
         if not self.head.bounded:
             return bool(theta.sum().isfinite())
-        return bool(self.head.in_domain(self.network.outputs(theta, self.samples.inputs)))
+        return everywhere(self.head.in_domain(self.network.outputs(theta, self.samples.inputs)))

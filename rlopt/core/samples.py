@@ -14,14 +14,15 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from rlopt.core.distributed import all_sum
+from rlopt.core.distributed import all_sum, counts, rank, ranks
 
 
 @dataclass(frozen=True)
 class Samples:
     """B samples of one network's inputs and what its objective needs.
 
-    For a critic the "action" is the regression target: the value head is a Gaussian over returns.
+    For a critic the "action" is the regression target: the value head is a Gaussian over returns. For a policy and a
+    value in one network it is the target beside the policy's action, see heads.Joint.
     """
 
     inputs: Tensor  # (B, ...) network inputs, already normalised
@@ -33,6 +34,7 @@ class Samples:
     old_log_prob: Tensor = None  # type: ignore[assignment]  # (B,) its log-probability of the actions
     time: Tensor = None  # type: ignore[assignment]  # (B,) steps since the start of the episode
     episode: Tensor = None  # type: ignore[assignment]  # (B,) episode identifier
+    index: Tensor = None  # type: ignore[assignment]  # (B,) number among all ranks' samples; None: rank after rank
 
     def __len__(self) -> int:
         return len(self.weight)
@@ -54,19 +56,33 @@ class Samples:
     def minibatches(self, size: int | None, generator: torch.Generator) -> Iterator[Samples]:
         """One epoch: shuffled once, then consecutive slices of ``size``; ``None`` is the whole batch.
 
-        When ``size`` does not divide B the last minibatch takes in the rest, so that none is tiny.
+        When ``size`` does not divide B the last minibatch takes in the rest, so that none is tiny. The samples of all
+        ranks are shuffled as one, each rank having its own of every slice, maybe none: the partition is that of one
+        rank with all samples.
         """
-        if size is None or size >= len(self):
+        here = counts(len(self), self.weight.device) if size is not None else []
+        total = sum(here)
+        if size is None or size >= total:
             yield self
             return
-        order = torch.randperm(len(self), generator=generator).to(self.weight.device)
+        order = torch.randperm(total, generator=generator).to(self.weight.device)
+        count = total // size
+        sizes = [size] * (count - 1) + [total - (count - 1) * size]
+        if ranks() > 1:
+            first = sum(here[: rank()])
+            index = torch.arange(first, first + len(self), device=order.device) if self.index is None else self.index
+            places, order = torch.argsort(order)[index].sort()  # of this rank's samples in the whole order
+            sizes = torch.bincount((places // size).clamp(max=count - 1), minlength=count).tolist()
         shuffled = self.take(order)
-        count = len(self) // size
-        sizes = [size] * (count - 1) + [len(self) - (count - 1) * size]
         values = (getattr(shuffled, field.name) for field in fields(self))
         columns = [[None] * count if value is None else value.split(sizes) for value in values]
-        for parts in zip(*columns, strict=True):
-            yield Samples(*parts)
+        if ranks() > 1:  # the weights of all minibatches in one sum, in place of one for each
+            weights = all_sum(torch.stack([part.sum() for part in shuffled.weight.split(sizes)])).unbind()
+        for i, parts in enumerate(zip(*columns, strict=True)):
+            minibatch = Samples(*parts)
+            if ranks() > 1:
+                vars(minibatch)["share"] = minibatch.weight / weights[i]
+            yield minibatch
 
     def replacing(self, **values: Tensor) -> Samples:
         """The same samples with some fields replaced."""

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from rlopt.core.agreement import agreement, refused
-from rlopt.core.distributed import all_sum
+from rlopt.core.distributed import all_sums, ranks
 from rlopt.core.failure import NumericalFailure, first_nonfinite
 from rlopt.core.heads import Head
 from rlopt.core.network import Network
@@ -69,12 +69,19 @@ class Update:
         """One step on these samples, from theta (P,)."""
         tape = self.network.tape(theta, samples.inputs)
         values, dz = self.objective.values_and_gradient(self.head, tape.outputs, samples)
-        value = samples.mean(values)
-        g = all_sum(tape.vjp(dz * samples.share[:, None]))
+        share = samples.share
+        failed: NumericalFailure | None = None
+        try:
+            curvature, metric_state = self.metric.bind(state["metric"], tape, self.head, samples, self.objective)
+        except NumericalFailure as failure:  # of this rank's samples: all must hear of it before they go on
+            failed = failure
+        ill = values.new_full((), float(failed is not None))
+        g, value, ill = all_sums(tape.vjp(dz * share[:, None]), torch.dot(share, values), ill)
 
         damping = self.damping.current(state["damping"])
         try:
-            curvature, metric_state = self.metric.bind(state["metric"], tape, self.head, samples, self.objective)
+            if failed or (ranks() > 1 and ill):
+                raise failed or NumericalFailure("the metric of another rank's samples")
             solve, solver_state = self.solver.prepare(state["solver"], curvature, damping)
             solution = solve(g)
         except NumericalFailure as failure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rlopt.core.distributed import all_sum
+from rlopt.core.distributed import all_sum, all_sums
 
 
 def gae(
@@ -38,8 +38,7 @@ def gae(
 
 def normalised(advantages: Tensor, weight: Tensor) -> Tensor:
     """Advantages (B,) to weighted mean 0 and standard deviation 1, over all ranks."""
-    total = all_sum(weight.sum())
-    mean = all_sum(torch.dot(weight, advantages)) / total
-    centred = advantages - mean
+    total, weighted = all_sums(weight.sum(), torch.dot(weight, advantages))
+    centred = advantages - weighted / total
     variance = all_sum(torch.dot(weight, centred**2)) / total
     return centred / (variance.sqrt() + 1e-8)

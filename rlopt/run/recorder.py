@@ -68,6 +68,19 @@ class Recorder:
         self._writer.close()
 
 
+class Silent:
+    """The recorder of a rank that writes nothing."""
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        pass
+
+    def summary(self, summary: Mapping[str, Any]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
     """Nested config -> dotted names, with values the hparams tab can hold."""
     flat: dict[str, bool | float | str] = {}

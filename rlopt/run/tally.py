@@ -1,0 +1,32 @@
+"""Tally: what a rollout brought, here or on all ranks together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rlopt.core.distributed import gather
+from rlopt.rollout.batch import Batch, Episodes
+
+
+@dataclass(frozen=True)
+class Tally:
+    steps: int  # environment transitions
+    reward: float  # raw, summed over them
+    episodes: Episodes  # that ended, in the order of their ends
+
+    @classmethod
+    def of(cls, batch: Batch, episodes: Episodes) -> Tally:
+        """That of all ranks' batches, the same on every rank."""
+        counts = gather((batch.steps, float((batch.rewards * batch.mask).sum())))
+        return cls(sum(steps for steps, _ in counts), sum(reward for _, reward in counts), together(episodes))
+
+
+def together(here: Episodes) -> Episodes:
+    """All ranks' episodes in the order of their ends, at the same step in that of their environments."""
+    rows = [row for e in gather(here) for row in zip(e.ends, e.returns, e.lengths, strict=True)]
+    found = Episodes([], [], [])
+    for end, total, length in sorted(rows, key=lambda row: row[0]):  # stable: environments keep their order
+        found.ends.append(end)
+        found.returns.append(total)
+        found.lengths.append(length)
+    return found
