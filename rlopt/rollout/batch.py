@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from rlopt.core.heads import Head
+from rlopt.core.heads import Head, Joint
 from rlopt.core.samples import Samples
 
 
@@ -28,6 +28,9 @@ class Batch:
     mask: Tensor  # [T, E] 1 where the transition happened, 0 where a backend only reset
     final: Tensor  # (N, D) normalised last observations of truncated episodes
     final_place: tuple[Tensor, Tensor]  # their t and e, (N,) each
+    # its environments are those from number ``first`` on of the run's ``total``; None: all there are
+    first: int = 0
+    total: int | None = None
 
     @cached_property
     def done(self) -> Tensor:
@@ -37,6 +40,21 @@ class Batch:
     def steps(self) -> int:
         """Environment transitions in the batch."""
         return int(self.mask.sum())
+
+    @property
+    def visited(self) -> Tensor:
+        """(N, D) raw observations that were acted on."""
+        happened = self.mask.flatten() > 0
+        observations = self.observations.flatten(0, 1)
+        return observations if happened.all() else observations[happened]
+
+    @property
+    def index(self) -> Tensor | None:
+        """(B,) each transition's number in the rollout of all environments; None where these are all of them."""
+        steps, count = self.rewards.shape
+        if self.total in (None, count):
+            return None
+        return (torch.arange(steps)[:, None] * self.total + self.first + torch.arange(count)).flatten()
 
     def weight(self, gamma: float | None) -> Tensor:
         """(B,) the mask, times gamma^time where states are weighted by their discount."""
@@ -61,7 +79,16 @@ class Batch:
             old_log_prob=head.log_prob(outputs, actions),
             time=self.time.flatten(),
             episode=self.episode.flatten(),
+            index=self.index,  # type: ignore[arg-type]
         )
+
+    def joint_samples(
+        self, head: Joint, advantages: Tensor, targets: Tensor, values: Tensor, weight: Tensor
+    ) -> Samples:
+        """What a network that is policy and value learns from; see the two others."""
+        own = self.actor_samples(head.policy, advantages, weight)
+        old = torch.cat([values[:, None], own.old_outputs], 1)
+        return own.replacing(actions=head.pack(targets, own.actions), old_outputs=old)
 
     def critic_samples(self, targets: Tensor, values: Tensor, weight: Tensor) -> Samples:
         """What the critic learns from; targets, values before training and weight (B,)."""
@@ -72,6 +99,7 @@ class Batch:
             old_outputs=values[:, None],
             time=self.time.flatten(),
             episode=self.episode.flatten(),
+            index=self.index,  # type: ignore[arg-type]
         )
 
 
@@ -81,6 +109,7 @@ class Episodes:
 
     returns: list[float]  # undiscounted sums of raw rewards
     lengths: list[int]  # transitions
+    ends: list[int]  # the step of the rollout they ended at; the lists are in its order
 
 
 class EpisodeCounter:
@@ -92,8 +121,7 @@ class EpisodeCounter:
 
     def take(self, batch: Batch) -> Episodes:
         """Episodes that ended in this batch, in the order of their ends."""
-        returns: list[float] = []
-        lengths: list[int] = []
+        found = Episodes([], [], [])
         ends = batch.done.any(1)
         rewards = (batch.rewards * batch.mask).to(torch.float64)
         steps = batch.mask.to(torch.int64)
@@ -105,8 +133,9 @@ class EpisodeCounter:
             start = t + 1
             if ends[t]:
                 over = batch.done[t]
-                returns += self.returns[over].tolist()
-                lengths += self.lengths[over].tolist()
+                found.returns.extend(self.returns[over].tolist())
+                found.lengths.extend(self.lengths[over].tolist())
+                found.ends.extend([t] * int(over.sum()))
                 self.returns[over] = 0
                 self.lengths[over] = 0
-        return Episodes(returns, lengths)
+        return found

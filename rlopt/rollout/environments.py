@@ -1,33 +1,33 @@
-"""Vector environments: Gymnasium's, reset in the same step, without their per-step info dictionaries.
-
-With SAME_STEP a finished episode's last observation comes as ``info["final_obs"]`` and the observation returned is the
-next episode's first. Gymnasium's default would put transitions that never happened into the batch.
-"""
+"""Environments: which one, how it is made, and what is said when it cannot be made or fails."""
 
 from __future__ import annotations
 
 import difflib
 import importlib.util
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import VectorEnv
 
 import rlopt.tasks  # noqa: F401  # registers rlopt's own environments
-from rlopt.core.checks import at_least_one, check
+from rlopt.core.checks import at_least_one, check, positive
 from rlopt.errors import EnvironmentFault, UserError
+from rlopt.rollout.spaces import boxed
+from rlopt.rollout.vector import Place, Pool, Processes, StepLoop
 
 _EXTRAS = {  # where an environment's code lives -> the extra that brings what it needs
     "gymnasium.envs.mujoco": "mujoco",
     "gymnasium.envs.box2d": "box2d",
     "gymnasium.envs.classic_control": "classic",
 }
+_warned: set[str] = set()  # ids whose version Gymnasium may have called old: once is enough
+BACKENDS = ("sync", "async", "envpool")
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,33 @@ class Environment:
     name: str
     id: str
     num_envs: int
-    backend: str
+    backend: str  # sync, async or envpool
+    timeout: float | None  # seconds that another process may take over a step, or a reset, before the run ends
     kwargs: dict[str, Any]  # passed to gymnasium.make
 
     def __post_init__(self) -> None:
         at_least_one("num_envs", self.num_envs)
-        check(self.backend == "sync", "backend", "sync", self.backend)
+        check(self.backend in BACKENDS, "backend", " or ".join(BACKENDS), self.backend)
+        if self.timeout is not None:
+            positive("timeout", self.timeout)
 
     def make(self, render_mode: str | None = None) -> gym.Env:
-        """One environment; raises UserError where it cannot be made, saying what to install or type."""
+        """One environment, its observations a Box; raises UserError where that cannot be, saying what to do instead."""
+        env = self._make(render_mode)
+        try:
+            return boxed(env)
+        except UserError as error:
+            env.close()
+            raise UserError(f"env.id={self.id}: {error}") from error
+
+    def _make(self, render_mode: str | None) -> gym.Env:
         try:
             self._quieten_mujoco()
-            return gym.make(self.id, render_mode=render_mode, disable_env_checker=True, **self.kwargs)
+            with warnings.catch_warnings():
+                if self.id in _warned:
+                    warnings.filterwarnings("ignore", ".* is out of date", DeprecationWarning)
+                _warned.add(self.id)
+                return gym.make(self.id, render_mode=render_mode, disable_env_checker=True, **self.kwargs)
         except gym.error.DependencyNotInstalled as error:
             raise UserError(f"env.id={self.id} needs a package that is not installed: {self._advice(error)}") from error
         except ImportError as error:
@@ -60,20 +75,29 @@ class Environment:
         except gym.error.Error as error:
             near = difflib.get_close_matches(self.id, list(gym.registry), n=3, cutoff=0.5)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            if self.id not in gym.registry and ":" not in self.id:
+                hint += "; one of your own needs --extensions DIR or --import MODULE"
             said = _first_line(error).partition(" Did you mean")[0].rstrip(".")
             raise UserError(f"env.id={self.id}: {said}{hint}") from error
         except Exception as error:  # whatever its constructor raises
             raise UserError(f"env.kwargs={self.kwargs} do not suit env.id={self.id}: {_first_line(error)}") from error
 
-    def make_vector(self) -> VectorEnv:
-        """``num_envs`` environments stepped together; observations are only valid until the next step."""
-        first = _WithoutInfo(self.make())
+    def make_vector(self, first: int = 0, count: int | None = None, place: Place | None = None) -> VectorEnv:
+        """``count`` environments (all by default) stepped together; observations are valid until the next step.
 
-        def rest() -> gym.Env:
-            return _WithoutInfo(self.make())
+        ``place`` is told the number, from ``first`` on, of the environment that is being stepped.
+        """
+        count = self.num_envs if count is None else count
+        if self.backend == "envpool":
+            like = self.make()
+            like.close()
+            return Pool(self.id, like, count, self.kwargs)
+        if self.backend == "async":
+            return Processes([self._without_info] * count, self.timeout, first, place)
+        return StepLoop([self.make] * count, first, place)
 
-        makers: list[Any] = [lambda: first, *[partial(rest)] * (self.num_envs - 1)]
-        return SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
+    def _without_info(self) -> gym.Env:
+        return _WithoutInfo(self.make())
 
     def _advice(self, error: Exception) -> str:
         for prefix, extra in _EXTRAS.items():
@@ -105,7 +129,7 @@ def faults() -> Iterator[None]:
 
 
 class _WithoutInfo(gym.Wrapper):
-    """Drops info: merging the dictionaries of all environments costs as much as a small policy."""
+    """Drops info, which Gymnasium would send between processes and merge."""
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, _ = self.env.step(action)

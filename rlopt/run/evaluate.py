@@ -15,7 +15,7 @@ from rlopt.core.heads import Head
 from rlopt.rollout.environments import Environment, faults
 from rlopt.rollout.inference import Inference
 from rlopt.rollout.seeding import Purpose, integer, sequence
-from rlopt.rollout.spaces import ActionDoor, observation_size
+from rlopt.rollout.spaces import ActionDoor, observation_dtype, observation_size
 
 _SIDE_BY_SIDE = 16  # environments at once; changes speed only
 
@@ -44,7 +44,8 @@ def evaluate(
     envs = [environment.make() for _ in range(count)]
     door = ActionDoor(envs[0].action_space, getattr(head, "squash", False))
     dtype = policy.theta.dtype
-    raw = torch.zeros(count, observation_size(envs[0].observation_space), dtype=dtype)
+    space = envs[0].observation_space
+    raw = torch.zeros(count, observation_size(space), dtype=observation_dtype(space, dtype))
     inputs = torch.zeros_like(raw)
     noise = torch.zeros(count, head.noise_size, dtype=dtype)
     observations, noises = raw.numpy(), noise.numpy()

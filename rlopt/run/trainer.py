@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections import deque
@@ -13,17 +14,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 
+from rlopt.core.distributed import ranks as world
 from rlopt.core.parts import State
-from rlopt.errors import EnvironmentFault, Stopped
+from rlopt.errors import EnvironmentFault, RankLost, Stopped
 from rlopt.rollout.batch import EpisodeCounter, Episodes
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.environments import Environment
-from rlopt.run import checkpoint
+from rlopt.rollout.inference import Inference
+from rlopt.rollout.workers import Workers
+from rlopt.run import checkpoint, ranks
 from rlopt.run.agent import Agent
 from rlopt.run.evaluate import evaluate
 from rlopt.run.progress import ProgressDisplay
-from rlopt.run.recorder import Recorder
+from rlopt.run.recorder import Recorder, Silent
+from rlopt.run.tally import Tally
 
 _RECENT = 100  # training episodes whose returns the summary describes
 
@@ -51,14 +57,14 @@ class Plan:
 
 
 class Trainer:
-    """Owns the run's state from the first rollout to the summary."""
+    """Owns the run's state from the first rollout to the summary. Of several ranks only the first writes and shows."""
 
     def __init__(
         self,
         plan: Plan,
         environment: Environment,
         agent: Agent,
-        collector: Collector,
+        collector: Collector | Workers,
         state: State,
         minibatches: torch.Generator,
         open_recorder: Callable[[], Recorder],
@@ -71,30 +77,37 @@ class Trainer:
         self._counter = EpisodeCounter(collector.num_envs)
         self._recent: deque[float] = deque(maxlen=_RECENT)
         self._trained_seconds = 0.0
+        self._ahead = False  # the next rollout is already under way
 
     def run(self) -> dict[str, Any]:
         """Train to the end and return the summary. A checkpoint exists whichever way this ends."""
-        with closing(self._open_recorder()) as recorder:
-            display = ProgressDisplay(self.plan.total_steps)
+        leads = ranks.leads()
+        with closing(ranks.agreed(self._open_recorder if leads else Silent)) as recorder:
+            display = ProgressDisplay(self.plan.total_steps, None if leads else Console(quiet=True))
             start = saved = time.perf_counter()
             try:
                 while self.steps < self.plan.total_steps:
                     self._update(recorder, display)
                     self._trained_seconds = time.perf_counter() - start
-                    if self._due(saved):
+                    if leads and self._due(saved):
                         self.save()
                         saved = time.perf_counter()
             except EnvironmentFault as fault:
-                (self.plan.run_dir / "error.txt").write_text(traceback.format_exc())
+                if leads:
+                    (self.plan.run_dir / "error.txt").write_text(traceback.format_exc())
                 raise EnvironmentFault(
                     f"{fault}, after step {self.steps:,}. The policy so far is saved in {self.plan.run_dir}, "
                     f"the traceback in {self.plan.run_dir / 'error.txt'}"
                 ) from fault
+            except RankLost as lost:
+                saved_in = f". The policy so far is saved in {self.plan.run_dir}" if leads else ""
+                raise RankLost(f"{lost}, after step {self.steps:,}{saved_in}") from lost
             finally:
                 display.close()
-                self.save()
+                if leads:
+                    self.save()
                 self.collector.close()
-            summary = self._summary(start)
+            summary = self._summary(start) if leads else {}
             recorder.summary(summary)
         return summary
 
@@ -111,20 +124,29 @@ class Trainer:
 
     def _update(self, recorder: Recorder, display: ProgressDisplay) -> None:
         started = time.perf_counter()
-        batch = self.collector.collect(self.agent.policy(self.state))
+        if not self._ahead:
+            self.collector.start(self.agent.policy(self.state))
+        batch = ranks.agreed(self.collector.finish)
+        self._ahead = False
         collected = time.perf_counter()
-        self.state, lesson = self.agent.learn(self.state, batch, self.minibatches)
+
+        def collect_next(policy: Inference) -> None:
+            if self.steps + batch.steps * world() < self.plan.total_steps:
+                self.collector.start(policy)
+                self._ahead = True
+
+        self.state, lesson = self.agent.learn(self.state, batch, self.minibatches, collect_next)
         learned = time.perf_counter()
 
-        self.steps += batch.steps
+        tally = Tally.of(batch, self._counter.take(batch))
+        self.steps += tally.steps
         self.updates += 1
         self.skipped += lesson.skipped
-        episodes = self._counter.take(batch)
-        self._recent.extend(episodes.returns)
+        self._recent.extend(tally.episodes.returns)
         seconds = self._trained_seconds + learned - started
         scalars = {
-            **_episode_scalars(episodes),
-            "rollout/reward": float((batch.rewards * batch.mask).sum() / batch.mask.sum()),
+            **_episode_scalars(tally.episodes),
+            "rollout/reward": tally.reward / tally.steps if tally.steps else math.nan,
             **lesson.scalars,
             "update/skipped": float(self.skipped),
             "time/collect": collected - started,
@@ -133,7 +155,7 @@ class Trainer:
         }
         recorder.scalars(scalars, self.steps)
         mean = float(np.mean(self._recent)) if self._recent else None
-        display.update(self.steps, seconds, mean, scalars.get("step/kl"))
+        display.update(self.steps, seconds, mean, scalars.get("policy/kl", scalars.get("step/kl")))
         self._bad_in_a_row = self._bad_in_a_row + 1 if lesson.failure else 0
         if self._bad_in_a_row >= self.plan.max_bad_updates:
             raise Stopped(

@@ -262,13 +262,13 @@ def test_only_bad_updates_in_a_row_stop_a_run(tmp_path, course, updates):
 
 def test_an_infinite_last_observation_of_a_truncated_episode_is_noticed(tmp_path):
     run = start(tmp_path, "env.id=probe/Counter-v0", "env.num_envs=2", "batch_size=20", "max_bad_updates=1")
-    collect = run.collector.collect
+    finish = run.collector.finish
 
-    def spoilt(policy):
-        batch = collect(policy)
+    def spoilt():
+        batch = finish()
         return dataclasses.replace(batch, final=batch.final * torch.nan)
 
-    run.collector.collect = spoilt
+    run.collector.finish = spoilt
     before = leaves(run.state)
     with pytest.raises(Stopped, match="advantage not finite"):
         run.run()

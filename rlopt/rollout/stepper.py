@@ -1,0 +1,138 @@
+"""Stepper: T steps of some of the environments with a frozen policy, written into their columns of a rollout.
+
+Nothing is computed per step that can be computed for the whole rollout: normalised inputs are stored, and values,
+log-probabilities, advantages and episode returns computed, afterwards. Noise is drawn before.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from torch import Tensor
+
+from rlopt.errors import EnvironmentFault
+from rlopt.rollout.inference import BLOCK, Inference
+from rlopt.rollout.seeding import Purpose, integer, noise, sequence
+from rlopt.rollout.spaces import ActionDoor, PolicyHead, observation_dtype, observation_size
+from rlopt.rollout.storage import Storage
+from rlopt.rollout.vector import ENVIRONMENT, STEPS, STOP, Place, new_place
+
+
+class Final(NamedTuple):
+    """The last observations of truncated episodes, and where they ended."""
+
+    t: np.ndarray  # (N,)
+    environment: np.ndarray  # (N,) counted from the stepper's first
+    observations: np.ndarray  # (N, D) raw
+
+
+class Stepper:
+    """Owns environments and where they stand: those from number ``first`` on of the run's ``total``.
+
+    Seeds, noise and the row of an inference block go by that number. The ``place`` of ``envs`` tells how far it is.
+    """
+
+    def __init__(
+        self,
+        envs: VectorEnv,
+        head: PolicyHead,
+        steps: int,
+        seed: int,
+        dtype: torch.dtype,
+        first: int,
+        total: int,
+    ):
+        self.envs, self.head, self.steps, self.dtype = envs, head, steps, dtype
+        self._total = total
+        self._place: Place = getattr(envs, "place", None) or new_place()
+        count = envs.num_envs
+        numbers = range(first, first + count)
+        space = envs.single_observation_space
+        size, seen = observation_size(space), observation_dtype(space, dtype)
+        self._door = ActionDoor(envs.single_action_space, getattr(head, "squash", False))
+        self._seeds = [integer(seed, Purpose.ENVIRONMENT, e) for e in numbers]
+        self._generators = [np.random.default_rng(sequence(seed, Purpose.ACTION, e)) for e in numbers]
+        self._resets_later = envs.metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP
+
+        self._own = slice(first % BLOCK, first % BLOCK + count)  # rows of whole blocks; the others are idle
+        rows = -(-self._own.stop // BLOCK) * BLOCK
+        self._raw = torch.zeros(steps + 1, rows, size, dtype=seen)
+        self._inputs = torch.zeros(rows, size, dtype=seen)
+        self._outputs = torch.zeros(steps, rows, head.network_outputs + head.constants, dtype=dtype)
+        self._noise = torch.zeros(steps, rows, head.noise_size, dtype=dtype)
+        self._rows = list(zip(*(x.unbind(0) for x in (self._raw[:-1], self._outputs, self._noise)), strict=True))
+        self._time = np.zeros(count, np.int64)
+        self._episode = np.array(numbers, dtype=np.int64)
+        self._over = np.zeros(count, bool)  # ended, and will be reset by the next step
+        self._started = False
+
+    @torch.inference_mode()
+    def collect(self, policy: Inference, storage: Storage) -> Final | None:
+        """The next ``steps`` transitions of every environment; None where it was asked to stop."""
+        own, place, step, door, head = self._own, self._place, self.envs.step, self._door, self.head
+        observations = self._raw[:, own].numpy()
+        shape = observations.shape[1:]
+        rewards, mask = storage["rewards"].numpy(), storage["mask"].numpy()
+        terminated, truncated = storage["terminated"].numpy(), storage["truncated"].numpy()
+        time, episode = storage["time"].numpy(), storage["episode"].numpy()
+        final: list[tuple[Any, Any, np.ndarray]] = []
+        taken: list[Tensor] = []
+        self._noise[:, own] = noise(self._generators, head.noise, self.steps, head.noise_size, self.dtype)
+        if self._started:
+            observations[0] = observations[-1]
+        else:
+            try:
+                observations[0] = np.reshape(self.envs.reset(seed=self._seeds)[0], shape)  # type: ignore[arg-type]
+            except Exception as error:
+                raise self._fault(error) from error
+            self._started = True
+
+        for t, (raw, z, noises) in enumerate(self._rows):
+            if place[STOP]:
+                return None
+            place[STEPS] += 1
+            policy.outputs(policy.normalise(raw, out=self._inputs), out=z)
+            actions = head.sample(z, noises)
+            taken.append(actions)
+            time[t], episode[t] = self._time, self._episode
+            try:
+                following, rewards[t], terminated[t], truncated[t], info = step(door(actions[own]))
+            except Exception as error:
+                raise self._fault(error) from error
+            observations[t + 1] = following.reshape(shape)
+            self._time += 1
+            if self._resets_later:
+                mask[t] = ~self._over
+                self._time[self._over] = 0
+                self._over = terminated[t] | truncated[t]
+                self._begin(self._over)
+            elif "final_obs" in info:
+                final += [(t, e, info["final_obs"][e]) for e in np.flatnonzero(truncated[t] & ~terminated[t])]
+                self._begin(terminated[t] | truncated[t])
+
+        policy.normalise(self._raw[:, own], out=storage["inputs"])
+        storage["observations"].copy_(self._raw[:-1, own])
+        storage["outputs"].copy_(self._outputs[:, own])
+        storage["actions"].copy_(torch.stack(taken)[:, own])
+        last = np.array([np.reshape(o, -1) for _, _, o in final], observations.dtype).reshape(-1, shape[1])
+        t_of, e_of = (np.array([place[i] for place in final], np.int64) for i in (0, 1))
+        return Final(t_of, e_of, last)
+
+    def _begin(self, over: np.ndarray) -> None:
+        """New episodes where the last ones are over."""
+        self._time[over] = 0
+        self._episode[over] += self._total
+
+    def _fault(self, error: Exception) -> Exception:
+        """What an environment raised, as an EnvironmentFault that names the environment and its step."""
+        said = " ".join(str(error).split())
+        return EnvironmentFault(f"{described(self._place)} raised {type(error).__name__}: {said}")
+
+
+def described(place: Place) -> str:
+    """The environment that is being stepped, and its step."""
+    name = f"environment {place[ENVIRONMENT]}" if place[ENVIRONMENT] >= 0 else "the environment"
+    return f"{name}, at its {f'step {place[STEPS]:,}' if place[STEPS] else 'first reset'},"

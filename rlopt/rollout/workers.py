@@ -1,0 +1,267 @@
+"""Workers: processes that own the environments, run the policy and write whole rollouts into shared memory.
+
+    learner                                   worker k of K
+    publish theta and normaliser
+    send the number of a buffer        ->     T steps of its environments, into its columns of that buffer
+    (train the critic)                 <-     truncated episodes' last observations, or what went wrong
+
+One message each way a rollout, none a step. There are two buffers, so that a rollout is read while the next is written.
+Environments keep their global numbers, by which seeds, noise and inference blocks go: the data are the same, bit for
+bit, for any number of workers.
+
+Workers are forked: they start at once, know every environment that was registered, and share memory that has no name.
+A worker ignores Ctrl-C, which reaches the whole group, and leaves when it is told to, or when the learner is gone.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import gymnasium as gym
+import torch
+
+from rlopt.errors import EnvironmentFault, UserError
+from rlopt.rollout.batch import Batch
+from rlopt.rollout.collector import batch
+from rlopt.rollout.environments import Environment
+from rlopt.rollout.inference import Inference
+from rlopt.rollout.spaces import PolicyHead, observation_size
+from rlopt.rollout.stepper import Stepper, described
+from rlopt.rollout.storage import Storage, allocate, columns, shared
+from rlopt.rollout.vector import ENVIRONMENT, STOP, Place
+
+_BUFFERS = 2
+_PATIENCE = 2.0  # seconds a worker has for closing its environments before it is killed
+
+
+class Workers:
+    """A Collector whose environments, from number ``first`` on of the run's ``total``, are shared out to processes.
+
+    ``policy`` is the one it will be given, at any theta. Raises EnvironmentFault when an environment fails, its worker
+    dies, or it takes longer than the environment's ``timeout`` over one step.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        space: gym.Space,
+        policy: Inference,
+        head: PolicyHead,
+        steps: int,
+        seed: int,
+        workers: int,
+        first: int,
+        total: int,
+    ):
+        self.num_envs, self.first, self.total = environment.num_envs, first, total
+        self._timeout = environment.timeout
+        dtype = policy.theta.dtype
+        self._buffers = [allocate(steps, self.num_envs, space, head, dtype, True) for _ in range(_BUFFERS)]
+        self._published = _Published(policy, observation_size(space))
+        self._policy: Inference | None = None  # of the rollout that was started
+        self._turn = 0  # the buffer it goes to
+        edges = [self.num_envs * k // workers for k in range(workers + 1)]
+        self._parts = [slice(start, stop) for start, stop in zip(edges, edges[1:], strict=False)]
+        self._workers: list[_Worker] = []
+        try:
+            for part in self._parts:
+                numbers = range(first + part.start, first + part.stop)
+                order = _Order(environment, head, policy, self._published, steps, seed, numbers, total,
+                               [columns(buffer, part) for buffer in self._buffers])  # fmt: skip
+                self._workers.append(_Worker(order))
+            self._answers(None)
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self, policy: Inference) -> None:
+        """Begin the next rollout with this policy. The last one stays valid while it is collected."""
+        self._published.take(policy)
+        for worker in self._workers:
+            worker.tell(self._turn)
+        self._policy = policy
+
+    def finish(self) -> Batch:
+        """The rollout that was started, ``steps`` transitions of every environment; valid until the next is."""
+        assert self._policy is not None
+        finals = [
+            final._replace(environment=final.environment + part.start)
+            for final, part in zip(self._answers(self._timeout), self._parts, strict=True)
+        ]
+        found = batch(self._buffers[self._turn], finals, self._policy, self.first, self.total)
+        self._turn, self._policy = (self._turn + 1) % _BUFFERS, None
+        return found
+
+    def collect(self, policy: Inference) -> Batch:
+        """`start` and `finish`."""
+        self.start(policy)
+        return self.finish()
+
+    def close(self) -> None:
+        """End the workers, in the middle of a rollout too."""
+        for worker in self._workers:
+            worker.place[STOP] = 1
+            worker.tell(None)
+        deadline = time.monotonic() + _PATIENCE
+        for worker in self._workers:
+            worker.join(deadline)
+
+    def _answers(self, timeout: float | None) -> list[Any]:
+        """What each worker has to say, once all have spoken; none may stand still for ``timeout`` seconds."""
+        answers: dict[int, Any] = {}
+        heard = time.monotonic()
+        seen = [worker.place.tolist() for worker in self._workers]
+        while pending := [k for k in range(len(self._workers)) if k not in answers]:
+            voices: list[Any] = [self._workers[k].connection for k in pending]
+            wait([*voices, *(self._workers[k].process.sentinel for k in pending)], timeout and timeout / 4)
+            for k in pending:
+                if (answer := self._workers[k].answer()) is not None:
+                    answers[k] = answer
+            now = [worker.place.tolist() for worker in self._workers]
+            stuck = [k for k in pending if k not in answers and now[k] == seen[k]]
+            if not stuck:
+                heard, seen = time.monotonic(), now
+            elif timeout is not None and time.monotonic() - heard > timeout:
+                where = described(self._workers[stuck[0]].place)
+                raise EnvironmentFault(f"{where} has not come back for env.timeout={timeout:g} seconds")
+        return [answers[k] for k in range(len(self._workers))]
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What a worker is to do."""
+
+    environment: Environment
+    head: PolicyHead
+    policy: Inference
+    published: _Published
+    steps: int
+    seed: int
+    numbers: range  # of its environments
+    total: int
+    buffers: list[Storage]  # its columns of them
+
+
+class _Worker:
+    """A worker as the learner sees it."""
+
+    def __init__(self, order: _Order):
+        context = multiprocessing.get_context("fork")
+        self.place: Place = shared((3,), torch.int64).numpy().data
+        self.place[ENVIRONMENT] = -1
+        self._numbers = order.numbers
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(order, self.place, theirs), daemon=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: the worker uses none
+            self.process.start()
+        theirs.close()
+
+    def tell(self, turn: int | None) -> None:
+        """Which buffer to fill next; None: leave."""
+        with suppress(OSError):  # it is dead, which `answer` will say
+            self.connection.send(turn)
+
+    def answer(self) -> Any:
+        """What it has to say, None if nothing yet. Raises what it failed from, or that it died."""
+        dead = not self.process.is_alive()  # asked first: its last words may come before its end
+        if self.connection.poll():
+            with suppress(EOFError, ConnectionError):
+                answer = self.connection.recv()
+                if isinstance(answer, _Failure):
+                    raise answer.error from _Elsewhere(answer.trace)
+                return answer
+            dead = True
+        if dead:
+            time.sleep(0.1)  # a signal to the whole group is for this process too, which is then not at fault
+            self.process.join()
+            code = self.process.exitcode or 0
+            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            whose = f"environments {self._numbers[0]} to {self._numbers[-1]}"
+            raise EnvironmentFault(f"{described(self.place)} was lost: the process of {whose} ended with {how}")
+        return None
+
+    def join(self, deadline: float) -> None:
+        """Wait for its end until ``deadline``, then bring it about."""
+        self.process.join(max(deadline - time.monotonic(), 0))
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.connection.close()
+
+
+class _Published:
+    """Theta and the frozen normaliser, as workers read them."""
+
+    def __init__(self, policy: Inference, size: int):
+        dtype = policy.theta.dtype
+        self._theta = shared((len(policy.theta),), dtype)
+        self._shift, self._scale = shared((size,), dtype), shared((size,), dtype)
+        self._normalises = shared((1,), torch.bool)
+
+    def take(self, policy: Inference) -> None:
+        self._theta.copy_(policy.theta)
+        self._normalises.fill_(policy.affine is not None)
+        if policy.affine is not None:
+            self._shift.copy_(policy.affine[0])
+            self._scale.copy_(policy.affine[1])
+
+    def policy(self, like: Inference) -> Inference:
+        return like.at(self._theta, (self._shift, self._scale) if self._normalises else None)
+
+
+@dataclass(frozen=True)
+class _Failure:
+    error: Exception
+    trace: str
+
+
+class _Elsewhere(Exception):
+    """Where in a worker an error was raised."""
+
+
+def _work(order: _Order, place: Place, connection: Connection) -> None:
+    """A worker's life."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_leave_with_the_learner, daemon=True).start()
+    torch.set_num_threads(1)
+    envs = None
+    try:
+        numbers = order.numbers
+        envs = order.environment.make_vector(numbers[0], len(numbers), place)
+        stepper = Stepper(envs, order.head, order.steps, order.seed, order.policy.theta.dtype, numbers[0],
+                          order.total)  # fmt: skip
+        connection.send("ready")
+        while (turn := connection.recv()) is not None:
+            final = stepper.collect(order.published.policy(order.policy), order.buffers[turn])
+            if final is None:
+                break
+            connection.send(final)
+    except (EOFError, ConnectionError):
+        pass  # the learner has gone
+    except UserError as error:
+        connection.send(_Failure(error, traceback.format_exc()))
+    except Exception as error:
+        connection.send(_Failure(RuntimeError(f"{type(error).__name__}: {error}"), traceback.format_exc()))
+    finally:
+        if envs is not None:
+            envs.close()
+
+
+def _leave_with_the_learner() -> None:
+    """End this process as soon as its parent has ended, however that came about and whatever it is doing."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
