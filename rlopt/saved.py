@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def restored(config: Config, run_dir: Path) -> tuple[Setup, int]:
         raise UserError(f"{run_dir}: the checkpoint lacks {error}") from error
     if size != wanted:
         raise UserError(f"{run_dir}: the checkpoint's policy has {size} parameters, that of config.yaml {wanted}")
-    return Setup(start.common, start.environment, start.agent, state), step
+    return replace(start, state=state), step
 
 
 def policy(config: Config, run_dir: Path) -> tuple[Environment, Head, Inference, int, int]:

@@ -1,7 +1,11 @@
-"""Agent: actor, critic and normalisers, and what one rollout teaches them. All state is one tree."""
+"""Agent: actor, critic and normalisers, and what one rollout teaches them. All state is one tree.
+
+The critic is a network of its own, or the first output of the actor's (heads.Joint), trained by the actor's update.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,16 +13,20 @@ import torch
 from torch import Tensor
 
 from rlopt.core.averaging import Averaging
-from rlopt.core.failure import first_nonfinite
+from rlopt.core.compatible.critic import Estimate
+from rlopt.core.failure import NumericalFailure, first_nonfinite
+from rlopt.core.heads import Joint
 from rlopt.core.learner import Learner, Outcome, host
-from rlopt.core.network import Network
-from rlopt.core.parts import State
+from rlopt.core.parts import Scalars, State
 from rlopt.core.samples import Samples
 from rlopt.policy.normaliser import ObservationNormaliser, RewardScaler
 from rlopt.rollout.batch import Batch
 from rlopt.rollout.inference import Inference
 from rlopt.rollout.returns import gae, normalised
 from rlopt.rollout.spaces import PolicyHead
+from rlopt.run.compatible import Compatible, informed
+
+Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -42,33 +50,41 @@ class Lesson:
 
 
 class Agent:
-    """``state`` holds everything that changes: theta and the parts' states of actor and critic, normalisers."""
+    """``state`` holds everything that changes: theta and the parts' states of every network, normalisers.
+
+    ``head`` is the policy's. Without a ``critic`` that of the actor's update is a Joint of it and a value.
+    """
 
     def __init__(
         self,
         head: PolicyHead,
         actor: Learner,
-        critic: Learner,
+        critic: Learner | None,
         observations: ObservationNormaliser,
         rewards: RewardScaler,
         returns: Returns,
         averaging: Averaging,
         device: torch.device,
+        compatible: Compatible | None = None,
     ):
         self.head, self.actor, self.critic = head, actor, critic
         self.observations, self.rewards, self.returns = observations, rewards, returns
-        self.averaging, self.device = averaging, device
+        self.averaging, self.device, self.compatible = averaging, device, compatible
 
-    def init(self, actor_theta: Tensor, critic_theta: Tensor, observation_size: int, num_envs: int) -> State:
-        """State before the first rollout."""
-        actor_theta, critic_theta = actor_theta.to(self.device), critic_theta.to(self.device)
+    @property
+    def learners(self) -> dict[str, Learner]:
+        """Every network's, in the order in which they learn. The first output of the last network is the value."""
+        return {"actor": self.actor} if self.critic is None else {"actor": self.actor, "critic": self.critic}
+
+    def init(self, thetas: Mapping[str, Tensor], observation_size: int, num_envs: int) -> State:
+        """State before the first rollout, of networks that start from ``thetas``, named as ``learners`` are."""
+        networks: State = {}
+        for name, learner in self.learners.items():
+            theta = thetas[name].to(self.device)
+            networks[name] = {"theta": theta, "parts": learner.init(theta)}
+        networks["actor"]["average"] = self.averaging.init(networks["actor"]["theta"])
         return {
-            "actor": {
-                "theta": actor_theta,
-                "parts": self.actor.init(actor_theta),
-                "average": self.averaging.init(actor_theta),
-            },
-            "critic": {"theta": critic_theta, "parts": self.critic.init(critic_theta)},
+            **networks,
             "observations": self.observations.init(observation_size),
             "rewards": self.rewards.init(num_envs),
         }
@@ -87,87 +103,119 @@ class Agent:
     def _inference(self, theta: Tensor, state: State) -> Inference:
         return Inference(self.actor.update.network, self.head, self.observations, theta, state["observations"])
 
-    def learn(self, state: State, batch: Batch, generator: torch.Generator) -> tuple[State, Lesson]:
+    def learn(
+        self,
+        state: State,
+        batch: Batch,
+        generator: torch.Generator,
+        acts: Callable[[Inference], None] = lambda policy: None,
+    ) -> tuple[State, Lesson]:
         """One update: actor first, then critic (alternating by epochs where advantages are recomputed).
 
-        The normalisers take in the batch last. When anything is not finite the state comes back as it was.
+        The normalisers take in the batch after the actor's last step; ``acts`` is then given the policy of the next
+        rollout, which may be collected while the critic learns. When anything is not finite the state comes back as
+        it was and ``acts`` is given nothing.
         """
-        rewards = self.rewards.apply(state["rewards"], batch.rewards)
-        values = self._values(state["critic"]["theta"], batch)
-        advantages, targets = self._advantages(batch, rewards, values)
+        before = self._values(state, batch)
+        estimates = self._estimates(state, batch, before)
         bad = first_nonfinite(
-            {"observation": batch.observations, "reward": batch.rewards, "value": values[0], "advantage": advantages}
+            {"observation": batch.observations, "reward": batch.rewards, "value": before[0], "advantage": estimates[0]},
+            over_ranks=True,
         )
         if bad:
             return state, Lesson({}, 1, bad)
 
-        weight = self._weight(batch)
-        ready = self._ready(advantages, weight)
-        actor_samples = batch.actor_samples(self.head, ready, weight).to(self.device)
-        critic_samples = batch.critic_samples(targets, values[0][:-1].flatten(), weight).to(self.device)
-        actor, critic = dict(state["actor"]), dict(state["critic"])
-        actor_epochs, critic_epochs = self.actor.schedule.epochs, self.critic.schedule.epochs
-        outcome, critic_outcome = Outcome(), Outcome()
-        if not self.returns.recompute:
-            outcome = _train(self.actor, actor, actor_samples, generator, actor_epochs)
-            critic_outcome = _train(self.critic, critic, critic_samples, generator, critic_epochs)
-        else:
-            for epoch in range(max(actor_epochs, critic_epochs)):
-                if epoch:
-                    fresh = self._values(critic["theta"], batch)
-                    advantages, targets = self._advantages(batch, rewards, fresh)
-                    ready = self._ready(advantages, weight)
-                    actor_samples = actor_samples.replacing(advantages=ready.to(self.device))
-                    critic_samples = critic_samples.replacing(actions=targets[:, None].to(self.device))
-                if epoch < actor_epochs:
-                    outcome += _train(self.actor, actor, actor_samples, generator, 1)
-                if epoch < critic_epochs:
-                    critic_outcome += _train(self.critic, critic, critic_samples, generator, 1)
+        networks = {name: dict(state[name]) for name in self.learners}
+        outcomes = dict.fromkeys(self.learners, Outcome())
+        samples = self._samples(batch, estimates, before)
+        found: Scalars = {}
+        if self.compatible is not None:
+            try:
+                estimate = self._compatible(self.compatible, state, batch, samples["actor"])
+            except NumericalFailure as failure:
+                return state, Lesson({}, 1, str(failure))
+            samples["actor"], found = estimate.samples, estimate.scalars
+            networks["actor"] = informed(networks["actor"], self.actor.update, estimate)
+        rounds = max(learner.schedule.epochs for learner in self.learners.values()) if self.returns.recompute else 1
+        for epoch in range(rounds):
+            if epoch:
+                estimates = self._estimates(state, batch, self._values(networks, batch))
+                samples = self._samples(batch, estimates, before)
+            for name, learner in self.learners.items():
+                if epoch < learner.schedule.epochs and not outcomes[name].stopped:
+                    count = 1 if self.returns.recompute else learner.schedule.epochs
+                    outcomes[name] += _train(learner, networks[name], samples[name], generator, count)
+                    over = outcomes[name].stopped or epoch + count == learner.schedule.epochs
+                    if name == "actor" and over:
+                        observations = self.observations.merge(state["observations"], batch.visited)
+                        acts(self.policy({"actor": networks["actor"], "observations": observations}))
 
-        actor["parts"] = self.actor.advance(actor["parts"])
-        critic["parts"] = self.critic.advance(critic["parts"])
+        for name, learner in self.learners.items():
+            networks[name]["parts"] = learner.advance(networks[name]["parts"])
+        actor = networks["actor"]
         actor["average"] = self.averaging.update(actor["average"], actor["theta"])
-        scalars = host({**outcome.last.scalars, **self.actor.measure(actor["theta"], actor_samples)})
-        scalars |= self._critic_scalars(critic_outcome, critic["theta"], critic_samples)
+        scalars = {**outcomes["actor"].last.scalars, **found}
+        scalars |= self.actor.measure(actor["theta"], samples["actor"])
+        if "critic" in outcomes:
+            scalars |= _of_critic(outcomes["critic"].last.scalars)
+        scalars |= self._fit(networks, samples["actor"], estimates[1], before[0])
         state = {
-            "actor": actor,
-            "critic": critic,
-            "observations": self.observations.merge(state["observations"], batch.observations.flatten(0, 1)),
-            "rewards": self.rewards.merge(state["rewards"], batch.rewards, batch.done, self.returns.gamma),
+            **networks,
+            "observations": observations,
+            "rewards": self.rewards.merge(
+                state["rewards"], batch.rewards, batch.done, self.returns.gamma, batch.mask.bool()
+            ),
         }
-        skipped = outcome.skipped + critic_outcome.skipped
-        failure = outcome.failure or (f"critic {critic_outcome.failure}" if critic_outcome.failure else None)
-        return state, Lesson(scalars, skipped, failure)
+        failures = [f"{name} {o.failure}".removeprefix("actor ") for name, o in outcomes.items() if o.failure]
+        skipped = sum(outcome.skipped for outcome in outcomes.values())
+        return state, Lesson(host(scalars), skipped, failures[0] if failures else None)
 
     def actor_samples(self, state: State, batch: Batch) -> Samples:
-        """What the actor would learn from this batch, critic and normalisers as they stand."""
+        """What the actor would learn from this batch, values and normalisers as they stand."""
+        values = self._values(state, batch)
+        samples = self._samples(batch, self._estimates(state, batch, values), values)["actor"]
+        return self._compatible(self.compatible, state, batch, samples).samples if self.compatible else samples
+
+    def _compatible(self, compatible: Compatible, state: State, batch: Batch, samples: Samples) -> Estimate:
+        """What the compatible critic makes of this batch, of which these are the actor's samples."""
         rewards = self.rewards.apply(state["rewards"], batch.rewards)
-        advantages, _ = self._advantages(batch, rewards, self._values(state["critic"]["theta"], batch))
-        weight = self._weight(batch)
-        return batch.actor_samples(self.head, self._ready(advantages, weight), weight).to(self.device)
+        theta, critic_theta = state["actor"]["theta"], state["critic"]["theta"]
+        return compatible.estimate(self.actor.update, theta, critic_theta, batch, rewards, samples)
 
-    def _weight(self, batch: Batch) -> Tensor:
-        """(B,) what each sample counts for."""
-        return batch.weight(self.returns.gamma if self.returns.discounted_states else None)
+    def _samples(self, batch: Batch, estimates: Pair, before: Pair) -> dict[str, Samples]:
+        """What each network learns from, given advantages and targets, and the values before training."""
+        advantages, targets = estimates
+        weight = batch.weight(self.returns.gamma if self.returns.discounted_states else None)
+        if self.returns.normalise:
+            advantages = normalised(advantages, weight)
+        values = before[0][:-1].flatten()
+        if self.critic is None:
+            joint = self.actor.update.head
+            assert isinstance(joint, Joint)
+            found = {"actor": batch.joint_samples(joint, advantages, targets, values, weight)}
+        else:
+            actor = batch.actor_samples(self.head, advantages, weight)
+            found = {"actor": actor, "critic": batch.critic_samples(targets, values, weight)}
+        return {name: samples.to(self.device) for name, samples in found.items()}
 
-    def _ready(self, advantages: Tensor, weight: Tensor) -> Tensor:
-        """Advantages (B,) as the actor is given them."""
-        return normalised(advantages, weight) if self.returns.normalise else advantages
-
-    def _values(self, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _values(self, networks: State, batch: Batch) -> Pair:
         """V at every input [T + 1, E] and at the truncated episodes' last observations (N,), on the host."""
-        network: Network = self.critic.update.network
         inputs = torch.cat([batch.inputs.flatten(0, 1), batch.final])
-        with torch.no_grad():
-            v = network.outputs(theta, inputs.to(self.device)).squeeze(1).to("cpu")
+        v = self._value(networks, inputs.to(self.device)).to("cpu")
         count = batch.inputs.shape[0] * batch.inputs.shape[1]
         return v[:count].view(batch.inputs.shape[:2]), v[count:]
 
-    def _advantages(self, batch: Batch, rewards: Tensor, values: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Advantages and targets, (B,) each."""
+    @torch.no_grad()
+    def _value(self, networks: State, inputs: Tensor) -> Tensor:
+        """V (N,) at inputs (N, ...)."""
+        name, learner = list(self.learners.items())[-1]
+        return learner.update.network.outputs(networks[name]["theta"], inputs)[:, 0]
+
+    def _estimates(self, state: State, batch: Batch, values: Pair) -> Pair:
+        """Advantages and targets, (B,) each, by the reward scale of ``state``."""
         v, final = values
         advantages, targets = gae(
-            rewards,
+            self.rewards.apply(state["rewards"], batch.rewards),
             v[:-1],
             batch.next_values(v, final),
             batch.terminated,
@@ -177,25 +225,23 @@ class Agent:
         )
         return advantages.flatten(), targets.flatten()
 
-    def _critic_scalars(self, outcome: Outcome, theta: Tensor, samples: Samples) -> dict[str, float]:
-        targets, before = samples.actions.squeeze(1), samples.old_outputs.squeeze(1)
-        with torch.no_grad():
-            after = self.critic.update.network.outputs(theta, samples.inputs).squeeze(1)
-        centre = samples.mean(targets)
-        variance = samples.mean((targets - centre) ** 2)
+    def _fit(self, networks: State, samples: Samples, targets: Tensor, before: Tensor) -> Scalars:
+        """How well the values explained the targets (B,) before training, and how far they are from them after it."""
+        targets, before = targets.to(self.device), before[:-1].flatten().to(self.device)
+        variance = samples.mean((targets - samples.mean(targets)) ** 2)
         error = targets - before
         unexplained = samples.mean((error - samples.mean(error)) ** 2)
-        own = {f"critic/{k.replace('/', '_')}": v for k, v in outcome.last.scalars.items() if k.startswith(_SHOWN)}
-        return host(
-            {
-                **own,
-                "critic/loss": samples.mean((targets - after) ** 2),
-                "critic/explained_variance": 1 - unexplained / variance.clamp(min=1e-12),
-            }
-        )
+        return {
+            "critic/loss": samples.mean((targets - self._value(networks, samples.inputs)) ** 2),
+            "critic/explained_variance": 1 - unexplained / variance.clamp(min=1e-12),
+        }
 
 
 _SHOWN = ("step/size", "step/accepted", "step/kl", "solver/", "damping/")  # of the critic's update
+
+
+def _of_critic(scalars: Scalars) -> Scalars:
+    return {f"critic/{name.replace('/', '_')}": value for name, value in scalars.items() if name.startswith(_SHOWN)}
 
 
 def _train(

@@ -91,7 +91,7 @@ def test_the_environment_carries_its_closed_forms():
     ],
 )
 def test_the_user_is_told_which_value_is_wrong(kwargs, message):
-    environment = Environment(name="lqr", id="rlopt/LQR-v0", num_envs=1, backend="sync", kwargs=kwargs)
+    environment = Environment(name="lqr", id="rlopt/LQR-v0", num_envs=1, backend="sync", timeout=None, kwargs=kwargs)
     with pytest.raises(UserError, match=message):
         environment.make()
 

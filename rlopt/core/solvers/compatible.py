@@ -1,0 +1,42 @@
+"""Compatible solver: x = w, the weights of the critic's advantage A(s, a) = w . score(s, a) (Kakade 2001, theorem 1).
+
+Where the critic is compatible g = F w, so that w is the natural gradient and nothing is left to solve: see
+`compatible.critic`, which hands w over in this solver's state before every update. Damping is not used; the critic has
+a ridge of its own. The residual reported is |g - M w| / |g|: rounding where the metric is the critic's own, and how far
+two estimates of the Fisher matrix differ where it is another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from rlopt.core.curvature import Curvature
+from rlopt.core.parts import COMPATIBLE, PRODUCT, Solution, State
+from rlopt.core.solvers.report import measured
+from rlopt.errors import UserError
+
+
+@dataclass(frozen=True)
+class Compatible:
+    needs: ClassVar[frozenset[str]] = frozenset({PRODUCT, COMPATIBLE})
+    reads_damping: ClassVar[bool] = False
+
+    def init(self) -> State:
+        return {}
+
+    def prepare(
+        self, state: State, curvature: Curvature, damping: Tensor | float
+    ) -> tuple[Callable[[Tensor], Solution], State]:
+        if "w" not in state:
+            raise UserError("solver=compatible has no direction of its own; it needs critic=lstd or critic=episodic")
+        w = state["w"]
+        return lambda g: measured(g, w, curvature.product(w), 0.0), state
+
+
+def handed(state: State, w: Tensor) -> State:
+    """The solver's state with the critic's w (P,)."""
+    return {**state, "w": w}
