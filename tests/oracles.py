@@ -23,7 +23,11 @@ HEADS: dict[str, heads.Head] = {
     "sigma": heads.DiagonalGaussian(2, scale="sigma"),
     "log_sigma_per_state": heads.DiagonalGaussian(2, per_state=True),
     "sigma_per_state": heads.DiagonalGaussian(2, scale="sigma", per_state=True),
+    "multi_categorical": heads.MultiCategorical((2, 3)),
+    "bernoulli": heads.Bernoulli(2),
     "value": heads.Value(variance=2.5),
+    "joint_categorical": heads.Joint(heads.Categorical(2), 2.5),
+    "joint_sigma": heads.Joint(heads.DiagonalGaussian(1, scale="sigma"), 2.5),
 }
 POLICIES = [name for name in HEADS if name != "value"]
 TAPES = ["mlp", "autograd"]
@@ -112,12 +116,12 @@ def make_case(
         module = Wrapped(module)
     constants = 0.3 * randn(head.constants, seed=seed + 1)
     network = Network(module, head.constants)
-    theta = network.layout.flatten(module, constants.exp() if gaussian and head.scale == "sigma" else constants)
+    theta = network.layout.flatten(module, constants.exp() if head.bounded else constants)
 
     inputs = randn(count, 3, seed=seed + 2)
     acting = outputs(module, theta + moved * randn(len(theta), seed=seed + 3), inputs).detach()
     if moved and head.bounded:
-        acting[:, head.size :].clamp_(min=0.3)
+        sigmas(head, acting).clamp_(min=0.3)
     actions = draw(head, acting, seed + 4)
     samples = Samples(
         inputs=inputs,
@@ -130,6 +134,19 @@ def make_case(
         episode=torch.arange(count) // 5,
     )
     return Case(module, network, head, theta, samples)
+
+
+def sigmas(head: Any, z: Tensor) -> Tensor:
+    """The part of z (B, O) that must be above 0; a view."""
+    return z[:, -getattr(head, "policy", head).size :]
+
+
+def points(head: Any, count: int, seed: int = 0) -> Tensor:
+    """(B, O) outputs at random, with sigma > 0."""
+    z = randn(count, head.network_outputs + head.constants, seed=seed)
+    if head.bounded:
+        sigmas(head, z).mul_(0.4).exp_()
+    return z
 
 
 def make_weights(kind: str, count: int, seed: int) -> Tensor:
@@ -145,6 +162,15 @@ def draw(head: Any, z: Tensor, seed: int) -> Tensor:
     """Actions from the distribution at z, in the form that samples hold them."""
     if isinstance(head, heads.Categorical):
         return torch.multinomial(z.softmax(1), 1, generator=seeded(seed)).squeeze(1)
+    if isinstance(head, heads.MultiCategorical):
+        parts = z.split(head.counts, 1)
+        drawn = [torch.multinomial(part.softmax(1), 1, generator=seeded(seed + i)) for i, part in enumerate(parts)]
+        return torch.cat(drawn, 1)
+    if isinstance(head, heads.Bernoulli):
+        return torch.bernoulli(z.sigmoid(), generator=seeded(seed))
+    if isinstance(head, heads.Joint):
+        own = draw(head.policy, z[:, 1:], seed).reshape(len(z), -1)
+        return torch.cat([z[:, :1] + head.variance**0.5 * randn(len(z), 1, seed=seed + 50), own], 1)
     normal = distribution(head, z).base_dist
     return normal.mean + normal.stddev * randn(*normal.mean.shape, seed=seed)
 
@@ -168,10 +194,34 @@ def share(samples: Samples) -> Tensor:
     return samples.weight / samples.weight.sum()
 
 
-def distribution(head: Any, z: Tensor) -> distributions.Distribution:
+class Product:
+    """Independent distributions side by side; an action has a column for each."""
+
+    def __init__(self, parts: list[distributions.Distribution]):
+        self.parts = parts
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        return sum(part.log_prob(a) for part, a in zip(self.parts, actions.unbind(1), strict=True))
+
+    def entropy(self) -> Tensor:
+        return sum(part.entropy() for part in self.parts)
+
+
+def distribution(head: Any, z: Tensor) -> Any:
     """What z (B, O) stands for, by its definition."""
+    if isinstance(head, heads.Joint):
+        value = distributions.Normal(z[:, 0], torch.full_like(z[:, 0], head.variance).sqrt())
+        own = distribution(head.policy, z[:, 1:])
+        if isinstance(own, distributions.Independent):  # one for every number
+            means, stds = own.base_dist.mean.unbind(1), own.base_dist.stddev.unbind(1)
+            return Product([value, *(distributions.Normal(m, s) for m, s in zip(means, stds, strict=True))])
+        return Product([value, *(own.parts if isinstance(own, Product) else [own])])
     if isinstance(head, heads.Categorical):
         return distributions.Categorical(logits=z)
+    if isinstance(head, heads.MultiCategorical):
+        return Product([distributions.Categorical(logits=part) for part in z.split(head.counts, 1)])
+    if isinstance(head, heads.Bernoulli):  # torch's own Bernoulli loses the KL of bits that are nearly certain
+        return Product([distributions.Categorical(logits=torch.stack([0 * bit, bit], 1)) for bit in z.unbind(1)])
     if isinstance(head, heads.Value):
         mean, sigma = z, torch.full_like(z, head.variance).sqrt()
     else:
@@ -185,7 +235,10 @@ def log_prob(head: Any, z: Tensor, actions: Tensor) -> Tensor:
 
 
 def kl(head: Any, old: Tensor, new: Tensor) -> Tensor:
-    return distributions.kl_divergence(distribution(head, old), distribution(head, new))
+    p, q = distribution(head, old), distribution(head, new)
+    if isinstance(p, Product):
+        return sum(distributions.kl_divergence(p, q) for p, q in zip(p.parts, q.parts, strict=True))
+    return distributions.kl_divergence(p, q)
 
 
 def mean_kl(case: Case, theta: Tensor, start: Tensor | None = None) -> Tensor:

@@ -9,6 +9,7 @@ All graphs are built once (for hvp, once for each u) and kept, so that each prod
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -28,7 +29,7 @@ class AutogradTape:
 
     def __init__(self, module: nn.Module, layout: Layout, theta: Tensor, inputs: Tensor):
         self._theta = theta.detach().requires_grad_()
-        self.size = layout.size
+        self.layout, self.size = layout, layout.size
         self._calls: dict[str, _Call] = {}  # by the layer's name
         self._adjoint: tuple[Tensor, Tensor] | None = None
         self._bent: tuple[Tensor, Tensor] | None = None  # the last u of hvp, and J^T u with its graph
@@ -45,7 +46,7 @@ class AutogradTape:
             finally:
                 for hook in hooks:
                     hook.remove()
-            self._width = z.shape[1]
+            self._computed, self.width = z, z.shape[1]
             self._z = z if constants is None else torch.cat([z, constants.expand(len(z), -1)], 1)
         self._views = {name: view.detach() for name, view in views.items()}
         self._has_constants = constants is not None
@@ -76,7 +77,7 @@ class AutogradTape:
             (out,) = torch.autograd.grad(g, self._theta, v, retain_graph=True, materialize_grads=True)
         return out
 
-    def layers(self, signals: Tensor) -> list[Layer]:
+    def layers(self, signals: Tensor, constants: Tensor | None = None) -> list[Layer]:
         """Records of every Linear and Conv2d layer; a parameter of any other layer, or of two, is refused by name."""
         names = {name: _parameters(name, call.layer.bias is not None) for name, call in self._calls.items()}
         covered = [parameter for pair in names.values() for parameter in pair if parameter]
@@ -91,20 +92,22 @@ class AutogradTape:
         order = {name: i for i, name in enumerate(self._views)}
         calls = sorted(self._calls.items(), key=lambda call: order[names[call[0]][0]])
         edges = [call.edge for _, call in calls]
-        per_factor = [torch.autograd.grad(self._z, edges, u, retain_graph=True) for u in signals]
+        ends = signals[..., : self.width]
+        per_factor = [torch.autograd.grad(self._computed, edges, u, retain_graph=True) for u in ends]
         records = []
         for i, (name, call) in enumerate(calls):
             weight, bias = names[name]
             a = _inputs(call.layer, call.inputs.detach())
             if len(a) != len(self._z):
                 raise ValueError(f"layer statistics need one row per sample; {weight} is given {len(a)} rows. {advice}")
-            if bias:
-                a = torch.cat([a, a.new_ones(*a.shape[:2], 1)], 2)
             d = torch.stack([_signals(call.layer, g[i]) for g in per_factor])
             records.append(Layer(weight, bias, a, d, self._views[weight].flatten(1), None))
         if self._has_constants:
-            records.append(constant_layer(signals[..., self._width :]))
+            records.append(constant_layer(signals[..., self.width :] if constants is None else constants))
         return records
+
+    def parts(self, rows: int) -> Iterator[tuple[slice, AutogradTape]]:
+        yield slice(None), self
 
     def _remember(self, name: str) -> Any:
         def hook(module: nn.Linear | nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:

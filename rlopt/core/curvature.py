@@ -14,8 +14,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from rlopt.core.distributed import all_sum
+from rlopt.core.distributed import all_sum, all_sums
+from rlopt.core.rank_one import rank_one
 from rlopt.core.tape import Layer, Tape
+
+_ROWS = 4096  # factors times samples whose signals are held at a time: they stay in the processor's cache
 
 
 class Curvature(Protocol):
@@ -43,27 +46,60 @@ class PullBack:
     share: Tensor  # (B,), see Samples.share
     apply: Callable[[Tensor], Tensor]  # t (B, O) -> C t (B, O), a new tensor
     root: Callable[[], Tensor] | None = None  # -> U (K, B, O)
+    shortcut: Callable[[Tensor], Tensor] | None = None  # v -> M v on this rank, where there is one
 
     @property
     def size(self) -> int:
         return self.tape.size
 
     def product(self, v: Tensor) -> Tensor:
-        return all_sum(self.tape.vjp(self.apply(self.tape.jvp(v)).mul_(self.share[:, None])))
+        if self.shortcut:
+            return all_sum(self.shortcut(v))
+        return all_sum(self._product(v))
 
     def dense(self) -> Tensor:
-        return _columns(self.product, self.tape)
+        return all_sum(_columns(self._product, self.tape))
+
+    def _product(self, v: Tensor) -> Tensor:
+        """M v, of the samples here alone."""
+        return self.tape.vjp(self.apply(self.tape.jvp(v)).mul_(self.share[:, None]))
 
     def layer_mean(self, f: Callable[[Layer, Tensor], tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
-        """``f(layer, share)`` for every layer, summed over all ranks; the layers' signals are the metric's root.
+        """The sum over samples, on all ranks, of ``f(layer, root)`` for every layer.
 
-        f sums over positions L first, then takes squares or outer products, then sums over samples weighted by
-        share (B,), in which it must be linear. Weights, masks and the reduction over ranks are thereby done once.
+        The signals are the metric's root times root = sqrt(share) (B,), so what is quadratic in them is weighted as it
+        is; what does not contain them, or once, f multiplies by root twice, or once. f sums over positions L first,
+        then takes squares or products, then sums over samples, of which it is given some at a time, so that signals
+        take little memory. Weights, masks, chunks and the reduction over ranks are thereby done once.
         """
         if self.root is None:
             raise ValueError("this metric has no root; only its products can be used")
-        layers = self.tape.layers(self.root())
-        return [tuple(all_sum(part) for part in f(layer, self.share)) for layer in layers]
+        root = self.share.sqrt()
+        signals, constants = apart(self.root(), root, self.tape.width)
+        totals: list[tuple[Tensor, ...]] = []
+        for at, tape in self.tape.parts(max(_ROWS // max(len(signals), 1), 1)):
+            layers = tape.layers(signals[:, at], constants[:, at])
+            found = [f(layer, root[at]) for layer in layers]
+            for total, new in zip(totals, found, strict=True) if totals else ():
+                for x, y in zip(total, new, strict=True):
+                    x.add_(y)
+            totals = totals or found
+        everywhere = iter(all_sums(*(part for parts in totals for part in parts)))
+        return [tuple(next(everywhere) for _ in parts) for parts in totals]
+
+
+def apart(U: Tensor, root: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """U (K, B, O) times root (B,), as signals for the network (K', B, width) and the constants (K'', B, O - width).
+
+    Factors that are zero everywhere on one side are left out there: where mean and scale do not interact those of the
+    scale need not go through the network.
+    """
+    root, sides = root[:, None], (U[..., :width], U[..., width:])
+    if len(U) == 1 or width == U.shape[2]:
+        return sides[0] * root, sides[1] * root
+    used = all_sum(torch.stack([(side != 0).flatten(1).any(1) for side in sides]).to(U.dtype))
+    network, constants = (side[there > 0].mul_(root) for side, there in zip(sides, used, strict=True))
+    return network, constants
 
 
 def factored(tape: Tape, share: Tensor, U: Tensor) -> PullBack:
@@ -72,7 +108,8 @@ def factored(tape: Tape, share: Tensor, U: Tensor) -> PullBack:
     def apply(t: Tensor) -> Tensor:
         return ((U * t).sum(2, keepdim=True) * U).sum(0)
 
-    return PullBack(tape, share, apply, lambda: U)
+    shortcut = rank_one(tape, tape.layout, share, U[0]) if tape.chain and len(U) == 1 else None
+    return PullBack(tape, share, apply, lambda: U, shortcut)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ Derivatives are expressed in the activation's output, which is all that is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -95,7 +97,7 @@ class MLPTape:
     chain: ClassVar[bool] = True
 
     def __init__(self, layers: list[Affine], layout: Layout, views: dict[str, Tensor], inputs: Tensor):
-        self._plan, self._layout, self._views = layers, layout, views
+        self._plan, self.layout, self._views = layers, layout, views
         self.size = layout.size
         self._hidden = [inputs]  # h_0 .. h_last
         h = inputs
@@ -104,13 +106,14 @@ class MLPTape:
             if layer.activation:
                 h = layer.activation.apply_(h)
             self._hidden.append(h)
+        self.width = h.shape[1]
         constants = views.get(CONSTANTS)
         self.outputs = h if constants is None else torch.cat([h, constants.expand(len(h), -1)], 1)
         self._scratch: list[Tensor | None] = [None] * len(layers)  # (B, J) per hidden layer, for s' and d
         self._bent: tuple[Tensor, list[tuple[Tensor, Tensor | None]]] | None = None  # what hvp keeps of its last u
 
     def jvp(self, v: Tensor) -> Tensor:
-        along = self._layout.views(v)
+        along = self.layout.views(v)
         t = _affine(along, self._plan[0], self._hidden[0], self._buffer(0))
         self._times_derivative_(t, 0)
         for i, layer in enumerate(self._plan[1:], 1):
@@ -121,8 +124,8 @@ class MLPTape:
         return t if constants is None else torch.cat([t, constants.expand(len(t), -1)], 1)
 
     def vjp(self, u: Tensor) -> Tensor:
-        gradient = u.new_empty(self._layout.size)
-        parts = self._layout.views(gradient)
+        gradient = u.new_empty(self.layout.size)
+        parts = self.layout.views(gradient)
         d = self._split(u, parts)
         last = len(self._plan) - 1
         if self._plan[last].activation:
@@ -138,7 +141,7 @@ class MLPTape:
         return gradient
 
     def hvp(self, u: Tensor, v: Tensor) -> Tensor:
-        along = self._layout.views(v)
+        along = self.layout.views(v)
         Rs: list[Tensor] = []  # s'_1 .. s'_last
         Rh: list[Tensor] = []  # h'_1 .. h'_last
         for i, layer in enumerate(self._plan):
@@ -148,7 +151,7 @@ class MLPTape:
             Rs.append(s)
             Rh.append(self._times_derivative_(s.clone(), i) if layer.activation else s)
         out = torch.zeros_like(v)  # as are the constants' places: they are linear in theta
-        parts = self._layout.views(out)
+        parts = self.layout.views(out)
         sent = self._sent_back(u)
         Rd = torch.zeros_like(sent[-1][0])
         for i in reversed(range(len(self._plan))):
@@ -163,31 +166,41 @@ class MLPTape:
                 Rd = (Rd @ self._views[layer.weight]).addmm_(d, along[layer.weight])
         return out
 
-    def layers(self, signals: Tensor) -> list[Layer]:
-        width = self._hidden[-1].shape[1]
-        d = signals[..., :width]
+    def layers(self, signals: Tensor, constants: Tensor | None = None) -> list[Layer]:
+        K, B = signals.shape[:2]
+        d = signals[..., : self.width]
+        if self._plan[-1].activation:
+            d = d.clone()
         records: list[Layer] = []
         for i in reversed(range(len(self._plan))):
-            layer, h = self._plan[i], self._hidden[i + 1]
-            derivative = layer.activation.derivative(h) if layer.activation else None
-            if derivative is not None:
-                d = d * derivative
-            a = self._hidden[i]
-            if layer.bias:
-                a = torch.cat([a, a.new_ones(len(a), 1)], 1)
-            weight = self._views[layer.weight]
-            records.append(Layer(layer.weight, layer.bias, a[:, None], d[:, :, None], weight, derivative))
-            d = d @ weight
+            layer = self._plan[i]
+            self._times_derivative_(d, i)
+            a, weight = self._hidden[i], self._views[layer.weight]
+            slope = partial(layer.activation.derivative, self._hidden[i + 1]) if layer.activation else None
+            records.append(Layer(layer.weight, layer.bias, a[:, None], d[:, :, None], weight, slope))
+            if i:
+                d = torch.mm(d.reshape(K * B, len(weight)), weight).view(K, B, weight.shape[1])
         records.reverse()
         if CONSTANTS in self._views:
-            records.append(constant_layer(signals[..., width:]))
+            records.append(constant_layer(signals[..., self.width :] if constants is None else constants))
         return records
+
+    def parts(self, rows: int) -> Iterator[tuple[slice, MLPTape]]:
+        if rows >= len(self.outputs):
+            yield slice(None), self
+            return
+        for start in range(0, len(self.outputs), rows):
+            at = slice(start, start + rows)
+            part = copy.copy(self)
+            part.outputs, part._hidden = self.outputs[at], [h[at] for h in self._hidden]
+            part._scratch, part._bent = [None] * len(self._plan), None
+            yield at, part
 
     def _sent_back(self, u: Tensor) -> list[tuple[Tensor, Tensor | None]]:
         """For every layer d_l and f''_l (W_{l+1}^T d_{l+1}), None without activation; kept for the last u."""
         if self._bent is None or self._bent[0] is not u:
             sent: list[tuple[Tensor, Tensor | None]] = []
-            d = u[:, : self._hidden[-1].shape[1]]
+            d = u[:, : self.width]
             for i in reversed(range(len(self._plan))):
                 layer = self._plan[i]
                 bend = layer.activation.second(self._hidden[i + 1]).mul_(d) if layer.activation else None
@@ -198,7 +211,7 @@ class MLPTape:
         return self._bent[1]
 
     def _times_derivative_(self, g: Tensor, i: int) -> Tensor:
-        """g (B, J) times f'_i, in place."""
+        """g (..., B, J) times f'_i, in place."""
         activation = self._plan[i].activation
         return activation.backward_(g, self._hidden[i + 1]) if activation else g
 
@@ -212,15 +225,14 @@ class MLPTape:
         """Write the constants' gradient into its place; return the network's own part of u."""
         if CONSTANTS not in parts:
             return u
-        width = self._hidden[-1].shape[1]
-        torch.sum(u[:, width:], 0, out=parts[CONSTANTS])
-        return u[:, :width]
+        torch.sum(u[:, self.width :], 0, out=parts[CONSTANTS])
+        return u[:, : self.width]
 
 
 def constant_layer(signals: Tensor) -> Layer:
     """The head's constants as a layer whose input is the constant one; signals (K, B, S)."""
-    ones = signals.new_ones(signals.shape[1], 1, 1)
-    return Layer(CONSTANTS, CONSTANTS, ones, signals[:, :, None], None, None)
+    nothing = signals.new_empty(signals.shape[1], 1, 0)
+    return Layer(CONSTANTS, CONSTANTS, nothing, signals[:, :, None], None, None)
 
 
 def _affine(views: dict[str, Tensor], layer: Affine, h: Tensor, out: Tensor | None = None) -> Tensor:

@@ -8,8 +8,10 @@ from torch.func import functional_call
 
 from rlopt.core.autograd_tape import AutogradTape
 from rlopt.core.flat import CONSTANTS, Layout
-from rlopt.core.mlp_tape import MLPTape, plan
+from rlopt.core.mlp_tape import Affine, MLPTape, plan
 from rlopt.core.tape import Tape
+
+_ROWS = 1024  # of inputs at a time where only outputs are wanted, so that no large batch's activations are all alive
 
 
 class Network:
@@ -34,12 +36,18 @@ class Network:
     def outputs(self, theta: Tensor, inputs: Tensor) -> Tensor:
         """Forward pass only: z (B, O)."""
         if self.plan is not None:
-            return MLPTape(self.plan, self.layout, self.views(theta), inputs).outputs
+            return self._chain(self.plan, theta, inputs)
         views = dict(self.views(theta))
         constants = views.pop(CONSTANTS, None)
         with torch.no_grad():
             z = functional_call(self.module, views, (inputs,))
             return z if constants is None else torch.cat([z, constants.expand(len(z), -1)], 1)
+
+    def _chain(self, layers: list[Affine], theta: Tensor, inputs: Tensor) -> Tensor:
+        views = self.views(theta)
+        if len(inputs) <= _ROWS:
+            return MLPTape(layers, self.layout, views, inputs).outputs
+        return torch.cat([MLPTape(layers, self.layout, views, part).outputs for part in inputs.split(_ROWS)])
 
     def views(self, theta: Tensor) -> dict[str, Tensor]:
         """Named views of theta; those of the theta seen last are kept."""

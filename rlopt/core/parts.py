@@ -36,6 +36,7 @@ ROOT = "root"  # C = sum_k u_k u_k^T in output space, hence statistics per layer
 EUCLIDEAN = "euclidean"  # M = I
 SEMIDEFINITE = "semidefinite"  # v^T M v >= 0 for every v
 HISTORY = "history"  # M is a sum over past gradients, for its power -1/2
+COMPATIBLE = "compatible"  # the direction itself; not a metric's to supply but a compatible critic's
 # What M is a model of, where that can be measured; an adaptive damping needs one of the two.
 KL = "kl"  # 1/2 d^T M d is the mean KL divergence of a step d, nats, to second order
 OBJECTIVE = "objective"  # g^T d - 1/2 d^T M d is its improvement, to second order or by Gauss-Newton
@@ -62,11 +63,16 @@ class Solution:
 
     x: Tensor  # (P,)
     iterations: Tensor | float
-    residual: Tensor | float  # |g - (M + lambda I) x| / |g|
+    error: Tensor | float | Callable[[], Tensor]  # the residual, or what works it out where it is asked for
     quadratic: Tensor  # x^T M x, undamped
     damping: Tensor | float  # lambda that was used; above the one asked for where a factorisation needed it
     scalars: Scalars = field(default_factory=dict)  # anything else worth a curve
     state: State = field(default_factory=dict)  # what the solver keeps of x itself, for the state `prepare` returned
+
+    @property
+    def residual(self) -> Tensor | float:
+        """|g - (M + lambda I) x| / |g|."""
+        return self.error() if callable(self.error) else self.error
 
 
 class Solver(Protocol):

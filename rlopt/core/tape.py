@@ -9,16 +9,22 @@ With J_b = dz_b / dtheta (O, P) for sample b:
 | vjp(u: (B, O))    | sum_b J_b^T u_b -> (P,)                               |
 | hvp(u, v)         | the derivative of vjp(u) along v, u fixed -> (P,)     |
 | layers(U: (K,B,O))| for every layer its inputs and the signals U sends back |
+| parts(rows)       | the same record on fewer samples at a time            |
 
 A structured solver (diagonal, block, Kronecker, Gram) reads the layers and nothing else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Protocol
 
+import torch
 from torch import Tensor
+
+from rlopt.core.flat import Layout
 
 
 @dataclass(frozen=True)
@@ -30,10 +36,22 @@ class Layer:
 
     weight_name: str  # places in theta, by name; the constant layer has only a bias
     bias_name: str | None
-    inputs: Tensor  # a (B, L, I + 1), or (B, L, I) without a bias
+    activations: Tensor  # (B, L, I) what the weight multiplies; I = 0 for the head's constants
     signals: Tensor  # d (K, B, L, J)
     weight: Tensor | None  # (J, I); None for the head's constants
-    derivative: Tensor | None  # (B, J) of the activation that follows, None where none does
+    slope: Callable[[], Tensor] | None  # makes the derivative
+
+    @cached_property
+    def inputs(self) -> Tensor:
+        """a (B, L, I + 1) with a column of ones for the bias, or (B, L, I) without one."""
+        if self.bias_name is None:
+            return self.activations
+        return torch.cat([self.activations, self.activations.new_ones(*self.activations.shape[:2], 1)], 2)
+
+    @cached_property
+    def derivative(self) -> Tensor | None:
+        """(B, J) of the activation that follows, None where none does."""
+        return self.slope() if self.slope else None
 
 
 class Tape(Protocol):
@@ -41,7 +59,9 @@ class Tape(Protocol):
 
     chain: ClassVar[bool]  # True: each layer's input is the activation of the one before, and records hold f'
     outputs: Tensor  # (B, O)
+    layout: Layout  # of theta
     size: int  # P
+    width: int  # of the O outputs those that the network computes; the others are the head's constants
 
     def jvp(self, v: Tensor) -> Tensor:
         """(P,) -> (B, O): the change of every output per unit of theta's change along v."""
@@ -58,6 +78,13 @@ class Tape(Protocol):
         """
         ...
 
-    def layers(self, signals: Tensor) -> list[Layer]:
-        """(K, B, O) -> one record per layer, in the order of theta."""
+    def layers(self, signals: Tensor, constants: Tensor | None = None) -> list[Layer]:
+        """(K, B, O) -> one record per layer, in the order of theta.
+
+        With ``constants`` (K', B, O - width) the head's constants are sent these and ``signals`` are (K, B, width).
+        """
+        ...
+
+    def parts(self, rows: int) -> Iterator[tuple[slice, Tape]]:
+        """The tape of ``rows`` samples at a time where that needs no new forward pass, else of all of them."""
         ...

@@ -42,9 +42,8 @@ def test_fisher_is_the_hessian_of_mean_kl(head, tape, weights):
 def test_layer_mean_gives_the_exact_diagonal(head, tape, weights):
     case = make_case(head, tape, weights)
 
-    def squares(layer, share: Tensor) -> tuple[Tensor]:
-        per_sample = torch.einsum("kblj,bli->kbji", layer.signals, layer.inputs) ** 2
-        return (torch.einsum("kbji,b->ji", per_sample, share),)
+    def squares(layer, root: Tensor) -> tuple[Tensor]:
+        return ((torch.einsum("kblj,bli->kbji", layer.signals, layer.inputs) ** 2).sum((0, 1)),)
 
     curvature, expected, seen = bind(case), fisher(case).diagonal(), 0
     layers = case.tape.layers(case.head.fisher_root(case.tape.outputs))
@@ -62,7 +61,7 @@ def test_layer_mean_gives_the_exact_diagonal(head, tape, weights):
 
 def test_layer_mean_takes_several_statistics_at_once():
     case = make_case("categorical")
-    both = bind(case).layer_mean(lambda layer, share: (share.sum(), share @ layer.inputs.sum((1, 2))))
+    both = bind(case).layer_mean(lambda layer, root: (root @ root, root**2 @ layer.inputs.sum((1, 2))))
     assert len(both) == 3
     assert all(close(total, torch.ones((), dtype=torch.float64), 1e-12) for total, _ in both)
 
@@ -71,7 +70,7 @@ def test_layer_mean_without_a_root_is_refused():
     case = make_case("categorical")
     curvature = PullBack(case.tape, case.samples.share, lambda t: t)
     with pytest.raises(ValueError, match="only its products"):
-        curvature.layer_mean(lambda layer, share: (share,))
+        curvature.layer_mean(lambda layer, root: (root,))
 
 
 @every_tape

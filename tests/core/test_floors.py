@@ -13,12 +13,23 @@ FLOORS = [
     ("rlopt.policy", "rlopt.rollout", "rlopt.tasks"),
     ("rlopt.run",),
     (
-        *("rlopt.catalogue", "rlopt.construct", "rlopt.build", "rlopt.fit", "rlopt.assemble", "rlopt.saved"),
+        *(
+            "rlopt.catalogue",
+            "rlopt.extensions",
+            "rlopt.overrides",
+            "rlopt.construct",
+            "rlopt.common",
+            "rlopt.build",
+            "rlopt.fit",
+            "rlopt.networks",
+            "rlopt.assemble",
+            "rlopt.saved",
+        ),
         "rlopt.library",
     ),
-    ("rlopt.cli", "rlopt.__main__"),
+    ("rlopt.commands", "rlopt.cli", "rlopt.__main__"),
 ]
-KNOW_HYDRA = ("rlopt.cli", "rlopt.build")
+KNOW_HYDRA = ("rlopt.build", "rlopt.overrides", "rlopt.commands.multirun")
 ONE_UPDATE = ["update.py", "metrics/fisher.py", "solvers/cg.py", "steps/kl_line_search.py"]
 
 

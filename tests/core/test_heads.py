@@ -6,20 +6,22 @@ import torch
 from scipy import integrate, stats
 from torch import distributions
 
-from rlopt.core.heads import Categorical, DiagonalGaussian, Value
-from tests.oracles import HEADS, close, distribution, draw, hessian, kl, log_prob, output_fisher, randn, seeded
+from rlopt.core.heads import Bernoulli, Categorical, DiagonalGaussian, Joint, MultiCategorical, Value
+from tests.oracles import HEADS, close, distribution, draw, hessian, kl, log_prob, output_fisher, points, randn, seeded
 
-GAUSSIANS = [name for name in HEADS if "sigma" in name]
-ALL = {**HEADS, "unit_value": Value(), "one_action": Categorical(1), "one_number": DiagonalGaussian(1, scale="sigma")}
+GAUSSIANS = [name for name, head in HEADS.items() if isinstance(head, DiagonalGaussian)]
+ALL = {**HEADS, "unit_value": Value(), "one_action": Categorical(1), "one_number": DiagonalGaussian(1, scale="sigma"),
+       "even_categories": MultiCategorical((3, 3)), "one_category": MultiCategorical((4,)), "no_choice": MultiCategorical((1, 1)),
+       "some_choice": MultiCategorical((1, 4, 2)), "one_bit": Bernoulli(1),
+       "joint_per_state": Joint(DiagonalGaussian(2, per_state=True), 1.0), "joint_bits": Joint(Bernoulli(2), 3.0),
+       "joint_log_sigma": Joint(DiagonalGaussian(2), 0.4),
+       "joint_many": Joint(MultiCategorical((2, 3)), 0.5)}  # fmt: skip
 B = 9
 
 
 def outputs(head, seed: int = 0) -> torch.Tensor:
     """(B, O) at random, with sigma > 0."""
-    z = randn(B, head.network_outputs + head.constants, seed=seed)
-    if head.bounded:
-        z[:, head.size :] = (0.4 * z[:, head.size :]).exp()
-    return z
+    return points(head, B, seed)
 
 
 def gradient(f, z: torch.Tensor) -> torch.Tensor:
@@ -74,7 +76,8 @@ def test_fisher_product_is_the_hessian_of_kl_and_the_product_of_its_root(head):
     assert close(torch.einsum("kbi,kbj->bij", U, U), C, 1e-12)
 
 
-@pytest.mark.parametrize("name", ["categorical", "log_sigma", "sigma", "value"])
+@pytest.mark.parametrize("name", ["categorical", "multi_categorical", "bernoulli", "log_sigma", "sigma", "value",
+                                  "joint_categorical", "joint_sigma"])  # fmt: skip
 def test_fisher_is_the_mean_outer_product_of_scores(name):
     head = HEADS[name]
     z = outputs(head)[:1]
@@ -92,7 +95,7 @@ def test_declared_sizes_are_those_of_the_distribution(head):
     assert actions.shape == draw(head, z, 0).shape == head.mode(z).shape
     assert actions.dtype == draw(head, z, 0).dtype
     assert head.initial_constants().shape == (head.constants,)
-    assert head.noise == ("uniform" if isinstance(head, Categorical) else "normal")
+    assert head.noise == ("normal" if isinstance(head, DiagonalGaussian | Value | Joint) else "uniform")
 
 
 @pytest.mark.parametrize("name", [*GAUSSIANS, "value"])
@@ -129,6 +132,76 @@ def test_mode_is_the_most_probable_action():
     z = outputs(head)
     every = torch.stack([head.log_prob(z, torch.full((B,), a)) for a in range(3)], 1)
     assert torch.equal(head.mode(z), every.argmax(1))
+
+
+@pytest.mark.parametrize("counts", [(2, 3), (3, 3), (1, 4, 2), (5,), (2, 2, 2, 2)])
+def test_the_root_of_categories_has_as_many_factors_as_their_fisher_matrix_has_rank(counts):
+    head = MultiCategorical(counts)
+    z = outputs(head)
+    rank = torch.linalg.matrix_rank(output_fisher(head, z), rtol=1e-10)
+    assert (rank == len(head.fisher_root(z))).all()
+
+
+def test_the_root_of_categories_holds_where_probabilities_vanish():
+    head = MultiCategorical((3, 2))
+    z = torch.tensor([[800.0, 0, -800, 0, 900], [0, 0, 800, 40, 0]], dtype=torch.float64)
+    U = head.fisher_root(z)
+    assert close(torch.einsum("kbi,kbj->bij", U, U), -head.log_prob_hessian(z, head.mode(z)), 1e-15)
+
+
+def test_uniform_noise_gives_independent_categories_with_the_right_frequencies():
+    head, n = MultiCategorical((2, 3)), 60
+    z = torch.tensor([[0.4, -0.3, 0.3, -1.0, 1.2]], dtype=torch.float64)
+    grid = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    drawn = head.sample(z.expand(n * n, -1), torch.cartesian_prod(grid, grid))
+    joint = (3 * drawn[:, 0] + drawn[:, 1]).bincount(minlength=6).view(2, 3) / n**2
+    expected = z[0, :2].softmax(0)[:, None] * z[0, 2:].softmax(0)
+    assert (joint - expected).abs().max() <= 2 / n
+
+
+def test_no_category_is_drawn_beyond_its_last():
+    head = MultiCategorical((2, 4, 1))
+    drawn = head.sample(outputs(head), torch.ones(B, 3, dtype=torch.float64))
+    assert drawn.tolist() == [[1, 3, 0]] * B
+
+
+def test_modes_are_the_most_probable_of_all_actions():
+    head = MultiCategorical((2, 3))
+    z = outputs(head)
+    every = torch.cartesian_prod(torch.arange(2), torch.arange(3))
+    p = torch.stack([head.log_prob(z, a.expand(B, 2)) for a in every], 1)
+    assert close(p.exp().sum(1), torch.ones(B, dtype=z.dtype), 1e-14)
+    assert torch.equal(head.mode(z), every[p.argmax(1)])
+
+
+def test_uniform_noise_gives_bits_with_the_right_frequencies():
+    head, n = Bernoulli(2), 1000
+    z = torch.tensor([[0.7, -1.5]], dtype=torch.float64)
+    noise = (torch.arange(n, dtype=torch.float64) + 0.5)[:, None].expand(-1, 2) / n
+    drawn = head.sample(z.expand(n, -1), noise)
+    assert (drawn.mean(0) - z.sigmoid()[0]).abs().max() <= 1 / n
+    assert set(drawn.unique().tolist()) == {0, 1}
+    assert head.mode(z).tolist() == [[1, 0]]
+
+
+def test_bits_are_those_of_torch():
+    head = Bernoulli(3)
+    old, new = outputs(head), outputs(head, seed=1)
+    p, q = (distributions.Independent(distributions.Bernoulli(logits=z), 1) for z in (old, new))
+    actions = draw(head, old, 2)
+    assert close(head.log_prob(old, actions), p.log_prob(actions), 1e-12)
+    assert close(head.entropy(old), p.entropy(), 1e-12)
+    assert close(head.kl(old, new), distributions.kl_divergence(p, q), 1e-12)
+
+
+def test_bits_that_are_nearly_certain_keep_their_digits():
+    head = Bernoulli(1)
+    z = torch.tensor([[40.0], [-40.0], [800.0]], dtype=torch.float64)
+    likely = (z > 0).double()
+    assert head.log_prob(z, 1 - likely).tolist() == pytest.approx([-40, -40, -800])
+    assert head.log_prob(z, likely).tolist() == pytest.approx([-math.exp(-40), -math.exp(-40), 0], rel=1e-12)
+    assert head.entropy(z).tolist() == pytest.approx([41 * math.exp(-40), 41 * math.exp(-40), 0], rel=1e-12)
+    assert head.kl(z, z + 1).tolist() == pytest.approx([0, 0, 0], abs=1e-15)
 
 
 @pytest.mark.parametrize("name", GAUSSIANS)
@@ -220,6 +293,21 @@ def test_squashed_entropy_gradient_is_that_of_autograd_and_of_differences(scale)
 
 
 @pytest.mark.parametrize("scale", ["log_sigma", "sigma"])
+def test_squashed_density_ratio_and_score_are_those_before_the_squashing(scale):
+    """log p(tanh a) = log N(a) - sum log(1 - tanh^2 a), and the second term does not depend on z."""
+    head = squashed(scale)
+    old, new = outputs(head), outputs(head, seed=1)
+    actions = draw(head, old, 2)
+
+    def density(z):
+        tanh = distributions.TransformedDistribution(distribution(head, z).base_dist, distributions.TanhTransform())
+        return tanh.log_prob(actions.tanh()).sum(1)
+
+    assert close(head.log_prob(new, actions) - head.log_prob(old, actions), density(new) - density(old), 1e-9)
+    assert close(head.log_prob_and_score(new, actions)[1], gradient(density, new), 1e-9)
+
+
+@pytest.mark.parametrize("scale", ["log_sigma", "sigma"])
 def test_squashing_changes_only_the_entropy(scale):
     plain, tanh = DiagonalGaussian(2, scale=scale, per_state=True), squashed(scale)
     old, new = outputs(plain), outputs(plain, seed=1)
@@ -246,11 +334,15 @@ def test_value_head_weighs_squared_error_by_its_variance():
     ("make", "says"),
     [
         (lambda: Categorical(0), "count must be"),
+        (lambda: MultiCategorical(()), "counts must be one number of actions or more"),
+        (lambda: MultiCategorical((2, 0)), "counts must be a whole number, 1 or above; got 0"),
+        (lambda: Bernoulli(0), "count must be a whole number, 1 or above; got 0"),
         (lambda: DiagonalGaussian(0), "size must be"),
         (lambda: DiagonalGaussian(1, scale="variance"), "scale must be log_sigma or sigma; got 'variance'"),
         (lambda: DiagonalGaussian(1, initial_sigma=0.0), "initial_sigma must be a finite number above 0; got 0.0"),
         (lambda: DiagonalGaussian(1, initial_sigma=math.nan), "initial_sigma must be"),
         (lambda: Value(0.0), "variance must be"),
+        (lambda: Joint(Categorical(2), -1.0), "variance must be a finite number above 0; got -1.0"),
     ],
 )
 def test_heads_refuse_what_is_no_distribution(make, says):

@@ -18,8 +18,24 @@ from rlopt.core.solvers import kronecker
 from rlopt.core.solvers.ekfac import EKFAC
 from rlopt.core.solvers.kfac import KFAC
 from rlopt.core.solvers.kfra import KFRA
+from rlopt.policy.nature_cnn import Image, NatureCNN
 from tests import oracles
-from tests.oracles import HEADS, TAPES, WEIGHTS, Case, bits, close, eye, fisher, make_case, mlp, randn, randomise, share
+from tests.oracles import (
+    HEADS,
+    TAPES,
+    WEIGHTS,
+    Case,
+    bits,
+    close,
+    eye,
+    fisher,
+    make_case,
+    mlp,
+    randn,
+    randomise,
+    seeded,
+    share,
+)  # fmt: skip
 
 LAMBDA = 1e-2
 EXACT, FACTORED = KFAC("exact", 0.0, 1), KFAC("factored", 0.0, 1)
@@ -389,14 +405,34 @@ def test_a_layer_that_is_given_other_rows_than_samples_is_refused_by_name():
 # --- curvlinops
 
 
-@pytest.mark.parametrize("convolution", [False, True], ids=["linear", "convolution"])
-def test_kfac_equals_curvlinops_type_2_with_joint_bias_and_its_damped_inverse(convolution):
+def of_pixels() -> Case:
+    """Convolutions with the kernels and strides of Mnih et al. (2015) and fewer channels, on 36 x 36 bytes."""
+    cnn = NatureCNN((2, 2, 3), (8, 4, 3), (4, 2, 1), (4,), "relu", 1.4, 1.0)
+    module = cnn.build(Image.of((36, 36)), 3, seeded(1)).double()
+    randomise(module, 1)
+    network = Network(module)
+    inputs = torch.randint(0, 256, (5, 36 * 36), generator=seeded(2), dtype=torch.uint8)
+    samples = Samples(inputs=inputs, actions=torch.zeros(5), weight=torch.ones(5, dtype=torch.float64))
+    return Case(module, network, heads.Categorical(3), network.layout.flatten(module), samples)
+
+
+def evenly(case: Case) -> Case:
+    return replace(case, samples=replace(case.samples, weight=torch.ones_like(case.samples.weight)))
+
+
+LIKE_CURVLINOPS = {
+    "linear": lambda: make_case("categorical", weights="uniform"),
+    "padding": lambda: evenly(convolutional({"padding": 1})),
+    "stride": lambda: evenly(convolutional({"stride": (2, 1)})),
+    "dilation": lambda: evenly(convolutional({"dilation": (1, 2), "padding": (0, 1)})),
+    "nature_cnn": of_pixels,
+}
+
+
+@pytest.mark.parametrize("make", LIKE_CURVLINOPS.values(), ids=LIKE_CURVLINOPS)
+def test_kfac_equals_curvlinops_type_2_with_joint_bias_and_its_damped_inverse(make):
     curvlinops = pytest.importorskip("curvlinops")
-    if convolution:
-        case = convolutional({"padding": 1})
-        case = replace(case, samples=replace(case.samples, weight=torch.ones(6, dtype=torch.float64)))
-    else:
-        case = make_case("categorical", weights="uniform")
+    case = make()
     targets = torch.zeros(len(case.samples), dtype=torch.long)
     other = curvlinops.KFACLinearOperator(
         case.module, nn.CrossEntropyLoss(), list(case.module.parameters()), [(case.samples.inputs, targets)],

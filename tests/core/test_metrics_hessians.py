@@ -5,26 +5,31 @@ import torch
 from torch import nn
 
 from rlopt.core.autograd_tape import AutogradTape
-from rlopt.core.heads import Categorical, DiagonalGaussian
+from rlopt.core.heads import Categorical, DiagonalGaussian, Joint
 from rlopt.core.mlp_tape import ACTIVATIONS, MLPTape
 from rlopt.core.objectives.clipped import Clipped
 from rlopt.core.objectives.log_prob import LogProb
 from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.objectives.value import Value
 from tests.core.test_tape import CHAINS, OTHERS, setup
-from tests.oracles import HEADS, close, distribution, draw, hessian, log_prob, make_case, outputs, randn, sample_values
+from tests.oracles import (
+    HEADS,
+    close,
+    distribution,
+    draw,
+    hessian,
+    log_prob,
+    make_case,
+    outputs,
+    points,
+    randn,
+    sample_values,
+)
 
 B = 6
-ALL = {**HEADS, "one_action": Categorical(1), "one_number": DiagonalGaussian(1, scale="sigma")}
+ALL = {**HEADS, "one_action": Categorical(1), "one_number": DiagonalGaussian(1, scale="sigma"),
+       "joint_log_sigma": Joint(DiagonalGaussian(2), 0.4)}  # fmt: skip
 every_head = pytest.mark.parametrize("name", ALL)
-
-
-def points(head, seed: int = 0) -> torch.Tensor:
-    """(B, O) outputs at random, with sigma > 0."""
-    z = randn(B, head.network_outputs + head.constants, seed=seed)
-    if head.bounded:
-        z[:, head.size :] = (0.4 * z[:, head.size :]).exp()
-    return z
 
 
 def by_sample(f, z: torch.Tensor) -> torch.Tensor:
@@ -36,7 +41,7 @@ def by_sample(f, z: torch.Tensor) -> torch.Tensor:
 @every_head
 def test_log_prob_hessian_is_that_of_torch(name):
     head = ALL[name]
-    z = points(head)
+    z = points(head, B)
     actions = draw(head, z, 1)
     assert close(head.log_prob_hessian(z, actions), by_sample(lambda z: log_prob(head, z, actions), z), 1e-11)
 
@@ -44,14 +49,14 @@ def test_log_prob_hessian_is_that_of_torch(name):
 @every_head
 def test_entropy_hessian_is_that_of_torch(name):
     head = ALL[name]
-    z = points(head)
+    z = points(head, B)
     assert close(head.entropy_hessian(z), by_sample(lambda z: distribution(head, z).entropy(), z), 1e-11)
 
 
 @pytest.mark.parametrize("scale", ["log_sigma", "sigma"])
 def test_squashed_entropy_hessian_is_that_of_its_quadrature(scale):
     head = DiagonalGaussian(2, scale=scale, squash=True, per_state=True)
-    z = points(head)
+    z = points(head, B)
     H = head.entropy_hessian(z)
     assert close(H, by_sample(head.entropy, z), 1e-7)
     assert (H[:, :2, :2].diagonal(dim1=1, dim2=2) < 0).all()  # the mean now matters: entropy falls away from 0

@@ -694,8 +694,14 @@ def test_a_learner_measures_against_the_policy_that_acted_on_the_whole_batch(hea
     assert float(measured["step/kl"]) == pytest.approx(float(share @ oracles.kl(case.head, old, z)), rel=1e-9)
     improvement = oracles.objective(case, "surrogate", theta) - share @ case.samples.advantages
     assert float(measured["step/improvement"]) == pytest.approx(float(improvement), rel=1e-9)
-    entropy = share @ oracles.distribution(case.head, z).entropy()
+    policy = getattr(case.head, "policy", case.head)  # of a joint head its own, behind the value
+    own = z[:, z.shape[1] - policy.network_outputs - policy.constants :]
+    entropy = share @ oracles.distribution(policy, own).entropy()
     assert float(measured["policy/entropy"]) == pytest.approx(float(entropy), rel=1e-9)
+    assert ("policy/kl" in measured) == (policy is not case.head)
+    if policy is not case.head:
+        kl = share @ oracles.kl(policy, old[:, 1:], own)
+        assert float(measured["policy/kl"]) == pytest.approx(float(kl), rel=1e-9)
 
 
 def test_scalars_come_to_the_host_as_numbers_under_their_names():

@@ -59,11 +59,11 @@ class Block:
 
         return solve, state
 
-    def _blocks(self, layer: Layer, share: Tensor) -> Tensor:
+    def _blocks(self, layer: Layer, root: Tensor) -> Tensor:
         """The layer's blocks, a batch of square matrices."""
         at = place(layer)
         total = None
-        for part, weight in chunks(merged(layer) if self.by == "incoming" else layer, share, self.chunk):
+        for part in chunks(merged(layer) if self.by == "incoming" else layer, self.chunk):
             D = gradients(part)  # (K, b, J, C)
             if self.by == "layer":
                 rows = at.flat(D)[:, :, None]  # (K, b, 1, J C)
@@ -71,8 +71,7 @@ class Block:
                 rows = D if self.by == "incoming" else D.mT
             # (N blocks, K b, size)
             rows = rows.flatten(0, 1).transpose(0, 1)
-            weighted = rows * weight.repeat(len(D))[:, None]
-            block = weighted.mT @ rows
+            block = rows.mT @ rows
             total = block if total is None else total + block
         assert total is not None
         return total

@@ -26,8 +26,9 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check, non_negative
 from rlopt.core.curvature import Curvature, PullBack, factored
+from rlopt.core.distributed import rank
 from rlopt.core.parts import PRODUCT, ROOT, Solution, State
-from rlopt.core.solvers.per_layer import chunks, gradients, join, layer_means, root, rooted
+from rlopt.core.solvers.per_layer import chunks, gradients, join, layer_means, root, rooted, squares, weighted
 from rlopt.core.solvers.report import measured
 from rlopt.core.tape import Layer
 
@@ -77,7 +78,7 @@ class Diagonal:
         if self.method == "exact":
             return self._exact(curvature)
         if self.method == "hutchinson":
-            signs = self._signs(state, (self.draws, curvature.size), like)
+            signs = self._signs(state, (self.draws, curvature.size), like)  # the same on every rank
             return torch.stack([v * curvature.product(v) for v in signs]).mean(0)
         if self.method == "curvature_propagation":
             return self._exact(self._propagated(curvature, state))
@@ -91,32 +92,31 @@ class Diagonal:
         """The curvature with ``draws`` random combinations of its factors in their place."""
         source = rooted(curvature)
         U = root(source)
-        signs = self._signs(state, (self.draws, *U.shape[:2]), U)
+        signs = self._signs(state, (self.draws, *U.shape[:2]), U, rank())  # every sample has its own
         return factored(source.tape, source.share, torch.einsum("nkb,kbo->nbo", signs, U) / self.draws**0.5)
 
-    def _squares(self, layer: Layer, share: Tensor) -> Tensor:
+    def _squares(self, layer: Layer, root: Tensor) -> Tensor:
         """sum_b share_b sum_k (J_b^T u_kb)^2, (J, C)."""
         if layer.signals.shape[2] == 1:
-            weighted = layer.signals[:, :, 0].square().sum(0) * share[:, None]
-            return weighted.t() @ layer.inputs[:, 0].square()
-        parts = chunks(layer, share, self.chunk)
-        return torch.stack([torch.einsum("kbji,b->ji", gradients(part).square(), s) for part, s in parts]).sum(0)
+            d = squares(layer)
+            by_weight = d.t() @ layer.activations[:, 0].square()
+            return torch.cat([by_weight, d.sum(0)[:, None]], 1) if layer.bias_name else by_weight
+        return torch.stack([gradients(part).square().sum((0, 1)) for part in chunks(layer, self.chunk)]).sum(0)
 
-    def _magnitudes(self, layer: Layer, share: Tensor) -> Tensor:
+    def _magnitudes(self, layer: Layer, root: Tensor) -> Tensor:
         """sum_b share_b abs(J_b^T u_kb), (K, J, C)."""
+        layer = weighted(layer, root)
         if layer.signals.shape[2] == 1:
-            weighted = layer.signals[:, :, 0].abs() * share[:, None]
-            return weighted.mT @ layer.inputs[:, 0].abs()
-        parts = chunks(layer, share, self.chunk)
-        return torch.stack([torch.einsum("kbji,b->kji", gradients(part).abs(), s) for part, s in parts]).sum(0)
+            return layer.signals[:, :, 0].abs().mT @ layer.inputs[:, 0].abs()
+        return torch.stack([gradients(part).abs().sum(1) for part in chunks(layer, self.chunk)]).sum(0)
 
-    def _signs(self, state: State, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Random signs that depend on the seed and on how many solves there were, the same on every rank and device."""
-        sequence = np.random.SeedSequence((self.seed, state["solves"]))
+    def _signs(self, state: State, shape: tuple[int, ...], like: Tensor, of: int = 0) -> Tensor:
+        """Random signs that depend on the seed, on how many solves there were and on ``of``; not on the device."""
+        sequence = np.random.SeedSequence((self.seed, state["solves"], of))
         generator = torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
         return torch.randint(0, 2, shape, generator=generator).mul_(2).sub_(1).to(like)
 
 
-def _sums(layer: Layer, share: Tensor) -> Tensor:
+def _sums(layer: Layer, root: Tensor) -> Tensor:
     """sum_b share_b J_b^T u_kb, (K, J, C)."""
-    return torch.einsum("kblj,bli->kji", layer.signals * share[:, None, None], layer.inputs)
+    return torch.einsum("kblj,bli->kji", weighted(layer, root).signals, layer.inputs)

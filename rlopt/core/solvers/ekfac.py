@@ -10,7 +10,7 @@ to the block in Frobenius norm. Its running mean starts anew with every new basi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -20,6 +20,7 @@ from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import ROOT, Solution, State
 from rlopt.core.solvers import kronecker
+from rlopt.core.solvers.per_layer import squares
 from rlopt.core.tape import Layer
 
 _SAMPLES = 256  # whose gradients (J, I) are held at once where a layer has positions
@@ -50,9 +51,13 @@ class EKFAC:
         state = kronecker.decompose(kronecker.average(state, places, values, self.decay), self.refresh)
         basis = state["basis"]
 
-        def measured(layer: Layer, share: Tensor) -> tuple[Tensor]:
+        def measured(layer: Layer, root: Tensor) -> tuple[Tensor]:
             Q = basis[layer.weight_name]
-            return (scales(layer.inputs @ Q["Qa"], layer.signals @ Q["Qg"], share),)
+            a, Qa = layer.activations, Q["Qa"]
+            rows = a.flatten(0, 1)
+            rotated = rows @ Qa if layer.bias_name is None else torch.addmm(Qa[-1], rows, Qa[:-1])
+            rotated = rotated.view(*a.shape[:2], len(Qa))
+            return (scales(replace(layer, activations=rotated, signals=layer.signals @ Q["Qg"])),)
 
         _, fresh = kronecker.statistics(curvature, measured)
         total = self.scale_decay * state["scale_weight"] + 1
@@ -66,13 +71,14 @@ class EKFAC:
         return kronecker.apply(places, basis, eigenvalues, E, used), state
 
 
-def scales(a: Tensor, d: Tensor, share: Tensor) -> Tensor:
-    """(J, I) sum_b share_b sum_k (sum_l d_l a_l^T)^2 from a (B, L, I) and d (K, B, L, J); squares come last."""
+def scales(layer: Layer) -> Tensor:
+    """(J, I) sum_b sum_k (sum_l d_l a_l^T)^2 of the rotated layer, whose inputs hold the bias's; squares come last."""
+    a, d = layer.activations, layer.signals
     if a.shape[1] == 1:
-        return (d[:, :, 0] ** 2).sum(0).t() @ (share[:, None] * a[:, 0] ** 2)
+        return squares(layer).t() @ a[:, 0].square()
     total = a.new_zeros(d.shape[3], a.shape[2])
-    for part in torch.arange(len(share), device=share.device).split(_SAMPLES):
+    for start in range(0, len(a), _SAMPLES):
+        part = slice(start, start + _SAMPLES)
         for k in range(len(d)):
-            squares = (d[k, part].transpose(1, 2) @ a[part]).square_()
-            total += torch.einsum("b,bji->ji", share[part], squares)
+            total += (d[k, part].transpose(1, 2) @ a[part]).square_().sum(0)
     return total

@@ -23,9 +23,8 @@ from rlopt.core.distributed import ranks
 from rlopt.core.failure import NumericalFailure
 from rlopt.core.parts import ROOT, Solution, State
 from rlopt.core.solvers.dense import factorise
-from rlopt.core.solvers.per_layer import gradients, root, rooted
+from rlopt.core.solvers.per_layer import products, root, rooted
 from rlopt.core.solvers.report import measured
-from rlopt.core.tape import Layer
 from rlopt.errors import UserError
 
 
@@ -35,6 +34,7 @@ class Gram:
 
     needs: ClassVar[frozenset[str]] = frozenset({ROOT})
     needs_damping: ClassVar[bool] = True  # lambda = 0 is refused
+    one_rank: ClassVar[bool] = True  # products between samples of different ranks are not at hand
 
     def __post_init__(self) -> None:
         at_least_one("largest", self.largest)
@@ -59,9 +59,9 @@ class Gram:
                 f"solver=gram would hold {K * B} x {K * B} products, of {K} factors for each of {B} samples, and "
                 f"solver.largest={self.largest}; raise it, choose solver=cg, or take a smaller batch"
             )
-        products = torch.stack([_products(layer) for layer in tape.layers(U)]).sum(0)
-        products = products.view(K, B, K, B) * scale[:, None, None] * scale
-        factor, used = factorise(products.view(K * B, K * B), damping)
+        inner = torch.stack([products(layer) for layer in tape.layers(U)]).sum(0)
+        inner = inner.view(K, B, K, B) * scale[:, None, None] * scale
+        factor, used = factorise(inner.view(K * B, K * B), damping)
 
         def solve(g: Tensor) -> Solution:
             Sg = torch.einsum("kbo,bo->kb", U, tape.jvp(g)) * scale
@@ -71,13 +71,3 @@ class Gram:
             return measured(g, x, curvature.product(x), used)
 
         return solve, state
-
-
-def _products(layer: Layer) -> Tensor:
-    """(K B, K B) inner products of the layer's part of J_b^T u_kb."""
-    if layer.signals.shape[2] > 1:
-        rows = gradients(layer).flatten(2).flatten(0, 1)
-        return rows @ rows.t()
-    K = len(layer.signals)
-    a, d = layer.inputs[:, 0], layer.signals[:, :, 0].flatten(0, 1)
-    return (a @ a.t()).repeat(K, K) * (d @ d.t())

@@ -22,7 +22,7 @@ from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import ROOT, Solution, State
 from rlopt.core.solvers import kronecker
-from rlopt.core.solvers.kronecker import Places
+from rlopt.core.solvers.per_layer import Places
 
 
 @dataclass(frozen=True)

@@ -46,16 +46,18 @@ class KFRA:
                 "kfra reads activation derivatives, which exist for chains of Linear layers with tanh, ReLU, ELU or "
                 "sigmoid; choose solver=kfac or solver=ekfac, which take any module of Linear and Conv2d layers"
             )
-        weights: list[Tensor | None] = []
+        weights: dict[str, Tensor | None] = {}
 
-        def measured(layer: Layer, share: Tensor) -> tuple[Tensor, ...]:
-            weights.append(layer.weight)
-            A, G = kronecker.factors(layer, share)
-            slopes = layer.derivative
-            return (A, G) if slopes is None else (A, G, slopes.t() @ (share[:, None] * slopes))
+        def measured(layer: Layer, root: Tensor) -> tuple[Tensor, ...]:
+            weights[layer.weight_name] = layer.weight
+            A, G = kronecker.factors(layer, root)
+            if layer.derivative is None:
+                return A, G
+            slopes = layer.derivative * root[:, None]
+            return A, G, slopes.t() @ slopes
 
         places, values = kronecker.statistics(curvature, measured)
-        state = kronecker.average(state, places, recursion(values, weights), self.decay)
+        state = kronecker.average(state, places, recursion(values, list(weights.values())), self.decay)
         state = kronecker.decompose(state, self.refresh)
         return solve_with(places, state["basis"], damping, self.damping), state
 

@@ -12,16 +12,16 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from rlopt.core.curvature import Curvature
 from rlopt.core.failure import NumericalFailure
 from rlopt.core.parts import Solution, State
-from rlopt.core.solvers.per_layer import Place, join, place, rooted, split
+from rlopt.core.solvers import per_layer
+from rlopt.core.solvers.per_layer import Places, split
 from rlopt.core.tape import Layer
 
 _ATTEMPTS = 8  # raises of lambda before giving up
-
-Places = dict[str, Place]  # by the weight's name, in the order of theta
 
 
 def init() -> State:
@@ -32,29 +32,29 @@ def init() -> State:
 def statistics(
     curvature: Curvature, f: Callable[[Layer, Tensor], tuple[Tensor, ...]]
 ) -> tuple[Places, list[tuple[Tensor, ...]]]:
-    """Every layer's place in theta and ``f(layer, share)`` over all ranks; NumericalFailure where it is not finite."""
-    places: Places = {}
-
-    def placed(layer: Layer, share: Tensor) -> tuple[Tensor, ...]:
-        places[layer.weight_name] = place(layer)
-        return f(layer, share)
-
-    values = rooted(curvature).layer_mean(placed)
-    if not torch.stack([part.sum() for parts in values for part in parts]).isfinite().all():
+    """`per_layer.statistics`; NumericalFailure where a number is not finite."""
+    places, values = per_layer.statistics(curvature, f)
+    if not get_total_norm([part for parts in values for part in parts], torch.inf).isfinite():
         raise NumericalFailure("a layer's curvature statistics hold a number that is not finite")
     return places, values
 
 
-def factors(layer: Layer, share: Tensor) -> tuple[Tensor, Tensor]:
+def factors(layer: Layer, root: Tensor) -> tuple[Tensor, Tensor]:
     """A = mean_b mean_l a a^T and G = mean_b sum_l sum_k d d^T, each mean with the samples' own weights.
 
     With positions (L > 1) each counts as a sample of its own, the "expand" convention (Grosse and Martens 2016;
     Eschenhagen et al. 2023): the mean over positions is in A, the sum over them in G.
     """
-    a, d = layer.inputs, layer.signals
-    root = share.sqrt()[:, None, None]  # on both sides, so that the factors are symmetric to the bit
-    a, d = (a * (root / a.shape[1] ** 0.5)).flatten(0, 1), (d * root).flatten(0, 2)
-    return a.t() @ a, d.t() @ d
+    count, width = layer.activations.shape[1:]
+    ones = (root / count**0.5).repeat_interleave(count)[:, None] if count > 1 else root[:, None]
+    a, d = layer.activations.flatten(0, 1) * ones, layer.signals.flatten(0, 2)
+    if layer.bias_name is None:
+        return a.t() @ a, d.t() @ d
+    A = a.new_empty(width + 1, width + 1)
+    torch.mm(a.t(), a, out=A[:width, :width])
+    A[width, :width] = A[:width, width] = (ones.t() @ a)[0]
+    A[width, width] = root @ root
+    return A, d.t() @ d
 
 
 def average(state: State, places: Places, values: list[tuple[Tensor, ...]], decay: float) -> State:
@@ -116,34 +116,41 @@ def damped(
 def apply(
     places: Places, basis: State, eigenvalues: list[Tensor], E: list[Tensor], damping: Tensor | float
 ) -> Callable[[Tensor], Solution]:
-    """g -> x, for the matrix with these eigenvalues (each (J, I)) in these bases, damped to E."""
-    # all but the rotations is done for all layers at once, on their matrices laid end to end
-    D, e = (torch.cat([matrix.flatten() for matrix in matrices]) for matrices in (eigenvalues, E))
-    where, sizes, shapes = list(places.values()), [m.numel() for m in E], [m.shape for m in E]
-    order = torch.arange(len(e), device=e.device)
-    from_theta = torch.cat([matrix.flatten() for matrix in split(order, where)])
-    to_theta = join([part.view(shape) for part, shape in zip(order.split(sizes), shapes, strict=True)], where)
-    Qg, Qa = ([basis[name][side] for name in places] for side in ("Qg", "Qa"))
-    back_g, back_a = [Q.t() for Q in Qg], [Q.t() for Q in Qa]
+    """g -> x, for the matrix with these eigenvalues (each (J, I)) in these bases, damped to E.
 
-    def rotated(v: Tensor, lefts: list[Tensor], rights: list[Tensor]) -> Tensor:
-        out = torch.empty_like(v)
-        olds, news = v.split_with_sizes(sizes), out.split_with_sizes(sizes)
-        for left, right, shape, old, new in zip(lefts, rights, shapes, olds, news, strict=True):
-            torch.mm(torch.mm(left, old.view(shape)), right, out=new.view(shape))
-        return out
+    Matrices are transposed, (I, J), and laid end to end, so that all but the rotations is done for all layers at once.
+    """
+    D, e = (torch.cat([matrix.t().flatten() for matrix in matrices]) for matrices in (eigenvalues, E))
+    order = torch.arange(len(e), device=e.device)
+    from_theta = torch.cat([matrix.t().flatten() for matrix in split(order, list(places.values()))])
+    to_theta = torch.empty_like(order).index_copy_(0, from_theta, order)
+    Qg, Qa = ([basis[name][side] for name in places] for side in ("Qg", "Qa"))
+    there = [(a.t().contiguous(), g) for a, g in zip(Qa, Qg, strict=True)]
+    back = [(a, g.t().contiguous()) for a, g in zip(Qa, Qg, strict=True)]
+    start, middle, end = (torch.empty_like(e) for _ in range(3))
+    V, half, W = ([v.view(m.shape[::-1]) for v, m in zip(v.split([m.numel() for m in E]), E, strict=True)]
+                  for v in (start, middle, end))  # fmt: skip
+
+    def rotate(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Qa^T V Qg or its inverse, of what lies in ``start``."""
+        for (left, right), v, h, w in zip(pairs, V, half, W, strict=True):
+            torch.mm(torch.mm(left, v, out=h), right, out=w)
+        return end
+
+    def projected(v: Tensor) -> Tensor:
+        torch.index_select(v, 0, from_theta, out=start)
+        return rotate(there)
 
     def solve(g: Tensor) -> Solution:
-        projected = rotated(g.index_select(0, from_theta), back_g, Qa)
-        X = rotated(projected / e, Qg, back_a)
-        Y = rotated(X, back_g, Qa)  # of the x that is returned, rounding and all
-        r, gg = projected - e * Y, torch.dot(g, g)
-        return Solution(
-            x=X.index_select(0, to_theta),
-            iterations=0.0,
-            residual=torch.where(gg > 0, (torch.dot(r, r) / gg).sqrt(), 0.0),
-            quadratic=torch.dot(D * Y, Y),
-            damping=damping,
-        )
+        X = torch.div(projected(g), e, out=start)
+        quadratic = torch.dot(D * X, X)
+        x = rotate(back).index_select(0, to_theta)
+
+        def error() -> Tensor:
+            r, gg = projected(g).clone(), torch.dot(g, g)
+            r -= e * projected(x)  # of the x that is returned, rounding and all
+            return torch.where(gg > 0, (torch.dot(r, r) / gg).sqrt(), 0.0)
+
+        return Solution(x, 0.0, error, quadratic, damping)
 
     return solve

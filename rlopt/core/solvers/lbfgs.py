@@ -49,7 +49,7 @@ class LBFGS:
             return Solution(
                 x=x,
                 iterations=0.0,
-                residual=0.0,  # H is applied, no system is solved
+                error=0.0,  # H is applied, no system is solved
                 quadratic=torch.dot(x, g) - damping * torch.dot(x, x),
                 damping=damping,
                 scalars={"solver/pairs": used},

@@ -112,9 +112,9 @@ def _orthogonal(v: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
     return v, v.norm()
 
 
-def _trace(layer: Layer, share: Tensor) -> Tensor:
+def _trace(layer: Layer, root: Tensor) -> Tensor:
     """sum_b share_b sum_k |J_b^T u_kb|^2, the layer's part of tr M."""
     a, d = layer.inputs, layer.signals
     if d.shape[2] > 1:
-        return share @ gradients(layer).square().sum((0, 2, 3))
-    return share @ (d.square().sum((0, 2, 3)) * a.square().sum((1, 2)))
+        return gradients(layer).square().sum()
+    return torch.dot(d.square().sum((0, 2, 3)), a.square().sum((1, 2)))

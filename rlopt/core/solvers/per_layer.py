@@ -12,28 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from rlopt.core.curvature import Curvature
-from rlopt.core.tape import Layer, Tape
-
-
-class Rooted(Protocol):
-    """A curvature M = sum_b share_b J_b^T (sum_k u_kb u_kb^T) J_b, known through its factors: see `PullBack`."""
-
-    @property
-    def tape(self) -> Tape: ...
-
-    @property
-    def share(self) -> Tensor: ...
-
-    @property
-    def root(self) -> Callable[[], Tensor] | None: ...
-
-    def layer_mean(self, f: Callable[[Layer, Tensor], tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]: ...
+from rlopt.core.curvature import Curvature, PullBack
+from rlopt.core.tape import Layer
 
 
 class Place(NamedTuple):
@@ -61,32 +46,44 @@ class Place(NamedTuple):
         return torch.cat([matrix[..., :-1].flatten(-2), matrix[..., -1]], -1)
 
 
-def rooted(curvature: Curvature) -> Rooted:
+Places = dict[str, Place]  # by the weight's name, in the order of theta
+
+
+def rooted(curvature: Curvature) -> PullBack:
     """The same curvature, as its metric's ROOT promises it."""
-    return cast(Rooted, curvature)
+    return cast(PullBack, curvature)
 
 
-def root(curvature: Rooted) -> Tensor:
+def root(curvature: PullBack) -> Tensor:
     """U (K, B, O), the metric's root in output space."""
     if curvature.root is None:
         raise ValueError("this metric has no root; only its products can be used")
     return curvature.root()
 
 
+def statistics(
+    curvature: Curvature, f: Callable[[Layer, Tensor], tuple[Tensor, ...]]
+) -> tuple[Places, list[tuple[Tensor, ...]]]:
+    """Each layer's place in theta, and ``f(layer, root)`` summed over all ranks; see `PullBack.layer_mean`."""
+    places: Places = {}
+
+    def placed(layer: Layer, root: Tensor) -> tuple[Tensor, ...]:
+        places[layer.weight_name] = place(layer)
+        return f(layer, root)
+
+    values = rooted(curvature).layer_mean(placed)
+    return places, values
+
+
 def layer_means(curvature: Curvature, f: Callable[[Layer, Tensor], Tensor]) -> tuple[list[Tensor], list[Place]]:
-    """``f(layer, share)`` summed over all ranks, and each layer's place; see `PullBack.layer_mean`."""
-    places: list[Place] = []
-
-    def placed(layer: Layer, share: Tensor) -> tuple[Tensor]:
-        places.append(place(layer))
-        return (f(layer, share),)
-
-    means = [mean for (mean,) in rooted(curvature).layer_mean(placed)]
-    return means, places
+    """`statistics` of one tensor a layer."""
+    places, values = statistics(curvature, lambda layer, root: (f(layer, root),))
+    return [value for (value,) in values], list(places.values())
 
 
 def place(layer: Layer) -> Place:
-    return Place(layer.signals.shape[3], layer.inputs.shape[2], layer.bias_name is not None)
+    bias = layer.bias_name is not None
+    return Place(layer.signals.shape[3], layer.activations.shape[2] + bias, bias)
 
 
 def split(v: Tensor, places: list[Place]) -> list[Tensor]:
@@ -107,6 +104,16 @@ def gradients(layer: Layer) -> Tensor:
     return torch.einsum("kblj,bli->kbji", layer.signals, layer.inputs)
 
 
+def products(layer: Layer) -> Tensor:
+    """(K B, K B) inner products of the layer's part of J_b^T u_kb."""
+    if layer.signals.shape[2] > 1:
+        rows = gradients(layer).flatten(2).flatten(0, 1)
+        return rows @ rows.t()
+    K = len(layer.signals)
+    a, d = layer.inputs[:, 0], layer.signals[:, :, 0].flatten(0, 1)
+    return (a @ a.t()).repeat(K, K) * (d @ d.t())
+
+
 def merged(layer: Layer) -> Layer:
     """With one position (L = 1), the layer with the one factor d_j = sqrt(sum_k d_kj^2); else the layer itself.
 
@@ -114,11 +121,22 @@ def merged(layer: Layer) -> Layer:
     """
     if layer.signals.shape[2] > 1 or len(layer.signals) == 1:
         return layer
-    return replace(layer, signals=layer.signals.square().sum(0, keepdim=True).sqrt())
+    return replace(layer, signals=squares(layer).sqrt()[None, :, None])
 
 
-def chunks(layer: Layer, share: Tensor, size: int) -> Iterator[tuple[Layer, Tensor]]:
+def squares(layer: Layer) -> Tensor:
+    """(B, J) sum_k d_k^2 of a layer with one position."""
+    d = layer.signals[:, :, 0].square()
+    return d[0] if len(d) == 1 else d.sum(0)
+
+
+def chunks(layer: Layer, size: int) -> Iterator[Layer]:
     """The layer on ``size`` samples at a time, so that what is made per sample stays small; at least once."""
-    for i in range(0, max(len(share), 1), size):
+    for i in range(0, max(len(layer.activations), 1), size):
         part = slice(i, i + size)
-        yield replace(layer, inputs=layer.inputs[part], signals=layer.signals[:, part]), share[part]
+        yield replace(layer, activations=layer.activations[part], signals=layer.signals[:, part])
+
+
+def weighted(layer: Layer, root: Tensor) -> Layer:
+    """The layer with its signals, which carry root = sqrt(share) (B,), times root once more."""
+    return replace(layer, signals=layer.signals * root[:, None, None])

@@ -21,7 +21,7 @@ def measured(
     return Solution(
         x=x,
         iterations=iterations,
-        residual=torch.where(norm > 0, (g - Mx - damping * x).norm() / norm, 0.0),
+        error=torch.where(norm > 0, (g - Mx - damping * x).norm() / norm, 0.0),
         quadratic=torch.dot(x, Mx),
         damping=damping,
         scalars=scalars or {},

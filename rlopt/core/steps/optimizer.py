@@ -15,6 +15,7 @@ from torch import Tensor
 from rlopt.core.checks import check, positive
 from rlopt.core.parts import Scalars, Solution, State
 from rlopt.core.problem import Problem
+from rlopt.core.steps.inverse_lr import InverseLR
 
 # momentum and averaging keep the direction's geometry; every other optimizer rescales coordinates
 _KEEPS_GEOMETRY = ("SGD", "ASGD")
@@ -34,16 +35,22 @@ class Optimizer:
         self.max_norm = max_norm  # the direction is shortened to this Euclidean length
         self._class, self._options = _find(torch.optim, torch.optim.Optimizer, "optimizer", optimizer)
         self._scheduler_class, self._scheduler_options = _find(
-            torch.optim.lr_scheduler, torch.optim.lr_scheduler.LRScheduler, "scheduler", scheduler
+            torch.optim.lr_scheduler, torch.optim.lr_scheduler.LRScheduler, "scheduler", scheduler, InverseLR
         )
+        # as it is, this method imports torch's compiler when it is first called: most of a second, for nothing
+        plain = {"add_param_group": inspect.unwrap(self._class.add_param_group)}
+        self._class = type(self._class.__name__, (self._class,), plain)
         self.adaptive = self._class.__name__ not in _KEEPS_GEOMETRY
         other = self._options.get("foreach") or self._options.get("differentiable")
         if "fused" in inspect.signature(self._class).parameters and not other:
             self._options.setdefault("fused", True)
         # without torch's hooks, profiler marks and grad mode, which cost more than the fused kernel itself
         self._step = inspect.unwrap(self._class.step)
-        self._make(torch.zeros(1))  # so that a wrong argument is found now
         self._bound: tuple[Tensor, State] | None = None
+        try:  # so that a wrong argument is found now; a scheduler looks at some of its own only when it moves
+            self.advance(_snapshot(*self._make(torch.zeros(1)), {}))
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise ValueError(f"optimizer or scheduler cannot work so: {error}") from error
 
     def init(self, theta: Tensor) -> State:
         optimizer, scheduler = self._make(theta)
@@ -111,19 +118,36 @@ def _copy(moments: State) -> State:
     return {k: v.clone() if isinstance(v, Tensor) else v for k, v in moments.items()}
 
 
-def _find(module: Any, base: type, kind: str, config: dict[str, Any]) -> tuple[type[Any], dict[str, Any]]:
-    """The class that ``config["name"]`` names in a torch module, and the rest of config as its arguments."""
+def _find(module: Any, base: type, kind: str, config: dict[str, Any], *own: type) -> tuple[type[Any], dict[str, Any]]:
+    """The class that ``config["name"]`` names, of a torch module or rlopt's ``own``, and the rest as its arguments."""
     options = dict(config)
     name = options.pop("name", None)
+    classes = {**vars(module), **{c.__name__: c for c in own}}
     known = sorted(
-        n for n, c in vars(module).items()
+        n for n, c in classes.items()
         if inspect.isclass(c) and issubclass(c, base) and c is not base and n not in _UNFIT
     )  # fmt: skip
     check(name in known, f"{kind}.name", f"one of {', '.join(known)}", name)
-    found = getattr(module, name)
+    found = classes[name]
     _, *takes = inspect.signature(found).parameters.values()  # the first is what it is to act on
     needed = {p.name for p in takes if p.default is p.empty}
     choices = ", ".join(f"{p.name} (needed)" if p.name in needed else p.name for p in takes)
     fits = needed <= set(options) <= {p.name for p in takes}
     check(fits, kind, f"{name} with arguments out of {choices}", ", ".join(sorted(options)))
+    for p in takes:
+        if p.name in options:
+            _check_like(f"{kind}.{p.name}", p.default, options[p.name])
     return found, options
+
+
+def _check_like(name: str, default: Any, value: Any) -> None:
+    """Raise ValueError where ``value`` is of another kind than torch's own default."""
+    if isinstance(default, bool):
+        check(isinstance(value, bool), name, "true or false", value)
+    elif isinstance(default, (int, float)):
+        check(isinstance(value, (int, float)) and not isinstance(value, bool), name, "a number", value)
+    elif isinstance(default, tuple):
+        fits = isinstance(value, (list, tuple)) and len(value) == len(default)
+        check(fits, name, f"a list of {len(default)}", value)
+        for i, (d, v) in enumerate(zip(default, value, strict=True)):
+            _check_like(f"{name}[{i}]", d, v)
