@@ -9,6 +9,16 @@ pytestmark = pytest.mark.learning
 SOLVED = 475  # CartPole-v1
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_ppo_solves_cartpole_with_policy_and_value_in_one_network(tmp_path, monkeypatch, seed):
+    monkeypatch.chdir(tmp_path)
+    typed = ["algo=ppo", "critic=shared", "env=cartpole", f"seed={seed}", "total_steps=98304", "run_dir=run"]
+    assert cli.main(["train", *typed]) == 0
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert summary["steps"] <= 100_000
+    assert summary["evaluation_return"] >= SOLVED
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_trpo_solves_cartpole_within_100_000_steps(tmp_path, monkeypatch, seed):
     monkeypatch.chdir(tmp_path)
