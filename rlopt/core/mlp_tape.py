@@ -237,4 +237,6 @@ def constant_layer(signals: Tensor) -> Layer:
 
 def _affine(views: dict[str, Tensor], layer: Affine, h: Tensor, out: Tensor | None = None) -> Tensor:
     weight = views[layer.weight].t()
-    return torch.addmm(views[layer.bias], h, weight, out=out) if layer.bias else torch.mm(h, weight, out=out)
+    if layer.bias and out is not None:  # addmm would first copy the bias to every row of out, which takes longer
+        return torch.mm(h, weight, out=out).add_(views[layer.bias])
+    return torch.addmm(views[layer.bias], h, weight) if layer.bias else torch.mm(h, weight, out=out)

@@ -2,7 +2,7 @@
 
 Over the layers, whose signals d (B, J) u sends back once and for all products:
 
-    c = sum_l (a_l V_l^T + v_l) . d_l + constants' u . v,     dW_l = (share c d_l)^T a_l,   db_l = d_l^T (share c)
+    c = sum_l (a_l V_l^T + v_l) . d_l,     dW_l = (share c d_l)^T a_l,   db_l = d_l^T (share c)
 
 which is six matrix products with three layers, where J v and then J^T u take ten. The signals take as much memory as
 the activations.
@@ -32,12 +32,10 @@ def rank_one(tape: Tape, layout: Layout, share: Tensor, u: Tensor) -> Callable[[
         parts = layout.views(out)
         c = torch.zeros_like(share)
         for layer, a, d, work in kept:
-            if layer.weight is None:
-                c.addmv_(d, along[layer.weight_name])
-                continue
-            V = along[layer.weight_name].t()
-            s = torch.addmm(along[layer.bias_name], a, V, out=work) if layer.bias_name else torch.mm(a, V, out=work)
-            c += s.mul_(d).sum(1)
+            if layer.weight is not None:
+                c += torch.mm(a, along[layer.weight_name].t(), out=work).mul_(d).sum(1)
+            if layer.bias_name:
+                c.addmv_(d, along[layer.bias_name])
         c *= share
         for layer, a, d, work in kept:
             if layer.weight is not None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import ROOT, Solution, State
-from rlopt.core.solvers import kronecker
+from rlopt.core.solvers import eigenbasis, kronecker
 from rlopt.core.solvers.per_layer import squares
 from rlopt.core.tape import Layer
 
@@ -68,7 +68,7 @@ class EKFAC:
         eigenvalues = list(S.values())
         E, used = kronecker.damped(eigenvalues, damping, lambda i, lam: eigenvalues[i] + lam)
         state = {**state, "scale_weight": total, "scales": S}
-        return kronecker.apply(places, basis, eigenvalues, E, used), state
+        return eigenbasis.apply(places, basis, eigenvalues, E, used), state
 
 
 def scales(layer: Layer) -> Tensor:

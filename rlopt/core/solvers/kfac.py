@@ -21,7 +21,7 @@ from torch import Tensor
 from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import ROOT, Solution, State
-from rlopt.core.solvers import kronecker
+from rlopt.core.solvers import eigenbasis, kronecker
 from rlopt.core.solvers.per_layer import Places
 
 
@@ -63,7 +63,7 @@ def solve_with(places: Places, basis: State, damping: Tensor | float, kind: str)
         return torch.where(there, torch.outer(Dg + root / pi, Da + pi * root), lam)
 
     E, used = kronecker.damped(eigenvalues, damping, exact if kind == "exact" else factored)
-    return kronecker.apply(places, basis, eigenvalues, E, used)
+    return eigenbasis.apply(places, basis, eigenvalues, E, used)
 
 
 def check_options(damping: str, decay: float, refresh: int) -> None:

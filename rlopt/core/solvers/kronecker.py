@@ -1,9 +1,8 @@
-"""What the Kronecker solvers share: factors A and G of every layer, their running means, eigenbases, and the solve.
+"""What the Kronecker solvers share: factors A and G of every layer, their running means, eigenbases, and damping.
 
-    M ~ blocks A (x) G,  A = Qa diag(Da) Qa^T (I, I),  G = Qg diag(Dg) Qg^T (J, J),  with X (J, I) a layer's part of x
-    and V that of g:  X = Qg [ (Qg^T V Qa) / E ] Qa^T  solves a layer;  I counts the bias's column
+    M ~ blocks A (x) G,  A = Qa diag(Da) Qa^T (I, I),  G = Qg diag(Dg) Qg^T (J, J);  I counts the bias's column
 
-E (J, I) are the damped eigenvalues. The block of the head's constants has input one, so A = 1 and it is exact.
+The block of the head's constants has input one, so A = 1 and it is exact. `eigenbasis` solves.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from torch.nn.utils import get_total_norm
 
 from rlopt.core.curvature import Curvature
 from rlopt.core.failure import NumericalFailure
-from rlopt.core.parts import Solution, State
+from rlopt.core.parts import State
 from rlopt.core.solvers import per_layer
-from rlopt.core.solvers.per_layer import Places, split
+from rlopt.core.solvers.per_layer import Places
 from rlopt.core.tape import Layer
 
 _ATTEMPTS = 8  # raises of lambda before giving up
@@ -111,46 +110,3 @@ def damped(
         if torch.stack([e.min() > eps * e.max() for e in E]).all():
             return E, used
     raise NumericalFailure(f"singular with damping up to {float(used):.3g}; start from a larger damping.value")
-
-
-def apply(
-    places: Places, basis: State, eigenvalues: list[Tensor], E: list[Tensor], damping: Tensor | float
-) -> Callable[[Tensor], Solution]:
-    """g -> x, for the matrix with these eigenvalues (each (J, I)) in these bases, damped to E.
-
-    Matrices are transposed, (I, J), and laid end to end, so that all but the rotations is done for all layers at once.
-    """
-    D, e = (torch.cat([matrix.t().flatten() for matrix in matrices]) for matrices in (eigenvalues, E))
-    order = torch.arange(len(e), device=e.device)
-    from_theta = torch.cat([matrix.t().flatten() for matrix in split(order, list(places.values()))])
-    to_theta = torch.empty_like(order).index_copy_(0, from_theta, order)
-    Qg, Qa = ([basis[name][side] for name in places] for side in ("Qg", "Qa"))
-    there = [(a.t().contiguous(), g) for a, g in zip(Qa, Qg, strict=True)]
-    back = [(a, g.t().contiguous()) for a, g in zip(Qa, Qg, strict=True)]
-    start, middle, end = (torch.empty_like(e) for _ in range(3))
-    V, half, W = ([v.view(m.shape[::-1]) for v, m in zip(v.split([m.numel() for m in E]), E, strict=True)]
-                  for v in (start, middle, end))  # fmt: skip
-
-    def rotate(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """Qa^T V Qg or its inverse, of what lies in ``start``."""
-        for (left, right), v, h, w in zip(pairs, V, half, W, strict=True):
-            torch.mm(torch.mm(left, v, out=h), right, out=w)
-        return end
-
-    def projected(v: Tensor) -> Tensor:
-        torch.index_select(v, 0, from_theta, out=start)
-        return rotate(there)
-
-    def solve(g: Tensor) -> Solution:
-        X = torch.div(projected(g), e, out=start)
-        quadratic = torch.dot(D * X, X)
-        x = rotate(back).index_select(0, to_theta)
-
-        def error() -> Tensor:
-            r, gg = projected(g).clone(), torch.dot(g, g)
-            r -= e * projected(x)  # of the x that is returned, rounding and all
-            return torch.where(gg > 0, (torch.dot(r, r) / gg).sqrt(), 0.0)
-
-        return Solution(x, 0.0, error, quadratic, damping)
-
-    return solve
