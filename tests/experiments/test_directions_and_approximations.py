@@ -1,0 +1,193 @@
+"""experiments/directions and experiments/approximations: what they assert, at reduced size."""
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """Import a module of an experiment, which runs as a script with its folder and its parent on the path."""
+    paths = [*EXPERIMENTS.glob("*.py"), *EXPERIMENTS.glob("directions/*.py"), *EXPERIMENTS.glob("approximations/*.py")]
+    names = {path.stem for path in paths}
+
+    def forget():
+        for name in names:
+            sys.modules.pop(name, None)
+
+    def load(folder: str, name: str):
+        monkeypatch.syspath_prepend(str(EXPERIMENTS))
+        monkeypatch.syspath_prepend(str(EXPERIMENTS / folder))
+        return importlib.import_module(name)
+
+    forget()
+    yield load
+    forget()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("policies")
+
+
+@pytest.fixture
+def point(example, folder):
+    """A small policy part-way through training."""
+    policies = example("directions", "policies")
+    return policies.point(policies.trained(folder, "pendulum", 6_000, 0, 4), 200)
+
+
+def numeric(J, theta, e=1e-4):
+    """Gradient (2,) and Hessian (2, 2) of J by central differences."""
+    unit = np.eye(2) * e
+
+    def f(d):
+        return float(J(*(np.array(t) for t in theta + d)))
+
+    g = [(f(u) - f(-u)) / (2 * e) for u in unit]
+    H = [[(f(u + v) - f(u - v) - f(v - u) + f(-u - v)) / (4 * e * e) for v in unit] for u in unit]
+    return np.array(g), np.array(H)
+
+
+@pytest.mark.parametrize("where", ["NEAR", "FAR"])
+def test_the_picture_shows_the_gradient_and_the_hessian_of_its_closed_form(example, where):
+    picture = example("directions", "picture")
+    theta = np.array(getattr(picture, where))
+    g, H = numeric(picture.J, theta)
+    at = picture.point(*theta)
+    assert at.g.numpy() == pytest.approx(g, abs=1e-7)
+    assert at.curvature("hessian").dense().numpy() == pytest.approx(-H, abs=1e-5)
+    assert (np.linalg.eigvalsh(H) < 0).all() == (where == "NEAR")
+
+
+def test_ellipses_touch_the_line_of_equal_gain_where_the_steps_end(example):
+    picture = example("directions", "picture")
+    g, steps = picture.steps(picture.NEAR)
+    assert [s.metric for s in steps] == list(picture.SIX)
+    for s in steps:
+        assert s.cosine > 0
+        assert g @ s.d == pytest.approx(picture.GAIN)
+        assert s.d @ s.matrix @ s.d == pytest.approx(s.size)
+        normal = s.matrix @ s.d
+        assert normal / np.linalg.norm(normal) == pytest.approx(g / np.linalg.norm(g))
+
+
+def test_only_newton_leaves_the_half_plane_where_its_matrix_is_indefinite(example):
+    picture = example("directions", "picture")
+    _, steps = picture.steps(picture.FAR)
+    assert [s.metric for s in steps if s.cosine < 0] == ["hessian"]
+    at = picture.point(*picture.FAR)
+    least = float(torch.linalg.eigvalsh(at.curvature("hessian").dense())[0])
+    assert picture.step(at, "hessian", -1.01 * least).cosine > 0
+    assert torch.dot(picture.absolute(at, "hessian", 1e-3), at.g) > 0
+
+
+@pytest.mark.parametrize("damping", [0.7, 0.8, 2.0])
+def test_a_ball_is_a_damping_where_the_hessian_is_indefinite_too(example, damping):
+    picture = example("directions", "picture")
+    assert picture.ball(picture.FAR, "hessian", damping) < 1e-3
+    assert picture.ball(picture.FAR, "hessian", 0.1) > 0.1  # lambda below minus the least eigenvalue: no maximiser
+
+
+def test_natural_gradients_of_two_parametrisations_agree_for_short_steps_alone(example):
+    picture = example("directions", "picture")
+    short, long = picture.invariance("fisher")
+    assert short < 1e-3 and 0.005 < long
+    assert picture.invariance("gauss_newton")[0] > 0.1
+
+
+def test_half_plane_on_a_real_policy(example, point):
+    midway = example("directions", "midway")
+    dampings = np.geomspace(1e-5, 10, 15)
+    for metric in midway.METRICS:
+        cosines, least, _ = midway.damped(point, metric, dampings)
+        assert (cosines[dampings > max(-least, 0) + 1e-9] > 0).all(), metric
+        assert metric == "identity" or cosines.min() < 0.9  # they are directions of their own
+    indefinite = {m: midway.damped(point, m, dampings)[1] < -1e-6 for m in midway.METRICS}
+    assert [m for m, found in indefinite.items() if found] == ["hessian", "ggn"]
+
+
+def test_which_metrics_depend_on_the_loss(example, point):
+    midway = example("directions", "midway")
+    found = midway.relations(point)
+    changed = found["changed_by_other_advantages"]
+    assert [m for m, x in changed.items() if x == 0] == ["identity", "gauss_newton", "empirical_fisher"]
+    assert found["log_likelihood"]["gradient_covariance_to_empirical_fisher"] < 1e-12
+    assert 1e-3 < found["log_likelihood"]["ggn_to_fisher"] < 0.5  # mean and scale: equal in expectation alone
+
+
+def test_order_of_errors_that_theory_guarantees(example, point):
+    measure = example("approximations", "measure")
+    curvature = point.curvature("fisher")
+    truth = measure.Truth(curvature)
+    damping = float(truth.F.diagonal().mean())
+    chosen = {c.name: c for c in measure.CHOICES if c.matrix and c.options.get("rank", 0) <= 10}
+    F = {name: measure.matrix(c, curvature, point.g, damping) for name, c in chosen.items()}
+    error = {name: float((matrix - truth.F).norm()) for name, matrix in F.items()}
+    assert error["block, layer"] < error["block, incoming"] < error["diagonal"]
+    assert error["block, layer"] < error["block, outgoing"] < error["diagonal"]
+    assert error["block, layer"] < error["E-KFAC"] < error["K-FAC"]
+    assert error["low rank, 10"] < error["low rank, 3"] < error["low rank, 1"]
+    assert error["exact"] < 1e-9
+    assert torch.allclose(F["diagonal"], truth.F.diagonal().diag(), atol=1e-9)
+    sums, sizes, exact = (F[name].diagonal() for name in ("Lehman, sum", "Lehman, abs", "diagonal"))
+    assert (sums <= sizes + 1e-9).all() and (sizes <= exact + 1e-9).all()
+    assert sums.sum() < 0.9 * exact.sum()
+
+
+def test_errors_of_the_inverse_product(example, point):
+    measure = example("approximations", "measure")
+    curvature = point.curvature("fisher")
+    truth = measure.Truth(curvature)
+    by_name = {c.name: c for c in measure.CHOICES}
+    found = {n: measure.errors(by_name[n], curvature, truth, point.g, 0.1) for n in ("exact", "diagonal", "CG, 30")}
+    assert found["exact"]["error"] < 1e-9 and found["exact"]["random"] < 1e-9
+    assert found["CG, 30"]["error"] < 1e-2 < found["diagonal"]["error"]
+    x = point.g / (truth.F.diagonal() + 0.1)
+    A = truth.F + 0.1 * torch.eye(len(x))
+    best = torch.linalg.solve(A, point.g)
+    wanted = ((x - best) @ A @ (x - best) / (best @ A @ best)) ** 0.5
+    assert found["diagonal"]["error"] == pytest.approx(float(wanted))
+
+
+def test_numbers_stored(example, point):
+    measure = example("approximations", "measure")
+    layers = measure.places(point.curvature("fisher"))
+    assert [(at.outputs, at.inputs) for at in layers] == [(4, 4), (4, 5), (1, 5), (1, 1)]
+    stored = {c.name: c.stored(layers, len(point.g)) for c in measure.CHOICES}
+    assert stored["block, incoming"] == 4 * 16 + 4 * 25 + 25 + 1
+    assert stored["block, outgoing"] == 4 * 16 + 5 * 16 + 5 + 1
+    assert stored["K-FAC"] == 2 * (32 + 41 + 26 + 2)
+
+
+def test_reproduce_names_what_there_is():
+    root = EXPERIMENTS.parent
+    done = subprocess.run([root / "scripts/reproduce", "lrq"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "all or one of:" in done.stderr and "got: lrq" in done.stderr
+    for path in EXPERIMENTS.glob("*/run.py"):
+        assert f" {path.parent.name}" in done.stderr
+
+
+@pytest.mark.parametrize("page", ["README.md", "directions/README.md", "approximations/README.md"])
+def test_links_lead_somewhere(page):
+    page = EXPERIMENTS / page
+    for path, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text()):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}, anchor
+
+
+def test_scores_have_mean_zero(example):
+    picture = example("directions", "picture")
+    assert picture.mean_score(picture.point(*picture.FAR)) < 1e-12
