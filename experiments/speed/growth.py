@@ -1,26 +1,28 @@
-"""How time and memory grow with batch, width and parameters: scripts/bench --only growth [--quick]
+"""How time and memory grow with batch, width and parameters: scripts/bench --only growth [--training] [--quick]
 
 Time: 17-w-w-6 tanh Gaussian policy, float32, one thread's processor time, least of the repeats. An update is TRPO's:
 forward pass, gradient, CG-10 with the analytic Fisher metric, line search; or the same with K-FAC.
 Memory: bytes of tensors made and alive at once (`rlopt.run.memory`), which is exact and the same on every machine;
 in units of the activations that the forward pass caches, all layers' outputs.
 Solvers: `prepare` and one solve at 64 samples, K = 1, for networks 17-w-w-6 of about 5, 50 and 500 thousand parameters.
+With ``--training`` instead: whole training runs with one process, two workers and two ranks (`training`), 4 minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import report
 import torch
+import training
 from parts import DAMPING, machine
-from setting import ACTIONS, Setting, seconds
+from setting import Setting, seconds
 
 from rlopt.core.damping.constant import Constant
 from rlopt.core.metrics.empirical_fisher import EmpiricalFisher
@@ -104,46 +106,11 @@ def peak(kind: Callable[[], object]) -> float:
     return memory.peak
 
 
-def cached(count: int, width: int) -> float:
-    """Bytes of the activations that a forward pass keeps."""
-    return 4.0 * count * (2 * width + ACTIONS)
-
-
-def show(data: dict[str, Any]) -> None:
-    print(f"\n{data['machine']}; load {data['load'][0]:.1f} to {data['load'][1]:.1f}")
-    for title, rows in (("samples, width 64", data["batch"]), ("width, 2048 samples", data["width"])):
-        names = list(next(iter(rows.values())))
-        print(f"\n{title:<22}" + "".join(f"{name:>24}" for name in names))
-        for size, row in rows.items():
-            print(f"{int(size):<22,}" + "".join(f"{row[name]['milliseconds']:>21,.1f} ms" for name in names))
-        sizes = [int(size) for size in rows]
-        first, last = rows[str(sizes[0])], rows[str(sizes[-1])]
-        powers = [exponent(sizes[0], sizes[-1], *(r[name]["milliseconds"] for r in (first, last))) for name in names]
-        print(f"{'grows with the power':<22}" + "".join(f"{power:>24.2f}" for power in powers))
-    print(f"\n{'peak memory / cached':<22}" + "".join(f"{name:>24}" for name in data["batch"][str(BATCHES[0])]))
-    for size, row in data["batch"].items():
-        ratios = [kind["bytes"] / cached(int(size), 64) for kind in row.values()]
-        print(f"{int(size):<22,}" + "".join(f"{x:>24.2f}" for x in ratios))
-    sizes = data["parameters"]
-    print(f"\n{'bytes by parameter':<22}" + "".join(f"{f'P = {size:,}':>16}" for size in sizes) + f"{'power of P':>14}")
-    for name, values in data["solver_bytes"].items():
-        each = "".join(f"{value / size:>16.1f}" for value, size in zip(values, sizes, strict=True))
-        print(f"{name:<22}{each}{exponent(sizes[0], sizes[-1], values[0], values[-1]):>14.2f}")
-
-
-def exponent(n: float, m: float, a: float, b: float) -> float:
-    return math.log(b / a) / math.log(m / n)
-
-
 @torch.no_grad()
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Growth of time and memory with batch, width and parameters.")
-    parser.add_argument("--quick", action="store_true", help="smaller sizes, nothing written")
-    quick = parser.parse_args().quick
-    torch.set_num_threads(1)
+def grown(quick: bool) -> dict[str, Any]:
     before = os.getloadavg()[0]
     batches, widths, repeats = (BATCHES[:2], WIDTHS[:2], 2) if quick else (BATCHES, WIDTHS, 5)
-    data = {
+    return {
         "machine": machine(),
         "batch": {str(count): measure(count, 64, repeats) for count in batches},
         "width": {str(width): measure(2048, width, repeats) for width in widths},
@@ -151,10 +118,37 @@ def main() -> None:
         "solver_bytes": solver_memory(),
         "load": [before, os.getloadavg()[0]],
     }
-    show(data)
-    if not quick:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(data, indent=1) + "\n")
+
+
+def trained(rounds: int, quick: bool) -> dict[str, Any]:
+    before = os.getloadavg()[0]
+    rates = training.measure(1 if quick else rounds, 8192 if quick else 32768)
+    cores = f"{os.cpu_count()} cores, {machine()} each"
+    return {"machine": cores, "steps_per_second": rates, "load": [before, os.getloadavg()[0]]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Growth of time and memory with batch, width and parameters.")
+    parser.add_argument("--training", action="store_true", help="whole runs with workers and ranks instead")
+    parser.add_argument("--rounds", type=int, default=3, help="of training (3)")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, nothing written")
+    parser.add_argument("--draw", action="store_true", help="figure and README from results/growth.json")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    data = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if options.training:
+        data["training"] = trained(options.rounds, options.quick)
+        print("\n".join(report.training(data["training"])))
+    elif not options.draw:
+        data = {**data, **grown(options.quick)}
+        print("\n".join(report.growth(data)))
+    if not options.quick:
+        if not options.draw:
+            RESULTS.parent.mkdir(exist_ok=True)
+            RESULTS.write_text(json.dumps(data, indent=1) + "\n")
+        if "batch" in data:
+            report.draw(data, RESULTS.parents[1] / "growth.png")
+            report.write("growth", data)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import report
 import torch
 from setting import INPUTS, Setting, microseconds, ratio, spread
 from torch import nn
@@ -144,7 +145,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Costs of the parts of an update, in gradients.")
     parser.add_argument("--quick", action="store_true", help="few repeats, nothing written")
     parser.add_argument("--repeats", type=int, default=41, help="rounds (41)")
+    parser.add_argument("--draw", action="store_true", help="the README's table, from results/parts.json")
     options = parser.parse_args()
+    if options.draw:
+        return report.write("parts", json.loads(RESULTS.read_text()))
     torch.set_num_threads(1)
     before = os.getloadavg()[0]
     times = microseconds(kinds(), 5 if options.quick else options.repeats)
@@ -160,6 +164,7 @@ def main() -> None:
     if not options.quick:
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(data, indent=1) + "\n")
+        report.write("parts", data)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the tape and the trainer cost, as ratios within one run: python experiments/speed/run.py [--quick]
+"""What the tape and the trainer cost, as ratios within one run: scripts/bench [--quick]
 
 Products, 17-64-64-6 tanh Gaussian policy, 2048 samples, float32, one thread:
     gradient        one autograd gradient of the surrogate (forward and backward), a list of tensors
@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import report
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from setting import Setting, microseconds, ratio, spread
@@ -127,7 +128,11 @@ def _seconds(f: Callable[[], None], count: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Costs of rlopt as ratios within one run.")
     parser.add_argument("--quick", action="store_true", help="few repeats, nothing written")
-    quick = parser.parse_args().quick
+    parser.add_argument("--draw", action="store_true", help="the README's table, from results/run.json")
+    options = parser.parse_args()
+    if options.draw:
+        return report.write("run", json.loads(RESULTS.read_text()))
+    quick = options.quick
     torch.set_num_threads(1)
     times, rates = products(5 if quick else 31), throughput(2 if quick else 15)
     print(f"{'product':<18}{'microseconds (median, range)':<34}{'in gradients':>14}{'in double backprops':>22}")
@@ -153,6 +158,7 @@ def main() -> None:
         }
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(data, indent=1) + "\n")
+        report.write("run", data)
 
 
 if __name__ == "__main__":

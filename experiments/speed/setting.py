@@ -20,23 +20,24 @@ INPUTS, ACTIONS = 17, 6  # HalfCheetah's
 class Setting:
     """A tanh policy INPUTS-width-width-ACTIONS with state-independent scale, on ``count`` random samples."""
 
-    def __init__(self, count: int = 2048, width: int = 64):
+    def __init__(self, count: int = 2048, width: int = 64, device: str = "cpu"):
         torch.manual_seed(0)
         self.module = nn.Sequential(
             nn.Linear(INPUTS, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, ACTIONS)
-        )
+        ).to(device)
         self.head = DiagonalGaussian(ACTIONS)
         self.network = Network(self.module, self.head.constants)
-        self.theta = self.network.layout.flatten(self.module, self.head.initial_constants())
-        self.log_sigma = nn.Parameter(torch.zeros(ACTIONS))
+        self.theta = self.network.layout.flatten(self.module, self.head.initial_constants().to(device))
+        self.log_sigma = nn.Parameter(torch.zeros(ACTIONS, device=device))
         self.parameters = [*self.module.parameters(), self.log_sigma]
-        inputs = torch.randn(count, INPUTS)
+        inputs = torch.randn(count, INPUTS).to(device)
         with torch.no_grad():
             z = self.network.outputs(self.theta, inputs)
-            actions = self.head.sample(z, torch.randn(count, ACTIONS))
+            actions = self.head.sample(z, torch.randn(count, ACTIONS).to(device))
             old = self.head.log_prob(z, actions)
+        advantages = torch.randn(count).to(device)
         self.samples = Samples(
-            inputs, actions, torch.ones(count), advantages=torch.randn(count), old_outputs=z, old_log_prob=old
+            inputs, actions, torch.ones_like(old), advantages=advantages, old_outputs=z, old_log_prob=old
         )
         self.tape = self.network.tape(self.theta, inputs)
         self.v = torch.randn_like(self.theta)

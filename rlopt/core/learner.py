@@ -137,7 +137,8 @@ class Learner:
 
 def host(scalars: Scalars) -> dict[str, float]:
     """Scalars as Python floats, reading the device once."""
-    names = list(scalars)
-    tensors = [torch.as_tensor(scalars[name], dtype=torch.float64).reshape(()) for name in names]
-    device = next((t.device for t in tensors if t.device.type != "cpu"), torch.device("cpu"))
-    return dict(zip(names, torch.stack([t.to(device) for t in tensors]).tolist(), strict=True)) if names else {}
+    read = {name: x.to(torch.float64).reshape(()) for name, x in scalars.items() if isinstance(x, Tensor)}
+    device = next((x.device for x in read.values() if x.device.type != "cpu"), torch.device("cpu"))
+    values = torch.stack([x.to(device) for x in read.values()]).tolist() if read else []
+    found = dict(zip(read, values, strict=True))
+    return {name: found[name] if name in found else float(x) for name, x in scalars.items()}

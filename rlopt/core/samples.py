@@ -17,6 +17,17 @@ from torch import Tensor
 from rlopt.core.distributed import all_sum, counts, rank, ranks
 
 
+def sent(x: Tensor, device: torch.device) -> Tensor:
+    """``x`` on ``device``; itself if it is there.
+
+    From the host to a GPU it goes by way of pinned memory, which torch keeps until the copy is done, so that nothing
+    waits for it and ``x`` may be overwritten at once.
+    """
+    if device.type == "cuda" and x.device.type == "cpu":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)
+
+
 @dataclass(frozen=True)
 class Samples:
     """B samples of one network's inputs and what its objective needs.
@@ -65,7 +76,7 @@ class Samples:
         if size is None or size >= total:
             yield self
             return
-        order = torch.randperm(total, generator=generator).to(self.weight.device)
+        order = sent(torch.randperm(total, generator=generator), self.weight.device)
         count = total // size
         sizes = [size] * (count - 1) + [total - (count - 1) * size]
         if ranks() > 1:
@@ -93,4 +104,4 @@ class Samples:
         if self.weight.device == device:
             return self
         values = (getattr(self, field.name) for field in fields(self))
-        return Samples(*(None if value is None else value.to(device) for value in values))  # type: ignore[arg-type]
+        return Samples(*(None if value is None else sent(value, device) for value in values))  # type: ignore[arg-type]

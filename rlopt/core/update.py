@@ -87,12 +87,14 @@ class Update:
         except NumericalFailure as failure:
             bad = first_nonfinite({"objective": value, "gradient": g})
             return theta, state, Report(bad or str(failure))
-        direction = {} if solution.x is g else {"direction": solution.x}
-        if bad := first_nonfinite({"objective": value, "gradient": g, **direction}):
+        squared = torch.dot(g, g)
+        plain = solution.x is g
+        direction = {} if plain else {"direction": solution.x}
+        if bad := first_nonfinite({"objective": value, "gradient": squared, **direction}):
             return theta, state, Report(bad)
 
         problem = Problem(self.network, self.head, self.objective, samples, tape, value)
-        slope = torch.dot(g, solution.x)
+        slope = squared if plain else torch.dot(g, solution.x)
         judged = self.damping.measures
         own = theta.clone() if judged else theta  # which an optimizer overwrites, while the tape still reads theta
         moved, step_state, scalars = self.step.step(state["step"], own, solution, slope, problem)
@@ -104,7 +106,7 @@ class Update:
             **scalars,
             **solution.scalars,
             "objective/value": value,
-            "objective/gradient_norm": torch.dot(g, g).sqrt(),
+            "objective/gradient_norm": squared.sqrt(),
             "solver/iterations": solution.iterations,
             "solver/residual": solution.residual,
             "damping/value": solution.damping,

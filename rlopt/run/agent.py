@@ -18,7 +18,7 @@ from rlopt.core.failure import NumericalFailure, first_nonfinite
 from rlopt.core.heads import Joint
 from rlopt.core.learner import Learner, Outcome, host
 from rlopt.core.parts import Scalars, State
-from rlopt.core.samples import Samples
+from rlopt.core.samples import Samples, sent
 from rlopt.policy.normaliser import ObservationNormaliser, RewardScaler
 from rlopt.rollout.batch import Batch
 from rlopt.rollout.inference import Inference
@@ -201,7 +201,7 @@ class Agent:
     def _values(self, networks: State, batch: Batch) -> Pair:
         """V at every input [T + 1, E] and at the truncated episodes' last observations (N,), on the host."""
         inputs = torch.cat([batch.inputs.flatten(0, 1), batch.final])
-        v = self._value(networks, inputs.to(self.device)).to("cpu")
+        v = self._value(networks, sent(inputs, self.device)).to("cpu")
         count = batch.inputs.shape[0] * batch.inputs.shape[1]
         return v[:count].view(batch.inputs.shape[:2]), v[count:]
 
@@ -227,7 +227,7 @@ class Agent:
 
     def _fit(self, networks: State, samples: Samples, targets: Tensor, before: Tensor) -> Scalars:
         """How well the values explained the targets (B,) before training, and how far they are from them after it."""
-        targets, before = targets.to(self.device), before[:-1].flatten().to(self.device)
+        targets, before = sent(targets, self.device), sent(before[:-1].flatten(), self.device)
         variance = samples.mean((targets - samples.mean(targets)) ** 2)
         error = targets - before
         unexplained = samples.mean((error - samples.mean(error)) ** 2)
