@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +23,7 @@ def gae(
         delta_t = r_t + gamma (1 - terminated_t) V(s_{t+1}) - V(s_t)
         A_t     = delta_t + gamma lambda (1 - done_t) A_{t+1}
 
-    All arguments [T, E]. ``next_values`` is the value of the state that the transition led to: where an episode was
+    All arguments [T, E], on the host. ``next_values`` is the value of the state that the transition led to: where an episode was
     truncated, that of its last observation and not of the next episode's first. ``done`` = terminated or truncated.
     Targets are A_t + V(s_t), the lambda-return.
     """
@@ -30,9 +31,11 @@ def gae(
     deltas = rewards + gamma * next_values * (~terminated).to(dtype) - values
     decay = gamma * lambda_ * (~done).to(dtype)
     advantages = torch.empty_like(deltas)
-    following = torch.zeros_like(deltas[0])
-    for t in reversed(range(len(deltas))):
-        following = torch.addcmul(deltas[t], decay[t], following, out=advantages[t])
+    d, c, a = deltas.numpy(), decay.numpy(), advantages.numpy()  # these arrays are small, and there are T of them
+    following = np.zeros_like(d[0])
+    with np.errstate(all="ignore"):  # numbers that are not finite are found by the update
+        for t in reversed(range(len(d))):
+            following = a[t] = d[t] + c[t] * following
     return advantages, advantages + values
 
 

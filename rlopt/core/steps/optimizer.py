@@ -19,6 +19,7 @@ from rlopt.core.steps.inverse_lr import InverseLR
 
 # momentum and averaging keep the direction's geometry; every other optimizer rescales coordinates
 _KEEPS_GEOMETRY = ("SGD", "ASGD")
+_KERNELS = {"Adam": "_fused_adam_", "AdamW": "_fused_adamw_"}
 # need a closure, sparse gradients, matrices, a measured loss, or functions and objects that no yaml can hold
 _UNFIT = ("LBFGS", "SparseAdam", "Muon", "ReduceLROnPlateau", "LambdaLR", "MultiplicativeLR", "ChainedScheduler",
           "SequentialLR", "_LRScheduler")  # fmt: skip
@@ -46,6 +47,8 @@ class Optimizer:
             self._options.setdefault("fused", True)
         # without torch's hooks, profiler marks and grad mode, which cost more than the fused kernel itself
         self._step = inspect.unwrap(self._class.step)
+        # of Adam the kernel itself, once it has moments: a third of what is left of torch's step
+        self._kernel = getattr(torch, _KERNELS.get(self._class.__name__, ""), None)
         self._bound: tuple[Tensor, State] | None = None
         try:  # so that a wrong argument is found now; a scheduler looks at some of its own only when it moves
             self.advance(_snapshot(*self._make(torch.zeros(1)), {}))
@@ -83,6 +86,15 @@ class Optimizer:
         return _snapshot(optimizer, scheduler, state["moments"])
 
     def _apply(self, theta: Tensor, state: State, x: Tensor) -> None:
+        group, moments = state["group"], state["moments"]
+        if self._kernel and group.get("fused") and moments:
+            self._kernel(
+                [theta], [x], [moments["exp_avg"]], [moments["exp_avg_sq"]],
+                [moments["max_exp_avg_sq"]] if group["amsgrad"] else [], [moments["step"].add_(1)],
+                lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1], weight_decay=group["weight_decay"],
+                eps=group["eps"], amsgrad=group["amsgrad"], maximize=not group["maximize"],
+            )  # fmt: skip
+            return
         optimizer = self._bind(theta, state)
         theta.grad = -x
         self._step(optimizer)

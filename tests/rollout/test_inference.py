@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rlopt.core.heads import Bernoulli, Categorical, DiagonalGaussian, MultiCategorical
+from rlopt.core.network import Network
+from rlopt.policy.normaliser import ObservationNormaliser
+from rlopt.rollout.drawing import drawing
+from rlopt.rollout.inference import BLOCK, Inference
+
+ACTIVATIONS = [nn.Tanh, nn.ReLU, nn.ELU, nn.Sigmoid, nn.SiLU]  # the last is no chain that a tape knows
+NORMALISER = ObservationNormaliser(enabled=True, clip=1.5)
+
+
+def network(activation: type[nn.Module], outputs: int, constants: int, width: int = 12, bias: bool = True) -> Network:
+    torch.manual_seed(0)
+    layers = [nn.Linear(5, width, bias=bias), activation(), nn.Linear(width, width, bias=bias), activation()]
+    return Network(nn.Sequential(*layers, nn.Linear(width, outputs, bias=bias)).double(), constants)
+
+
+def policy(net: Network, head, normalises: bool = True) -> Inference:
+    theta = net.layout.flatten(net.module, torch.full((net_constants(net),), 0.3, dtype=torch.float64))
+    state = {"count": torch.tensor(9.0 * normalises, dtype=torch.float64), "mean": torch.arange(5.0, dtype=torch.float64),
+             "variance": torch.linspace(0.5, 2, 5, dtype=torch.float64)}  # fmt: skip
+    return Inference(net, head, NORMALISER, theta, state)
+
+
+def net_constants(net: Network) -> int:
+    return net.layout.size - sum(p.numel() for p in net.module.parameters())
+
+
+@pytest.mark.parametrize("rows", [BLOCK, 3 * BLOCK])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_outputs_are_the_network_s_own_of_normalised_observations(activation, rows):
+    head = DiagonalGaussian(2)
+    net = network(activation, 2, 2)
+    acting = policy(net, head)
+    raw = 3 * torch.randn(rows, 5, dtype=torch.float64)
+    shifted = (raw - torch.arange(5.0)) / torch.linspace(0.5, 2, 5, dtype=torch.float64).sqrt()
+    expected = torch.cat([net.module(shifted.clamp(-1.5, 1.5)), torch.full((rows, 2), 0.3)], 1)
+    out = np.empty((rows, 4))
+    acting.respond(raw.numpy(), out)
+    np.testing.assert_allclose(out, expected.detach(), rtol=1e-6, atol=1e-8)
+    z = acting.outputs(acting.normalise(raw, torch.empty_like(raw)))
+    assert np.array_equal(out, z.detach())
+    few = acting.outputs(acting.normalise(raw, torch.empty_like(raw))[:3])
+    assert np.array_equal(out[:3], few.detach())
+    assert (shifted.abs() > 1.5).any()
+
+
+def test_only_the_policy_s_outputs_of_a_network_that_gives_values_too():
+    net = network(nn.Tanh, 3, 2)
+    acting = policy(net, DiagonalGaussian(2), normalises=False)
+    x = torch.randn(BLOCK, 5, dtype=torch.float64)
+    expected = torch.cat([net.module(x)[:, 1:], torch.full((BLOCK, 2), 0.3)], 1)
+    torch.testing.assert_close(acting.outputs(x), expected.detach())
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_wide_layers_and_layers_without_bias(bias):
+    """A product of 8 x 300 x 300 goes through torch."""
+    net = network(nn.Tanh, 2, 0, width=300, bias=bias)
+    x = torch.randn(BLOCK, 5, dtype=torch.float64)
+    torch.testing.assert_close(policy(net, Categorical(2), False).outputs(x), net.module(x).detach())
+
+
+def test_a_policy_at_other_parameters_leaves_the_first_as_it_was():
+    net = network(nn.Tanh, 2, 0)
+    acting, x = policy(net, Categorical(2), False), torch.randn(BLOCK, 5, dtype=torch.float64)
+    before = acting.outputs(x)
+    shift, scale = torch.ones(5, dtype=torch.float64), torch.full((5,), 0.5, dtype=torch.float64)
+    other = acting.at(acting.theta * 2, (shift, scale))
+    out = np.empty((BLOCK, 2))
+    other.respond(x.numpy(), out)
+    doubled = Inference(net, Categorical(2), NORMALISER, acting.theta * 2, {"count": torch.tensor(0.0)})
+    expected = doubled.outputs(((x - 1) / 2).clamp(-1.5, 1.5))
+    assert np.array_equal(out, expected)
+    assert torch.equal(acting.outputs(x), before)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [DiagonalGaussian(3), DiagonalGaussian(3, scale="sigma"), DiagonalGaussian(3, per_state=True), Categorical(4),
+     MultiCategorical((2, 3)), Bernoulli(3)],
+    ids=str,
+)  # fmt: skip
+def test_what_is_drawn_is_what_the_head_samples(head):
+    torch.manual_seed(1)
+    z = torch.randn(200, head.network_outputs + head.constants, dtype=torch.float64).abs()
+    noise = torch.rand(200, head.noise_size, dtype=torch.float64)
+    expected = head.sample(z, noise)
+    drawn = drawing(head)(z.numpy(), noise.numpy())
+    assert drawn.dtype == expected.numpy().dtype
+    np.testing.assert_allclose(drawn, expected, rtol=1e-12)
+    assert len(np.unique(drawn)) > 1
+
+
+def test_a_categorical_draw_is_an_action_at_the_ends_of_the_noise():
+    z = np.array([[0.0, 1.0, -800.0]])
+    assert drawing(Categorical(3))(z, np.array([[np.nextafter(1, 0)]])).item() == 1
+    assert drawing(Categorical(3))(z, np.array([[1.0]])).item() == 2
+    assert drawing(Categorical(3))(z, np.array([[0.0]])).item() == 0
