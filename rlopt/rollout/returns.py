@@ -23,9 +23,9 @@ def gae(
         delta_t = r_t + gamma (1 - terminated_t) V(s_{t+1}) - V(s_t)
         A_t     = delta_t + gamma lambda (1 - done_t) A_{t+1}
 
-    All arguments [T, E], on the host. ``next_values`` is the value of the state that the transition led to: where an episode was
-    truncated, that of its last observation and not of the next episode's first. ``done`` = terminated or truncated.
-    Targets are A_t + V(s_t), the lambda-return.
+    All arguments [T, E], on the host. ``next_values`` is the value of the state that the transition led to: where an
+    episode was truncated, that of its last observation and not of the next episode's first. ``done`` = terminated or
+    truncated. Targets are A_t + V(s_t), the lambda-return.
     """
     dtype = values.dtype
     deltas = rewards + gamma * next_values * (~terminated).to(dtype) - values
