@@ -100,7 +100,8 @@ def draw(results: dict[str, Any], path: Path) -> None:
             error = [[middle - min(values) / 1000], [max(values) / 1000 - middle]]
             axis.bar(place, middle, color=FILLS[place], edgecolor="black", yerr=error, capsize=3, ecolor="0.4")
             if side != contest["peer"]:
-                axis.text(place, max(values) / 1000 + 0.4, f"{middle * 1000 / theirs:.1f}x", ha="center", fontsize=9)
+                axis.text(place, max(values) / 1000 + 0.4, f"{middle * 1000 / theirs:.1f}x", ha="center", fontsize=9,
+                          bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})  # fmt: skip
         for level, words in zip(raw_rates(results, contest["num_envs"]), ("one core", "all cores"), strict=True):
             axis.axhline(level / 1000, color="black", linestyle="--", linewidth=0.8)
             if number == 0:
