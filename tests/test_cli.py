@@ -352,13 +352,10 @@ def test_multirun_ends_when_it_is_interrupted(run, monkeypatch):
 def test_an_interrupted_run_exits_with_the_signals_code(run, monkeypatch):
     from rlopt.rollout.collector import Collector
 
-    collect = Collector.collect
-
-    def terminated(self: Collector, policy: object) -> object:
+    def terminated(self: Collector) -> None:
         signal.raise_signal(signal.SIGTERM)
-        return collect(self, policy)
 
-    monkeypatch.setattr(Collector, "collect", terminated)
+    monkeypatch.setattr(Collector, "finish", terminated)
     code, out, err = run("train", "run_dir=here", *SHORT)
     assert (code, out) == (128 + signal.SIGTERM, "")
     assert "Stopped at step 0; the policy so far is saved" in err
@@ -381,7 +378,7 @@ def test_an_environment_that_raises_is_one_line_with_the_traceback_in_a_file(run
     code, _, err = run("train", "run_dir=here", *SHORT, "total_steps=400")
     line = err.splitlines()[-1]
     assert code == 2
-    assert line.startswith("rlopt: environment 0, at its step 13, raised RuntimeError: the simulator broke")
+    assert line.startswith("rlopt: environment 2, at its step 7, raised RuntimeError: the simulator broke")  # the 51st
     assert "after step 40" in line and "error.txt" in line
     assert "Traceback" not in err
     assert "in breaking" in Path("here/error.txt").read_text()
