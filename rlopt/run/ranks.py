@@ -71,8 +71,13 @@ def joined() -> Iterator[None]:
             f"the ranks did not find one another through {where}: {_first_line(error)}; where a host has several "
             "networks, name the one to use: GLOO_SOCKET_IFNAME=eth0 (and NCCL_SOCKET_IFNAME), say"
         ) from error
-    yield
-    dist.destroy_process_group()  # not after an error, when others may no longer answer
+    try:
+        yield
+    except UserError as error:
+        if hasattr(error, "agreed"):  # all ranks raise it, and leave in order
+            dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()  # not after other errors, when the others may no longer answer
 
 
 def own_device(name: str) -> str:
