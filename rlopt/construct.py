@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, TypeVar
 
-from rlopt import extensions
 from rlopt.catalogue import extra_dirs, nearest
 from rlopt.core.objectives.objective import Objective
 from rlopt.core.parts import Damping, Metric, Solver, Step
 from rlopt.errors import UserError
+from rlopt.extensions import module as extension
 
 T = TypeVar("T")
 _KINDS: dict[str, type[Any]] = {
@@ -72,7 +72,7 @@ def part_class(values: Mapping[str, Any], where: str) -> type[Any]:
             "this command line: --extensions DIR"
         )
     try:
-        module = import_module(name) if own else extensions.module(name)
+        module = import_module(name) if own else extension(name)
     except ImportError as error:
         raise UserError(f"{where}._target_: there is no {target}") from error
     if module is None:

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from rlopt import catalogue
+from rlopt.catalogue import GROUPS, conf_dir, extra_dirs, nearest, own_choices, set_extra_dirs
 from rlopt.errors import UserError
 
 _PACKAGE = "rlopt_extensions"
@@ -33,7 +33,7 @@ def extended(folders: Sequence[str | Path], modules: Sequence[str] = ()) -> Iter
 
     Raises UserError where a folder holds no choice or a choice that exists already, or where code cannot be imported.
     """
-    before = catalogue.extra_dirs()
+    before = extra_dirs()
     wanted = tuple(_checked(Path(folder).expanduser().resolve()) for folder in folders)
     _activate(wanted)
     try:
@@ -53,17 +53,17 @@ def module(name: str) -> ModuleType | None:
     parts = name.split(".")
     if not all(part.isidentifier() for part in parts):
         return None
-    files = (folder.joinpath(*parts).with_suffix(".py") for folder in catalogue.extra_dirs())
+    files = (folder.joinpath(*parts).with_suffix(".py") for folder in extra_dirs())
     file = next((file for file in files if file.is_file()), None)
     return _import(f"{_PACKAGE}.{name}", str(file)) if file else None
 
 
 def _activate(folders: tuple[Path, ...]) -> None:
-    if folders == catalogue.extra_dirs():
+    if folders == extra_dirs():
         return
     for name in [n for n in sys.modules if n.split(".")[0] == _PACKAGE]:
         del sys.modules[name]
-    catalogue.set_extra_dirs(folders)
+    set_extra_dirs(folders)
     if folders:
         sys.modules[_PACKAGE] = package = ModuleType(_PACKAGE, "The folders that --extensions names.")
         package.__path__ = [str(folder) for folder in folders]
@@ -88,7 +88,7 @@ def _checked(folder: Path) -> Path:
         raise UserError(f"--extensions {folder}: there is no such folder")
     if not any(_choices(folder)):
         odd = sorted(file.parent.name for file in folder.glob("*/*.yaml"))
-        hint = f"; {odd[0]} is no group{catalogue.nearest(odd[0], list(catalogue.GROUPS))}" if odd else ""
+        hint = f"; {odd[0]} is no group{nearest(odd[0], list(GROUPS))}" if odd else ""
         raise UserError(
             f"--extensions {folder} holds no choice: a metric, say, is metric/NAME.yaml and metric/NAME.py in it{hint}"
         )
@@ -96,7 +96,7 @@ def _checked(folder: Path) -> Path:
 
 
 def _refuse_doubles(folders: tuple[Path, ...]) -> None:
-    seen = {(group, name): catalogue.conf_dir() for group in catalogue.GROUPS for name in catalogue.own_choices(group)}
+    seen = {(group, name): conf_dir() for group in GROUPS for name in own_choices(group)}
     for folder in folders:
         for group, name in _choices(folder):
             if (group, name) in seen:
@@ -105,4 +105,4 @@ def _refuse_doubles(folders: tuple[Path, ...]) -> None:
 
 
 def _choices(folder: Path) -> list[tuple[str, str]]:
-    return [(group, file.stem) for group in catalogue.GROUPS for file in sorted((folder / group).glob("*.yaml"))]
+    return [(group, file.stem) for group in GROUPS for file in sorted((folder / group).glob("*.yaml"))]

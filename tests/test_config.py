@@ -30,7 +30,8 @@ NEEDED = {"lstd": ["advantages.normalise=false"], "episodic": ["advantages.norma
 NEEDED["enac"] = NEEDED["episodic"]
 
 
-def updates_once(config: dict[str, Any]) -> None:
+def learns_once(config: dict[str, Any]) -> bool:
+    """Whether one update goes through and changes the last network that learns."""
     run = trainer(config)
     last = list(run.agent.learners)[-1]
     before = run.state[last]["theta"].clone()
@@ -38,8 +39,7 @@ def updates_once(config: dict[str, Any]) -> None:
         state, lesson = run.agent.learn(run.state, run.collector.collect(run.agent.policy(run.state)), run.minibatches)
     finally:
         run.collector.close()
-    assert lesson.failure is None
-    assert not torch.equal(state[last]["theta"], before)
+    return lesson.failure is None and not torch.equal(state[last]["theta"], before)
 
 
 def load_part(group: str, choice: str, **inside: str) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def test_every_part_learns_somewhere_and_is_refused_for_a_reason_elsewhere(where
         return
     for parts in settings_with(where, group, choice):
         try:
-            updates_once(small_config(where, parts))
+            assert learns_once(small_config(where, parts))
             return
         except UserError as error:
             assert any(f"{where}{g}" in str(error) for g in catalogue.UPDATE_GROUPS), error
@@ -138,7 +138,7 @@ SEE_NUMBERS = [(g, c) for g in ("policy", "critic") for c in GROUPS[g] if c != "
 @pytest.mark.parametrize("env", ["cartpole", "pendulum"])
 def test_every_network_learns(group, choice, env):
     small = [option for option in SMALL if choice != "shared" or not option.startswith("critic.")]
-    updates_once(resolve([*small, *NEEDED.get(choice, []), f"{group}={choice}", f"env={env}"]))
+    assert learns_once(resolve([*small, *NEEDED.get(choice, []), f"{group}={choice}", f"env={env}"]))
 
 
 @pytest.mark.parametrize("env", ENVS)
@@ -159,7 +159,7 @@ def test_every_preset_composes_with_every_environment_and_every_environment_step
 @pytest.mark.parametrize("algo", ALGOS)
 def test_every_preset_learns_on_discrete_and_continuous_actions(algo):
     for env in ("cartpole", "pendulum"):
-        updates_once(resolve([*SMALL, *NEEDED.get(algo, []), f"algo={algo}", f"env={env}"]))
+        assert learns_once(resolve([*SMALL, *NEEDED.get(algo, []), f"algo={algo}", f"env={env}"]))
 
 
 @pytest.mark.parametrize("name", [path.stem for path in (catalogue.conf_dir() / "recipe").glob("*.yaml")])

@@ -16,7 +16,7 @@ from rlopt.build import load
 from rlopt.errors import UserError
 from rlopt.extensions import extended
 from rlopt.fit import pairs
-from tests.test_config import small_config, updates_once
+from tests.test_config import learns_once, small_config
 
 SHORT = ["total_steps=40", "batch_size=40", "policy.hidden=[4]", "critic.hidden=[4]", "evaluation.episodes=2"]
 HEAD = "from dataclasses import dataclass\nimport torch\nfrom typing import ClassVar\n"
@@ -206,7 +206,9 @@ def test_they_pass_the_test_of_every_allowed_pair(parts):
         for metric in ("mine", "fisher"):
             for solver in ("mine", "cg"):
                 both = {"metric": metric, "solver": solver}
-                updates_once(small_config("", {group: load(catalogue.file(group, n)) for group, n in both.items()}))
+                assert learns_once(
+                    small_config("", {group: load(catalogue.file(group, n)) for group, n in both.items()})
+                )
 
 
 def test_a_process_of_its_own(run, parts):
