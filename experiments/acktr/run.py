@@ -22,10 +22,21 @@ STEPS = 1_000_000
 ENVS = {"halfcheetah": ("HalfCheetah-v5", 4000, 1910), "hopper": ("Hopper-v5", 2400, 1130)}  # asked of ACKTR, of A2C
 STYLES = {"acktr": ("#1f4e9c", "-"), "a2c": ("#c44e00", "--")}
 TUNING = range(100, 102)
-SEARCH = {  # tried at 300,000 steps on the tuning seeds
-    "acktr": ("step.radius=0.02", "step.radius=0.04", "critic.schedule.epochs=3", "critic.schedule.epochs=10",
+SHORT = {  # tried at 300,000 steps on the tuning seeds
+    "acktr": ("", "step.radius=0.04", "critic.schedule.epochs=3", "critic.schedule.epochs=10",
               "critic.step=trust_region critic.step.radius=0.02 critic.step.largest=1"),
-    "a2c": ("batch_size=128", "batch_size=256"),
+    "a2c": ("batch_size=128 env.num_envs=16", "batch_size=64 env.num_envs=8",
+            "batch_size=128 env.num_envs=16 optimizer.lr=2e-3 critic.optimizer.lr=2e-3",
+            "batch_size=128 env.num_envs=16 critic.optimizer.lr=3e-3"),
+}  # fmt: skip
+CLIPPED = "step.max_norm=0.5 critic.step.max_norm=0.5"
+LONG = {  # and those that were left, at 1,000,000
+    "acktr": ("", "critic.schedule.epochs=10"),
+    "a2c": ("batch_size=128 env.num_envs=16", "batch_size=64 env.num_envs=8",
+            f"batch_size=80 env.num_envs=16 {CLIPPED} objective.entropy=0.01",
+            f"batch_size=80 env.num_envs=16 {CLIPPED} objective.entropy=0.01 advantages.normalise=false",
+            f"batch_size=128 env.num_envs=16 {CLIPPED} advantages.normalise=false critic.optimizer.lr=2e-3 "
+            "critic.schedule.epochs=4"),
 }  # fmt: skip
 
 
@@ -35,8 +46,9 @@ def planned(steps: int, seeds: range) -> list[runs.Run]:
 
 def searched() -> list[runs.Run]:
     return [
-        runs.Run(f"{algo} {choice}", env, 300_000, seed, (f"algo={algo}", *choice.split()))
-        for algo, choices in SEARCH.items() for choice in choices for env in ENVS for seed in TUNING
+        runs.Run(f"{algo} {choice} {steps}", env, steps, seed, (f"algo={algo}", *choice.split()))
+        for steps, tried in ((300_000, SHORT), (STEPS, LONG)) for algo, choices in tried.items()
+        for choice in choices for env in ENVS for seed in TUNING
     ]  # fmt: skip
 
 

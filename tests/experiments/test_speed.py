@@ -60,7 +60,7 @@ def test_the_device_script_says_that_there_is_no_gpu(speed, monkeypatch, capsys)
     assert "no CUDA device" in said and said.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["run", "parts", "growth", "device"])
+@pytest.mark.parametrize("name", ["run", "parts", "growth", "device", "acktr"])
 def test_the_readme_shows_what_is_in_results(speed, name):
     path = SPEED / f"results/{name}.json"
     if not path.exists():

@@ -1,0 +1,1 @@
+"""Many runs side by side: read, grouped, averaged over seeds with intervals, drawn. Needs ``rlopt[plot]``."""
