@@ -87,7 +87,7 @@ def second_order(metric: str, solver: str = "dense", damping: float | Any = 1e-1
         "dense": Dense("absolute"),
         "cg": CG(100, 1e-10, None, "cold", 0.0),
         "diagonal": Diagonal("exact", 1, 0, 4096),
-        "kfac": KFAC("exact", 0.0, 1),
+        "kfac": KFAC("exact", 0.0, 1, 1),
         "lbfgs": LBFGS(10, 1e-8),
     }
     lam = Constant(damping) if isinstance(damping, float) else damping

@@ -62,7 +62,7 @@ Kind = Callable[[], object]
 def kinds(count: int, width: int, device: str) -> dict[str, Kind]:
     at = Setting(count, width, device)
     fisher = Fisher(None, 0).bind({}, at.tape, at.head, at.samples, None)[0]  # type: ignore[arg-type]
-    cg, kfac = CG(10, 0.0, None, "cold", 0.0), KFAC("exact", 0.0, 1)
+    cg, kfac = CG(10, 0.0, None, "cold", 0.0), KFAC("exact", 0.0, 1, 1)
     made: dict[str, Any] = {}
 
     def kfac_of() -> Any:

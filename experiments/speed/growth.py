@@ -42,7 +42,7 @@ from rlopt.run.memory import NewTensors
 
 RESULTS = Path(__file__).parent / "results/growth.json"
 BATCHES, WIDTHS = (2048, 8192, 32768, 131072), (64, 256, 1024)
-CG10, KRONECKER = CG(10, 0.0, None, "cold", 0.0), KFAC("exact", 0.0, 1)
+CG10, KRONECKER = CG(10, 0.0, None, "cold", 0.0), KFAC("exact", 0.0, 1, 1)
 SOLVERS: dict[str, Any] = {
     "cg": CG10,
     "low_rank": LowRank(10, 20, "gradient", 0, "none"),

@@ -65,7 +65,7 @@ def kinds() -> dict[str, Callable[[], object]]:
     )
     few = at.samples.take(slice(0, 256))
     small = EmpiricalFisher().bind({}, at.network.tape(at.theta, few.inputs), at.head, few, None)[0]  # type: ignore[arg-type]
-    cg, kfac = CG(10, 0.0, None, "cold", 0.0), KFAC("exact", 0.0, 1)
+    cg, kfac = CG(10, 0.0, None, "cold", 0.0), KFAC("exact", 0.0, 1, 1)
     ekfac, kfra = EKFAC(0.0, 0.0, 1), KFRA("exact", 0.0, 1)
     apply, state = kfac.prepare(kfac.init(), empirical, DAMPING)
 

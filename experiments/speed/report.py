@@ -1,4 +1,4 @@
-"""Tables and the figure of what run.py, parts.py, growth.py and device.py measured, from their JSON into the README."""
+"""Tables and the figure of what the scripts here measured, from their JSON into the README."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CACHED = 4.0 * (2 * 64 + 6)  # bytes a sample of the activations that a forward 
 def write(name: str, data: dict[str, Any]) -> None:
     """The README's table between the marks of this name."""
     tables: dict[str, Callable[[dict[str, Any]], list[str]]] = {
-        "run": run, "parts": parts, "growth": growth, "device": device,
+        "run": run, "parts": parts, "growth": growth, "device": device, "acktr": acktr,
     }  # fmt: skip
     path = HERE / "README.md"
     before, mark, rest = path.read_text().partition(f"<!-- {name} -->\n")
@@ -74,6 +74,26 @@ def training(data: dict[str, Any]) -> list[str]:
             against = "" if name == one else f"{ratio(values, sides[one]):.2f}"
             lines.append(row(f"{num_envs} environments, {name}", cell(values), against))
     return [*lines, "", machine(data)]
+
+
+def acktr(data: dict[str, Any]) -> list[str]:
+    lines: list[str] = []
+    for what, times in data["milliseconds"].items():
+        lines += head(what, "milliseconds, median (range)", "against A2C (by round)", "wanted at most")
+        for kind, values in times.items():
+            bound = data["bounds"][what] if kind == "ACKTR" else ""
+            lines.append(row(kind, places(values), "" if kind == "A2C" else against(values, times["A2C"]), bound))
+        lines.append("")
+    return [*lines, machine(data)]
+
+
+def places(values: list[float]) -> str:
+    return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
+def against(values: list[float], others: list[float]) -> str:
+    each = [x / y for x, y in zip(values, others, strict=True)]
+    return f"{statistics.median(each):.2f} ({min(each):.2f} to {max(each):.2f})"
 
 
 def device(data: dict[str, Any]) -> list[str]:

@@ -86,7 +86,7 @@ def kfac(problem: Problem, steps: int, batch: int, rate: float, seeds: int) -> d
     net, early = network(problem), max(steps // 10, 1)
     found: dict[str, Any] = {"decays": DECAYS, "early_step": early, "last_step": steps, "early": [], "last": []}
     for decay in DECAYS:
-        update = Update(net, _HEAD, Value(), Fisher(None, 0), KFAC("exact", decay, 1), Constant(1e-3), Fixed(rate))
+        update = Update(net, _HEAD, Value(), Fisher(None, 0), KFAC("exact", decay, 1, 1), Constant(1e-3), Fixed(rate))
         ends: dict[str, list[float]] = {"early": [], "last": []}
         for seed in range(seeds):
             generator = torch.Generator().manual_seed(seed)

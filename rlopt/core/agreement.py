@@ -38,7 +38,7 @@ def agreement(
         measured = trial.objective - problem.value if OBJECTIVE in metric.supplies else trial.kl
     half = torch.dot(d, curvature.product(d)) / 2
     if OBJECTIVE in metric.supplies:
-        actual, model = measured, torch.dot(g, d) - half
+        actual, model = measured, torch.dot(g, d) - half - problem.l2 / 2 * torch.dot(d, d)
     else:
         actual, model = half, torch.as_tensor(measured)
     return torch.where(model > 0, actual / model, torch.nan)

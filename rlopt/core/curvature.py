@@ -53,15 +53,16 @@ class PullBack:
         return self.tape.size
 
     def product(self, v: Tensor) -> Tensor:
-        if self.shortcut:
-            return all_sum(self.shortcut(v))
-        return all_sum(self._product(v))
+        return all_sum(self.own_product(v))
 
     def dense(self) -> Tensor:
-        return all_sum(_columns(self._product, self.tape))
+        return all_sum(_columns(self._general, self.tape))
 
-    def _product(self, v: Tensor) -> Tensor:
+    def own_product(self, v: Tensor) -> Tensor:
         """M v, of the samples here alone."""
+        return self.shortcut(v) if self.shortcut else self._general(v)
+
+    def _general(self, v: Tensor) -> Tensor:
         return self.tape.vjp(self.apply(self.tape.jvp(v)).mul_(self.share[:, None]))
 
     def layer_mean(self, f: Callable[[Layer, Tensor], tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from rlopt.core.checks import at_least_one, check, positive
 from rlopt.core.distributed import adopted, ranks
 from rlopt.core.heads import Head, Joint
+from rlopt.core.objectives.objective import adaptive
 from rlopt.core.parts import Scalars, State
 from rlopt.core.samples import Samples
 from rlopt.core.update import Report, Update
@@ -109,22 +110,29 @@ class Learner:
         old, z = samples.old_outputs, self.update.network.outputs(theta, samples.inputs)
         return bool(samples.mean(self.policy.kl(self._own(old), self._own(z))) > self.schedule.target_kl)
 
-    def advance(self, state: State) -> State:
-        """State at the end of a whole update: learning-rate schedules move."""
-        return {**state, "step": self.update.step.advance(state["step"])}
+    def advance(self, state: State, measured: Scalars | None = None) -> State:
+        """State at the end of a whole update: learning-rate schedules move; a policy's objective learns.
+
+        ``measured`` is what `measure` found, of a policy.
+        """
+        state = {**state, "step": self.update.step.advance(state["step"])}
+        if measured and (objective := adaptive(self.update.objective)):
+            kl = measured.get("policy/kl", measured["step/kl"])
+            state["objective"] = objective.adapt(state["objective"], float(kl))
+        return state
 
     @torch.no_grad()
-    def measure(self, theta: Tensor, samples: Samples) -> Scalars:
+    def measure(self, theta: Tensor, state: State, samples: Samples) -> Scalars:
         """What the whole update changed, on the whole batch, against the policy that acted.
 
         KL in nats (of a Joint head that of both parts, and the policy's), improvement in units of the objective,
         entropy in nats.
         """
-        update, head, policy = self.update, self.update.head, self.policy
+        update, head, policy, objective = self.update, self.update.head, self.policy, self.update.aims(state)
         old = samples.old_outputs
         z = update.network.outputs(theta, samples.inputs)
-        before = samples.mean(update.objective.values(head, old, samples))
-        after = samples.mean(update.objective.values(head, z, samples))
+        before = samples.mean(objective.values(head, old, samples))
+        after = samples.mean(objective.values(head, z, samples))
         scalars = {
             "step/kl": samples.mean(head.kl(old, z)),
             "step/improvement": after - before,

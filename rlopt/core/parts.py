@@ -64,7 +64,7 @@ class Solution:
     x: Tensor  # (P,)
     iterations: Tensor | float
     error: Tensor | float | Callable[[], Tensor]  # the residual, or what works it out where it is asked for
-    quadratic: Tensor  # x^T M x, undamped
+    form: Tensor | Callable[[], Tensor]  # x^T M x, undamped; likewise
     damping: Tensor | float  # lambda that was used; above the one asked for where a factorisation needed it
     scalars: Scalars = field(default_factory=dict)  # anything else worth a curve
     state: State = field(default_factory=dict)  # what the solver keeps of x itself, for the state `prepare` returned
@@ -73,6 +73,11 @@ class Solution:
     def residual(self) -> Tensor | float:
         """|g - (M + lambda I) x| / |g|."""
         return self.error() if callable(self.error) else self.error
+
+    @property
+    def quadratic(self) -> Tensor:
+        """x^T M x, undamped."""
+        return self.form() if callable(self.form) else self.form
 
 
 class Solver(Protocol):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rlopt.core.curvature import PullBack
-from rlopt.core.distributed import all_sums, everywhere
+from rlopt.core.distributed import all_sum, all_sums, everywhere
 from rlopt.core.heads import Head
 from rlopt.core.network import Network
 from rlopt.core.objectives.objective import Objective
@@ -33,6 +33,7 @@ class Problem:
     samples: Samples
     tape: Tape  # at the theta the step starts from
     value: Tensor  # () mean objective there
+    l2: float = 0.0  # of its term -l2 / 2 |theta|^2
 
     def trial(self, theta: Tensor) -> Trial:
         """Objective, KL from the start of this step, and domain at theta."""
@@ -42,12 +43,20 @@ class Problem:
             torch.dot(share, self.head.kl(self.tape.outputs, z)),
             (~self.head.in_domain(z)).to(z),
         )
+        if self.l2:
+            objective = objective - self.l2 / 2 * torch.dot(theta, theta)
         return Trial(objective, kl, in_domain=outside == 0)
 
     def fisher(self, v: Tensor) -> Tensor:
         """F v with the analytic Fisher matrix (P, P), whose 1/2 v^T F v is KL in nats to second order."""
         apply = self.head.fisher_product(self.tape.outputs)
         return PullBack(self.tape, self.samples.share, apply).product(v)
+
+    def squared_length(self, v: Tensor) -> Tensor:
+        """v^T F v (), which needs J v alone."""
+        t = self.tape.jvp(v)
+        Ct = self.head.fisher_product(self.tape.outputs)(t)
+        return all_sum(torch.dot(self.samples.share, Ct.mul_(t).sum(1)))
 
     def in_domain(self, theta: Tensor) -> bool:
         """Whether theta is finite and its outputs name distributions, on every rank."""

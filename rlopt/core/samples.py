@@ -84,7 +84,8 @@ class Samples:
             index = torch.arange(first, first + len(self), device=order.device) if self.index is None else self.index
             places, order = torch.argsort(order)[index].sort()  # of this rank's samples in the whole order
             sizes = torch.bincount((places // size).clamp(max=count - 1), minlength=count).tolist()
-        shuffled = self.take(order)
+        # what is about whole episodes, and is of no use for parts of them, stays behind
+        shuffled = replace(self, time=None, episode=None, index=None).take(order)  # type: ignore[arg-type]
         values = (getattr(shuffled, field.name) for field in fields(self))
         columns = [[None] * count if value is None else value.split(sizes) for value in values]
         if ranks() > 1:  # the weights of all minibatches in one sum, in place of one for each

@@ -231,7 +231,7 @@ def test_the_gradient_of_compatible_advantages_is_the_critics_metric_times_w(cri
     state = update.init(case.theta)
     state["solver"] = handed(state["solver"], found.natural)
     moved, new, report = update(case.theta, state, found.samples)
-    assert report.scalars["solver/residual"] < 1e-12
+    assert report.read()["solver/residual"] < 1e-12
     assert close(moved, case.theta + 0.5 * found.natural, 1e-12)
     assert new["solver"]["w"] is found.natural
 

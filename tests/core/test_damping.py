@@ -119,7 +119,7 @@ def gauss_newton(case: Case) -> Tensor:
 def test_rho_is_measured_over_predicted_improvement_of_the_step_that_was_taken(kind, step):
     case = value_case()
     metric, curvature = (Hessian(), newton) if kind == "hessian" else (GGN("clipped"), gauss_newton)
-    solver = Dense("absolute") if kind == "hessian" else KFAC("exact", 0.0, 1)
+    solver = Dense("absolute") if kind == "hessian" else KFAC("exact", 0.0, 1, 1)
     update = updating(case, metric, solver, replace(LM, value=1.0), step, Value())
     before, state = bits(case.theta), update.init(case.theta)
     theta = case.theta
@@ -145,7 +145,7 @@ def test_rho_is_measured_over_predicted_improvement_of_the_step_that_was_taken(k
 def test_rho_of_a_fisher_metric_is_predicted_over_measured_kl(head, step):
     case = make_case(head, weights="masked")
     F = fisher(case)
-    update = updating(case, Fisher(None, 0), KFAC("exact", 0.0, 1), LM, step)
+    update = updating(case, Fisher(None, 0), KFAC("exact", 0.0, 1, 1), LM, step)
     theta, _, report = update(case.theta, update.init(case.theta), case.samples)
     assert report.scalars["step/accepted"]
     d = theta - case.theta
@@ -166,7 +166,7 @@ def test_a_step_that_measures_is_not_measured_again(kind, step, monkeypatch):
         return measure(self, theta)
 
     monkeypatch.setattr(Problem, "trial", counting)
-    update = updating(case, metric, KFAC("exact", 0.0, 1), LM, step, objective)
+    update = updating(case, metric, KFAC("exact", 0.0, 1, 1), LM, step, objective)
     theta, _, report = update(case.theta, update.init(case.theta), case.samples)
     assert len(trials) == report.scalars["step/backtracks"] + 1
     kl = float(report.scalars["step/kl_measured"])
@@ -179,7 +179,7 @@ def test_a_step_that_measures_is_not_measured_again(kind, step, monkeypatch):
 def test_a_constant_damping_measures_nothing(monkeypatch):
     case = make_case("categorical", weights="masked")
     monkeypatch.setattr(Problem, "trial", None)
-    update = updating(case, Fisher(None, 0), KFAC("exact", 0.0, 1), Constant(0.1), Fixed(0.1))
+    update = updating(case, Fisher(None, 0), KFAC("exact", 0.0, 1, 1), Constant(0.1), Fixed(0.1))
     _, _, report = update(case.theta, update.init(case.theta), case.samples)
     assert report.scalars["step/accepted"] and "damping/agreement" not in report.scalars
 
@@ -236,7 +236,7 @@ def test_an_optimizer_step_out_of_the_domain_raises_lambda_and_returns_the_theta
     case = make_case("sigma", weights="masked")
     sign = -oracles.gradient(case, "surrogate")[-1].sign()
     case = replace(case, samples=replace(case.samples, advantages=1e6 * sign * case.samples.advantages))
-    update = updating(case, Fisher(None, 0), KFAC("exact", 0.0, 1), LM, SGD)
+    update = updating(case, Fisher(None, 0), KFAC("exact", 0.0, 1, 1), LM, SGD)
     before, state = bits(case.theta), update.init(case.theta)
     theta, new, report = update(case.theta, state, case.samples)
     assert report.scalars["step/accepted"] == 0
@@ -311,7 +311,7 @@ def test_with_newtons_metric_it_leaves_a_point_where_the_hessian_is_singular():
 
 def test_training_on_from_a_copied_state_gives_the_same_bits():
     case = make_case("categorical", weights="masked")
-    update = updating(case, Fisher(None, 0), KFAC("exact", 0.9, 2), LM, KLClip(1.0, 0.01, 0.9))
+    update = updating(case, Fisher(None, 0), KFAC("exact", 0.9, 2, 1), LM, KLClip(1.0, 0.01, 0.9))
 
     def run(theta, state, count):
         for _ in range(count):

@@ -11,7 +11,7 @@ FILES = sorted((ROOT / "rlopt").rglob("*.py"))
 FLOORS = [
     ("rlopt.core", "rlopt.errors"),
     ("rlopt.policy", "rlopt.rollout", "rlopt.tasks"),
-    ("rlopt.run",),
+    ("rlopt.run", "rlopt.report"),
     (
         *(
             "rlopt.catalogue",
@@ -24,6 +24,8 @@ FLOORS = [
             "rlopt.networks",
             "rlopt.assemble",
             "rlopt.saved",
+            "rlopt.api",
+            "rlopt.guide",
         ),
         "rlopt.library",
     ),

@@ -38,7 +38,7 @@ from tests.oracles import (
 )  # fmt: skip
 
 LAMBDA = 1e-2
-EXACT, FACTORED = KFAC("exact", 0.0, 1), KFAC("factored", 0.0, 1)
+EXACT, FACTORED = KFAC("exact", 0.0, 1, 1), KFAC("factored", 0.0, 1, 1)
 EKFAC_NOW, KFRA_NOW = EKFAC(0.0, 0.0, 1), KFRA("exact", 0.0, 1)
 ALL = {"kfac": EXACT, "factored": FACTORED, "ekfac": EKFAC_NOW, "kfra": KFRA_NOW}
 every_solver = pytest.mark.parametrize("solver", ALL.values(), ids=ALL)
@@ -465,7 +465,7 @@ def moved(case: Case) -> Case:
     return replace(case, module=module)
 
 
-@pytest.mark.parametrize("make", [lambda d: KFAC("exact", d, 1), lambda d: EKFAC(d, 0.0, 1)], ids=["kfac", "ekfac"])
+@pytest.mark.parametrize("make", [lambda d: KFAC("exact", d, 1, 1), lambda d: EKFAC(d, 0.0, 1)], ids=["kfac", "ekfac"])
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.95])
 def test_factors_are_weighted_means_that_count_the_first_batch_in_full(make, decay):
     solver, cases = make(decay), [moved(case) for case in drifting(4)]
@@ -484,7 +484,7 @@ def test_factors_are_weighted_means_that_count_the_first_batch_in_full(make, dec
 
 
 def test_eigenbases_are_renewed_at_every_refresh_and_kept_in_the_state():
-    solver, state, kept = KFAC("exact", 0.5, 3), None, []
+    solver, state, kept = KFAC("exact", 0.5, 3, 1), None, []
     for case in drifting(7):
         _, state = solver.prepare(solver.init() if state is None else state, bind(case), LAMBDA)
         kept.append(bits(state["basis"]))
@@ -493,11 +493,56 @@ def test_eigenbases_are_renewed_at_every_refresh_and_kept_in_the_state():
 
 def test_a_kept_basis_solves_with_the_factors_it_was_made_of():
     first, second = drifting(2)
-    solver = KFAC("exact", 0.0, 2)
+    solver = KFAC("exact", 0.0, 2, 1)
     _, state = solver.prepare(solver.init(), bind(first), LAMBDA)
     apply, _ = solver.prepare(state, bind(second), LAMBDA)
     g = randn(len(first.theta))
     assert close(apply(g).x, solve(EXACT, bind(first), g).x, 1e-12)
+
+
+@every_head
+@pytest.mark.parametrize("lam", [1e-4, 1.0])
+def test_factored_damping_by_inverses_is_that_by_eigenvalues(head, lam):
+    case, g = make_case(head, weights="masked"), randn(len(make_case(head).theta), seed=9)
+    a, b = (solve(solver, bind(case), g, lam) for solver in (FACTORED, KFAC("factored", 0.0, 2, 1)))
+    assert close(a.x, b.x, 1e-10) and close(a.quadratic, b.quadratic, 1e-10) and a.damping == b.damping == lam
+    assert a.residual < 1e-11
+
+
+@pytest.mark.parametrize("tape", TAPES)
+@pytest.mark.parametrize("damping", ["exact", "factored"])
+def test_between_measurements_the_factors_stand_and_lambda_does_not(damping, tape):
+    cases, g = drifting(4), randn(len(drifting(1)[0].theta))
+    solver, every = KFAC(damping, 0.5, 1, 3), KFAC(damping, 0.5, 1, 1)
+    state, first = solver.init(), every.init()
+    _, first = every.prepare(first, bind(cases[0]), LAMBDA)
+    for case, lam in zip(cases[:3], (LAMBDA, LAMBDA, 0.5), strict=True):
+        before = bits(state)
+        apply, new = solver.prepare(state, bind(case, plain(case) if tape == "autograd" else None), lam)
+        assert bits(state) == before
+        state = new
+        assert bits(state["factors"]) == bits(first["factors"]) or tape == "autograd"
+        assert close(apply(g).x, solve(every, bind(cases[0]), g, lam).x, 1e-12)
+        assert apply(g).damping == lam
+    _, state = solver.prepare(state, bind(cases[3]), LAMBDA)
+    _, both = every.prepare(first, bind(cases[3]), LAMBDA)
+    assert close(state["factors"]["0.weight"]["A"], both["factors"]["0.weight"]["A"], 1e-12)  # the first and the fourth
+
+
+def plain(case: Case) -> AutogradTape:
+    return AutogradTape(case.module, case.network.layout, case.theta, case.samples.inputs)
+
+
+def test_places_are_found_from_the_factors_of_layers_with_and_without_bias_and_of_constants():
+    module = nn.Sequential(nn.Linear(3, 4, bias=False), nn.Tanh(), nn.Linear(4, 2))
+    head = heads.DiagonalGaussian(2)
+    network = Network(module, head.constants)
+    base = make_case("log_sigma")
+    theta = network.layout.flatten(module.double(), head.initial_constants().double())
+    case = replace(base, module=module, network=network, head=head, theta=theta)
+    places, values = kronecker.statistics(bind(case), kronecker.factors)
+    state = kronecker.average(kronecker.init(), places, values, 0.0)
+    assert kronecker.places(network.layout, state["factors"]) == places
 
 
 def test_ekfacs_eigenvalues_are_measured_at_every_call_and_averaged_while_a_basis_lasts():
@@ -648,8 +693,8 @@ def test_a_failed_eigendecomposition_is_repeated_in_float64_with_jitter_and_then
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: KFAC("neither", 0.0, 1), "damping must be exact or factored; got 'neither'"),
-        (lambda: KFAC("exact", 1.0, 1), "decay must be 0 or above, and below 1; got 1.0"),
+        (lambda: KFAC("neither", 0.0, 1, 1), "damping must be exact or factored; got 'neither'"),
+        (lambda: KFAC("exact", 1.0, 1, 1), "decay must be 0 or above, and below 1; got 1.0"),
         (lambda: KFRA("exact", 0.0, 0), "refresh must be a whole number"),
         (lambda: EKFAC(math.nan, 0.0, 1), "decay must be"),
         (lambda: EKFAC(0.0, -0.1, 1), "scale_decay must be"),

@@ -122,7 +122,7 @@ def test_a_direction_of_zeros_or_without_curvature_goes_the_whole_rate():
 
 def test_acktr_learns_with_minibatches_and_keeps_kl_near_its_radius():
     case = make_case("categorical", weights="masked", count=60)
-    parts = (Surrogate(0.0), Fisher(1, 0), KFAC("factored", 0.9, 1), Constant(0.01), KLClip(1.0, 1e-3, 0.9))
+    parts = (Surrogate(0.0), Fisher(1, 0), KFAC("factored", 0.9, 1, 1), Constant(0.01), KLClip(1.0, 1e-3, 0.9))
     learner = Learner(Update(case.network, case.head, *parts), Schedule(epochs=2, minibatch=20))
     theta, state = case.theta, learner.init(case.theta)
     theta, state, outcome = learner.run(theta, state, case.samples, oracles.seeded(0), epochs=8)

@@ -45,7 +45,7 @@ class Bernoulli:
 
     def log_prob_hessian(self, z: Tensor, actions: Tensor) -> Tensor:
         """-C: whatever the actions, so that minus it is the Fisher information."""
-        return -_variance(z).diag_embed()
+        return -self.kl_hessian(z, z)
 
     def entropy(self, z: Tensor) -> Tensor:
         size = z.abs()  # H is even in z, and this side loses no digits
@@ -65,6 +65,10 @@ class Bernoulli:
 
     def kl_gradient(self, old: Tensor, new: Tensor) -> Tensor:
         return new.sigmoid() - old.sigmoid()
+
+    def kl_hessian(self, old: Tensor, new: Tensor) -> Tensor:
+        """C at ``new``, whatever ``old``."""
+        return _variance(new).diag_embed()
 
     def fisher_product(self, z: Tensor) -> Callable[[Tensor], Tensor]:
         variance = _variance(z)

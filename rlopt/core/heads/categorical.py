@@ -45,8 +45,7 @@ class Categorical:
 
     def log_prob_hessian(self, z: Tensor, actions: Tensor) -> Tensor:
         """-C: whatever the action, so that minus it is the Fisher information."""
-        p = z.softmax(1)
-        return p[:, :, None] * p[:, None, :] - p.diag_embed()
+        return -self.kl_hessian(z, z)
 
     def entropy(self, z: Tensor) -> Tensor:
         log_p = z.log_softmax(1)
@@ -71,6 +70,11 @@ class Categorical:
 
     def kl_gradient(self, old: Tensor, new: Tensor) -> Tensor:
         return new.softmax(1) - old.softmax(1)
+
+    def kl_hessian(self, old: Tensor, new: Tensor) -> Tensor:
+        """C at ``new``, whatever ``old``."""
+        p = new.softmax(1)
+        return p.diag_embed() - p[:, :, None] * p[:, None, :]
 
     def fisher_product(self, z: Tensor) -> Callable[[Tensor], Tensor]:
         p = z.softmax(1)

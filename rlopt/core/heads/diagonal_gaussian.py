@@ -128,6 +128,13 @@ class DiagonalGaussian:
         moved = (2 * log_sigma).exp() + (mean - new_mean) ** 2
         return torch.cat([(new_mean - mean) * precision, _times(1 - moved * precision, slope)], 1)
 
+    def kl_hessian(self, old: Tensor, new: Tensor) -> Tensor:
+        mean, log_sigma, _ = self._parts(old)
+        new_mean, new_log_sigma, slope = self._parts(new)
+        precision = (-2 * new_log_sigma).exp()
+        ratio = ((2 * log_sigma).exp() + (mean - new_mean) ** 2) * precision
+        return _by_scale(precision, 2 * (mean - new_mean) * precision, 2 * ratio, 1 - ratio, slope)
+
     def fisher_product(self, z: Tensor) -> Callable[[Tensor], Tensor]:
         diagonal = self._fisher_diagonal(z)
         return lambda t: diagonal * t

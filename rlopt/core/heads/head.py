@@ -73,6 +73,10 @@ class Head(Protocol):
         """(B, O) gradient of `kl` in ``new``."""
         ...
 
+    def kl_hessian(self, old: Tensor, new: Tensor) -> Tensor:
+        """(B, O, O) Hessian of `kl` in ``new``; at ``old`` itself the Fisher information."""
+        ...
+
     def fisher_product(self, z: Tensor) -> Callable[[Tensor], Tensor]:
         """t (B, O) -> C t (B, O) with C the Fisher information in z; computed once per z."""
         ...

@@ -94,6 +94,10 @@ class Joint:
         of_value = self.value.kl_gradient(old[:, :1], new[:, :1])
         return torch.cat([of_value, self.policy.kl_gradient(old[:, 1:], new[:, 1:])], 1)
 
+    def kl_hessian(self, old: Tensor, new: Tensor) -> Tensor:
+        of_value = self.value.kl_hessian(old[:, :1], new[:, :1])
+        return blocks(of_value, self.policy.kl_hessian(old[:, 1:], new[:, 1:]))
+
     def fisher_product(self, z: Tensor) -> Callable[[Tensor], Tensor]:
         of_value, of_policy = self.value.fisher_product(z[:, :1]), self.policy.fisher_product(z[:, 1:])
         return lambda t: torch.cat([of_value(t[:, :1]), of_policy(t[:, 1:])], 1)

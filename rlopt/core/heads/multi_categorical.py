@@ -55,8 +55,7 @@ class MultiCategorical:
 
     def log_prob_hessian(self, z: Tensor, actions: Tensor) -> Tensor:
         """-C: whatever the actions, so that minus it is the Fisher information."""
-        p = self._flat(self._log_p(z)).exp()
-        return p[:, :, None] * p[:, None, :] * self._same(z) - p.diag_embed()
+        return -self.kl_hessian(z, z)
 
     def entropy(self, z: Tensor) -> Tensor:
         log_p = self._log_p(z)
@@ -78,6 +77,11 @@ class MultiCategorical:
 
     def kl_gradient(self, old: Tensor, new: Tensor) -> Tensor:
         return self._flat(self._log_p(new).exp_() - self._log_p(old).exp_())
+
+    def kl_hessian(self, old: Tensor, new: Tensor) -> Tensor:
+        """C at ``new``, whatever ``old``."""
+        p = self._flat(self._log_p(new)).exp()
+        return p.diag_embed() - p[:, :, None] * p[:, None, :] * self._same(new)
 
     def fisher_product(self, z: Tensor) -> Callable[[Tensor], Tensor]:
         p = self._flat(self._log_p(z)).exp()
@@ -111,7 +115,7 @@ class MultiCategorical:
         return torch.minimum(below.sum(2), last)
 
     def mode(self, z: Tensor) -> Tensor:
-        return self._log_p(z).argmax(2)
+        return torch.stack([own.argmax(1) for own in z.split(self.counts, 1)], 1)
 
     def in_domain(self, z: Tensor) -> Tensor:
         return z.isfinite().all()

@@ -62,6 +62,9 @@ class Value:
     def kl_gradient(self, old: Tensor, new: Tensor) -> Tensor:
         return (new - old) / self.variance
 
+    def kl_hessian(self, old: Tensor, new: Tensor) -> Tensor:
+        return new.new_full((len(new), 1, 1), 1 / self.variance)
+
     def fisher_product(self, z: Tensor) -> Callable[[Tensor], Tensor]:
         return lambda t: t / self.variance
 

@@ -12,7 +12,7 @@ from the model only before the first step after a rollout: schedules with more t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -61,8 +61,10 @@ class Fisher:
             return PullBack(tape, samples.share, head.fisher_product(z), root), state
         if self.samples == "taken":
             return factored(tape, samples.share, head.log_prob_and_score(z, samples.actions)[1][None]), state
-        U = _scores(head, z, self.samples, (self.seed, state["draws"], rank()))
-        return factored(tape, samples.share, U), {"draws": state["draws"] + 1}
+        draw = cache(partial(_scores, head, z, self.samples, (self.seed, state["draws"], rank())))
+        drawn = cache(lambda: factored(tape, samples.share, draw()))  # not before somebody asks
+        shortcut = (lambda v: drawn().own_product(v)) if self.samples == 1 else None
+        return PullBack(tape, samples.share, lambda t: drawn().apply(t), draw, shortcut), {"draws": state["draws"] + 1}
 
 
 def _scores(head: Head, z: Tensor, count: int, seeds: tuple[int, ...]) -> Tensor:

@@ -6,8 +6,8 @@ error has the weight c / (2 variance), so that at c = 1 the value's block of the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from rlopt.core.checks import positive
 from rlopt.core.heads import Head, Joint
 from rlopt.core.heads.joint import blocks
-from rlopt.core.objectives.objective import Objective
+from rlopt.core.objectives.objective import Objective, adaptive
 from rlopt.core.samples import Samples
 
 
@@ -30,6 +30,18 @@ class JointObjective:
 
     def __post_init__(self) -> None:
         positive("value_weight", self.value_weight)
+
+    def init(self) -> dict[str, Any]:
+        own = adaptive(self.policy)
+        return own.init() if own else {}
+
+    def at(self, state: dict[str, Any]) -> JointObjective:
+        own = adaptive(self.policy)
+        return replace(self, policy=own.at(state)) if own else self
+
+    def adapt(self, state: dict[str, Any], kl: float) -> dict[str, Any]:
+        own = adaptive(self.policy)
+        return own.adapt(state, kl) if own else state
 
     def values(self, head: Head, z: Tensor, samples: Samples) -> Tensor:
         joint, targets, own = _parts(head, samples)

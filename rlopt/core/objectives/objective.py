@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, cast
 
 from torch import Tensor
 
@@ -26,6 +26,25 @@ class Objective(Protocol):
     def hessian(self, head: Head, z: Tensor, samples: Samples) -> Tensor:
         """(B, O, O) Hessian in z of each sample's value."""
         ...
+
+
+class Adaptive(Objective, Protocol):
+    """An objective with a coefficient that learns from every update. Its state is plain numbers."""
+
+    def init(self) -> dict[str, Any]: ...
+
+    def at(self, state: dict[str, Any]) -> Objective:
+        """The objective with its coefficient as it stands."""
+        ...
+
+    def adapt(self, state: dict[str, Any], kl: float) -> dict[str, Any]:
+        """State after a whole update that took the policy ``kl`` nats, mean over states, from the one that acted."""
+        ...
+
+
+def adaptive(objective: Objective) -> Adaptive | None:
+    """The objective, if it is one that adapts."""
+    return cast(Adaptive, objective) if hasattr(objective, "adapt") else None
 
 
 def add_entropy(coefficient: float, head: Head, z: Tensor, values: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:

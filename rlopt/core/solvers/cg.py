@@ -112,7 +112,7 @@ class CG:
             x=x,
             iterations=steps,
             error=torch.where(gg > 0, (torch.dot(r, r) / gg).sqrt(), 0.0),
-            quadratic=torch.dot(x, g - r) - damping * torch.dot(x, x),
+            form=torch.dot(x, g - r) - damping * torch.dot(x, x),
             damping=damping,
             scalars={"solver/negative_curvature": negative},
             state={"x": x} if self.start == "warm" else {},

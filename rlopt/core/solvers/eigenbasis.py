@@ -8,12 +8,13 @@ Rotations keep lengths, so the quadratic form needs none of its own; the residua
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from rlopt.core.parts import Solution, State
-from rlopt.core.solvers.per_layer import Places, split
+from rlopt.core.solvers.per_layer import Place, Places, split
 
 
 def apply(
@@ -24,9 +25,7 @@ def apply(
     Matrices are transposed, (I, J), and laid end to end, so that all but the rotations is done for all layers at once.
     """
     D, e = (torch.cat([matrix.t().flatten() for matrix in matrices]) for matrices in (eigenvalues, E))
-    order = torch.arange(len(e), device=e.device)
-    from_theta = torch.cat([matrix.t().flatten() for matrix in split(order, list(places.values()))])
-    to_theta = torch.empty_like(order).index_copy_(0, from_theta, order)
+    from_theta, to_theta = _orders(tuple(places.values()), e.device)
     start, middle, end = (torch.empty_like(e) for _ in range(3))
     V, half, W = ([v.view(m.shape[::-1]) for v, m in zip(v.split([m.numel() for m in E]), E, strict=True)]
                   for v in (start, middle, end))  # fmt: skip
@@ -47,15 +46,23 @@ def apply(
         return rotate(there)
 
     def solve(g: Tensor) -> Solution:
-        X = torch.div(projected(g), e, out=start)
+        rotated = projected(g).clone()
+        X = torch.div(rotated, e, out=start)
         quadratic = torch.dot(D * X, X)
         x = rotate(back).index_select(0, to_theta)
 
         def error() -> Tensor:
-            r, gg = projected(g).clone(), torch.dot(g, g)
-            r -= e * projected(x)  # of the x that is returned, rounding and all
+            r, gg = rotated - e * projected(x), torch.dot(g, g)  # of the x that is returned, rounding and all
             return torch.where(gg > 0, (torch.dot(r, r) / gg).sqrt(), 0.0)
 
         return Solution(x, 0.0, error, quadratic, damping)
 
     return solve
+
+
+@cache
+def _orders(places: tuple[Place, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where in theta the entries of the transposed matrices lie, (P,), and where in these those of theta."""
+    order = torch.arange(sum(place.size for place in places), device=device)
+    from_theta = torch.cat([matrix.t().flatten() for matrix in split(order, list(places))])
+    return from_theta, torch.empty_like(order).index_copy_(0, from_theta, order)

@@ -28,4 +28,4 @@ class Identity:
 
 
 def _solve(g: Tensor) -> Solution:
-    return Solution(x=g, iterations=0.0, error=0.0, quadratic=torch.dot(g, g), damping=0.0)
+    return Solution(x=g, iterations=0.0, error=0.0, form=torch.dot(g, g), damping=0.0)

@@ -21,29 +21,41 @@ from torch import Tensor
 from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import ROOT, Solution, State
-from rlopt.core.solvers import eigenbasis, kronecker
-from rlopt.core.solvers.per_layer import Places
+from rlopt.core.solvers import eigenbasis, inverses, kronecker
+from rlopt.core.solvers.per_layer import Places, rooted
 
 
 @dataclass(frozen=True)
 class KFAC:
     damping: Literal["exact", "factored"]
     decay: float  # of A and G, 0 or above and below 1; 0 takes this batch alone
-    refresh: int  # calls from one eigendecomposition to the next
+    refresh: int  # measurements of A and G from one eigendecomposition to the next
+    measure: int  # calls from one measurement to the next
 
     needs: ClassVar[frozenset[str]] = frozenset({ROOT})
 
     def __post_init__(self) -> None:
         check_options(self.damping, self.decay, self.refresh)
+        at_least_one("measure", self.measure)
 
     def init(self) -> State:
-        return kronecker.init()
+        return {**kronecker.init(), "calls": 0}
 
     def prepare(
         self, state: State, curvature: Curvature, damping: Tensor | float
     ) -> tuple[Callable[[Tensor], Solution], State]:
-        places, values = kronecker.statistics(curvature, kronecker.factors)
-        state = kronecker.decompose(kronecker.average(state, places, values, self.decay), self.refresh)
+        if fresh := state["calls"] == 0:
+            places, values = kronecker.statistics(curvature, kronecker.factors)
+            state = kronecker.average(state, places, values, self.decay)
+        else:
+            places = kronecker.places(rooted(curvature).tape.layout, state["factors"])
+        state = {**state, "calls": (state["calls"] + 1) % self.measure}
+        if self.damping == "factored" and self.refresh == 1:
+            if fresh or state["basis"]["asked"] != float(damping):
+                state["basis"] = inverses.invert(state["factors"], damping)
+            return inverses.apply(places, state["basis"]), state
+        if fresh:
+            state = kronecker.decompose(state, self.refresh)
         return solve_with(places, state["basis"], damping, self.damping), state
 
 

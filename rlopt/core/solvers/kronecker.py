@@ -7,20 +7,21 @@ The block of the head's constants has input one, so A = 1 and it is exact. `eige
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.utils import get_total_norm
 
 from rlopt.core.curvature import Curvature
 from rlopt.core.failure import NumericalFailure
+from rlopt.core.flat import CONSTANTS, Layout
 from rlopt.core.parts import State
 from rlopt.core.solvers import per_layer
-from rlopt.core.solvers.per_layer import Places
+from rlopt.core.solvers.per_layer import Place, Places
 from rlopt.core.tape import Layer
 
-_ATTEMPTS = 8  # raises of lambda before giving up
+ATTEMPTS = 8  # raises of lambda before giving up
 
 
 def init() -> State:
@@ -33,9 +34,18 @@ def statistics(
 ) -> tuple[Places, list[tuple[Tensor, ...]]]:
     """`per_layer.statistics`; NumericalFailure where a number is not finite."""
     places, values = per_layer.statistics(curvature, f)
-    if not get_total_norm([part for parts in values for part in parts], torch.inf).isfinite():
+    if not torch.stack([part.sum() for parts in values for part in parts]).sum().isfinite():
         raise NumericalFailure("a layer's curvature statistics hold a number that is not finite")
     return places, values
+
+
+def places(layout: Layout, factors: State) -> Places:
+    """Every layer's place in theta, from the sizes of its factors; a column beyond the weight's is the bias's."""
+    weights = {name: math.prod(shape[1:]) for name, shape in zip(layout.names, layout.shapes, strict=True)}
+    return {
+        name: Place(len(factor["G"]), len(factor["A"]), name == CONSTANTS or len(factor["A"]) > weights[name])
+        for name, factor in factors.items()
+    }
 
 
 def factors(layer: Layer, root: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,10 +113,14 @@ def damped(
     """
     least = 1e-8 * torch.cat([D.flatten() for D in eigenvalues]).mean()
     eps, used = torch.finfo(least.dtype).eps, damping
-    for attempt in range(_ATTEMPTS + 1):
+    for attempt in range(ATTEMPTS + 1):
         if attempt:
             used = torch.maximum(10 * torch.as_tensor(used, dtype=least.dtype, device=least.device), least)
         E = [add(i, used) for i in range(len(eigenvalues))]
         if torch.stack([e.min() > eps * e.max() for e in E]).all():
             return E, used
-    raise NumericalFailure(f"singular with damping up to {float(used):.3g}; start from a larger damping.value")
+    raise singular(used)
+
+
+def singular(used: Tensor | float) -> NumericalFailure:
+    return NumericalFailure(f"singular with damping up to {float(used):.3g}; start from a larger damping.value")

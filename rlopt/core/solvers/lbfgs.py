@@ -50,7 +50,7 @@ class LBFGS:
                 x=x,
                 iterations=0.0,
                 error=0.0,  # H is applied, no system is solved
-                quadratic=torch.dot(x, g) - damping * torch.dot(x, x),
+                form=torch.dot(x, g) - damping * torch.dot(x, x),
                 damping=damping,
                 scalars={"solver/pairs": used},
                 state={"last": x},

@@ -22,7 +22,7 @@ def measured(
         x=x,
         iterations=iterations,
         error=torch.where(norm > 0, (g - Mx - damping * x).norm() / norm, 0.0),
-        quadratic=torch.dot(x, Mx),
+        form=torch.dot(x, Mx),
         damping=damping,
         scalars=scalars or {},
     )

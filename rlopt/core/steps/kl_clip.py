@@ -42,7 +42,7 @@ class KLClip:
         self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
     ) -> tuple[Tensor, State, Scalars]:
         x = solution.x
-        q = torch.dot(x, problem.fisher(x))
+        q = problem.squared_length(x)
         alpha = length(q, x, solution.damping, self.radius, self.rate)
         moved = alpha * x
         if self.momentum:

@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check, positive
@@ -47,7 +46,7 @@ class KLLineSearch:
         self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
     ) -> tuple[Tensor, State, Scalars]:
         x = solution.x
-        q = torch.dot(x, problem.fisher(x))
+        q = problem.squared_length(x)
         alpha = length(q, x, solution.damping, self.radius, self.largest)
         predicted = {"step/kl_predicted": alpha**2 * q / 2, "step/improvement_predicted": alpha * slope}
         for backtracks in range(self.backtracks + 1):
