@@ -15,5 +15,13 @@ class Stopped(Exception):
     """The failure policy ended the run: too many updates in a row were not finite. Exit code 3."""
 
 
+class Signalled(KeyboardInterrupt):
+    """A signal asked the run to end. Exit code 128 + its number."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.number = number
+
+
 class RankLost(Exception):
     """Another rank of this run has ended or does not answer. Exit code 1."""

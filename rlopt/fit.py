@@ -137,6 +137,8 @@ def check_compatible(agent: Agent, steps: int, spec: EnvSpec | None) -> None:
         )
     if getattr(update.objective, "entropy", 0):
         raise UserError("objective.entropy has no effect with solver=compatible; set it to 0, or choose solver=cg")
+    if update.l2:
+        raise UserError("l2 has no effect with solver=compatible; set it to 0, or choose solver=cg")
 
 
 _LACKING = {COMPATIBLE: "the direction that critic=lstd or critic=episodic gives the policy"}

@@ -104,6 +104,14 @@ class RewardScaler:
         scale = (state["variance"] + _EPSILON).rsqrt().to(rewards.dtype)
         return (rewards * scale).clamp_(-self.clip, self.clip)
 
+    def begun(self, state: State, environments: list[int]) -> State:
+        """State when these, by their numbers over all ranks, have begun new episodes."""
+        if not self.enabled or not environments:
+            return state
+        returns = state["returns"].clone()
+        returns[environments] = 0
+        return {**state, "returns": returns}
+
     def merge(self, state: State, rewards: Tensor, done: Tensor, gamma: float, mask: Tensor | None = None) -> State:
         """State after raw rewards [T, E] of this rank's environments, where ``done`` [T, E] ends an episode.
 

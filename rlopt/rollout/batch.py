@@ -49,6 +49,21 @@ class Batch:
         return observations if happened.all() else observations[happened]
 
     @property
+    def course(self) -> dict[str, Tensor]:
+        """[T, E, ...] by name what one transition makes after another."""
+        return {
+            "observation": self.observations,
+            "policy output": self.outputs,
+            "action": self.actions,
+            "reward": self.rewards,
+        }
+
+    @property
+    def last(self) -> Tensor:
+        """(E + N, D) normalised observations that values are bootstrapped from."""
+        return torch.cat([self.inputs[-1], self.final])
+
+    @property
     def index(self) -> Tensor | None:
         """(B,) each transition's number in the rollout of all environments; None where these are all of them."""
         steps, count = self.rewards.shape

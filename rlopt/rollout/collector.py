@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
@@ -9,8 +11,10 @@ from gymnasium.vector import VectorEnv
 from rlopt.rollout.batch import Batch
 from rlopt.rollout.inference import Inference
 from rlopt.rollout.spaces import PolicyHead
-from rlopt.rollout.stepper import Final, Stepper
+from rlopt.rollout.standing import Boundary, Running, Standing
+from rlopt.rollout.stepper import Final, Stepper, described, unhidden
 from rlopt.rollout.storage import Storage, allocate
+from rlopt.rollout.watchdog import watched
 
 
 class Collector:
@@ -28,12 +32,18 @@ class Collector:
         dtype: torch.dtype,
         first: int = 0,
         total: int | None = None,
+        timeout: float | None = None,  # seconds that an environment may take over a step
+        replays: bool = False,  # actions are kept, so that another process can replay the episodes that are running
     ):
         self.envs, self.num_envs = envs, envs.num_envs
         self.first, self.total = first, total or envs.num_envs
         self._stepper = Stepper(envs, head, steps, seed, dtype, first, self.total)
         self._storage = allocate(steps, self.num_envs, envs.single_observation_space, head, dtype)
         self._policy: Inference | None = None
+        self._timeout = timeout
+        self.replays = replays
+        self._running = Running(replays)
+        self.boundary: Boundary | None = None  # where the environments stand after the last rollout
 
     def start(self, policy: Inference) -> None:
         """Name the policy of the next rollout. Here it is collected when it is asked for."""
@@ -43,14 +53,23 @@ class Collector:
         """The rollout that was started: ``steps`` transitions of every environment, valid until the next one."""
         policy, self._policy = self._policy, None
         assert policy is not None
-        final = self._stepper.collect(policy, self._storage)
+        place = self._stepper.place
+        with watched(place.tolist, self._timeout, lambda: described(place)):
+            final = self._stepper.collect(policy, self._storage)
         assert final is not None
+        self.boundary = self._running.after(self._storage["actions"], self._stepper.standings())
         return batch(self._storage, [final], policy, self.first, self.total)
 
     def collect(self, policy: Inference) -> Batch:
         """`start` and `finish`."""
         self.start(policy)
         return self.finish()
+
+    def restore(self, standings: Sequence[Standing | None], anew: int) -> list[int]:
+        """Go on from where the environments stood; the numbers of those that begin new episodes. See Stepper."""
+        begun = self._stepper.restore(standings, anew)
+        self._running.restore(standings)
+        return begun
 
     def close(self) -> None:
         self.envs.close()
@@ -63,7 +82,7 @@ def batch(storage: Storage, finals: list[Final], policy: Inference, first: int, 
     raw = torch.from_numpy(last[order])
     return Batch(
         **storage,
-        final=policy.normalise(raw, out=torch.empty_like(raw)),
+        final=unhidden(raw, policy.normalise(raw, out=torch.empty_like(raw))),
         final_place=(torch.from_numpy(t[order]), torch.from_numpy(e[order])),
         first=first,
         total=total,

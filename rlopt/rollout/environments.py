@@ -6,8 +6,6 @@ import difflib
 import importlib.util
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +15,9 @@ from gymnasium.vector import VectorEnv
 
 import rlopt.tasks  # noqa: F401  # registers rlopt's own environments
 from rlopt.core.checks import at_least_one, check, positive
-from rlopt.errors import EnvironmentFault, UserError
+from rlopt.errors import UserError
+from rlopt.rollout.fitting import fitting, number
+from rlopt.rollout.replay import Origin, Replayed, Script, origin_of, replay, reproducible
 from rlopt.rollout.spaces import boxed
 from rlopt.rollout.vector import Place, Pool, Processes, StepLoop
 
@@ -38,7 +38,7 @@ class Environment:
     id: str
     num_envs: int
     backend: str  # sync, async or envpool
-    timeout: float | None  # seconds that another process may take over a step, or a reset, before the run ends
+    timeout: float | None  # seconds that one may take over a step, or a reset, before the run ends
     kwargs: dict[str, Any]  # passed to gymnasium.make
 
     def __post_init__(self) -> None:
@@ -55,6 +55,23 @@ class Environment:
         except UserError as error:
             env.close()
             raise UserError(f"env.id={self.id}: {error}") from error
+
+    def reproducible(self) -> bool:
+        """Whether a resumed run can go on in the middle of its episodes, tried on two environments."""
+        if self.backend == "envpool":
+            return False
+        pair = self.make(), self.make()
+        try:
+            return reproducible(*pair)
+        finally:
+            for env in pair:
+                env.close()
+
+    def spaces(self) -> tuple[gym.Space, gym.Space]:
+        """Observations and actions as the environment has them itself, before observations are flattened."""
+        env = self._make(None)
+        env.close()
+        return env.observation_space, env.action_space
 
     def _make(self, render_mode: str | None) -> gym.Env:
         try:
@@ -118,27 +135,31 @@ class Environment:
         return str(spec.entry_point) if spec else ""
 
 
-@contextmanager
-def faults() -> Iterator[None]:
-    """Whatever an environment raises becomes an EnvironmentFault."""
-    try:
-        yield
-    except Exception as error:
-        said = " ".join(str(error).split())
-        raise EnvironmentFault(f"the environment raised {type(error).__name__}: {said}") from error
-
-
 class _WithoutInfo(gym.Wrapper):
-    """Drops info, which Gymnasium would send between processes and merge."""
+    """Drops info, which Gymnasium would send between processes and merge; checks the rest before it is sent."""
+
+    def __init__(self, env: gym.Env):
+        super().__init__(env)
+        self._fit = fitting(env.observation_space)  # type: ignore[arg-type]  # `boxed`
+        self.origin: Origin | None = None  # of the episode that is running
+        self.script: Script | None = None  # to be replayed
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, _ = self.env.step(action)
+        observation, reward = self._fit(observation), number(reward)
         if truncated:  # the reset that follows at once may write into the same array
             observation = copy(observation)
         return observation, reward, terminated, truncated, {}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        return self.env.reset(seed=seed, options=options)[0], {}
+        self.origin = origin_of(self.env, seed)
+        return self._fit(self.env.reset(seed=seed, options=options)[0]), {}
+
+    def replay(self) -> Replayed:
+        assert self.script is not None
+        found = replay(self.env, self.script)
+        self.origin, self.script = found.origin, None
+        return found
 
 
 def _mujoco_warning(message: str) -> None:

@@ -49,7 +49,7 @@ class Inference:
         self.network, self.theta = network, theta
         self.affine = normaliser.affine(normaliser_state, theta.dtype)  # None: the identity
         self.width = head.network_outputs + head.constants  # O, the policy's outputs
-        self._clip = normaliser.clip
+        self.clip = normaliser.clip
         self._inputs: np.ndarray | None = None  # workspace, as are the rooms
         self._rooms: list[np.ndarray] | None = None
         self._layers: list[_Layer] = []
@@ -67,7 +67,7 @@ class Inference:
         if self.affine is None:
             return out.copy_(observations)
         shift, scale = self.affine
-        return torch.sub(observations, shift, out=out).mul_(scale).clamp_(-self._clip, self._clip)
+        return torch.sub(observations, shift, out=out).mul_(scale).clamp_(-self.clip, self.clip)
 
     def outputs(self, inputs: Tensor) -> Tensor:
         """(E, D) normalised -> z (E, O); the policy's outputs are the last ones of a network that also gives values."""
@@ -86,8 +86,8 @@ class Inference:
             x = self._inputs
             np.subtract(raw, self._shift, out=x)
             np.multiply(x, self._scale, out=x)
-            np.maximum(x, -self._clip, out=x)
-            raw = np.minimum(x, self._clip, out=x)
+            np.maximum(x, -self.clip, out=x)
+            raw = np.minimum(x, self.clip, out=x)
         self._forward(raw, out)
 
     def _forward(self, inputs: np.ndarray, out: np.ndarray) -> None:

@@ -40,8 +40,10 @@ def gae(
 
 
 def normalised(advantages: Tensor, weight: Tensor) -> Tensor:
-    """Advantages (B,) to weighted mean 0 and standard deviation 1, over all ranks."""
+    """Advantages (B,) to weighted mean 0 and standard deviation 1, over all ranks; 0 where only rounding parts them."""
     total, weighted = all_sums(weight.sum(), torch.dot(weight, advantages))
-    centred = advantages - weighted / total
-    variance = all_sum(torch.dot(weight, centred**2)) / total
-    return centred / (variance.sqrt() + 1e-8)
+    mean = weighted / total
+    centred = advantages - mean
+    std = (all_sum(torch.dot(weight, centred**2)) / total).sqrt()
+    rounding = 10 * torch.finfo(std.dtype).eps * mean.abs()
+    return centred / torch.where(std > rounding, std + 1e-8, torch.inf)

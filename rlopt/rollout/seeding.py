@@ -21,7 +21,8 @@ class Purpose(IntEnum):
     MINIBATCHES = 4
     EVALUATION_ENVIRONMENT = 5
     EVALUATION_ACTION = 6
-    INSPECTION = 7  # stands for a whole seed of its own
+    INSPECTION = 7  # stands for a whole seed of its own, as does
+    RESUMED = 8  # of environments that a resumed run had to begin anew
 
 
 def sequence(seed: int, purpose: Purpose, index: int = 0) -> np.random.SeedSequence:

@@ -8,7 +8,8 @@
 | Dict, Tuple                          | their parts one after another, as gymnasium.spaces.flatten has them         |
 
 Policy actions for a Box live in [-1, 1] and are mapped affinely to finite bounds; a half-infinite bound only clips.
-Log-probabilities are those of the action as drawn: clipping and squashing happen at the environment's door.
+Log-probabilities are those of the action as drawn: clipping and squashing happen at the environment's door. What is no
+number does not pass it, since some simulators end the whole process: a NaN becomes the lower bound, or 0 without one.
 """
 
 from __future__ import annotations
@@ -125,6 +126,14 @@ def head_for(space: gym.Space, gaussian: Gaussian) -> PolicyHead:
     )
 
 
+def to_bounds(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
+    """(scale, shift), (A,) each, with an action of [-1, 1] at scale a + shift; 1 and 0 where a bound is infinite."""
+    low, high = space.low.reshape(-1).astype(np.float64), space.high.reshape(-1).astype(np.float64)
+    finite = np.isfinite(low) & np.isfinite(high)
+    low, high = np.where(finite, low, -1), np.where(finite, high, 1)
+    return (high - low) / 2, (high + low) / 2
+
+
 class ActionDoor:
     """Policy actions (E, ...) -> what the environments' step takes."""
 
@@ -136,12 +145,10 @@ class ActionDoor:
             self._start = np.asarray(getattr(space, "start", 0))
             self._plain = isinstance(space, spaces.Discrete) and not self._start
             return
-        low, high = space.low.reshape(-1).astype(np.float64), space.high.reshape(-1).astype(np.float64)
         self._low, self._high = space.low.reshape(-1), space.high.reshape(-1)  # of the space's type: no detour
-        finite = np.isfinite(low) & np.isfinite(high)
-        self._scale = np.where(finite, (np.where(finite, high, 1) - np.where(finite, low, -1)) / 2, 1.0)
-        self._shift = np.where(finite, (np.where(finite, high, 1) + np.where(finite, low, -1)) / 2, 0.0)
+        self._scale, self._shift = to_bounds(space)
         self._plain = bool(np.all(self._scale == 1) and np.all(self._shift == 0))
+        self._bounded = bool(np.isfinite([self._low, self._high]).all())
 
     def __call__(self, actions: Tensor | np.ndarray) -> np.ndarray:
         a = np.asarray(actions)
@@ -151,8 +158,7 @@ class ActionDoor:
             a = np.tanh(a)
         if not self._plain:
             a = a * self._scale + self._shift
-        return (
-            np.minimum(np.maximum(a, self._low), self._high)
-            .astype(self._dtype, copy=False)
-            .reshape(len(a), *self._shape)
-        )
+        a = np.fmin(np.fmax(a, self._low), self._high)  # of a number and a NaN they take the number
+        if not self._bounded:
+            a = np.where(np.isfinite(a), a, 0)
+        return a.astype(self._dtype, copy=False).reshape(len(a), *self._shape)

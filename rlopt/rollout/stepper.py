@@ -6,17 +6,21 @@ stored, and values, log-probabilities, advantages and episode returns computed, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
+from torch import Tensor
 
-from rlopt.errors import EnvironmentFault
 from rlopt.rollout.drawing import drawing
+from rlopt.rollout.fitting import Faults
 from rlopt.rollout.inference import BLOCK, Inference
+from rlopt.rollout.replay import Script
 from rlopt.rollout.seeding import Purpose, integer, noise, sequence
 from rlopt.rollout.spaces import ActionDoor, PolicyHead, observation_dtype, observation_size
+from rlopt.rollout.standing import Standing
 from rlopt.rollout.storage import Storage
 from rlopt.rollout.vector import ENVIRONMENT, STEPS, STOP, Place, new_place
 
@@ -47,9 +51,9 @@ class Stepper:
     ):
         self.envs, self.head, self.steps, self.dtype = envs, head, steps, dtype
         self._total = total
-        self._place: Place = getattr(envs, "place", None) or new_place()
+        self.place: Place = getattr(envs, "place", None) or new_place()
         count = envs.num_envs
-        numbers = range(first, first + count)
+        self._numbers = numbers = range(first, first + count)
         space = envs.single_observation_space
         size, seen = observation_size(space), observation_dtype(space, dtype)
         self._door = ActionDoor(envs.single_action_space, getattr(head, "squash", False))
@@ -72,7 +76,7 @@ class Stepper:
     @torch.inference_mode()
     def collect(self, policy: Inference, storage: Storage) -> Final | None:
         """The next ``steps`` transitions of every environment; None where it was asked to stop."""
-        own, place, step, door, draw = self._own, self._place, self.envs.step, self._door, self._draw
+        own, place, step, door, draw = self._own, self.place, self.envs.step, self._door, self._draw
         observations = self._raw[:, own].numpy()
         shape = observations.shape[1:]
         rewards, mask = storage["rewards"].numpy(), storage["mask"].numpy()
@@ -80,15 +84,13 @@ class Stepper:
         time, episode = storage["time"].numpy(), storage["episode"].numpy()
         final: list[tuple[Any, Any, np.ndarray]] = []
         taken = storage["actions"].numpy()
-        head = self.head
+        head, faults = self.head, Faults(lambda: described(place))
         self._noise[:, own] = noise(self._generators, head.noise, self.steps, head.noise_size, self.dtype)
         if self._started:
             observations[0] = observations[-1]
         else:
-            try:
+            with faults:
                 observations[0] = np.reshape(self.envs.reset(seed=self._seeds)[0], shape)  # type: ignore[arg-type]
-            except Exception as error:
-                raise self._fault(error) from error
             self._started = True
 
         for t, (raw, z, noises) in enumerate(self._rows):
@@ -99,10 +101,8 @@ class Stepper:
                 policy.respond(raw, z)
                 actions = taken[t] = draw(z, noises)[own]
             time[t], episode[t] = self._time, self._episode
-            try:
+            with faults:
                 following, rewards[t], terminated[t], truncated[t], info = step(door(actions))
-            except Exception as error:
-                raise self._fault(error) from error
             observations[t + 1] = following.reshape(shape)
             self._time += 1
             if self._resets_later:
@@ -115,21 +115,61 @@ class Stepper:
                 self._begin(terminated[t] | truncated[t])
 
         policy.normalise(self._raw[:, own], out=storage["inputs"])
+        unhidden(self._raw[-1, own], storage["inputs"][-1])
         storage["observations"].copy_(self._raw[:-1, own])
         storage["outputs"].copy_(self._outputs[:, own])
         last = np.array([np.reshape(o, -1) for _, _, o in final], observations.dtype).reshape(-1, shape[1])
         t_of, e_of = (np.array([place[i] for place in final], np.int64) for i in (0, 1))
         return Final(t_of, e_of, last)
 
+    def standings(self) -> list[Standing]:
+        """Where the environments stand after a rollout."""
+        origins = getattr(self.envs, "origins", None) or [None] * len(self._numbers)
+        rows = zip(self._numbers, self._raw[-1, self._own].numpy().copy(), self._time.tolist(), self._episode.tolist(),
+                   self._over.tolist(), self._generators, origins, strict=True)  # fmt: skip
+        steps = int(self.place[STEPS])
+        return [
+            Standing(number, last, time, episode, over, steps, dict(generator.bit_generator.state), origin)
+            for number, last, time, episode, over, generator, origin in rows
+        ]
+
+    def restore(self, standings: Sequence[Standing | None], anew: int) -> list[int]:
+        """Bring every environment to where it stood; the numbers of those that begin a new episode instead.
+
+        Where nothing is known of one (None), or replay fails, its seeds follow from ``anew``.
+        """
+        scripts, last = [], self._raw[-1, self._own].numpy()
+        for e, (number, stood) in enumerate(zip(self._numbers, standings, strict=True)):
+            seed = integer(anew, Purpose.ENVIRONMENT, number)
+            if stood is None or stood.origin is None or stood.actions is None:
+                scripts.append(Script(None, (), last[e], seed))
+            else:
+                scripts.append(Script(stood.origin, self._door(stood.actions), stood.observation, seed))
+            if stood is None:
+                self._generators[e] = np.random.default_rng(sequence(anew, Purpose.ACTION, number))
+            else:
+                self._generators[e].bit_generator.state = stood.noise
+                self._episode[e], self.place[STEPS] = stood.episode, stood.steps
+        begun = []
+        for e, found in enumerate(self.envs.replay(scripts)):  # type: ignore[attr-defined]  # of our own
+            last[e] = np.reshape(found.observation, -1)
+            if (stood := standings[e]) is not None and found.exact:
+                self._time[e], self._over[e] = stood.time, stood.over
+            else:
+                begun.append(self._numbers[e])
+                self._episode[e] += self._total
+        self._started = True
+        return begun
+
     def _begin(self, over: np.ndarray) -> None:
         """New episodes where the last ones are over."""
         self._time[over] = 0
         self._episode[over] += self._total
 
-    def _fault(self, error: Exception) -> Exception:
-        """What an environment raised, as an EnvironmentFault that names the environment and its step."""
-        said = " ".join(str(error).split())
-        return EnvironmentFault(f"{described(self._place)} raised {type(error).__name__}: {said}")
+
+def unhidden(raw: Tensor, normalised: Tensor) -> Tensor:
+    """``normalised``, with NaN where ``raw`` is infinite: clipping has made it a number like others."""
+    return normalised.masked_fill_(~raw.isfinite(), torch.nan) if raw.is_floating_point() else normalised
 
 
 def described(place: Place) -> str:

@@ -32,6 +32,8 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from gymnasium.vector.utils import batch_space, concatenate, iterate
 
 from rlopt.errors import UserError
+from rlopt.rollout.fitting import fitting, number
+from rlopt.rollout.replay import Origin, Replayed, Script, origin_of, replay
 
 STEPS, ENVIRONMENT, STOP = range(3)  # a Place: vector steps begun, environment being stepped (-1: none), asked to stop
 Place = memoryview  # of three int64, which another process may read
@@ -52,30 +54,45 @@ class StepLoop(SyncVectorEnv):
         super().__init__(makers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
         self._first, self.place = first, new_place() if place is None else place
         self._flat = isinstance(self._observations, np.ndarray)
+        space = self.single_observation_space
+        self._fit = fitting(space) if isinstance(space, spaces.Box) else _as_it_is
+        self.origins: list[Origin | None] = [None] * self.num_envs  # of the episodes that are running
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         for e, (env, own) in enumerate(zip(self.envs, _each(seed, self.num_envs), strict=True)):
             self.place[ENVIRONMENT] = self._first + e
-            self._keep(e, env.reset(seed=own, options=options)[0])
+            self.origins[e] = origin_of(env, own)
+            self._keep(e, self._fit(env.reset(seed=own, options=options)[0]))
         return self._gathered(), {}
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        place, first = self.place, self._first
+        place, first, fit = self.place, self._first, self._fit
         rewards, terminations, truncations = self._rewards, self._terminations, self._truncations
         info: dict[str, Any] = {}
         each = actions if isinstance(actions, np.ndarray) else iterate(self.action_space, actions)
         for e, (env, action) in enumerate(zip(self.envs, each, strict=True)):
             place[ENVIRONMENT] = first + e
-            observation, rewards[e], terminated, truncated, _ = env.step(action)
+            observation, reward, terminated, truncated, _ = env.step(action)
+            observation, rewards[e] = fit(observation), number(reward)
             terminations[e], truncations[e] = terminated, truncated
             if terminated or truncated:
                 if not info:
                     info = {"final_obs": np.full(self.num_envs, None, object)}
                 info["final_obs"][e] = copy(observation)  # the reset may write into the same array
-                observation = env.reset()[0]
+                self.origins[e] = origin_of(env)
+                observation = fit(env.reset()[0])
             self._keep(e, observation)
         place[ENVIRONMENT] = -1
         return self._gathered(), rewards, terminations, truncations, info
+
+    def replay(self, scripts: Sequence[Script]) -> list[Replayed]:
+        """Bring every environment to where its script ends."""
+        found = []
+        for e, (env, script) in enumerate(zip(self.envs, scripts, strict=True)):
+            self.place[ENVIRONMENT] = self._first + e
+            found.append(replay(env, script))
+        self.origins = [replayed.origin for replayed in found]
+        return found
 
     def _keep(self, e: int, observation: Any) -> None:
         if self._flat:
@@ -109,6 +126,20 @@ class Processes(AsyncVectorEnv):
         with self._attributed():
             self.step_async(actions)
             return self.step_wait(self._timeout)
+
+    @property
+    def origins(self) -> list[Origin | None]:
+        """Of the episodes that are running."""
+        with self._attributed():
+            self.call_async("origin")
+            return list(self.call_wait(self._timeout))
+
+    def replay(self, scripts: Sequence[Script]) -> list[Replayed]:
+        """Bring every environment to where its script ends."""
+        with self._attributed():
+            self.set_attr("script", list(scripts))
+            self.call_async("replay")
+            return list(self.call_wait())
 
     def close(self, **kwargs: Any) -> None:
         """Ends the processes, by force where one of them is lost."""
@@ -181,6 +212,16 @@ class Pool(VectorEnv):
         observations, rewards, terminations, truncations, _ = self._pool.step(actions.astype(self._dtype, copy=False))
         return observations, rewards, terminations, truncations, {}
 
+    @property
+    def origins(self) -> list[Origin | None]:
+        """Its environments do not tell."""
+        return [None] * self.num_envs
+
+    def replay(self, scripts: Sequence[Script]) -> list[Replayed]:
+        """Resets them all."""
+        observations, _ = self.reset(seed=[script.seed for script in scripts])
+        return [Replayed(observation, None, False) for observation in observations]
+
     def close(self, **kwargs: Any) -> None:
         if self._pool is not None:
             self._pool.close()
@@ -198,6 +239,10 @@ class Pool(VectorEnv):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return call()
+
+
+def _as_it_is(observation: Any) -> Any:
+    return observation
 
 
 def _each(seed: Any, count: int) -> Sequence[int | None]:

@@ -22,6 +22,7 @@ import threading
 import time
 import traceback
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -36,6 +37,7 @@ from rlopt.rollout.collector import batch
 from rlopt.rollout.environments import Environment
 from rlopt.rollout.inference import Inference
 from rlopt.rollout.spaces import PolicyHead, observation_size
+from rlopt.rollout.standing import Boundary, Running, Standing
 from rlopt.rollout.stepper import Stepper, described
 from rlopt.rollout.storage import Storage, allocate, columns, shared
 from rlopt.rollout.vector import ENVIRONMENT, STOP, Place
@@ -62,6 +64,7 @@ class Workers:
         workers: int,
         first: int,
         total: int,
+        replays: bool,
     ):
         self.num_envs, self.first, self.total = environment.num_envs, first, total
         self._timeout = environment.timeout
@@ -69,6 +72,9 @@ class Workers:
         self._buffers = [allocate(steps, self.num_envs, space, head, dtype, True) for _ in range(_BUFFERS)]
         self._published = _Published(policy, observation_size(space))
         self._policy: Inference | None = None  # of the rollout that was started
+        self.replays = replays
+        self._running = Running(replays)
+        self.boundary: Boundary | None = None  # where the environments stand after the last rollout
         self._turn = 0  # the buffer it goes to
         edges = [self.num_envs * k // workers for k in range(workers + 1)]
         self._parts = [slice(start, stop) for start, stop in zip(edges, edges[1:], strict=False)]
@@ -94,10 +100,13 @@ class Workers:
     def finish(self) -> Batch:
         """The rollout that was started, ``steps`` transitions of every environment; valid until the next is."""
         assert self._policy is not None
+        answers = self._answers(self._timeout)
         finals = [
             final._replace(environment=final.environment + part.start)
-            for final, part in zip(self._answers(self._timeout), self._parts, strict=True)
+            for (final, _), part in zip(answers, self._parts, strict=True)
         ]
+        standings = [standing for _, here in answers for standing in here]
+        self.boundary = self._running.after(self._buffers[self._turn]["actions"], standings)
         found = batch(self._buffers[self._turn], finals, self._policy, self.first, self.total)
         self._turn, self._policy = (self._turn + 1) % _BUFFERS, None
         return found
@@ -106,6 +115,14 @@ class Workers:
         """`start` and `finish`."""
         self.start(policy)
         return self.finish()
+
+    def restore(self, standings: Sequence[Standing | None], anew: int) -> list[int]:
+        """Go on from where the environments stood; the numbers of those that begin new episodes. See Stepper."""
+        for worker, part in zip(self._workers, self._parts, strict=True):
+            worker.tell((standings[part], anew))
+        begun = [number for numbers in self._answers(None) for number in numbers]
+        self._running.restore(standings)
+        return begun
 
     def close(self) -> None:
         """End the workers, in the middle of a rollout too."""
@@ -119,19 +136,21 @@ class Workers:
     def _answers(self, timeout: float | None) -> list[Any]:
         """What each worker has to say, once all have spoken; none may stand still for ``timeout`` seconds."""
         answers: dict[int, Any] = {}
-        heard = time.monotonic()
+        quiet = 0.0  # seconds, of those in which this process was not suspended
         seen = [worker.place.tolist() for worker in self._workers]
         while pending := [k for k in range(len(self._workers)) if k not in answers]:
             voices: list[Any] = [self._workers[k].connection for k in pending]
-            wait([*voices, *(self._workers[k].process.sentinel for k in pending)], timeout and timeout / 4)
+            before, patience = time.monotonic(), timeout and timeout / 4
+            wait([*voices, *(self._workers[k].process.sentinel for k in pending)], patience)
+            quiet += min(time.monotonic() - before, patience or 0)
             for k in pending:
                 if (answer := self._workers[k].answer()) is not None:
                     answers[k] = answer
             now = [worker.place.tolist() for worker in self._workers]
             stuck = [k for k in pending if k not in answers and now[k] == seen[k]]
             if not stuck:
-                heard, seen = time.monotonic(), now
-            elif timeout is not None and time.monotonic() - heard > timeout:
+                quiet, seen = 0.0, now
+            elif timeout is not None and quiet >= timeout:
                 where = described(self._workers[stuck[0]].place)
                 raise EnvironmentFault(f"{where} has not come back for env.timeout={timeout:g} seconds")
         return [answers[k] for k in range(len(self._workers))]
@@ -167,10 +186,10 @@ class _Worker:
             self.process.start()
         theirs.close()
 
-    def tell(self, turn: int | None) -> None:
-        """Which buffer to fill next; None: leave."""
+    def tell(self, what: int | tuple[Sequence[Standing | None], int] | None) -> None:
+        """Which buffer to fill next, or where to go on from; None: leave."""
         with suppress(OSError):  # it is dead, which `answer` will say
-            self.connection.send(turn)
+            self.connection.send(what)
 
     def answer(self) -> Any:
         """What it has to say, None if nothing yet. Raises what it failed from, or that it died."""
@@ -234,6 +253,8 @@ def _work(order: _Order, place: Place, connection: Connection) -> None:
     """A worker's life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # for the learner, where it was sent to the whole group
     threading.Thread(target=_leave_with_the_learner, daemon=True).start()
     torch.set_num_threads(1)
     envs = None
@@ -243,11 +264,14 @@ def _work(order: _Order, place: Place, connection: Connection) -> None:
         stepper = Stepper(envs, order.head, order.steps, order.seed, order.policy.theta.dtype, numbers[0],
                           order.total)  # fmt: skip
         connection.send("ready")
-        while (turn := connection.recv()) is not None:
-            final = stepper.collect(order.published.policy(order.policy), order.buffers[turn])
+        while (told := connection.recv()) is not None:
+            if not isinstance(told, int):
+                connection.send(stepper.restore(*told))
+                continue
+            final = stepper.collect(order.published.policy(order.policy), order.buffers[told])
             if final is None:
                 break
-            connection.send(final)
+            connection.send((final, stepper.standings()))
     except (EOFError, ConnectionError):
         pass  # the learner has gone
     except UserError as error:

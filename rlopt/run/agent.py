@@ -6,7 +6,7 @@ The critic is a network of its own, or the first output of the actor's (heads.Jo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,6 +25,8 @@ from rlopt.rollout.inference import Inference
 from rlopt.rollout.returns import gae, normalised
 from rlopt.rollout.spaces import PolicyHead
 from rlopt.run.compatible import Compatible, informed
+from rlopt.run.nan_report import earliest
+from rlopt.run.undo import copied, exploded
 
 Pair = tuple[Tensor, Tensor]
 
@@ -47,6 +49,7 @@ class Lesson:
     scalars: dict[str, float]
     skipped: int
     failure: str | None
+    seen: Mapping[str, Tensor] = field(default_factory=dict)  # what it learned from; for nan_report.json and histograms
 
 
 class Agent:
@@ -113,19 +116,19 @@ class Agent:
         """One update: actor first, then critic (alternating by epochs where advantages are recomputed).
 
         The normalisers take in the batch after the actor's last step; ``acts`` is then given the policy of the next
-        rollout, which may be collected while the critic learns. When anything is not finite the state comes back as
-        it was and ``acts`` is given nothing.
+        rollout, which may be collected while the critic learns. When the batch is not finite the state comes back as
+        it was and ``acts`` is given nothing; a network whose parameters, or what it makes of the batch, are not finite
+        after its last step goes back to where it was.
         """
         before = self._values(state, batch)
         estimates = self._estimates(state, batch, before)
-        bad = first_nonfinite(
-            {"observation": batch.observations, "reward": batch.rewards, "value": before[0], "advantage": estimates[0]},
-            over_ranks=True,
-        )
-        if bad:
-            return state, Lesson({}, 1, bad)
+        seen = {**batch.course, "last observation": batch.last, "value": before[0], "advantage": estimates[0]}
+        if bad := first_nonfinite(seen, over_ranks=True):
+            return state, Lesson({}, 1, earliest(seen) or bad, seen)
 
-        networks = {name: dict(state[name]) for name in self.learners}
+        # all that follows is done to copies: a run that is interrupted goes back to ``state``
+        kept = {name: dict(state[name]) for name in self.learners}
+        networks = {name: copied(state[name]) for name in self.learners}
         outcomes = dict.fromkeys(self.learners, Outcome())
         samples = self._samples(batch, estimates, before)
         found: Scalars = {}
@@ -133,7 +136,7 @@ class Agent:
             try:
                 estimate = self._compatible(self.compatible, state, batch, samples["actor"])
             except NumericalFailure as failure:
-                return state, Lesson({}, 1, str(failure))
+                return state, Lesson({}, 1, str(failure), seen)
             samples["actor"], found = estimate.samples, estimate.scalars
             networks["actor"] = informed(networks["actor"], self.actor.update, estimate)
         rounds = max(learner.schedule.epochs for learner in self.learners.values()) if self.returns.recompute else 1
@@ -147,18 +150,28 @@ class Agent:
                     outcomes[name] += _train(learner, networks[name], samples[name], generator, count)
                     over = outcomes[name].stopped or epoch + count == learner.schedule.epochs
                     if name == "actor" and over:
+                        measured = self._measured(networks, samples["actor"])
+                        if bad := exploded(networks["actor"], "KL", measured["step/kl"]):
+                            networks["actor"] = kept["actor"]
+                            outcomes["actor"] += Outcome(skipped=1, failure=bad)
+                            measured = self._measured(networks, samples["actor"])
                         observations = self.observations.merge(state["observations"], batch.visited)
                         acts(self.policy({"actor": networks["actor"], "observations": observations}))
 
+        fit = self._fit(networks, samples["actor"], estimates[1], before[0])
+        if "critic" in outcomes and (bad := exploded(networks["critic"], "loss", fit["critic/loss"])):
+            networks["critic"] = kept["critic"]
+            outcomes["critic"] += Outcome(skipped=1, failure=bad)
+            fit = self._fit(networks, samples["actor"], estimates[1], before[0])
         for name, learner in self.learners.items():
-            networks[name]["parts"] = learner.advance(networks[name]["parts"])
+            changed = measured if name == "actor" and not outcomes[name].failure else None
+            networks[name]["parts"] = learner.advance(networks[name]["parts"], changed)
         actor = networks["actor"]
         actor["average"] = self.averaging.update(actor["average"], actor["theta"])
-        scalars = {**outcomes["actor"].last.scalars, **found}
-        scalars |= self.actor.measure(actor["theta"], samples["actor"])
+        scalars = {**outcomes["actor"].last.read(), **found, **measured}
         if "critic" in outcomes:
-            scalars |= _of_critic(outcomes["critic"].last.scalars)
-        scalars |= self._fit(networks, samples["actor"], estimates[1], before[0])
+            scalars |= _of_critic(outcomes["critic"].last.read())
+        scalars |= fit
         state = {
             **networks,
             "observations": observations,
@@ -168,7 +181,14 @@ class Agent:
         }
         failures = [f"{name} {o.failure}".removeprefix("actor ") for name, o in outcomes.items() if o.failure]
         skipped = sum(outcome.skipped for outcome in outcomes.values())
-        return state, Lesson(host(scalars), skipped, failures[0] if failures else None)
+        if not failures:
+            return state, Lesson(host(scalars), skipped, None, seen)
+        seen |= {f"{name} parameters": network["theta"] for name, network in networks.items()}
+        return state, Lesson(host(scalars), skipped, failures[0], seen)
+
+    def _measured(self, networks: State, samples: Samples) -> Scalars:
+        """What the actor's update changed."""
+        return self.actor.measure(networks["actor"]["theta"], networks["actor"]["parts"], samples)
 
     def actor_samples(self, state: State, batch: Batch) -> Samples:
         """What the actor would learn from this batch, values and normalisers as they stand."""

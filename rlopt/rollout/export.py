@@ -1,0 +1,95 @@
+"""Export: a policy as one graph that needs no rlopt, by torch.export (.pt2) or as ONNX (.onnx).
+
+    observation (N, ...)  ->  action (N, ...), outputs (N, O)
+
+The observation of a Box is as the environment has it, in the type the policy was trained in (images in bytes); of any
+other space it is flat, (N, D) as gymnasium.spaces.flatten gives. Normalisation, squashing and bounds are inside. The
+action is the most probable one, as the environment takes it; the outputs are what the distribution is made of.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from rlopt.core.flat import CONSTANTS
+from rlopt.core.heads import DiagonalGaussian
+from rlopt.errors import UserError
+from rlopt.rollout.acting import Policy
+from rlopt.rollout.spaces import observation_dtype, observation_size, to_bounds
+
+_EXAMPLES = 3  # observations that are traced; the graph takes any number
+
+
+class Graph(nn.Module):
+    """A policy in torch alone: raw observations (N, ...) -> actions (N, ...) and outputs z (N, O)."""
+
+    def __init__(self, policy: Policy):
+        super().__init__()
+        acts, space = policy.inference, policy.action_space
+        views = {name: view.clone() for name, view in acts.network.layout.views(acts.theta).items()}
+        self.register_buffer("constants", views.pop(CONSTANTS, acts.theta.new_empty(0)))
+        self.network = copy.deepcopy(acts.network.module)
+        self.network.load_state_dict(views)
+        self.network.requires_grad_(False)
+        self.head, self.clip = policy.head, acts.clip
+        self.shape, self.dtype = space.shape or (), torch.from_numpy(np.zeros(0, space.dtype)).dtype
+        self.normalises = acts.affine is not None
+        if acts.affine:
+            self.register_buffer("affine", torch.stack(acts.affine))
+        if isinstance(space, spaces.Box):
+            a, b = (torch.from_numpy(x) for x in to_bounds(space))
+            bounds = a, b, *(torch.from_numpy(x.reshape(-1).astype(np.float64)) for x in (space.low, space.high))
+            self.register_buffer("bounds", torch.stack(bounds).to(acts.theta.dtype))
+        else:
+            self.register_buffer("start", torch.from_numpy(np.asarray(getattr(space, "start", 0))))
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        x = observation.flatten(1)
+        if self.normalises:
+            shift, scale = self.get_buffer("affine")
+            x = ((x - shift) * scale).clamp(-self.clip, self.clip)
+        z = self.network(x)[:, -self.head.network_outputs :]  # of a network that gives values too they are the last
+        z = torch.cat([z, self.get_buffer("constants").expand(z.shape[0], -1)], 1)
+        return self._taken(self.head.mode(z)), z
+
+    def _taken(self, a: Tensor) -> Tensor:
+        """The policy's actions (N, ...) as the environment takes them; see rollout.spaces.ActionDoor."""
+        if not isinstance(self.head, DiagonalGaussian):
+            return (a.reshape(-1, *self.shape) + self.get_buffer("start")).to(self.dtype)
+        scale, shift, low, high = self.get_buffer("bounds")
+        a = (a.tanh() if self.head.squash else a) * scale + shift
+        return a.clamp(low, high).to(self.dtype).reshape(-1, *self.shape)
+
+
+def export(policy: Policy, path: str | Path) -> Path:
+    """Write ``policy`` to ``path``, whose ending tells the format; raises UserError where it is neither of the two."""
+    path = Path(path)
+    if path.suffix not in (".onnx", ".pt2"):
+        raise UserError(f"{path}: a policy is exported to .onnx or to .pt2, which torch.export.load reads")
+    box, dtype = policy.flat, policy.inference.theta.dtype
+    shape = box.shape if isinstance(policy.observation_space, spaces.Box) else (observation_size(box),)
+    example = torch.zeros(_EXAMPLES, *(shape or ()), dtype=observation_dtype(box, dtype))
+    count = torch.export.Dim("count")
+    program = torch.export.export(Graph(policy).eval(), (example,), dynamic_shapes=({0: count},))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".pt2":
+        torch.export.save(program, path)
+        return path
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError("ONNX needs packages that are not installed: pip install 'rlopt[export]'") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        torch.onnx.export(
+            program, (), path, input_names=["observation"], output_names=["action", "outputs"],
+            dynamo=True, external_data=False, verbose=False,
+        )  # fmt: skip
+    return path

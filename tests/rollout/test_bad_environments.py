@@ -1,0 +1,216 @@
+"""Environments that fail: who and when is told in one line, what was learned is saved, and no process is left."""
+
+import multiprocessing
+import signal
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from rlopt import cli
+from rlopt.errors import EnvironmentFault
+from rlopt.rollout import watchdog
+from rlopt.rollout.fitting import Misfit, fitting, number
+from rlopt.rollout.seeding import Purpose, integer
+from rlopt.rollout.watchdog import watched
+from rlopt.run import checkpoint
+from rlopt.run.trainer import Trainer
+from tests.probes import make_trainer
+
+pytestmark = pytest.mark.usefixtures("probe_environments")
+SMALL = ["policy.hidden=[8]", "critic.hidden=[8]", "evaluation.episodes=0", "checkpoint.every_seconds=null",
+         "total_steps=2000"]  # fmt: skip
+WHERE = {"here": [], "workers": ["workers=2"], "async": ["env.backend=async"]}
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_left():
+    yield
+    assert multiprocessing.active_children() == []
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0) and signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+
+
+def start(run_dir: Path, *overrides: str) -> Trainer:
+    return make_trainer(f"run_dir={run_dir}", *SMALL, *overrides)
+
+
+def failed(run: Trainer, saved: int) -> str:
+    """What is told of a run that fails after it was saved at this step."""
+    with pytest.raises(EnvironmentFault) as caught:
+        run.run()
+    run_dir, message = run.plan.run_dir, str(caught.value)
+    assert "\n" not in message
+    said, _, rest = message.partition(f", after step {saved}. ")
+    assert f"saved in {run_dir}" in rest
+    assert checkpoint.load_newest(run_dir)[0] == saved
+    assert str(caught.value.__cause__).split("\n")[0] in (run_dir / "error.txt").read_text()
+    return said
+
+
+@pytest.mark.parametrize("how", ["raises", "reset", "hangs", "spins"])
+def test_one_that_breaks_in_this_process_is_named_with_its_step(tmp_path, how):
+    """Environment 2 of 3, in the second rollout of 5 steps; the reset is the one after its second episode."""
+    run = start(tmp_path, "env.id=probe/Breaks-v0", "env.num_envs=3", "batch_size=15", f"env.kwargs.how={how}",
+                "env.kwargs.which=2", "env.kwargs.at=7", "env.timeout=0.4")  # fmt: skip
+    said = {
+        "raises": "at its step 7, raised RuntimeError: the simulator broke",
+        "reset": "at its step 10, raised RuntimeError: the simulator did not start again",
+        "hangs": "at its step 7, has not come back for env.timeout=0.4 seconds",
+        "spins": "at its step 7, has not come back for env.timeout=0.4 seconds",
+    }
+    assert failed(run, saved=15) == f"environment 2, {said[how]}"
+
+
+@pytest.mark.parametrize("where", ["workers", "async"])
+def test_one_that_fails_when_it_is_reset_in_a_process_of_its_own_is_named(tmp_path, where):
+    run = start(tmp_path, "env.id=probe/Breaks-v0", "env.num_envs=2", "batch_size=10", "env.kwargs.how=reset",
+                "env.kwargs.which=1", "env.kwargs.at=7", *WHERE[where])  # fmt: skip
+    said = "environment 1, at its step 10, raised RuntimeError: the simulator did not start again"
+    assert failed(run, saved=10) == said
+
+
+MISFITS = [
+    ("observation", "short", "an observation of shape (1,) where its space has (3,)"),
+    ("observation", "long", "an observation of shape (4,) where its space has (3,)"),
+    ("observation", "rows", "an observation of shape (3, 1) where its space has (3,)"),
+    ("observation", "number", "an observation of shape () where its space has (3,)"),
+    ("observation", "nothing", "an observation of shape () where its space has (3,)"),
+    ("observation", "text", "an observation of type <U1 where its space has float32"),
+    ("observation", "complex", "an observation of type complex128 where its space has float32"),
+    ("observation", "ragged", "list that is no array: "),
+    ("reward", "array", "a reward of shape (1,) where one number is wanted"),
+    ("reward", "two", "a reward of shape (2,) where one number is wanted"),
+    ("reward", "nothing", "a reward of type NoneType where a number is wanted"),
+    ("reward", "string", "a reward of type str where a number is wanted"),
+    ("reward", "imaginary", "a reward of type complex where a number is wanted"),
+]
+
+
+@pytest.mark.parametrize(("what", "how", "said"), MISFITS, ids=lambda text: text.split()[0])
+def test_what_does_not_fit_the_spaces_is_told(tmp_path, what, how, said):
+    run = start(tmp_path, "env.id=probe/Misfit-v0", "env.num_envs=1", "batch_size=5", f"env.kwargs.what={what}",
+                f"env.kwargs.how={how}", "env.kwargs.at=7")  # fmt: skip
+    assert failed(run, saved=5).startswith(f"environment 0, at its step 7, gave {said}")
+
+
+@pytest.mark.parametrize("where", ["workers", "async"])
+@pytest.mark.parametrize(("what", "how"), [("observation", "short"), ("reward", "array")])
+def test_that_does_not_fit_in_a_process_of_its_own_is_told_alike(tmp_path, where, what, how):
+    run = start(tmp_path, "env.id=probe/Misfit-v0", "env.num_envs=2", "batch_size=10", f"env.kwargs.what={what}",
+                f"env.kwargs.how={how}", "env.kwargs.at=7", *WHERE[where])  # fmt: skip
+    (said,) = (text for w, h, text in MISFITS if (w, h) == (what, how))
+    told = failed(run, saved=10)
+    assert told[:13] in ("environment 0", "environment 1") and told[13:] == f", at its step 7, gave {said}"
+
+
+def test_that_does_not_fit_at_the_first_reset_is_told(tmp_path):
+    run = start(tmp_path, "env.id=probe/Misfit-v0", "env.num_envs=2", "batch_size=10", "env.kwargs.what=observation",
+                "env.kwargs.how=short", "env.kwargs.at=0")  # fmt: skip
+    assert failed(run, saved=0) == (
+        "environment 0, at its first reset, gave an observation of shape (1,) where its space has (3,)"
+    )
+
+
+@pytest.mark.parametrize("what, how", [("observation", "list"), ("observation", "double"), ("observation", "whole"),
+                                       ("reward", "truth"), ("reward", "scalar")])  # fmt: skip
+def test_numbers_of_another_kind_pass(tmp_path, what, how):
+    run = start(tmp_path, "env.id=probe/Misfit-v0", "env.num_envs=1", "batch_size=5", f"env.kwargs.what={what}",
+                f"env.kwargs.how={how}", "env.kwargs.at=7", "total_steps=10")  # fmt: skip
+    assert run.run()["steps"] == 10
+
+
+def test_images_of_floats_are_no_bytes():
+    fit = fitting(spaces.Box(0, 255, (2, 2), np.uint8))
+    assert fit(np.ones((2, 2), np.uint8)).sum() == 4
+    with pytest.raises(Misfit, match="of type float64 where its space has uint8"):
+        fit(np.ones((2, 2)) / 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert number(np.array(2)) == 2 and number(np.float64(0.5)) == 0.5 and number(3) == 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["env.kwargs.at=13", "env.id=probe/Raises-v0"], "environment 0 of the evaluation, at its step 3 of an episode,"
+         " raised RuntimeError: the simulator broke"),
+        (["env.kwargs.at=13", "env.id=probe/Misfit-v0", "env.kwargs.what=reward", "env.kwargs.how=two"],
+         "environment 0 of the evaluation, at its step 3 of an episode, gave a reward of shape (2,)"),
+    ],
+    ids=["raises", "misfit"],
+)  # fmt: skip
+def test_one_that_fails_in_the_evaluation_is_named(tmp_path, overrides, said):
+    """Of 10 steps of training, then 2 environments evaluate 6 episodes of 5 steps, 3 each."""
+    run = start(tmp_path, "env.num_envs=1", "batch_size=10", "total_steps=10", *overrides)
+    environment, policy = run.environment, run.agent.policy(run.state)
+    run.collector.close()
+    from rlopt.run.evaluate import evaluate
+
+    with pytest.raises(EnvironmentFault) as caught:
+        evaluate(environment, policy, run.agent.head, 40, 0, True)
+    assert str(caught.value).startswith(said)
+
+
+def test_one_that_hangs_in_the_evaluation_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "tests.probes.integer", lambda seed, purpose, number: integer(seed, Purpose.EVALUATION_ENVIRONMENT, number)
+    )
+    run = start(tmp_path, "env.id=probe/Breaks-v0", "env.num_envs=1", "batch_size=10", "total_steps=10",
+                "env.kwargs.how=hangs", "env.kwargs.which=2", "env.kwargs.at=4", "env.timeout=0.2", "evaluation.episodes=3")  # fmt: skip
+    said = "environment 2 of the evaluation, at its step 4 of an episode, has not come back for env.timeout=0.2 seconds"
+    with pytest.raises(EnvironmentFault, match=said):
+        run.run()
+    assert checkpoint.load_newest(tmp_path)[0] == 10
+
+
+def test_the_command_line_says_it_in_one_line_and_exits_with_2(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code = cli.main(["train", *SMALL, "env.id=probe/Breaks-v0", "env.num_envs=3", "batch_size=15", "env.kwargs.how=hangs",
+                     "env.kwargs.which=1", "env.kwargs.at=7", "env.timeout=0.4", "run_dir=run"])  # fmt: skip
+    errors = capsys.readouterr().err
+    assert code == 2 and "Traceback" not in errors
+    assert errors.splitlines()[-1].startswith("rlopt: environment 1, at its step 7, has not come back")
+    assert checkpoint.load_newest(Path("run"))[0] == 15
+
+
+# --- the watchdog
+
+
+def test_the_watchdog_lets_what_moves_run_as_long_as_it_takes():
+    moments = iter(range(10**9))
+    with watched(lambda: next(moments), 0.04, str):
+        deadline = time.monotonic() + 0.3
+        while time.monotonic() < deadline:
+            pass
+
+
+def test_the_watchdog_counts_looks_and_not_the_time_for_which_a_run_was_suspended(monkeypatch):
+    looks = []
+    monkeypatch.setattr(signal, "setitimer", lambda *given: None)
+    with watched(lambda: 0, 100.0, lambda: "it"):
+        look = signal.getsignal(signal.SIGALRM)
+        for _ in range(watchdog._LOOKS - 1):  # of which a suspended process gets one, however long it was
+            look(signal.SIGALRM, None)
+            looks.append(1)
+        with pytest.raises(EnvironmentFault, match="it has not come back for env.timeout=100 seconds"):
+            look(signal.SIGALRM, None)
+    assert len(looks) == watchdog._LOOKS - 1
+
+
+def test_the_watchdog_leaves_other_threads_and_no_timeout_alone():
+    before, seen = signal.getsignal(signal.SIGALRM), []
+
+    def elsewhere() -> None:
+        with watched(lambda: 0, 0.01, str):
+            seen.append(signal.getsignal(signal.SIGALRM))
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    with watched(lambda: 0, None, str):
+        seen.append(signal.getsignal(signal.SIGALRM))
+    assert seen == [before, before]

@@ -1,0 +1,93 @@
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from rlopt.build import load
+from rlopt.catalogue import choices, file
+from rlopt.rollout import standing
+from rlopt.rollout.replay import Script, origin_of, replay, reproducible
+from rlopt.rollout.standing import Running, Standing
+
+pytestmark = pytest.mark.usefixtures("probe_environments")
+
+
+def made(id_: str) -> gym.Env:
+    try:
+        return gym.make(id_, disable_env_checker=True)
+    except gym.error.DependencyNotInstalled:
+        pytest.skip("needs a simulator that is not installed")
+
+
+@pytest.mark.parametrize("name", [name for name in choices("env") if name != "any"])
+def test_every_environment_that_has_a_name_can_be_replayed_far_into_an_episode(name):
+    env_id = load(file("env", name))["env"]["id"]
+    first, second = made(env_id), made(env_id)
+    assert reproducible(first, second)
+    first.reset(seed=1)
+    first.reset()
+    origin = origin_of(first)
+    first.reset()
+    first.action_space.seed(2)
+    actions, over = [], False
+    while not over and len(actions) < 60:
+        actions.append(first.action_space.sample())
+        last, _, terminated, truncated, _ = first.step(actions[-1])
+        over = terminated or truncated
+    found = replay(second, Script(origin, actions, np.array(last).reshape(-1), seed=9))
+    assert found.exact and np.array_equal(found.observation, last)
+    if not over:
+        action = first.action_space.sample()
+        a, b = first.step(action), second.step(action)
+        assert a[0].tobytes() == b[0].tobytes() and a[1:4] == b[1:4]
+    first.close()
+    second.close()
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("Seeded", True), ("Counter", False), ("Raises", True)])
+def test_what_a_seed_does_not_determine_is_found_out(name, wanted):
+    options = {"at": 3} if name == "Raises" else {}
+    pair = [gym.make(f"probe/{name}-v0", disable_env_checker=True, **options) for _ in range(2)]
+    assert reproducible(*pair) is wanted
+
+
+def test_a_replay_that_ends_elsewhere_becomes_a_reset_with_the_seed_that_was_given():
+    env, fresh = made("CartPole-v1"), made("CartPole-v1")
+    found = replay(env, Script({"seed": 3}, [0, 1], np.zeros(4, np.float32), seed=9))
+    assert not found.exact and found.origin == {"seed": 9}
+    assert np.array_equal(found.observation, fresh.reset(seed=9)[0])
+
+
+def test_a_foreign_bit_generator_is_refused():
+    """A checkpoint names it; nothing but Gymnasium's own is made from that name."""
+    env = made("CartPole-v1")
+    state = {"bit_generator": "__loader__", "state": {}}
+    assert not replay(env, Script(state, [], np.zeros(4, np.float32), seed=1)).exact
+
+
+def at(time: int, number: int = 0) -> Standing:
+    return Standing(number, np.zeros(1, np.float32), time, 0, False, 0, {}, {"seed": 0})
+
+
+def test_actions_are_kept_as_long_as_an_episode_needs_them_and_no_longer(monkeypatch):
+    monkeypatch.setattr(standing, "LONGEST", 30)
+    running, actions = Running(True), torch.arange(200)
+    for i, (time, kept) in enumerate([(10, 1), (20, 2), (7, 1), (17, 2), (27, 3), (37, 1), (47, 1)]):
+        chunk = actions[10 * i : 10 * i + 10, None]
+        boundary = running.after(chunk, [at(time)])
+        assert len(boundary.actions) == kept
+        (stood,) = boundary.complete()
+        if time <= 30:
+            assert stood.actions.tolist() == actions[10 * i + 10 - time : 10 * i + 10].tolist()
+        else:
+            assert stood.actions is None and stood.origin is None
+        chunk.clone().zero_()
+
+
+def test_episodes_that_were_taken_up_go_on():
+    running = Running(True)
+    stood = [at(3), at(0, 1)]
+    full = [Standing(**{**vars(s), "actions": np.arange(s.time)}) for s in stood]
+    running.restore([full[0], full[1], None])
+    boundary = running.after(torch.tensor([[7, 8, 9], [7, 8, 9]]), [at(5), at(2, 1), at(1, 2)])
+    assert [s.actions.tolist() for s in boundary.complete()] == [[0, 1, 2, 7, 7], [8, 8], [9]]
