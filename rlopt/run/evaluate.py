@@ -12,10 +12,12 @@ import numpy as np
 import torch
 
 from rlopt.core.heads import Head
-from rlopt.rollout.environments import Environment, faults
+from rlopt.rollout.environments import Environment
+from rlopt.rollout.fitting import Faults, fitting, number
 from rlopt.rollout.inference import Inference
 from rlopt.rollout.seeding import Purpose, integer, sequence
 from rlopt.rollout.spaces import ActionDoor, observation_dtype, observation_size
+from rlopt.rollout.watchdog import watched
 
 _SIDE_BY_SIDE = 16  # environments at once; changes speed only
 
@@ -33,6 +35,12 @@ class Evaluation:
     def std(self) -> float:
         """Standard deviation over episodes."""
         return float(np.std(self.returns))
+
+    @property
+    def iqm(self) -> float:
+        """Interquartile mean: of what is left without a quarter of the episodes, rounded down, at each end."""
+        cut = len(self.returns) // 4
+        return float(np.mean(sorted(self.returns)[cut : len(self.returns) - cut]))
 
 
 @torch.inference_mode()
@@ -52,42 +60,54 @@ def evaluate(
     returns, lengths = [0.0] * episodes, [0] * episodes
     playing: dict[int, int] = {}  # environment -> episode
     generators: dict[int, np.random.Generator] = {}
-    started = 0
+    started = current = 0  # episodes begun; the environment that is being stepped or reset
+    fit = fitting(space)  # type: ignore[arg-type]  # `boxed`
+
+    def described() -> str:
+        episode = playing.get(current, -1)
+        step = f"step {lengths[episode] + 1:,} of an episode" if episode >= 0 else "first reset"
+        return f"environment {current} of the evaluation, at its {step},"
+
+    def progress() -> object:
+        return started, current, sum(lengths)
+
+    faults = Faults(described)
 
     def begin(e: int) -> None:
         nonlocal started
+        playing.pop(e, None)
         if started == episodes:
-            playing.pop(e, None)
             return
-        with faults():
+        with faults:
             observation, _ = envs[e].reset(seed=integer(seed, Purpose.EVALUATION_ENVIRONMENT, started))
-        observations[e] = np.reshape(observation, -1)
+            observations[e] = fit(observation).reshape(-1)
         generators[e] = np.random.default_rng(sequence(seed, Purpose.EVALUATION_ACTION, started))
         playing[e] = started
         started += 1
 
     try:
-        for e in range(count):
-            begin(e)
-        while playing:
-            z = policy.outputs(policy.normalise(raw, out=inputs))
-            if deterministic:
-                actions = head.mode(z)
-            else:
-                for e in playing:
-                    generator = generators[e]
-                    draw = generator.standard_normal if head.noise == "normal" else generator.random
-                    noises[e] = draw(head.noise_size)
-                actions = head.sample(z, noise)
-            taken = door(actions)
-            for e, episode in list(playing.items()):
-                with faults():
-                    observation, reward, terminated, truncated, _ = envs[e].step(taken[e])
-                observations[e] = np.reshape(observation, -1)
-                returns[episode] += float(reward)
-                lengths[episode] += 1
-                if terminated or truncated:
-                    begin(e)
+        with watched(progress, environment.timeout, described):
+            for current in range(count):
+                begin(current)
+            while playing:
+                z = policy.outputs(policy.normalise(raw, out=inputs))
+                if deterministic:
+                    actions = head.mode(z)
+                else:
+                    for e in playing:
+                        generator = generators[e]
+                        draw = generator.standard_normal if head.noise == "normal" else generator.random
+                        noises[e] = draw(head.noise_size)
+                    actions = head.sample(z, noise)
+                taken = door(actions)
+                for current, episode in list(playing.items()):
+                    with faults:
+                        observation, reward, terminated, truncated, _ = envs[current].step(taken[current])
+                        observations[current] = fit(observation).reshape(-1)
+                        returns[episode] += number(reward)
+                    lengths[episode] += 1
+                    if terminated or truncated:
+                        begin(current)
     finally:
         for env in envs:
             env.close()

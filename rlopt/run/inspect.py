@@ -84,8 +84,9 @@ def _start(update: Update, theta: Tensor, samples: Samples) -> tuple[Problem, Te
     """The problem at theta, and the objective's gradient there."""
     tape = update.network.tape(theta, samples.inputs)
     values, dz = update.objective.values_and_gradient(update.head, tape.outputs, samples)
-    g = all_sum(tape.vjp(dz * samples.share[:, None]))
-    return Problem(update.network, update.head, update.objective, samples, tape, samples.mean(values)), g
+    g = all_sum(tape.vjp(dz * samples.share[:, None])) - update.l2 * theta
+    value = samples.mean(values) - update.l2 / 2 * torch.dot(theta, theta)
+    return Problem(update.network, update.head, update.objective, samples, tape, value, update.l2), g
 
 
 def _direction(

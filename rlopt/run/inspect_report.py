@@ -48,6 +48,10 @@ def publish(about: Mapping[str, Any], found: Inspection, run_dir: Path, out: Pat
     from rlopt.run.inspect_figure import figure
 
     figure(found, title, out)
+    if out.suffix == ".png":
+        from rlopt.run.tensorboard import add_figure
+
+        add_figure(run_dir, "inspect", out, about["step"])
     print(f"  data:      {path}\n  figure:    {out}")
 
 

@@ -1,6 +1,7 @@
-"""Recorder: what a run leaves behind to be looked at: TensorBoard events and summary.json.
+"""Recorder: what a run leaves behind to be looked at: TensorBoard events, scalars.csv and summary.json.
 
-Scalars, by group; the actor's have no prefix, the critic's begin with ``critic/``:
+Scalars, by group; the actor's have no prefix, the critic's begin with ``critic/``. How TensorBoard shows them is in
+run/tensorboard.py; what is recorded only now and then in run/looks.py.
 
 | name | is |
 |---|---|
@@ -21,51 +22,112 @@ Scalars, by group; the actor's have no prefix, the critic's begin with ``critic/
 | damping/value, damping/agreement     | lambda as used; what it learns from, 1 where the model holds |
 | objective/value                      | at the start of the last step |
 | objective/gradient_norm              | at the start of the last step |
+| objective/beta                       | weight of KL in this update's objective (kl_penalty) |
 | policy/entropy                       | nats, mean over states, after the update |
+| policy/kl                            | nats: of the policy alone, where network and step/kl are shared with a value |
 | critic/loss                          | mean squared error on the targets, after the update |
 | critic/explained_variance            | of the targets, before the update |
+| evaluation/return, evaluation/std    | of periodic evaluations: raw returns, with the policy's mode |
 | update/skipped                       | steps not taken since training began because a number was not finite |
 | time/steps_per_second                | over the whole run so far, start-up excluded |
 | time/collect, time/update            | seconds of this update |
+| at_a_glance/...                      | TensorBoard alone: copies of the most telling, see run/tensorboard.py |
+| final/...                            | TensorBoard alone: the returns in summary.json |
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
+from numpy.typing import NDArray
+
+from rlopt.errors import UserError
+from rlopt.run.checkpoint import replace_file
+from rlopt.run.looks import Recording
+from rlopt.run.table import Table
+from rlopt.run.tensorboard import Events
 
 
 class Recorder:
-    """Writes under one run directory."""
+    """Writes under one run directory. Curves that cannot be written are told of once; the run goes on.
 
-    def __init__(self, run_dir: Path, config: Mapping[str, Any], config_text: str):
+    A run that is taken up ``after`` a step keeps what was recorded up to it. Later points, of a course that was broken
+    off, are purged: readers leave them out (TensorBoard's session start).
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        config: Mapping[str, Any],
+        config_text: str,
+        recording: Recording,
+        after: int | None = None,
+    ):
         self.run_dir = run_dir
+        self._told = False
         self._config = config
-        self._writer = SummaryWriter(str(run_dir), flush_secs=10)
-        self._writer.add_text("config", f"```yaml\n{config_text}\n```")
+        self._events = Events(run_dir, after) if recording.tensorboard else None
+        self._table = Table(run_dir, after) if recording.csv else None
+        if self._events and (after is None or after < 0):
+            self._events.begin(config_text)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+        with self._tolerant():
+            if self._events:
+                self._events.scalars(values, step)
+            if self._table:
+                self._table.append(values, step)
+
+    def histograms(self, values: Mapping[str, NDArray[Any]], step: int) -> None:
+        """Of the finite ones among each array's numbers; for TensorBoard."""
+        if self._events:
+            with self._tolerant():
+                self._events.histograms(values, step)
+
+    def image(self, name: str, encoded: bytes, height: int, width: int, step: int) -> None:
+        """A PNG, or a GIF, which moves; for TensorBoard."""
+        if self._events:
+            with self._tolerant():
+                self._events.image(name, encoded, height, width, step)
+
+    def flush(self) -> None:
+        """Wait until everything is on the disk."""
+        with self._tolerant():
+            for written in (self._events, self._table):
+                if written:
+                    written.flush()
 
     def summary(self, summary: Mapping[str, Any]) -> None:
         """summary.json, and the hparams tab with the same results."""
-        (self.run_dir / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+        try:
+            replace_file(self.run_dir / "summary.json", json.dumps(summary, indent=2) + "\n")
+        except OSError as error:
+            raise UserError(f"summary.json cannot be written to {self.run_dir}: {error}") from error
         results = {f"final/{k}": v for k, v in summary.items() if k.startswith(("evaluation", "sampled", "return"))}
         results = {k: float(v) for k, v in results.items() if v is not None}
-        file_writer = self._writer._get_file_writer()
-        for entry in hparams(_flat(self._config), results):
-            file_writer.add_summary(entry)
-        for name, value in results.items():
-            self._writer.add_scalar(name, value, summary["steps"])
+        if self._events:
+            with self._tolerant():
+                self._events.results(self._config, results, summary["steps"])
 
     def close(self) -> None:
-        self._writer.close()
+        with self._tolerant():
+            for written in (self._events, self._table):
+                if written:
+                    written.close()
+
+    @contextmanager
+    def _tolerant(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self._told:
+                self._told = True
+                print(f"rlopt: the curves in {self.run_dir} are no longer recorded: {error}", file=sys.stderr)
 
 
 class Silent:
@@ -74,22 +136,17 @@ class Silent:
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         pass
 
+    def histograms(self, values: Mapping[str, NDArray[Any]], step: int) -> None:
+        pass
+
+    def image(self, name: str, encoded: bytes, height: int, width: int, step: int) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
     def summary(self, summary: Mapping[str, Any]) -> None:
         pass
 
     def close(self) -> None:
         pass
-
-
-def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
-    """Nested config -> dotted names, with values the hparams tab can hold."""
-    flat: dict[str, bool | float | str] = {}
-    for key, value in node.items():
-        name = f"{prefix}{key}".replace("_target_", "part")
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, (bool, int, float, str)):
-            flat[name] = value.rsplit(".", 1)[-1] if key == "_target_" and isinstance(value, str) else value
-        else:
-            flat[name] = str(value)
-    return flat

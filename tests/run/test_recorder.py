@@ -1,0 +1,280 @@
+"""What a run leaves behind: events and their layout, scalars.csv, histograms, hparams, video."""
+
+import csv
+import dataclasses
+import io
+import math
+import re
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rlopt.errors import UserError
+from rlopt.run import looks, recorder, tensorboard
+from rlopt.run.recorder import Recorder
+from rlopt.run.table import Table
+from tests.probes import make_trainer
+
+pytestmark = pytest.mark.usefixtures("probe_environments")
+SMALL = ["batch_size=80", "total_steps=240", "policy.hidden=[8]", "critic.hidden=[8]", "evaluation.episodes=3"]
+OFTEN = ["record.histograms_every=2", "record.spectrum_every=1"]
+
+
+def read(run_dir: Path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TensorBoard's own
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        return EventAccumulator(
+            str(run_dir), size_guidance=dict.fromkeys(("scalars", "histograms", "tensors"), 0)
+        ).Reload()
+
+
+def rows(run_dir: Path) -> list[dict[str, str]]:
+    with (run_dir / "scalars.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A run of TRPO on Pendulum, and its events; the video is of CartPole's."""
+    run_dir = tmp_path_factory.mktemp("recorded") / "run"
+    run = make_trainer("algo=trpo", "env=pendulum", f"run_dir={run_dir}", *SMALL, *OFTEN)
+    seen = []
+    learn = run.agent.learn
+
+    def watching(state, batch, *rest):
+        state, lesson = learn(state, batch, *rest)
+        seen.append((batch.actions.clone(), lesson.seen["advantage"].clone()))  # rollouts share their memory
+        return state, lesson
+
+    run.agent.learn = watching
+    summary = run.run()
+    return run_dir, read(run_dir), seen, summary
+
+
+def test_csv_and_events_hold_the_same_numbers(recorded):
+    run_dir, events, _, _ = recorded
+    table = rows(run_dir)
+    assert [int(row["step"]) for row in table] == [80, 160, 240]
+    found = {
+        name: [(int(row["step"]), struct.unpack("f", struct.pack("f", float(row[name])))[0]) for row in table if row[name]]
+        for name in table[0] if name != "step"
+    }  # fmt: skip
+    others = ("at_a_glance/", "final/")
+    assert found == {
+        name: [(e.step, e.value) for e in events.Scalars(name)]
+        for name in events.Tags()["scalars"] if not name.startswith(others)
+    }  # fmt: skip
+
+
+def test_the_first_group_copies_what_tells_most(recorded):
+    _, events, _, _ = recorded
+    groups = sorted(
+        {name.partition("/")[0] for kind in ("scalars", "histograms", "images") for name in events.Tags()[kind]}
+    )
+    assert groups[0] == "at_a_glance"
+    written = {n.removeprefix("at_a_glance/") for n in events.Tags()["scalars"] if n.startswith("at_a_glance/")}
+    assert written == set(tensorboard.GLANCE) - {"1_return"}  # no episode of Pendulum ends within 240 steps of 8
+    for copy in written:
+        original = events.Scalars(tensorboard.GLANCE[copy])
+        assert [e.value for e in events.Scalars(f"at_a_glance/{copy}")] == [e.value for e in original]
+    assert all(f"| {name} " in tensorboard.__doc__ for name in tensorboard.GLANCE)
+
+
+def test_the_layout_shows_every_scalar_that_is_documented_and_none_that_is_not(recorded):
+    from tensorboard.plugins.custom_scalar import layout_pb2
+
+    _, events, _, _ = recorded
+    [event] = events.Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    assert [c.title for c in layout.category] == list(tensorboard.LAYOUT)
+    patterns = [tag for category in layout.category for chart in category.chart for tag in chart.multiline.tag]
+    written = [name for name in events.Tags()["scalars"]]
+    documented = {
+        name.strip()
+        for doc in (recorder.__doc__, looks.__doc__)
+        for line in doc.splitlines() if line.startswith("| ")
+        for name in line.split("|")[1].split(",")
+    }  # fmt: skip
+    for pattern in patterns:  # a chart shows the scalars whose names its patterns match from their beginning
+        assert pattern.removesuffix("$") in documented
+        assert len([name for name in written if re.match(pattern, name)]) <= 1
+    for category in layout.category:
+        shown = [
+            name for chart in category.chart for tag in chart.multiline.tag for name in written if re.match(tag, name)
+        ]
+        assert shown, category.title
+
+
+def test_histograms_are_of_the_actions_and_advantages_of_their_rollout(recorded):
+    _, events, seen, _ = recorded
+    for i, name in enumerate(["rollout/action_0", "rollout/advantages"]):
+        found = events.Histograms(name)
+        assert [e.step for e in found] == [80, 240]
+        for event, learned_from in zip(found, (seen[0], seen[2]), strict=True):
+            values = learned_from[i].double().flatten()
+            told = event.histogram_value
+            assert (told.num, sum(told.bucket)) == (80, 80)
+            assert (told.min, told.max) == pytest.approx((values.min().item(), values.max().item()))
+            assert told.sum == pytest.approx(values.sum().item(), abs=1e-5)
+            inner = (torch.as_tensor(told.bucket_limit)[:-1, None] >= values).sum(1)
+            assert np.cumsum(told.bucket)[:-1] == pytest.approx(inner.numpy(), abs=1)
+    assert events.Histograms("evaluation/returns")[0].histogram_value.num == 3
+    assert events.Histograms("sampled_evaluation/returns")[0].step == 240
+
+
+def test_transitions_that_did_not_happen_are_in_no_histogram():
+    run = make_trainer(*SMALL, "env=pendulum")
+    batch = run.collector.collect(run.agent.policy(run.state))
+    run.collector.close()
+    mask = torch.ones_like(batch.mask)
+    mask[::2] = 0
+    advantages = torch.arange(80.0)
+    recording = looks.Recording(True, True, 1, None, None)
+    halved = dataclasses.replace(batch, mask=mask)
+    found = looks.look(recording, 1, run.agent, run.state, halved, {"advantage": advantages}).histograms
+    assert found["rollout/action_0"].tolist() == batch.actions[1::2].flatten().tolist()
+    assert found["rollout/advantages"].tolist() == advantages.view(batch.mask.shape)[1::2].flatten().tolist()
+
+
+def test_the_spectrum_is_that_of_the_metric(tmp_path):
+    """P is small, so that 50 products find all eigenvalues of the Fisher matrix."""
+    run = make_trainer("algo=npg", f"run_dir={tmp_path}", "batch_size=80", "total_steps=80", "policy=linear", "dtype=float64",
+                       "policy.bias=true", "policy.last_gain=1.0", "critic.hidden=[8]", "evaluation.episodes=0", "record.spectrum_every=1")  # fmt: skip
+    learn, kept = run.agent.learn, []
+    run.agent.learn = lambda state, batch, *rest: kept.append((state, batch)) or learn(state, batch, *rest)
+    run.run()
+    [(state, batch)] = kept
+    z = batch.outputs.flatten(0, 1)
+    p = torch.softmax(z, -1)
+    C = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+    x = torch.cat([batch.inputs[:-1].flatten(0, 1), torch.ones(80, 1, dtype=z.dtype)], 1)
+    M = torch.einsum("bij,bk,bl->ikjl", C, x, x).reshape(2 * x.shape[1], -1) / 80
+    expected = torch.linalg.eigvalsh(M)
+    expected = expected[expected > 1e-12]
+    events = read(tmp_path)
+    told = events.Histograms("metric/log10_eigenvalues")[0].histogram_value
+    assert told.num == len(expected)
+    assert (told.min, told.max) == pytest.approx(
+        (expected.min().log10().item(), expected.max().log10().item()), rel=1e-6
+    )
+    [row] = rows(tmp_path)
+    assert float(row["metric/largest"]) == pytest.approx(expected.max().item())
+    assert float(row["metric/condition"]) == pytest.approx((expected.max() / expected.min()).item())
+    assert float(row["metric/negative"]) == 0
+
+
+def test_the_hparams_tab_has_the_configuration_beside_the_final_return(recorded):
+    from tensorboard.plugins.hparams import metadata
+
+    _, events, _, summary = recorded
+    plugin = events.summary_metadata
+    content = {name: metadata.parse_session_start_info_plugin_data(m.plugin_data.content)
+               for name, m in plugin.items() if name == metadata.SESSION_START_INFO_TAG}  # fmt: skip
+    told = content[metadata.SESSION_START_INFO_TAG].hparams
+    first = {name: told[name] for name in sorted(told)[:5]}
+    assert list(first) == list(tensorboard.COLUMNS)
+    assert [first["1 algo"].string_value, first["2 env"].string_value, first["4 metric"].string_value] == [
+        "trpo", "Pendulum-v1", "Fisher"]  # fmt: skip
+    assert first["3 seed"].number_value == 0
+    assert told["step.radius"].number_value == 0.01
+    [event] = events.Scalars("final/evaluation_return")
+    assert event.value == pytest.approx(summary["evaluation_return"])
+
+
+def test_what_is_switched_off_is_not_written(tmp_path):
+    off = ["record.histograms_every=null", "evaluation.episodes=0"]
+    make_trainer(f"run_dir={tmp_path / 'csv'}", *SMALL, *off, "record.tensorboard=false").run()
+    make_trainer(f"run_dir={tmp_path / 'events'}", *SMALL, *off, "record.csv=false").run()
+    names = {kind: {p.name.partition(".")[0] for p in (tmp_path / kind).iterdir()} for kind in ("csv", "events")}
+    both = {"checkpoints", "config", "summary"}
+    assert names == {"csv": {*both, "scalars"}, "events": {*both, "events"}}
+    assert read(tmp_path / "events").Tags()["histograms"] == []
+
+
+@pytest.mark.parametrize(
+    "override", ["record.histograms_every=0", "record.spectrum_every=-1", "record.video_steps=0", "record.csv=3"]
+)
+def test_what_cannot_be_recorded_is_refused(override):
+    with pytest.raises(UserError, match=override.partition("=")[0]):
+        make_trainer(*SMALL, override)
+
+
+def test_an_environment_that_cannot_be_drawn_is_refused_before_the_run(tmp_path):
+    with pytest.raises(UserError, match="env.id=probe/Counter-v0 cannot be drawn: it has no render mode rgb_array"):
+        make_trainer(f"run_dir={tmp_path / 'run'}", *SMALL, "env.id=probe/Counter-v0", "record.video_steps=5")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_video_in_tensorboard_moves(tmp_path):
+    pytest.importorskip("pygame")
+    make_trainer(f"run_dir={tmp_path}", *SMALL, "record.video_steps=6", "evaluation.episodes=0").run()
+    [event] = read(tmp_path).Images("policy/video")
+    film = Image.open(io.BytesIO(event.encoded_image_string))
+    assert (film.format, film.n_frames, film.size) == ("GIF", 4, (event.width, event.height))  # transitions 0, 2, 4, 6
+
+
+def test_a_figure_is_shown_beside_its_run(tmp_path):
+    made = Image.new("RGB", (30, 20), "red")
+    made.save(tmp_path / "figure.png")
+    tensorboard.add_figure(tmp_path, "inspect", tmp_path / "figure.png", 70)
+    assert not list(tmp_path.glob("events*"))
+    [event] = read(tmp_path / "inspect").Images("inspect")
+    assert (event.step, event.width, event.height) == (70, 30, 20)
+    assert Image.open(io.BytesIO(event.encoded_image_string)).convert("RGB").getpixel((3, 3)) == (255, 0, 0)
+
+
+ROWS = [
+    ({"a": 0.1, "b": math.nan}, 10),
+    ({"b": 1 / 3, "c": -math.inf}, 20),  # one is lacking, one is new
+    ({}, 30),
+    ({"d": 1e-300, "a": 2.0}, 40),
+]
+
+
+def test_the_table_takes_names_that_come_and_go(tmp_path):
+    table = Table(tmp_path)
+    for i, (values, step) in enumerate(ROWS):
+        table.append(values, step)
+        assert len(rows(tmp_path)) == i + 1  # there at once, for whoever reads during a run
+    table.close()
+    read_back = [
+        ({k: float(v) for k, v in row.items() if v and k != "step"}, int(row["step"])) for row in rows(tmp_path)
+    ]
+    assert str(read_back) == str([({k: v[k] for k in "abcd" if k in v}, step) for v, step in ROWS])
+    assert [p.name for p in tmp_path.iterdir()] == ["scalars.csv"]
+
+
+def test_a_table_that_is_taken_up_again_drops_what_came_later_and_what_was_cut(tmp_path):
+    for after, left in ((None, []), (-1, []), (20, [10, 20]), (25, [10, 20])):
+        table = Table(tmp_path)
+        for values, step in ROWS:
+            table.append(values, step)
+        table.close()
+        again = Table(tmp_path, after)
+        again.append({"e": 5.0}, 50)
+        again.close()
+        assert [int(row["step"]) for row in rows(tmp_path)] == [*left, 50]
+    with (tmp_path / "scalars.csv").open("a") as file:
+        file.write("6")
+    Table(tmp_path, 100).close()
+    assert [int(row["step"]) for row in rows(tmp_path)] == [10, 20, 50]
+
+
+def test_a_disk_that_is_full_is_told_once_and_the_run_goes_on(tmp_path, monkeypatch, capsys):
+    written = Recorder(tmp_path, {}, "", looks.Recording(False, True, None, None, None))
+    written.scalars({"a": 1.0}, 1)
+    monkeypatch.setattr(Table, "_write_anew", lambda *_: (_ for _ in ()).throw(OSError("no space left on device")))
+    written.scalars({"b": 1.0}, 2)
+    written.scalars({"b": 1.0}, 3)
+    monkeypatch.undo()
+    written.scalars({"b": 1.0}, 4)
+    written.close()
+    assert capsys.readouterr().err.count("no space left") == 1
+    assert [row["step"] for row in rows(tmp_path)] == ["1", "4"]
