@@ -1,83 +1,282 @@
-"""Checkpoints: a tree of tensors and plain values as two files, safetensors and JSON. Loading can run no code.
+"""Checkpoints: a tree of tensors and plain values in three files. Loading can run no code.
 
     checkpoints/step-000000102400/tensors.safetensors    every tensor, under its path in the tree
     checkpoints/step-000000102400/state.json             the tree, with a tensor's path where the tensor was
+    checkpoints/step-000000102400/manifest.json          format, step, score; size and SHA-256 of the two and of itself
 
-A checkpoint is written under a temporary name and renamed, so that one under its own name is whole.
+What stands under a checkpoint's name is whole: it was written under another name, synchronised with the disk and
+renamed. One of the same step is replaced by way of a second name, step-000000102400.1, so that one of the two is there
+at every moment. A loader takes the newest that is whole, and refuses whatever is not as it was written.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as unpacked
+from safetensors.torch import save as packed
 from torch import Tensor
 
 from rlopt.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
+STATE, TENSORS, MANIFEST = "state.json", "tensors.safetensors", "manifest.json"
+_NAME = re.compile(r"step-(\d{12,15})(?:\.(\d{1,3}))?")
+_LARGEST_MANIFEST = 2**16  # bytes
 _TENSOR = "__tensor__"
+_AWAY = "__tensor_of_device__"  # one that was not on the CPU
 _ITEMS = "__items__"  # of a dictionary whose keys are not all text, as JSON's are
 
 
-def save(directory: Path, step: int, tree: dict[str, Any], keep: int) -> Path:
-    """Write ``tree`` as the checkpoint of ``step`` under ``directory``; older ones beyond ``keep`` are removed."""
-    directory.mkdir(parents=True, exist_ok=True)
-    place = directory / f"step-{step:012d}"
-    unfinished = directory / f".{place.name}.{os.getpid()}"
+def save(directory: Path, step: int, tree: dict[str, Any], keep: int, score: float | None = None) -> Path:
+    """Write ``tree`` as the checkpoint of ``step`` under ``directory``, which is created in a folder that exists.
+
+    Then the newest ``keep`` stay, and the one with the highest score; of a course that went beyond this step before it
+    was taken up again, nothing stays. Raises OSError where it cannot be written; what was there is then still there.
+    """
     tensors: dict[str, Tensor] = {}
-    plain = {"format": FORMAT, "step": step, "tree": _take_out(tree, "", tensors)}
-    shutil.rmtree(unfinished, ignore_errors=True)  # of a save that failed
+    state = json.dumps(_take_out(tree, "", tensors), indent=1).encode()
+    contents = {STATE: state, TENSORS: packed(tensors)}
+    directory.mkdir(exist_ok=True)
+    for left in directory.glob(".step-*"):  # by a save that failed or was killed
+        shutil.rmtree(left, ignore_errors=True)
+    unfinished = directory / f".step-{step:012d}.{os.getpid()}"
     unfinished.mkdir()
-    save_file(tensors, unfinished / "tensors.safetensors")
-    (unfinished / "state.json").write_text(json.dumps(plain, indent=1))
-    if place.exists():
-        shutil.rmtree(place)
+    for name, content in {**contents, MANIFEST: _manifest(step, score, contents)}.items():
+        _write(unfinished / name, content)
+    synchronise(unfinished)
+    place = _free(directory, step)
     unfinished.rename(place)
-    for old in list_checkpoints(directory)[:-keep]:
-        shutil.rmtree(old)
-    return place
+    synchronise(directory)
+    return _settled(place, keep)
 
 
 def list_checkpoints(directory: Path) -> list[Path]:
     """Checkpoints under ``directory``, oldest first."""
-    return sorted(p for p in directory.glob("step-*") if p.is_dir())
+    found = ((_NAME.fullmatch(p.name), p) for p in directory.glob("step-*") if p.is_dir() and not p.is_symlink())
+    return [p for _, p in sorted(((int(m[1]), int(m[2] or 0)), p) for m, p in found if m)]
 
 
-def load(place: Path) -> dict[str, Any]:
-    """The tree saved at ``place``."""
+def step_of(place: Path) -> int:
+    """The step in a checkpoint's name."""
+    match = _NAME.fullmatch(place.name)
+    return int(match[1]) if match else -1
+
+
+def best(directory: Path) -> Path | None:
+    """The checkpoint with the highest score, the newest of equals; None where none has one."""
+    scores = {place: score(place) for place in list_checkpoints(directory)}
+    scored = [(value, step_of(place), place) for place, value in scores.items() if value is not None]
+    return max(scored)[2] if scored else None
+
+
+def score(place: Path) -> float | None:
+    """What was measured of this checkpoint's policy, None where nothing was or it cannot be read."""
     try:
-        plain = json.loads((place / "state.json").read_text())
-        tensors = load_file(place / "tensors.safetensors")
-        if plain["format"] != FORMAT:
-            raise UserError(f"{place} has checkpoint format {plain['format']}; this rlopt reads format {FORMAT}")
-        tree: dict[str, Any] = _put_back(plain["tree"], tensors)
-        return tree
-    except UserError:
-        raise
-    except Exception as error:  # whatever is wrong with the files, it is one message for the user
-        raise UserError(f"{place} is not a whole checkpoint: {type(error).__name__}: {error}") from error
+        return _read_manifest(place)["score"]
+    except (UserError, OSError):
+        return None
 
 
-def load_newest(run_dir: Path) -> tuple[int, dict[str, Any]]:
-    """(step, tree) of the newest checkpoint of a run."""
+def load(place: Path, device: torch.device | None = None) -> dict[str, Any]:
+    """The tree saved at ``place``; tensors that were not on the CPU come to ``device`` (the CPU by default)."""
+    return unpack(read(place), place, device)
+
+
+def load_newest(
+    run_dir: Path, device: torch.device | None = None, tell: Callable[[str], object] = lambda said: None
+) -> tuple[int, dict[str, Any]]:
+    """(step, tree) of the newest checkpoint of a run that is whole; ``tell`` hears of newer ones that are not."""
+    place, contents = newest(run_dir, tell)
+    return step_of(place), unpack(contents, place, device)
+
+
+def newest(run_dir: Path, tell: Callable[[str], object] = lambda said: None) -> tuple[Path, dict[str, bytes]]:
+    """The newest checkpoint of a run that is whole, and what `read` gives for it."""
     found = list_checkpoints(run_dir / "checkpoints")
     if not found:
         raise UserError(f"{run_dir} holds no checkpoint; give the folder of a run, as `rlopt train` printed it")
-    return int(found[-1].name.removeprefix("step-")), load(found[-1])
+    refused: list[UserError] = []
+    for place in reversed(found):
+        try:
+            contents = read(place)
+            unpack(contents, place)
+        except UserError as error:
+            refused.append(error)
+            continue
+        for said in refused:
+            tell(f"{said}; step {step_of(place):,} is taken in its place")
+        return place, contents
+    raise refused[0]
+
+
+def read(place: Path) -> dict[str, bytes]:
+    """The contents of a checkpoint's two files, as they were written. Raises UserError where they are not."""
+    with _whole(place):
+        if not _NAME.fullmatch(place.name) or place.is_symlink() or not place.is_dir():
+            raise ValueError("it is no folder of that name")
+        manifest = _read_manifest(place)
+        names = {entry.name for entry in os.scandir(place)}
+        if odd := sorted(names - {STATE, TENSORS, MANIFEST}):
+            raise ValueError(f"it holds {odd[0]}, which is none of its files")
+        return {name: _read_checked(place / name, manifest["files"][name]) for name in (STATE, TENSORS)}
+
+
+def unpack(contents: dict[str, bytes], place: Path, device: torch.device | None = None) -> dict[str, Any]:
+    """The tree that the two files hold; ``place`` is where they are from."""
+    with _whole(place):
+        # fresh memory for each: products may round by where a tensor begins
+        tensors = {name: tensor.clone() for name, tensor in unpacked(contents[TENSORS]).items()}
+        used: set[str] = set()
+        tree: dict[str, Any] = _put_back(json.loads(contents[STATE]), tensors, device or torch.device("cpu"), used)
+        if not isinstance(tree, dict) or used != set(tensors):
+            raise ValueError("its two files do not belong together")
+        return tree
+
+
+@contextmanager
+def _whole(place: Path) -> Iterator[None]:
+    """Whatever is wrong with the files is one message for the user."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise UserError(f"{place} is not a whole checkpoint: {type(error).__name__}: {said}") from error
+
+
+def to_device(node: Any, device: torch.device) -> Any:
+    """The tree with every tensor on ``device``."""
+    if isinstance(node, Tensor):
+        return node.to(device)
+    return {k: to_device(v, device) for k, v in node.items()} if isinstance(node, dict) else node
+
+
+def replace_file(path: Path, text: str) -> None:
+    """``path`` with this text: before and after a crash it is whole, with the old text or the new."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        _write(unfinished, text.encode())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    synchronise(path.parent)
+
+
+def synchronise(path: Path) -> None:
+    """Wait until the file, or the folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _manifest(step: int, score: float | None, contents: dict[str, bytes]) -> bytes:
+    files = {name: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for name, c in contents.items()}
+    manifest = {"format": FORMAT, "step": step, "score": score, "files": files}
+    return json.dumps({**manifest, "sha256": _digest(manifest)}, indent=1).encode()
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _read_manifest(place: Path) -> dict[str, Any]:
+    """The manifest at ``place``, held against its own sum."""
+    path = place / MANIFEST
+    try:
+        manifest = json.loads(_read(path, _LARGEST_MANIFEST))
+        if manifest["format"] != FORMAT:
+            raise UserError(f"{place} has checkpoint format {manifest['format']}; this rlopt reads format {FORMAT}")
+        written = manifest.pop("sha256")
+        whole = written == _digest(manifest) and manifest["step"] == step_of(place)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
+        said = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({type(error).__name__})"
+        raise UserError(f"{place} is not a whole checkpoint: {MANIFEST} {said}") from error
+    if not whole:
+        raise UserError(f"{place} is not a whole checkpoint: {MANIFEST} is not as it was written")
+    found: dict[str, Any] = manifest
+    return found
+
+
+def _read_checked(path: Path, wanted: dict[str, Any]) -> bytes:
+    content = _read(path, wanted["bytes"])
+    if len(content) != wanted["bytes"] or hashlib.sha256(content).hexdigest() != wanted["sha256"]:
+        raise ValueError(f"{path.name} is not as it was written")
+    return content
+
+
+def _read(path: Path, largest: int) -> bytes:
+    """All of a regular file of at most ``largest`` bytes."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    with open(os.open(path, flags), "rb") as file:
+        about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            raise ValueError(f"{path.name} is no regular file")
+        if about.st_size > largest:
+            raise ValueError(f"{path.name} is larger than it was written")
+        return file.read(largest)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _free(directory: Path, step: int) -> Path:
+    """A name for a checkpoint of ``step`` that is newer than those there are."""
+    names = [place.name for place in list_checkpoints(directory) if step_of(place) == step]
+    count = int(names[-1].partition(".")[2] or 0) + 1 if names else 0
+    return directory / (f"step-{step:012d}.{count}" if count else f"step-{step:012d}")
+
+
+def _settled(place: Path, keep: int) -> Path:
+    """The checkpoint at ``place`` under its proper name, those removed that it makes superfluous."""
+    directory, step = place.parent, step_of(place)
+    others = [other for other in list_checkpoints(directory) if other != place]
+    for other in others:
+        if step_of(other) >= step:
+            _remove(other)
+    proper = directory / f"step-{step:012d}"
+    if place != proper:
+        place.rename(proper)
+    there = list_checkpoints(directory)
+    for other in there[:-keep]:
+        if other != best(directory):
+            _remove(other)
+    synchronise(directory)
+    return proper
+
+
+def _remove(place: Path) -> None:
+    """At once, by its name; what a crash leaves of it is no checkpoint."""
+    doomed = place.with_name(f".{place.name}.removed")
+    place.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def _take_out(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     """The tree with each tensor moved to ``tensors`` and its path left in its place."""
     if isinstance(node, Tensor):
         path = f"{path}~{len(tensors)}" if path in tensors else path  # names may hold slashes themselves
-        tensors[path] = node.detach().to("cpu").contiguous().clone()
-        return {_TENSOR: path}
+        # columns first, as LAPACK gives them, must come back so: products round by the order in memory
+        order = sorted(range(node.dim()), key=lambda i: -node.stride(i))
+        tensors[path] = node.detach().permute(order).to("cpu").contiguous().clone()
+        return {_TENSOR if node.device.type == "cpu" else _AWAY: [path, order]}
     if isinstance(node, dict) and not all(isinstance(k, str) for k in node):
         return {_ITEMS: _take_out(list(node.items()), path, tensors)}
     if isinstance(node, dict):
@@ -89,18 +288,16 @@ def _take_out(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     raise TypeError(f"a checkpoint holds tensors, numbers and text; {path} is {type(node).__name__}")
 
 
-def _put_back(node: Any, tensors: dict[str, Tensor]) -> Any:
+def _put_back(node: Any, tensors: dict[str, Tensor], device: torch.device, used: set[str]) -> Any:
     if isinstance(node, dict):
-        if set(node) == {_TENSOR}:
-            return tensors[node[_TENSOR]]
-        if set(node) == {_ITEMS}:
-            return {k: _put_back(v, tensors) for k, v in node[_ITEMS]}
-        return {k: _put_back(v, tensors) for k, v in node.items()}
-    return [_put_back(v, tensors) for v in node] if isinstance(node, list) else node
-
-
-def to_device(node: Any, device: torch.device) -> Any:
-    """The tree with every tensor on ``device``."""
-    if isinstance(node, Tensor):
-        return node.to(device)
-    return {k: to_device(v, device) for k, v in node.items()} if isinstance(node, dict) else node
+        if len(node) == 1:
+            ((kind, value),) = node.items()
+            if kind in (_TENSOR, _AWAY):
+                path, order = value
+                used.add(path)
+                tensor = tensors[path].permute([order.index(i) for i in range(len(order))])
+                return tensor.to(device) if kind == _AWAY else tensor
+            if kind == _ITEMS:
+                return {k: _put_back(v, tensors, device, used) for k, v in value}
+        return {k: _put_back(v, tensors, device, used) for k, v in node.items()}
+    return [_put_back(v, tensors, device, used) for v in node] if isinstance(node, list) else node

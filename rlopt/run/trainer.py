@@ -3,57 +3,46 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
 
+from rlopt.core.distributed import gather
 from rlopt.core.distributed import ranks as world
 from rlopt.core.parts import State
-from rlopt.errors import EnvironmentFault, RankLost, Stopped
+from rlopt.errors import EnvironmentFault, RankLost, Signalled, Stopped, UserError
+from rlopt.rollout.acting import Policy
 from rlopt.rollout.batch import EpisodeCounter, Episodes
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.environments import Environment
 from rlopt.rollout.inference import Inference
+from rlopt.rollout.seeding import Purpose, integer
 from rlopt.rollout.workers import Workers
-from rlopt.run import checkpoint, ranks
+from rlopt.run import ranks
 from rlopt.run.agent import Agent
-from rlopt.run.evaluate import evaluate
+from rlopt.run.callbacks import Callbacks, Moment
+from rlopt.run.evaluate import Evaluation, evaluate
+from rlopt.run.failures import Failures
+from rlopt.run.film import Reel, animation
+from rlopt.run.looks import look
+from rlopt.run.plan import Plan
+from rlopt.run.position import Position, standing
 from rlopt.run.progress import ProgressDisplay
 from rlopt.run.recorder import Recorder, Silent
+from rlopt.run.saving import Saver
+from rlopt.run.stops import Stops
+from rlopt.run.suiting import check_suits
 from rlopt.run.tally import Tally
 
 _RECENT = 100  # training episodes whose returns the summary describes
-
-
-@dataclass(frozen=True)
-class Saving:
-    """When checkpoints are written, besides the one at the end."""
-
-    every_updates: int | None
-    every_seconds: float | None
-    keep: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What the loop itself needs to know of a run."""
-
-    algo: str
-    seed: int
-    total_steps: int
-    max_bad_updates: int
-    evaluation_episodes: int
-    saving: Saving
-    run_dir: Path
 
 
 class Trainer:
@@ -67,32 +56,49 @@ class Trainer:
         collector: Collector | Workers,
         state: State,
         minibatches: torch.Generator,
-        open_recorder: Callable[[], Recorder],
+        open_recorder: Callable[[int | None], Recorder],
     ):
         self.plan, self.environment, self.agent, self.collector = plan, environment, agent, collector
         self.state = state
         self.minibatches = minibatches
         self._open_recorder = open_recorder
-        self.steps = self.updates = self.skipped = self._bad_in_a_row = 0
+        self.steps = self.updates = self.skipped = 0
+        self.failures = Failures(plan.max_bad_updates, plan.run_dir, agent.learners)
         self._counter = EpisodeCounter(collector.num_envs)
         self._recent: deque[float] = deque(maxlen=_RECENT)
-        self._trained_seconds = 0.0
+        self._trained_seconds = self._spent_before = 0.0
+        self._resumed: int | None = None  # the step from which the run goes on
+        self._best: float | None = None  # highest return of the periodic evaluations
+        self._score: float | None = None  # what was measured of the policy as it stands
+        self.stops = Stops()
         self._ahead = False  # the next rollout is already under way
+        self._ended = False  # by a callback
+        self.callbacks = Callbacks()
 
     def run(self) -> dict[str, Any]:
         """Train to the end and return the summary. A checkpoint exists whichever way this ends."""
-        leads = ranks.leads()
-        with closing(ranks.agreed(self._open_recorder if leads else Silent)) as recorder:
+        leads, together = ranks.leads(), False
+        with closing(ranks.agreed(lambda: self._open_recorder(self._resumed) if leads else Silent())) as recorder:
             display = ProgressDisplay(self.plan.total_steps, None if leads else Console(quiet=True))
-            start = saved = time.perf_counter()
+            self._saver = Saver(self.plan.saving, self.plan.run_dir)
+            self._saver.saved = self._resumed if self.steps else None
+            if leads and not self.collector.replays:
+                print(f"rlopt: {self.environment.id} cannot be replayed (rollout/replay.py): if this run is stopped "
+                      "and resumed, its environments will begin new episodes", file=sys.stderr)  # fmt: skip
+            self._start = time.perf_counter()
+            self._trained_before = self._trained_seconds
+            self._position = self._here()
             try:
-                while self.steps < self.plan.total_steps:
+                while self.steps < self.plan.total_steps and not self._ended:
                     self._update(recorder, display)
-                    self._trained_seconds = time.perf_counter() - start
-                    if leads and self._due(saved):
-                        self.save()
-                        saved = time.perf_counter()
+                    self._save_or_stop(recorder)
+                together = True
+            except (Stopped, Signalled):  # on all ranks, where there are several
+                together = True
+                raise
             except EnvironmentFault as fault:
+                together = True
+                self.stops.check()
                 if leads:
                     (self.plan.run_dir / "error.txt").write_text(traceback.format_exc())
                 raise EnvironmentFault(
@@ -104,30 +110,106 @@ class Trainer:
                 raise RankLost(f"{lost}, after step {self.steps:,}{saved_in}") from lost
             finally:
                 display.close()
-                if leads:
-                    self.save()
+                position = self._position
+                wanted = leads and self._saver.saved != position.steps
+                if gather(wanted)[0] if together else wanted:
+                    self.save(recorder, together)
                 self.collector.close()
-            summary = self._summary(start) if leads else {}
+                self.state, self.steps, self.updates = position.agent, position.steps, position.updates
+            self.stops.check()
+            summary = self._summary(recorder) if leads else {}
             recorder.summary(summary)
+            self.callbacks.on_end(self._moment(), summary)
+        self._saver.complain()
         return summary
 
-    def save(self) -> Path:
-        """Write a checkpoint of the run as it stands."""
-        tree = {
-            "agent": self.state,
-            "steps": self.steps,
-            "updates": self.updates,
-            "skipped": self.skipped,
-            "minibatches": self.minibatches.get_state(),
-        }
-        return checkpoint.save(self.plan.run_dir / "checkpoints", self.steps, tree, self.plan.saving.keep)
+    def save(self, recorder: Recorder | Silent, together: bool = True) -> None:
+        """Write a checkpoint of the run as it stood after the last update; ``together`` with all ranks."""
+        with self.stops.held():
+            position = self._position
+            tree = position.tree(self.plan.config, together)
+            if not ranks.leads():
+                return
+            recorder.flush()
+            place = self._saver.save(position.steps, tree, position.score)
+            if place is not None:
+                self.callbacks.on_checkpoint(self._moment(), place)
 
-    def _update(self, recorder: Recorder, display: ProgressDisplay) -> None:
+    def restore(self, tree: Mapping[str, Any] | None) -> list[int]:
+        """Go on from a checkpoint; the numbers of the environments that begin a new episode instead. Before `run`.
+
+        Without one (None) the run begins again in its folder. Raises UserError where something is missing.
+        """
+        if tree is None:
+            self._resumed = -1
+            return []
+        counters = dict.fromkeys(("steps", "updates", "skipped", "bad_in_a_row", "seconds", "wall_seconds"), 0)
+        try:
+            check_suits(
+                tree, {"agent": self.state, **counters, "minibatches": self.minibatches.get_state()}, "checkpoint"
+            )
+            return self._restored(tree)
+        except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
+            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise UserError(f"the checkpoint in {self.plan.run_dir} does not suit its config.yaml: {said}") from error
+
+    def _restored(self, tree: Mapping[str, Any]) -> list[int]:
+        self.state = tree["agent"]
+        self.steps, self.updates, self.skipped = tree["steps"], tree["updates"], tree["skipped"]
+        self.failures.in_a_row, self._best = tree["bad_in_a_row"], tree["best"]
+        self._trained_seconds, self._spent_before = tree["seconds"], tree["wall_seconds"]
+        self.minibatches.set_state(tree["minibatches"])
+        self._recent.extend(map(float, tree["recent"]))
+        self._resumed = self.steps
+        if tree["environments"] is None:  # before the first rollout
+            return []
+        first, count = self.collector.first, self.collector.num_envs
+        if len(tree["environments"]) != self.collector.total:
+            raise ValueError(f"it has {len(tree['environments'])} environments")
+        entries = tree["environments"][first : first + count]
+        anew = integer(self.plan.seed, Purpose.RESUMED, self.updates)
+        mine = self.collector.restore([standing(entry) for entry in entries], anew)
+        begun: list[int] = sorted(number for numbers in gather(mine) for number in numbers)
+        for e, entry in enumerate(entries):
+            if entry is not None and first + e not in begun:
+                self._counter.returns[e], self._counter.lengths[e] = entry["return"], entry["length"]
+        self.state["rewards"] = self.agent.rewards.begun(self.state["rewards"], begun)
+        return begun
+
+    def _here(self) -> Position:
+        spent = time.perf_counter() - self._start
+        return Position(
+            agent=self.state, steps=self.steps, updates=self.updates, skipped=self.skipped,
+            bad_in_a_row=self.failures.in_a_row, seconds=self._trained_seconds,
+            wall_seconds=self._spent_before + spent, best=self._best, score=self._score,
+            minibatches=self.minibatches.get_state(), recent=list(self._recent), boundary=self.collector.boundary,
+            returns=self._counter.returns.clone(), lengths=self._counter.lengths.clone(),
+        )  # fmt: skip
+
+    def _save_or_stop(self, recorder: Recorder | Silent) -> None:
+        """After an update. What one rank was told, or finds due, all of them do."""
+        best = self._score is not None and self._score == self._best
+        due, number = ranks.leads() and (best or self._saver.due(self.updates)), self.stops.number
+        if world() > 1:
+            said = gather((due, number or 0))
+            due, number = said[0][0], max(n for _, n in said) or None
+        if due:
+            self.save(recorder)
+        self.stops.check(number)
+
+    def _moment(self) -> Moment:
+        def policy() -> Policy:
+            return Policy(self.agent.evaluated_policy(self.state), self.agent.head, *self.environment.spaces())
+
+        return Moment(self.steps, self.updates, self.plan.run_dir, policy)
+
+    def _update(self, recorder: Recorder | Silent, display: ProgressDisplay) -> None:
         started = time.perf_counter()
         if not self._ahead:
             self.collector.start(self.agent.policy(self.state))
         batch = ranks.agreed(self.collector.finish)
         self._ahead = False
+        self.callbacks.on_rollout(self._moment(), batch)
         collected = time.perf_counter()
 
         def collect_next(policy: Inference) -> None:
@@ -135,7 +217,8 @@ class Trainer:
                 self.collector.start(policy)
                 self._ahead = True
 
-        self.state, lesson = self.agent.learn(self.state, batch, self.minibatches, collect_next)
+        before = self.state
+        self.state, lesson = self.agent.learn(before, batch, self.minibatches, collect_next)
         learned = time.perf_counter()
 
         tally = Tally.of(batch, self._counter.take(batch))
@@ -143,7 +226,7 @@ class Trainer:
         self.updates += 1
         self.skipped += lesson.skipped
         self._recent.extend(tally.episodes.returns)
-        seconds = self._trained_seconds + learned - started
+        self._trained_seconds = seconds = self._trained_before + learned - self._start
         scalars = {
             **_episode_scalars(tally.episodes),
             "rollout/reward": tally.reward / tally.steps if tally.steps else math.nan,
@@ -153,30 +236,43 @@ class Trainer:
             "time/update": learned - collected,
             "time/steps_per_second": self.steps / seconds,
         }
-        recorder.scalars(scalars, self.steps)
+        looked = look(self.plan.recording, self.updates, self.agent, before, batch, lesson.seen)
+        recorder.scalars({**scalars, **looked.scalars}, self.steps)
+        recorder.histograms(looked.histograms, self.steps)
         mean = float(np.mean(self._recent)) if self._recent else None
         display.update(self.steps, seconds, mean, scalars.get("policy/kl", scalars.get("step/kl")))
-        self._bad_in_a_row = self._bad_in_a_row + 1 if lesson.failure else 0
-        if self._bad_in_a_row >= self.plan.max_bad_updates:
-            raise Stopped(
-                f"{self._bad_in_a_row} updates in a row were skipped, the last because of: {lesson.failure} "
-                f"not finite. Stopped at step {self.steps:,}; the policy is as it was before them, "
-                f"in {self.plan.run_dir / 'checkpoints'}. Try a smaller learning rate or radius, or more damping"
-            )
+        try:
+            self.failures.judge(lesson, self.steps, self.updates, batch.first)
+        except Stopped:
+            self._position = self._here()
+            raise
+        self._evaluate(recorder)
+        self._position = self._here()  # in one go: a signal finds the last position or this one
+        self._ended = self.callbacks.on_update(self._moment(), scalars) is True
 
-    def _due(self, saved: float) -> bool:
-        saving = self.plan.saving
-        by_count = saving.every_updates is not None and self.updates % saving.every_updates == 0
-        by_clock = saving.every_seconds is not None and time.perf_counter() - saved >= saving.every_seconds
-        return by_count or by_clock
+    def _evaluate(self, recorder: Recorder | Silent) -> None:
+        """Measure the policy, where that is due; else its score is the mean return of the last training episodes."""
+        every = self.plan.evaluation_every
+        if every is None:
+            self._score = float(np.mean(self._recent)) if self._recent else None
+        elif self.updates % every:
+            self._score = None
+        elif found := ranks.agreed(self._evaluated if ranks.leads() else lambda: None):
+            recorder.scalars({"evaluation/return": found.mean, "evaluation/std": found.std}, self.steps)
+            self._score = found.mean
+            self._best = found.mean if self._best is None else max(self._best, found.mean)
 
-    def _summary(self, start: float) -> dict[str, Any]:
+    def _evaluated(self) -> Evaluation:
+        policy, episodes = self.agent.evaluated_policy(self.state), self.plan.evaluation_episodes
+        return evaluate(self.environment, policy, self.agent.head, episodes, self.plan.seed, True)
+
+    def _summary(self, recorder: Recorder | Silent) -> dict[str, Any]:
         summary = {
             "algo": self.plan.algo,
             "env": self.environment.id,
             "seed": self.plan.seed,
             "steps": self.steps,
-            "steps_per_second": round(self.steps / self._trained_seconds, 1),
+            "steps_per_second": round(self.steps / self._trained_seconds, 1) if self._trained_seconds else 0.0,
             "return_mean": float(np.mean(self._recent)) if self._recent else None,
             "return_std": float(np.std(self._recent)) if self._recent else None,
         }
@@ -186,7 +282,13 @@ class Trainer:
             for key, deterministic in (("evaluation", True), ("sampled_evaluation", False)):
                 result = evaluate(self.environment, policy, self.agent.head, episodes, seed, deterministic)
                 summary |= {f"{key}_return": result.mean, f"{key}_std": result.std}
-        return summary | {"wall_seconds": round(time.perf_counter() - start, 2)}
+                recorder.histograms({f"{key}/returns": np.asarray(result.returns)}, self.steps)
+        if self.plan.recording.video_steps:
+            policy = self.agent.evaluated_policy(self.state)
+            reel = Reel(self.environment, policy, self.agent.head, self.plan.seed)
+            recorder.image("policy/video", *animation(reel, self.plan.recording.video_steps), self.steps)
+        spent = self._spent_before + time.perf_counter() - self._start
+        return summary | {"wall_seconds": round(spent, 2)}
 
 
 def _episode_scalars(episodes: Episodes) -> dict[str, float]:

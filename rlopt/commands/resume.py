@@ -1,0 +1,86 @@
+"""rlopt resume: a run goes on from its newest checkpoint as if it had never stopped."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rlopt.commands.common import Parser, check_run_dir
+from rlopt.errors import UserError
+from rlopt.run import ranks
+
+
+def run(arguments: list[str]) -> int:
+    parser = Parser(prog="rlopt resume", description="Go on with a run from its newest checkpoint, bit for bit as if "
+                    "it had never stopped (same machine, same versions).")  # fmt: skip
+    parser.add_argument("run_dir", type=Path, help="folder of a run, as rlopt train printed it")
+    parser.add_argument("overrides", nargs="*", metavar="name=value", help="only what has no part in the past, such as "
+                        "total_steps=200000, checkpoint.every_seconds=10 or workers=2")  # fmt: skip
+    options = parser.parse_args(arguments)
+    with ranks.joined():
+        return _resume(options.run_dir, options.overrides)
+
+
+def _resume(run_dir: Path, overrides: list[str]) -> int:
+    import torch
+
+    from rlopt.api import prepared
+    from rlopt.commands.running import carry_out, result
+    from rlopt.run import checkpoint
+
+    torch.set_num_threads(1)
+    config, place, contents = ranks.from_first(lambda: _found(run_dir, overrides))
+    if contents is None and place is not None:
+        if ranks.leads():
+            print(f"{run_dir} is finished: {result(json.loads((run_dir / 'summary.json').read_text()))}")
+            print("  total_steps=N above these steps extends it, where its learning rates do not end with it")
+        return 0
+    made = ranks.agreed(lambda: prepared([], config, run_dir))
+    try:
+        tree = checkpoint.unpack(contents, place, made.agent.device) if place and contents else None
+        begun = ranks.agreed(lambda: made.restore(tree))
+    except BaseException:
+        made.collector.close()
+        raise
+    if ranks.leads():
+        _tell(f"resumes at step {made.steps:,}" if tree else "has no checkpoint yet: it begins again")
+        if begun:
+            _tell(f"cannot go on with the episodes of environments {', '.join(map(str, begun))}: these begin new ones")
+        (run_dir / "summary.json").unlink(missing_ok=True)  # of a run that is now extended
+    return carry_out(made)
+
+
+def _found(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | None, dict[str, bytes] | None]:
+    """The configuration, and the checkpoint to go on from; its contents are None where the run is finished."""
+    from rlopt.build import load
+    from rlopt.overrides import check_single, parse
+    from rlopt.run import checkpoint
+    from rlopt.run.resume import changed, check_same, other_versions
+
+    check_run_dir(run_dir)
+    check_single(overrides)
+    given = {override.key_or_group: override.value() for override in map(parse, overrides)}
+    saved = load(run_dir / "config.yaml")
+    try:
+        config = changed(saved, given)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{run_dir / 'config.yaml'} is not a run's configuration: it lacks {error}") from error
+    if not checkpoint.list_checkpoints(run_dir / "checkpoints"):
+        return config, None, None
+    place, contents = checkpoint.newest(run_dir, _tell)
+    tree = checkpoint.unpack(contents, place)
+    try:
+        check_same(saved, tree["config"])
+        if there := other_versions(tree["versions"]):
+            _tell(f"this run was saved with {there}: it goes on, but not to the bit")
+        total = config["total_steps"]
+        finished = isinstance(total, int) and tree["steps"] >= total and (run_dir / "summary.json").is_file()
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{place} is not a run's checkpoint: {type(error).__name__}: {error}") from error
+    return config, place, None if finished else contents
+
+
+def _tell(said: str) -> None:
+    print(f"rlopt: {said}", file=sys.stderr)

@@ -1,0 +1,46 @@
+"""Callbacks: functions of one's own that a run calls, and what it tells them.
+
+| when                                                    | is called with                      |
+|---|---|
+| on_rollout, before an update learns from the batch      | Moment, rollout.batch.Batch         |
+| on_update, after an update and its record               | Moment, its scalars (run.recorder)  |
+| on_checkpoint, after a checkpoint is written            | Moment, its folder                  |
+| on_end, after the evaluation and summary.json           | Moment, the summary                 |
+
+They run in the training process and their time counts; none changes the run but by returning True from on_update, which
+ends it after that update as if total_steps had been reached. What one raises ends the run, with a checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlopt.rollout.acting import Policy
+from rlopt.rollout.batch import Batch
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a run stands."""
+
+    steps: int  # environment transitions it has learned from
+    updates: int
+    run_dir: Path
+    policy: Callable[[], Policy]  # gives the policy that an evaluation would judge now, frozen
+
+
+def _nothing(moment: Moment, about: Any) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """See the module's table."""
+
+    on_rollout: Callable[[Moment, Batch], object] = _nothing
+    on_update: Callable[[Moment, Mapping[str, float]], object] = _nothing
+    on_checkpoint: Callable[[Moment, Path], object] = _nothing
+    on_end: Callable[[Moment, Mapping[str, Any]], object] = _nothing

@@ -1,0 +1,62 @@
+"""Saving: when a checkpoint is due, and what a save that fails does to the run: a warning, and an error at its end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlopt.errors import UserError
+from rlopt.run import checkpoint
+
+
+@dataclass(frozen=True)
+class Saving:
+    """When checkpoints are written, besides the one at the end."""
+
+    every_updates: int | None
+    every_seconds: float | None
+    keep: int  # the newest that stay, besides the best
+
+
+class Saver:
+    """Writes a run's checkpoints. When that happens changes nothing in the run itself."""
+
+    def __init__(self, saving: Saving, run_dir: Path):
+        self._saving, self._run_dir = saving, run_dir
+        self._failure: OSError | None = None  # of the last save
+        self._warned = False
+        self._last = time.perf_counter()
+        self.saved: int | None = None  # step of the last checkpoint that was written, or taken up
+
+    def due(self, updates: int) -> bool:
+        """Whether one is due after this update."""
+        every, seconds = self._saving.every_updates, self._saving.every_seconds
+        by_count = every is not None and updates % every == 0
+        return by_count or (seconds is not None and time.perf_counter() - self._last >= seconds)
+
+    def save(self, step: int, tree: Mapping[str, Any], score: float | None) -> Path | None:
+        """The checkpoint, or None where it could not be written; the last good one is then as it was."""
+        place = None
+        try:
+            place = checkpoint.save(self._run_dir / "checkpoints", step, dict(tree), self._saving.keep, score)
+            self.saved, self._failure = step, None
+        except OSError as error:
+            self._failure = error
+            if not self._warned:
+                self._warned = True
+                print(f"rlopt: {self._trouble()}. Training goes on and tries again", file=sys.stderr)
+        self._last = time.perf_counter()
+        return place
+
+    def complain(self) -> None:
+        """Raise UserError where the last position could not be saved."""
+        if self._failure is not None:
+            raise UserError(f"{self._trouble()}. What was trained since then is lost") from self._failure
+
+    def _trouble(self) -> str:
+        good = "there is none yet" if self.saved is None else f"the last good one is of step {self.saved:,}"
+        return f"the checkpoint cannot be written to {self._run_dir / 'checkpoints'} ({self._failure}); {good}"
