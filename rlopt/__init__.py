@@ -3,19 +3,27 @@
 theta <- theta + alpha (M(theta) + lambda I)^-1 g
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rlopt.api import load as load
+    from rlopt.api import train as train
     from rlopt.library import curvature as curvature
     from rlopt.library import solve as solve
+    from rlopt.rollout.export import export as export
 
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
-    """The library's functions, imported when they are first asked for: the command line starts without torch."""
-    if name in ("curvature", "solve"):
-        from rlopt import library
+_FROM = {
+    "train": "rlopt.api", "load": "rlopt.api", "export": "rlopt.rollout.export",
+    "curvature": "rlopt.library", "solve": "rlopt.library",
+}  # fmt: skip
 
-        return getattr(library, name)
+
+def __getattr__(name: str) -> Any:
+    """The functions of the library, imported when they are first asked for: the command line starts without torch."""
+    if name in _FROM:
+        return getattr(import_module(_FROM[name]), name)
     raise AttributeError(f"module 'rlopt' has no attribute {name!r}")

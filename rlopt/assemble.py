@@ -31,10 +31,15 @@ from rlopt.rollout.environments import Environment
 from rlopt.rollout.seeding import Purpose, torch_generator
 from rlopt.rollout.spaces import Gaussian, head_for, image, indicators, observation_size
 from rlopt.rollout.workers import Workers
+from rlopt.run import film
 from rlopt.run.agent import Agent, Returns
+from rlopt.run.checkpoint import replace_file
 from rlopt.run.compatible import Compatible
+from rlopt.run.looks import Recording
+from rlopt.run.plan import Plan
 from rlopt.run.recorder import Recorder
-from rlopt.run.trainer import Plan, Saving, Trainer
+from rlopt.run.saving import Saving
+from rlopt.run.trainer import Trainer
 
 Config = Mapping[str, Any]
 _PARTS = ("objective", "metric", "solver", "damping", "step")
@@ -69,16 +74,28 @@ def trainer(config: Config, run_dir: Path | None = None) -> Trainer:
             f"try batch_size={good}"
         )
     saving = _saving(options(config, "checkpoint"))
-    episodes = convert(options(config, "evaluation", "episodes")["episodes"], int, "evaluation.episodes")
+    evaluation = options(config, "evaluation", "episodes", "every_updates")
+    episodes = convert(evaluation["episodes"], int, "evaluation.episodes")
+    every = convert(evaluation["every_updates"], int | None, "evaluation.every_updates")
+    if every is not None and (every < 1 or not episodes):
+        raise UserError(
+            f"evaluation.every_updates must be 1 or above, with evaluation.episodes above 0; got {every} and {episodes}"
+        )
     if episodes < 0:
         raise UserError(f"evaluation.episodes must be 0 or above; got {episodes}")
-    plan = Plan(common.algo, common.seed, common.total_steps, common.max_bad_updates, episodes, saving, run_dir)
+    recording = construct(Recording, options(config, "record"), "record")
+    if recording.spectrum_every is not None and ranks() > 1:
+        raise UserError("record.spectrum_every is for one process; leave it out, or run without torchrun")
+    if recording.video_steps is not None:
+        film.check(environment)
+    plan = Plan(common.algo, common.seed, common.total_steps, common.max_bad_updates, episodes, every, saving,
+                recording, run_dir, config)  # fmt: skip
 
     steps = common.batch_size // environment.num_envs
     collector = _collector(start, steps)
     return Trainer(
         plan, environment, agent, collector, start.state, torch_generator(common.seed, Purpose.MINIBATCHES),
-        lambda: _open(run_dir, config),
+        lambda after: _open(run_dir, config, recording, after),
     )  # fmt: skip
 
 
@@ -87,16 +104,19 @@ def _collector(start: Setup, steps: int) -> Collector | Workers:
     common, environment, head = start.common, start.environment, start.agent.head
     mine = own(environment.num_envs)
     local = replace(environment, num_envs=len(mine))
+    replays = environment.reproducible()
     if common.workers == 1:
         envs = local.make_vector(first=mine.start)
-        return Collector(envs, head, steps, common.seed, common.torch_dtype, mine.start, environment.num_envs)
+        timeout = environment.timeout if environment.backend == "sync" else None  # the others have their own
+        return Collector(envs, head, steps, common.seed, common.torch_dtype, mine.start, environment.num_envs, timeout,
+                         replays)  # fmt: skip
     if common.workers > len(mine):
         raise UserError(f"workers={common.workers} are more than the {len(mine)} environments they would share")
     if environment.backend != "sync":
         raise UserError(f"env.backend={environment.backend} has processes or threads of its own; leave out workers")
     policy = start.agent.policy(start.state)
     return Workers(local, start.observations, policy, head, steps, common.seed, common.workers, mine.start,
-                   environment.num_envs)  # fmt: skip
+                   environment.num_envs, replays)  # fmt: skip
 
 
 def setup(config: Config, device: torch.device | None = None) -> Setup:
@@ -186,7 +206,18 @@ def learner(config: Config, network: Network, head: Head, where: str) -> Learner
     if schedule.minibatch is not None and getattr(parts["metric"], "whole_batch", False):
         raise UserError(f"{where}metric={names['metric']} needs whole episodes; add {where}schedule=whole_batch")
     check_first_step(parts["metric"], head, schedule, where)
-    return Learner(Update(network=network, head=head, **parts), schedule)
+    l2 = _l2(config, where)
+    return Learner(Update(network=network, head=head, l2=l2, **parts), schedule)
+
+
+def _l2(config: Config, where: str) -> float:
+    """Weight of the term in |theta|^2; none where a configuration is silent."""
+    l2: float = convert(config.get("l2", 0.0), float, f"{where}l2")
+    try:
+        non_negative(f"{where}l2", l2)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return l2
 
 
 def _name(part: Config) -> str:
@@ -230,22 +261,26 @@ def run_directory(config: Config) -> Path:
             raise UserError(f"run_dir={chosen} is in use; give another, or remove it first")
         return chosen
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    base = Path("runs") / f"{common.algo}-{name.replace('/', '-')}-s{common.seed}-{stamp}"
-    free, count = base, 1
-    while free.exists():
+    return free(Path("runs") / f"{common.algo}-{name.replace('/', '-')}-s{common.seed}-{stamp}")
+
+
+def free(base: Path) -> Path:
+    """``base``, or with a number behind it, so that nothing of this name exists."""
+    place, count = base, 1
+    while place.exists():
         count += 1
-        free = base.with_name(f"{base.name}-{count}")
-    return free
+        place = base.with_name(f"{base.name}-{count}")
+    return place
 
 
-def _open(run_dir: Path, config: Config) -> Recorder:
-    """Create the run directory, with the configuration in it, and the recorder."""
+def _open(run_dir: Path, config: Config, recording: Recording, after: int | None) -> Recorder:
+    """Create the run directory, with the configuration in it, and the recorder, which goes on after a step."""
     from rlopt.build import to_yaml
 
     text = to_yaml(dict(config))
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / "config.yaml").write_text(text)
+        replace_file(run_dir / "config.yaml", text)
     except OSError as error:
         raise UserError(f"run_dir={run_dir} cannot be written: {error}") from error
-    return Recorder(run_dir, config, text)
+    return Recorder(run_dir, config, text, recording, after)

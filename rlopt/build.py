@@ -52,6 +52,7 @@ def resolve(overrides: list[str]) -> dict[str, Any]:
     """The whole configuration, resolved to plain values. Raises UserError with one clear line."""
     spelled = rewritten(overrides)
     check_single(overrides)
+    Plugins.instance().register(_ExtraDirs)  # again: a launcher's process has Hydra's state from another one
     with explained():
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             config = compose("config", overrides=spelled)

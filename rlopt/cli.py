@@ -1,4 +1,4 @@
-"""The command line: rlopt train, rlopt eval, rlopt inspect; each is a file of rlopt.commands, imported when it runs.
+"""The command line: rlopt train, rlopt eval, ...; each is a file of rlopt.commands, imported when it runs.
 
 Exit codes: 0 done, 2 the user's mistake, 3 stopped by the failure policy, 128 + n on signal n.
 """
@@ -18,17 +18,26 @@ rlopt: policy-gradient training where the geometry of the update is a choice
 
   rlopt train [name=value ...]        train; `rlopt train --help` lists every choice
   rlopt train -m seed=0,1,2 [...]     train once for every combination
-  rlopt eval RUN_DIR [--episodes N] [--json]
+  rlopt resume RUN_DIR [total_steps=N ...]
+                                      go on with a run that was stopped
+  rlopt eval RUN_DIR [--episodes N] [--video [PATH]] [--json]
                                       evaluate a trained policy
   rlopt inspect RUN_DIR [--samples N] [--radius R] [--json]
                                       compare every metric and solver at a trained policy
+  rlopt plot RUN_DIR... [--out F.png]
+                                      learning curves averaged over seeds, with intervals
+  rlopt report DIR [--out F.html]
+                                      compare all runs in a folder on one page
   rlopt --version
 
 with every command:
   --extensions DIR                    choices of your own, such as DIR/metric/mine.yaml and DIR/metric/mine.py
   --import MODULE                     import this first: it registers environments, say
 """
-COMMANDS = {"train": "train", "eval": "evaluate", "inspect": "inspect"}  # -> the file in rlopt.commands
+COMMANDS = {  # -> its file
+    **{name: name for name in ("train", "resume", "inspect", "plot", "report")},
+    "eval": "evaluate",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -26,7 +26,7 @@ class Common:
     gamma: float
     gae_lambda: float
     state_weighting: str
-    max_bad_updates: int
+    max_bad_updates: int | None
     device: str
     dtype: str
     run_dir: str | None
@@ -41,7 +41,8 @@ class Common:
         between("gae_lambda", self.gae_lambda, 0, 1)
         weightings = ("uniform", "discounted")
         check(self.state_weighting in weightings, "state_weighting", "uniform or discounted", self.state_weighting)
-        at_least_one("max_bad_updates", self.max_bad_updates)
+        if self.max_bad_updates is not None:
+            at_least_one("max_bad_updates", self.max_bad_updates)
         check(self.dtype in ("float32", "float64"), "dtype", "float32 or float64", self.dtype)
 
     @property

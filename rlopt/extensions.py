@@ -27,13 +27,22 @@ from rlopt.errors import UserError
 _PACKAGE = "rlopt_extensions"
 
 
+_active: tuple[tuple[Path, ...], tuple[str, ...]] = ((), ())
+
+
+def active() -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """The folders and modules of `extended`, for another process to do the same."""
+    return _active
+
+
 @contextmanager
 def extended(folders: Sequence[str | Path], modules: Sequence[str] = ()) -> Iterator[None]:
     """Within, the choices of ``folders`` are choices like rlopt's own; ``modules`` and env/*.py have been imported.
 
     Raises UserError where a folder holds no choice or a choice that exists already, or where code cannot be imported.
     """
-    before = extra_dirs()
+    global _active
+    before, active_before = extra_dirs(), _active
     wanted = tuple(_checked(Path(folder).expanduser().resolve()) for folder in folders)
     _activate(wanted)
     try:
@@ -43,9 +52,11 @@ def extended(folders: Sequence[str | Path], modules: Sequence[str] = ()) -> Iter
         for folder in wanted:
             for file in sorted(folder.glob("env/*.py")):
                 _import(f"{_PACKAGE}.env.{file.stem}", str(file))
+        _active = wanted, tuple(modules)
         yield
     finally:
         _activate(before)
+        _active = active_before
 
 
 def module(name: str) -> ModuleType | None:

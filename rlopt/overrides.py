@@ -9,8 +9,13 @@ recipe=null                     ~recipe
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, QuotedString
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, Quote, QuotedString
 from hydra.errors import HydraException
 
 from rlopt.catalogue import UPDATE_GROUPS, choices, nearest
@@ -20,6 +25,31 @@ OPTIONAL = ("recipe", "experiment")  # null = none
 CHOSEN = (*UPDATE_GROUPS, "algo", "env", "policy", "critic", *OPTIONAL)
 NESTED = {"solver.preconditioner": "solver", "critic.solver.preconditioner": "solver"}  # option -> its group
 _OPEN = ("optimizer.", "scheduler.", "critic.optimizer.", "critic.scheduler.", "env.kwargs.")  # take further keys
+_BARE = re.compile(r"(?!(true|false|null|nan|inf)$)[A-Za-z_][\w./:-]*", re.IGNORECASE)  # text that needs no quotes
+
+
+def spelled(options: Mapping[str, Any], place: str = "") -> list[str]:
+    """Options of Python as overrides: {"seed": 1, "step": {"radius": 0.1}} -> seed=1, step.radius=0.1."""
+    found: list[str] = []
+    for name, value in options.items():
+        within = isinstance(value, Mapping) and value
+        found += spelled(value, f"{place}{name}.") if within else [f"{place}{name}={_text(value)}"]
+    return found
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | Path):
+        text = str(value)
+        return text if _BARE.fullmatch(text) else QuotedString(text, Quote.single).with_quotes()
+    if isinstance(value, Mapping):
+        return "{}"
+    if isinstance(value, Sequence):
+        return f"[{','.join(map(_text, value))}]"
+    return repr(value.item() if hasattr(value, "item") else value)
 
 
 def parse(text: str) -> Override:
@@ -55,6 +85,8 @@ def check_single(overrides: list[str]) -> None:
             raise UserError(f"{text}: a range to draw from is for a sweeper of its own; write the value itself")
         if override.is_sweep_override():
             raise UserError(f"{text}: several values are for several runs, `rlopt train -m {text}`")
+        if override.key_or_group == "sweep_dir":
+            raise UserError(f"{text}: a folder of several runs, `rlopt train -m`; for one it is run_dir=...")
         if _of_hydra(override):
             raise UserError(f"{text}: Hydra's own options are for several runs, `rlopt train -m`")
 

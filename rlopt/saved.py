@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,40 +11,35 @@ from typing import Any
 import torch
 
 from rlopt.assemble import Config, Setup, setup
-from rlopt.core.heads import Head
 from rlopt.core.samples import Samples
 from rlopt.errors import UserError
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.environments import Environment
 from rlopt.rollout.inference import Inference
 from rlopt.rollout.seeding import Purpose, integer
+from rlopt.rollout.spaces import PolicyHead
 from rlopt.run import checkpoint
 from rlopt.run.findings import Inspection
 from rlopt.run.inspect import Pairs, inspect
+from rlopt.run.suiting import check_suits
 
 
 def restored(config: Config, run_dir: Path) -> tuple[Setup, int]:
     """A run as its newest checkpoint has it, on the CPU, and the step of that checkpoint."""
     cpu = torch.device("cpu")
-    step, tree = checkpoint.load_newest(run_dir)
+    step, tree = checkpoint.load_newest(run_dir, tell=lambda said: print(f"rlopt: {said}", file=sys.stderr))
     start = setup(config, cpu)
     try:
-        state = checkpoint.to_device(tree["agent"], cpu)
-        size, wanted = len(state["actor"]["theta"]), len(start.state["actor"]["theta"])
-    except KeyError as error:
-        raise UserError(f"{run_dir}: the checkpoint lacks {error}") from error
-    if size != wanted:
-        raise UserError(f"{run_dir}: the checkpoint's policy has {size} parameters, that of config.yaml {wanted}")
-    return replace(start, state=state), step
+        check_suits(tree, {"agent": start.state}, "checkpoint")
+    except ValueError as error:
+        raise UserError(f"the checkpoint in {run_dir} does not suit its config.yaml: {error}") from error
+    return replace(start, state=tree["agent"]), step
 
 
-def policy(config: Config, run_dir: Path) -> tuple[Environment, Head, Inference, int, int]:
+def policy(config: Config, run_dir: Path) -> tuple[Environment, PolicyHead, Inference, int, int]:
     """A saved policy: environment, head, frozen policy, the step it was saved at, and the run's seed."""
     run, step = restored(config, run_dir)
-    try:
-        return run.environment, run.agent.head, run.agent.evaluated_policy(run.state), step, run.common.seed
-    except KeyError as error:
-        raise UserError(f"{run_dir}: the checkpoint lacks {error}") from error
+    return run.environment, run.agent.head, run.agent.evaluated_policy(run.state), step, run.common.seed
 
 
 def inspection(
@@ -56,7 +52,9 @@ def inspection(
     """
     run, step = (setup(config, torch.device("cpu")), 0) if fresh else restored(config, run_dir)
     seed = run.common.seed if seed is None else seed
-    update, actor = run.agent.actor.update, run.state["actor"]
+    actor = run.state["actor"]
+    update = run.agent.actor.update
+    update = replace(update, objective=update.aims(actor["parts"]))
     if damping is None:
         damping = float(update.damping.current(actor["parts"]["damping"]))
     batch = fresh_samples(run, samples or run.common.batch_size, seed)

@@ -6,7 +6,9 @@ two; those of FAULTS are about what happens on two.
 
 from __future__ import annotations
 
+import json
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -38,6 +40,7 @@ from rlopt.errors import EnvironmentFault, UserError
 from rlopt.policy.normaliser import RewardScaler, empty_moments, merge_moments
 from rlopt.rollout.batch import Episodes
 from rlopt.rollout.returns import normalised
+from rlopt.run import nan_report
 from rlopt.run import ranks as processes
 from rlopt.run.tally import together
 from tests.oracles import make_case, randn, seeded
@@ -82,7 +85,7 @@ def first_updates(metric: Any, solver: Any, adaptive: bool, head: str, dtype: to
         theta, state, report = update(theta, state, samples)
         assert not report.failure, report.failure
         found |= {f"theta{i}": theta, f"size{i}": torch.as_tensor(report.scalars["step/size"])}
-    measured = Learner(update, Schedule(1, None)).measure(theta, samples)
+    measured = Learner(update, Schedule(1, None)).measure(theta, state, samples)
     return {**found, **{name: torch.as_tensor(value) for name, value in measured.items()}}
 
 
@@ -277,11 +280,26 @@ def learn_bad() -> dict[str, Any]:
     return {"failure": lesson.failure, "same": after is made.state}
 
 
+def reported() -> dict[str, Any] | None:
+    """What rank 0 writes of a reward that is no number on rank 1."""
+    made = trainer(resolve(SMALL), Path("unused"))
+    batch = made.collector.collect(made.agent.policy(made.state))
+    if rank() == 1:
+        batch.rewards[3, 1] = torch.nan
+    _, lesson = made.agent.learn(made.state, batch, made.minibatches)
+    made.collector.close()
+    with tempfile.TemporaryDirectory() as folder:
+        nan_report.write(Path(folder), {"step": 128}, made.agent.learners, lesson.seen, batch.first)
+        file = Path(folder) / nan_report.NAME
+        return json.loads(file.read_text()) if file.exists() else None
+
+
 FAULTS: dict[str, Callable[[], Any]] = {
     "advantage": lambda: skipped(IdentityMetric(), "advantages"),
     "input": lambda: skipped(IdentityMetric(), "inputs"),
     "metric": lambda: skipped(FailsOnRank1(), None),
     "reward": learn_bad,
+    "report": reported,
     "domain": out_of_domain,
     "moments": lambda: told(merge_bad),
     "everywhere": lambda: (everywhere(rank() == 1), everywhere(True)),

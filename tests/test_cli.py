@@ -299,7 +299,7 @@ def test_an_environment_with_its_own_id_is_itself(run):
 
 def test_several_runs_take_preconditioners_by_name(run):
     assert run("train", "-m", "solver.preconditioner=none,diagonal", *SHORT)[0] == 0
-    configs = [yaml.safe_load(path.read_text()) for path in Path("runs").glob("*/config.yaml")]
+    configs = [yaml.safe_load(path.read_text()) for path in Path("runs").glob("sweep-*/*/config.yaml")]
     assert sorted((config["solver"]["preconditioner"] or {}).get("method", "") for config in configs) == ["", "exact"]
 
 
@@ -316,18 +316,18 @@ def test_multirun_runs_once_for_every_choice_of_the_critics_parts(run):
         "train", "-m", "critic.metric=identity,fisher", "critic.solver=cg", "critic.step=trust_region", *SHORT
     )
     assert code == 0
-    configs = [yaml.safe_load(path.read_text()) for path in Path("runs").glob("*/config.yaml")]
+    configs = [yaml.safe_load(path.read_text()) for path in Path("runs").glob("sweep-*/*/config.yaml")]
     assert sorted(config["critic"]["metric"]["_target_"].split(".")[-1] for config in configs) == ["Fisher", "Identity"]
-    assert len(list(Path("runs").glob("*/summary.json"))) == 2
+    assert len(list(Path("runs").glob("sweep-*/*/summary.json"))) == 2
     assert "--- critic.metric=identity critic.solver=cg" in out and "--- critic.metric=fisher critic.solver=cg" in out
 
 
 def test_multirun_is_the_same_as_its_runs_one_by_one(run):
     assert run("train", "--multirun", "seed=1,2", *SHORT)[0] == 0
-    summaries = [json.loads(path.read_text()) for path in Path("runs").glob("*/summary.json")]
+    summaries = [json.loads(path.read_text()) for path in Path("runs").glob("sweep-*/*/summary.json")]
     assert sorted(summary["seed"] for summary in summaries) == [1, 2]
     assert run("train", "seed=2", "run_dir=alone", *SHORT)[0] == 0
-    together = next(Path("runs").glob("*-s2-*"))
+    together = next(Path("runs").glob("sweep-*/seed=2"))
     (_, a), (_, b) = checkpoint.load_newest(Path("alone")), checkpoint.load_newest(together)
     assert torch.equal(a["agent"]["actor"]["theta"], b["agent"]["actor"]["theta"])
 
@@ -336,7 +336,7 @@ def test_multirun_goes_on_after_a_mistake_and_returns_its_code(run):
     code, _, err = run("train", "-m", "gamma=2,0.9", *SHORT)
     assert code == 2
     assert "gamma must be between 0 and 1" in err
-    assert len(list(Path("runs").glob("*/summary.json"))) == 1
+    assert len(list(Path("runs").glob("sweep-*/*/summary.json"))) == 1
 
 
 def test_multirun_ends_when_it_is_interrupted(run, monkeypatch):
@@ -370,7 +370,7 @@ def test_an_environment_that_raises_is_one_line_with_the_traceback_in_a_file(run
 
     def breaking(self: CartPoleEnv, action: object) -> object:
         count.append(1)
-        if len(count) > 50:
+        if len(count) > 75:  # 25 of them in the trial of replay, before the run
             raise RuntimeError("the simulator broke\nbadly")
         return step(self, action)
 

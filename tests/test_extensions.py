@@ -156,7 +156,7 @@ def test_several_runs_take_them_too(run, parts):
         "train", "-m", "--extensions", "my_parts", "metric=mine,fisher", "solver=mine,cg", "env=mine", *SHORT
     )
     assert code == 0, err
-    assert len(list(Path("runs").glob("trpo-mine-*/summary.json"))) == 4
+    assert len(list(Path("runs").glob("sweep-*/metric=*,solver=*/summary.json"))) == 4
 
 
 def test_several_folders_are_one(run, tmp_path):

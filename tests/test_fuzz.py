@@ -17,6 +17,7 @@ from rlopt import catalogue, cli
 from rlopt.errors import UserError
 from rlopt.run.trainer import Trainer
 
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of all names there are
 CASES = [pytest.param(60, id="few"), pytest.param(1000, id="many", marks=pytest.mark.fuzz)]
 
 

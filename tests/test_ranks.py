@@ -102,6 +102,9 @@ def test_what_is_not_finite_on_one_rank_is_skipped_on_both(fault):
     assert [f["same"] for f in fault("metric")] == [True, True]
     assert fault("metric")[1]["failure"] == "nothing" and "another rank" in fault("metric")[0]["failure"]
     assert fault("reward") == [{"failure": "reward", "same": True}] * 2
+    report, nothing = fault("report")
+    assert nothing is None and report["rank"] == 1 and report["quantities"]["reward"]["nan"] == 1
+    assert report["first"] == {"quantity": "reward", "t": 3, "environment": 3}
     assert fault("moments") == ["FloatingPointError: an observation is not finite"] * 2
 
 

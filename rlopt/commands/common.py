@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import shutil
 import signal
@@ -11,16 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from rlopt.errors import RankLost, Stopped, UserError
+from rlopt.errors import RankLost, Signalled, Stopped, UserError
 from rlopt.run import ranks
-
-
-class Signalled(KeyboardInterrupt):
-    """A signal asked the run to end."""
-
-    def __init__(self, number: int):
-        super().__init__()
-        self.number = number
 
 
 class Parser(argparse.ArgumentParser):
@@ -63,3 +56,10 @@ def program(name: str) -> str:
         return name
     beside = Path(sys.executable).parent / name
     return os.path.relpath(beside) if beside.exists() else name
+
+
+def needs_plotting(command: str) -> None:
+    """Refuse a command that draws where the packages it takes are absent."""
+    absent = [name for name in ("matplotlib", "scipy") if importlib.util.find_spec(name) is None]
+    if absent:
+        raise UserError(f"{command} needs {' and '.join(absent)}: pip install 'rlopt[plot]'")

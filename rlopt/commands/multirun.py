@@ -1,62 +1,95 @@
-"""rlopt train -m: one run for every combination, through Hydra's sweeper and launcher."""
+"""rlopt train -m: one run for every combination, through Hydra's sweeper and launcher.
+
+All go into one folder, sweep_dir (runs/sweep-TIME), each into one named by its own values: algo=ppo,seed=1. The same
+command with the same sweep_dir goes on where it stopped: see rlopt.commands.sweep. Hydra's launchers take the runs to
+other processes or machines:
+
+    rlopt train -m algo=trpo,ppo seed=0,1,2 sweep_dir=runs/two hydra/launcher=joblib hydra.launcher.n_jobs=2
+    rlopt train -m algo=trpo,ppo seed=0,1,2 sweep_dir=runs/two hydra/launcher=submitit_slurm hydra.launcher.partition=P
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from rlopt import catalogue
+from rlopt import catalogue, extensions
+from rlopt.assemble import free
 from rlopt.build import explained, resolve
-from rlopt.commands.common import Signalled, exit_code
-from rlopt.errors import UserError
-from rlopt.overrides import check_several, first_run, rewritten
+from rlopt.commands.sweep import Failed, Sweep
+from rlopt.errors import Signalled, UserError
+from rlopt.overrides import check_several, first_run, named, parse, rewritten, spelled
+
+_LAUNCHERS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit"}  # -> plugin's name
 
 
 def multirun(overrides: list[str], once: Callable[[list[str]], int]) -> int:
-    """``once`` for every combination of overrides; the highest of the exit codes."""
+    """``once`` for every combination of overrides; the highest of the exit codes, or the first of other processes'."""
     import hydra
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.hydra_config import HydraConfig
 
+    folder, overrides = _folder(overrides)
     check_several(overrides)
+    _check_launcher(overrides)
     resolve(first_run(overrides))  # what is wrong with every run is told before any begins
-    codes: list[int] = []
-    failed: list[BaseException] = []  # within a run, and so no fault of Hydra's options
+    swept = [_unwritten(text).partition("=")[0] for text in overrides if parse(text).is_sweep_override()]
+    job = _Job(Sweep(once, folder, sorted(swept), *extensions.active()))
 
-    def job(config: Any) -> None:
-        chosen = [_unwritten(o) for o in HydraConfig.get().overrides.task if not o.startswith("hydra")]
-        print(f"--- {' '.join(chosen)}")
-        sweeping, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None  # a run composes its own
-        try:
-            codes.append(exit_code(lambda: once(chosen)))
-        except BaseException as error:
-            failed.append(error)
-            raise
-        finally:
-            GlobalHydra.instance().hydra = sweeping
-        if codes[-1] > 128:
-            raise Signalled(codes[-1] - 128)
-
-    quiet = ["hydra.sweep.dir=runs", "hydra.sweep.subdir=.", "hydra.output_subdir=null", "hydra/hydra_logging=none",
-             "hydra/job_logging=none"]  # fmt: skip
+    quiet = [*spelled({"hydra.sweep.dir": folder}), "hydra.sweep.subdir=.", "hydra.output_subdir=null",
+             "hydra/hydra_logging=none", "hydra/job_logging=none"]  # fmt: skip
     program, sys.argv = sys.argv, ["rlopt", "--multirun", *rewritten(overrides), *quiet]
     full_error, os.environ["HYDRA_FULL_ERROR"] = os.environ.get("HYDRA_FULL_ERROR"), "1"  # errors come to us
+    before = signal.signal(signal.SIGTERM, _raise_signalled)  # so that a launcher ends its processes
     try:
         with explained():
             hydra.main(version_base="1.3", config_path=str(catalogue.conf_dir()), config_name="config")(job)()
+    except KeyboardInterrupt:
+        print(f"The same command with sweep_dir={folder} goes on where this one stopped.", file=sys.stderr)
+        raise
+    except Failed as failed:
+        print(f"rlopt: {failed.name} ended with exit code {failed.code}; others may have failed too", file=sys.stderr)
+        return max([*job.codes, failed.code])
     except (AttributeError, TypeError, ValueError, LookupError, ImportError, OSError, RuntimeError) as error:
-        if failed:
+        if job.failed:
             raise
         of_hydra = " ".join(o for o in overrides if o.lstrip("+~").startswith("hydra"))
         raise UserError(f"{of_hydra or 'these runs'} cannot be begun: {' '.join(str(error).split())}") from error
     finally:
+        signal.signal(signal.SIGTERM, before)
         sys.argv = program
         os.environ.pop("HYDRA_FULL_ERROR")
         if full_error is not None:
             os.environ["HYDRA_FULL_ERROR"] = full_error
-    return max(codes, default=0)
+    print(f"All runs are in {folder}")
+    return max(job.codes, default=0)
+
+
+class _Job:
+    """What Hydra's launchers call for each combination, wherever they do."""
+
+    def __init__(self, sweep: Sweep):
+        self._sweep = sweep
+        self.codes: list[int] = []  # of the runs in this process
+        self.failed = False  # within a run, and so through no fault of Hydra's options
+
+    def __call__(self, config: Any) -> None:
+        from hydra.core.global_hydra import GlobalHydra
+        from hydra.core.hydra_config import HydraConfig
+
+        chosen = [_unwritten(o) for o in HydraConfig.get().overrides.task if not o.startswith("hydra")]
+        sweeping, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None  # a run composes its own
+        try:
+            self.codes.append(self._sweep.run(chosen))
+        except BaseException:
+            self.failed = True
+            raise
+        finally:
+            GlobalHydra.instance().hydra = sweeping
 
 
 def _unwritten(override: str) -> str:
@@ -65,3 +98,32 @@ def _unwritten(override: str) -> str:
     if name.startswith("~"):
         return f"{name[1:]}=null"
     return f"{name.partition('@')[2] or name.lstrip('+')}={value}"
+
+
+def _folder(overrides: list[str]) -> tuple[Path, list[str]]:
+    """The folder of all runs, and the overrides without it."""
+    others, chosen = [], None
+    for override in map(parse, overrides):
+        text = str(override.input_line)
+        if override.key_or_group == "run_dir":
+            raise UserError(f"{text}: run_dir is for one run; several go into the folder sweep_dir=...")
+        if override.key_or_group != "sweep_dir":
+            others.append(text)
+            continue
+        chosen, *more = named(override)
+        if more or chosen == "null":
+            raise UserError(f"{text}: all runs go into one folder, sweep_dir=runs/NAME, say")
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return free(Path("runs") / f"sweep-{stamp}") if chosen is None else Path(chosen).expanduser(), others
+
+
+def _check_launcher(overrides: list[str]) -> None:
+    """Raise UserError where the launcher is one whose package is absent."""
+    for override in map(parse, overrides):
+        plugin = _LAUNCHERS.get(str(override.value())) if override.key_or_group == "hydra/launcher" else None
+        if plugin and importlib.util.find_spec(f"hydra_plugins.hydra_{plugin}_launcher") is None:
+            raise UserError(f"{override.input_line} needs a package that is not installed: pip install 'rlopt[sweep]'")
+
+
+def _raise_signalled(number: int, frame: object) -> None:
+    raise Signalled(number)

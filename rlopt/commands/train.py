@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
 from rlopt import catalogue
-from rlopt.commands.common import Signalled, program
 from rlopt.errors import UserError
-
-if TYPE_CHECKING:
-    from rlopt.run.trainer import Trainer
 from rlopt.run import ranks
 
 
@@ -53,44 +44,14 @@ def _train(overrides: list[str]) -> int:
     config = ranks.from_first(lambda: resolve(overrides))
     import torch
 
+    from rlopt.api import prepared
     from rlopt.assemble import run_directory
+    from rlopt.commands.running import carry_out
 
     torch.set_num_threads(1)  # small networks are slower on more
     run_dir = ranks.from_first(lambda: run_directory(config))
-    made = ranks.agreed(lambda: _made(overrides, config, run_dir))
-    signal.signal(signal.SIGTERM, _raise_signalled)
-    try:
-        summary = made.run()
-    except KeyboardInterrupt:
-        if ranks.leads():
-            print(f"\nStopped at step {made.steps:,}; the policy so far is saved.", file=sys.stderr)
-            print(_what_next(run_dir), file=sys.stderr)
-        raise
-    if ranks.leads():
-        print(_result(summary))
-        print(_what_next(run_dir))
-    return 0
-
-
-def _made(overrides: list[str], config: dict[str, Any], run_dir: Path) -> Trainer:
-    """The run; options of a Gaussian that were typed for actions that are not continuous are refused."""
-    from rlopt.assemble import trainer
-    from rlopt.build import typed
-    from rlopt.core.heads import DiagonalGaussian
-
-    try:
-        made = trainer(config, run_dir)
-    except (MemoryError, RuntimeError, OverflowError) as error:
-        if isinstance(error, RuntimeError) and "allocate" not in str(error):
-            raise
-        raise UserError(
-            "the run does not fit into memory; lower batch_size, env.num_envs, policy.hidden or critic.hidden"
-        ) from error
-    idle = sorted(typed(overrides) & {"policy.scale", "policy.initial_sigma", "policy.squash"})
-    if idle and not isinstance(getattr(made.agent.head, "policy", made.agent.head), DiagonalGaussian):
-        made.collector.close()
-        raise UserError(f"{idle[0]} has no effect: it is of continuous actions, which {made.environment.id} has not")
-    return made
+    made = ranks.agreed(lambda: prepared(overrides, config, run_dir))
+    return carry_out(made)
 
 
 def _help() -> str:
@@ -110,24 +71,8 @@ def _help() -> str:
         "",
         "Common options: seed total_steps batch_size gamma gae_lambda env.id env.num_envs policy.hidden",
         "  optimizer.lr damping.value step.radius schedule.epochs schedule.minibatch run_dir device dtype",
-        "-m, --multirun: every combination of comma-separated values",
+        "-m, --multirun: every combination of comma-separated values, into sweep_dir=...; again, it does what is left",
         "--cfg: print the resolved configuration and stop",
         "--extensions DIR: further choices, DIR/GROUP/NAME.yaml, and their code beside them; --import MODULE",
     ]
     return "\n".join(lines)
-
-
-def _result(summary: dict[str, Any]) -> str:
-    text = f"{summary['algo']} on {summary['env']}, seed {summary['seed']}: "
-    if "evaluation_return" in summary:
-        text += f"evaluation return {summary['evaluation_return']:.1f} +- {summary['evaluation_std']:.1f} (mode), "
-        text += f"{summary['sampled_evaluation_return']:.1f} +- {summary['sampled_evaluation_std']:.1f} (sampled); "
-    return text + f"{summary['steps']:,} steps at {summary['steps_per_second']:,.0f} steps/s"
-
-
-def _what_next(run_dir: Path) -> str:
-    return f"  curves:    {program('tensorboard')} --logdir {run_dir}\n  evaluate:  {program('rlopt')} eval {run_dir}"
-
-
-def _raise_signalled(number: int, frame: object) -> None:
-    raise Signalled(number)

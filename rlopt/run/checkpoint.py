@@ -156,13 +156,6 @@ def _whole(place: Path) -> Iterator[None]:
         raise UserError(f"{place} is not a whole checkpoint: {type(error).__name__}: {said}") from error
 
 
-def to_device(node: Any, device: torch.device) -> Any:
-    """The tree with every tensor on ``device``."""
-    if isinstance(node, Tensor):
-        return node.to(device)
-    return {k: to_device(v, device) for k, v in node.items()} if isinstance(node, dict) else node
-
-
 def replace_file(path: Path, text: str) -> None:
     """``path`` with this text: before and after a crash it is whole, with the old text or the new."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
@@ -274,7 +267,7 @@ def _take_out(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(node, Tensor):
         path = f"{path}~{len(tensors)}" if path in tensors else path  # names may hold slashes themselves
         # columns first, as LAPACK gives them, must come back so: products round by the order in memory
-        order = sorted(range(node.dim()), key=lambda i: -node.stride(i))
+        order = sorted(range(node.dim()), key=lambda i: -node.stride()[i])
         tensors[path] = node.detach().permute(order).to("cpu").contiguous().clone()
         return {_TENSOR if node.device.type == "cpu" else _AWAY: [path, order]}
     if isinstance(node, dict) and not all(isinstance(k, str) for k in node):

@@ -248,7 +248,8 @@ class Trainer:
             raise
         self._evaluate(recorder)
         self._position = self._here()  # in one go: a signal finds the last position or this one
-        self._ended = self.callbacks.on_update(self._moment(), scalars) is True
+        told = self.callbacks.on_update(self._moment(), scalars)
+        self._ended = isinstance(told, bool | np.bool_) and bool(told)
 
     def _evaluate(self, recorder: Recorder | Silent) -> None:
         """Measure the policy, where that is due; else its score is the mean return of the last training episodes."""

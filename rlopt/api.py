@@ -1,0 +1,105 @@
+"""The trainer from Python: what the command line does, as functions, reached as rlopt.train and rlopt.load.
+
+    trained = rlopt.train(algo="trpo", env="cartpole", total_steps=50_000)
+    policy = rlopt.load(trained.run_dir)
+    action = policy(observation)
+
+A run is trained with one thread of torch: small networks are slower on more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from rlopt.assemble import trainer
+from rlopt.build import load as load_config
+from rlopt.build import resolve, typed
+from rlopt.core.heads import DiagonalGaussian
+from rlopt.errors import UserError
+from rlopt.extensions import extended
+from rlopt.overrides import spelled
+from rlopt.rollout.acting import Policy
+from rlopt.rollout.batch import Batch
+from rlopt.run import ranks
+from rlopt.run.callbacks import Callbacks, Moment
+from rlopt.run.trainer import Trainer
+from rlopt.saved import restored
+
+
+class Trained(NamedTuple):
+    """A finished run."""
+
+    run_dir: Path
+    summary: dict[str, Any]  # as in summary.json
+
+
+def train(
+    *overrides: str,
+    on_rollout: Callable[[Moment, Batch], object] | None = None,
+    on_update: Callable[[Moment, Mapping[str, float]], object] | None = None,
+    on_checkpoint: Callable[[Moment, Path], object] | None = None,
+    on_end: Callable[[Moment, Mapping[str, Any]], object] | None = None,
+    extensions: Sequence[str | Path] = (),
+    **options: Any,
+) -> Trained:
+    """Train once, as ``rlopt train OVERRIDES`` would, and return the run's folder and summary.
+
+    Choices and options are the command line's, as text (``"step.radius=0.02"``) or by keyword: ``seed=1``,
+    ``step="kl_clip"``, and ``policy={"hidden": [64, 64]}`` for ``policy.hidden``. For the callbacks see
+    rlopt.run.callbacks; for ``extensions``, folders of parts of one's own, rlopt.extensions.
+
+    Raises rlopt.errors.UserError before anything is written where a choice cannot be served.
+    """
+    if ranks.launched():
+        raise UserError("rlopt.train is for one process; under torchrun start `-m rlopt train`")
+    given = {"on_rollout": on_rollout, "on_update": on_update, "on_checkpoint": on_checkpoint, "on_end": on_end}
+    chosen = [*overrides, *spelled(options)]
+    with extended(extensions), _one_thread():
+        run = prepared(chosen, resolve(chosen))
+        run.callbacks = Callbacks(**{name: call for name, call in given.items() if call is not None})  # type: ignore[arg-type]
+        return Trained(run.plan.run_dir, run.run())
+
+
+def load(run_dir: str | Path, extensions: Sequence[str | Path] = ()) -> Policy:
+    """The policy of a run's newest checkpoint, on the CPU, frozen. Loading runs no code from the folder.
+
+    Raises rlopt.errors.UserError where the folder holds no run or no whole checkpoint.
+    """
+    run_dir = Path(run_dir)
+    if not (run_dir / "config.yaml").is_file():
+        raise UserError(f"{run_dir} is not the folder of a run: it has no config.yaml")
+    with extended(extensions):
+        run, _ = restored(load_config(run_dir / "config.yaml"), run_dir)
+        return Policy(run.agent.evaluated_policy(run.state), run.agent.head, *run.environment.spaces())
+
+
+def prepared(overrides: Sequence[str], config: Mapping[str, Any], run_dir: Path | None = None) -> Trainer:
+    """The run of a configuration, and of the overrides that it is from: they are refused where they have no effect."""
+    try:
+        run = trainer(config, run_dir)
+    except (MemoryError, RuntimeError, OverflowError) as error:
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):
+            raise
+        raise UserError(
+            "the run does not fit into memory; lower batch_size, env.num_envs, policy.hidden or critic.hidden"
+        ) from error
+    idle = sorted(typed(list(overrides)) & {"policy.scale", "policy.initial_sigma", "policy.squash"})
+    if idle and not isinstance(getattr(run.agent.head, "policy", run.agent.head), DiagonalGaussian):
+        run.collector.close()
+        raise UserError(f"{idle[0]} has no effect: it is of continuous actions, which {run.environment.id} has not")
+    return run
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,68 @@
+"""Every option of every choice, read from the yaml files under conf/; this page is made of them when it is imported."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from rlopt.catalogue import conf_dir, described, file, groups
+
+_LINE = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z_][\w.@]*):(?P<value>(?:[^#]|#(?<! #))*)(?:#(?P<said>.*))?$")
+
+
+def options(path: Path) -> list[tuple[str, str, str]]:
+    """(dotted name, value, what is said of it) of every option in a yaml file of ours, in its order."""
+    found: list[tuple[str, str, str]] = []
+    above: list[tuple[int, str]] = []
+    before: list[str] = []  # lines of comment that stand above an option
+    for line in path.read_text().splitlines():
+        if line.startswith(" ") and line.strip().startswith("#"):
+            before.append(line.strip(" #"))
+            continue
+        match = _LINE.match(line)
+        if not match or match["key"] in ("defaults", "_target_", "algo"):
+            before = []
+            continue
+        indent = len(match["indent"])
+        above = [(i, key) for i, key in above if i < indent]
+        name = ".".join([*(key for _, key in above), match["key"]])
+        value, said = match["value"].strip(), " ".join([*before, (match["said"] or "").strip()]).strip()
+        before = []
+        above.append((indent, match["key"]))
+        if value or said:
+            found.append((name, value, said))
+    return found
+
+
+def page() -> str:
+    """The page, in Markdown."""
+    lines = ["Every option, from the yaml files in which it lives once; `rlopt train NAME=VALUE` sets it.", ""]
+    lines += ["Those of an update's parts exist for the critic too: `critic.step.radius=0.1`.", ""]
+    lines += ["## Of the run", "", *_table(conf_dir() / "config.yaml", "")]
+    for group, names in groups().items():
+        if names:
+            lines += ["", f"## {group}"]
+        for name in names:
+            path = file(group, name)
+            whole = "@package _global_" in path.read_text()  # options of all of the run, not of the group
+            lines += [
+                "",
+                f"`{group}={name}`: {described(group, name)}",
+                "",
+                *_table(path, "" if whole else f"{group}."),
+            ]
+    return "\n".join(lines)
+
+
+def _table(path: Path, prefix: str) -> list[str]:
+    found = options(path)
+    cells = [(f"`{prefix}{name}`", _shown(value), said.replace("|", "\\|")) for name, value, said in found]
+    return ["| option | value | |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in cells)] if found else []
+
+
+def _shown(value: str) -> str:
+    followed = re.findall(r"\$\{\.*([\w.]+)\}", value)
+    return f"by {' and '.join(followed)}" if followed else value and f"`{value}`"
+
+
+__doc__ = page()
