@@ -37,7 +37,7 @@ def test_the_presets_direction_is_any_solvers(tmp_path, algo, solver):
     moved = []
     for chosen in ([], [*solver, "damping.value=1e-10"]):
         run = trainer(
-            resolve([*SMALL, f"algo={algo}", "env=pendulum", "step=fixed", "critic.compatible.ridge=0.1", *chosen,
+            resolve([*SMALL, f"algo={algo}", "env=pendulum", "step=fixed", "step.rate=0.01", "critic.compatible.ridge=0.1", *chosen,
                      f"run_dir={tmp_path}/run"])
         )  # fmt: skip
         try:
