@@ -21,7 +21,7 @@ from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.objectives.value import Value
 from tests import oracles
 from tests.core.curvatures import blocks_of, groups, rows
-from tests.core.test_kronecker import assembled, layer_inputs, spots
+from tests.core.factors import assembled, layer_inputs, spots
 from tests.oracles import Case, close, eye, make_case, randn, share
 
 HEADS = ("log_sigma", "sigma", "categorical", "value")
