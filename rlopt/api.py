@@ -10,7 +10,7 @@ A run is trained with one thread of torch: small networks are slower on more.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from rlopt.rollout.acting import Policy
 from rlopt.rollout.batch import Batch
 from rlopt.run import ranks
 from rlopt.run.callbacks import Callbacks, Moment
+from rlopt.run.lock import alone
 from rlopt.run.trainer import Trainer
 from rlopt.saved import restored
 
@@ -62,7 +63,8 @@ def train(
     with extended(extensions), _one_thread():
         run = prepared(chosen, resolve(chosen))
         run.callbacks = Callbacks(**{name: call for name, call in given.items() if call is not None})  # type: ignore[arg-type]
-        return Trained(run.plan.run_dir, run.run())
+        with closing(run.collector), alone(run.plan.run_dir, new=True):
+            return Trained(run.plan.run_dir, run.run())
 
 
 def load(run_dir: str | Path, extensions: Sequence[str | Path] = ()) -> Policy:

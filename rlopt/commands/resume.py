@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from rlopt.commands.common import Parser, check_run_dir
 from rlopt.errors import UserError
 from rlopt.run import ranks
+from rlopt.run.lock import alone
 
 
 def run(arguments: list[str]) -> int:
@@ -20,7 +22,9 @@ def run(arguments: list[str]) -> int:
                         "total_steps=200000, checkpoint.every_seconds=10 or workers=2")  # fmt: skip
     options = parser.parse_args(arguments)
     with ranks.joined():
-        return _resume(options.run_dir, options.overrides)
+        ranks.from_first(lambda: check_run_dir(options.run_dir))
+        with alone(options.run_dir):
+            return _resume(options.run_dir, options.overrides)
 
 
 def _resume(run_dir: Path, overrides: list[str]) -> int:
@@ -38,18 +42,16 @@ def _resume(run_dir: Path, overrides: list[str]) -> int:
             print("  total_steps=N above these steps extends it, where its learning rates do not end with it")
         return 0
     made = ranks.agreed(lambda: prepared([], config, run_dir))
-    try:
+    with closing(made.collector):
         tree = checkpoint.unpack(contents, place, made.agent.device) if place and contents else None
         begun = ranks.agreed(lambda: made.restore(tree))
-    except BaseException:
-        made.collector.close()
-        raise
-    if ranks.leads():
-        _tell(f"resumes at step {made.steps:,}" if tree else "has no checkpoint yet: it begins again")
-        if begun:
-            _tell(f"cannot go on with the episodes of environments {', '.join(map(str, begun))}: these begin new ones")
-        (run_dir / "summary.json").unlink(missing_ok=True)  # of a run that is now extended
-    return carry_out(made)
+        if ranks.leads():
+            _tell(f"resumes at step {made.steps:,}" if tree else "has no checkpoint yet: it begins again")
+            if begun:
+                these = ", ".join(map(str, begun))
+                _tell(f"cannot go on with the episodes of environments {these}: these begin new ones")
+            (run_dir / "summary.json").unlink(missing_ok=True)  # of a run that is now extended
+        return carry_out(made)
 
 
 def _found(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | None, dict[str, bytes] | None]:
@@ -59,7 +61,6 @@ def _found(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | 
     from rlopt.run import checkpoint
     from rlopt.run.resume import changed, check_same, other_versions
 
-    check_run_dir(run_dir)
     check_single(overrides)
     given = {override.key_or_group: override.value() for override in map(parse, overrides)}
     saved = load(run_dir / "config.yaml")

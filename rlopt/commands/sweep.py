@@ -5,13 +5,12 @@
     config.yaml and summary.json are there        done: it is skipped
     config.yaml is another configuration's        refused: the sweep needs another folder
 
-Two processes do not train one run: each holds a lock on it while it does. In another process than the sweep's own what
-would go to stderr goes to SWEEP_DIR/.sweep/RUN.log.
+Two sweeps do not train one run: each holds a lock on it, from before it looks at the folder. In another process than
+the sweep's own what would go to stderr goes to SWEEP_DIR/.sweep/RUN.log.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import sys
@@ -28,6 +27,7 @@ from rlopt.commands.resume import run as resume
 from rlopt.errors import Signalled, UserError
 from rlopt.extensions import extended
 from rlopt.overrides import spelled
+from rlopt.run.lock import held_elsewhere, taken
 
 _LONGEST = 150  # letters of a folder's name
 
@@ -82,7 +82,7 @@ class Sweep:
             raise UserError(f"sweep_dir={self._folder} cannot be written: {error}") from error
         with _locked(beside / f"{name}.lock") as mine:
             if not mine:
-                raise UserError(f"{run_dir} is being trained by another process, to which it is left")
+                raise held_elsewhere(run_dir)
             begun = (run_dir / "config.yaml").is_file()
             if begun:
                 _check_same(typed, run_dir)
@@ -132,9 +132,4 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
 def _locked(path: Path) -> Iterator[bool]:
     """Whether this process alone holds ``path``, as long as it is within; the system frees it when the process ends."""
     with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+        yield not taken(file.fileno())

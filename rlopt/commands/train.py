@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from rlopt import catalogue
 from rlopt.errors import UserError
 from rlopt.run import ranks
+from rlopt.run.lock import alone
 
 
 def run(arguments: list[str]) -> int:
@@ -51,7 +54,8 @@ def _train(overrides: list[str]) -> int:
     torch.set_num_threads(1)  # small networks are slower on more
     run_dir = ranks.from_first(lambda: run_directory(config))
     made = ranks.agreed(lambda: prepared(overrides, config, run_dir))
-    return carry_out(made)
+    with closing(made.collector), alone(run_dir, new=True):
+        return carry_out(made)
 
 
 def _help() -> str:

@@ -225,6 +225,7 @@ class Pool(VectorEnv):
     def close(self, **kwargs: Any) -> None:
         if self._pool is not None:
             self._pool.close()
+            self._pool = None
 
     def _call(self, id: str, common: dict[str, Any], function: str, **more: Any) -> Any:
         """A function of envpool on this environment."""

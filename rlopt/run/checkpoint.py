@@ -11,6 +11,7 @@ at every moment. A loader takes the newest that is whole, and refuses whatever i
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -23,19 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load as unpacked
-from safetensors.torch import save as packed
-from torch import Tensor
 
 from rlopt.errors import UserError
+from rlopt.run import tree as trees
 
 FORMAT = 2
 STATE, TENSORS, MANIFEST = "state.json", "tensors.safetensors", "manifest.json"
 _NAME = re.compile(r"step-(\d{12,15})(?:\.(\d{1,3}))?")
 _LARGEST_MANIFEST = 2**16  # bytes
-_TENSOR = "__tensor__"
-_AWAY = "__tensor_of_device__"  # one that was not on the CPU
-_ITEMS = "__items__"  # of a dictionary whose keys are not all text, as JSON's are
 
 
 def save(directory: Path, step: int, tree: dict[str, Any], keep: int, score: float | None = None) -> Path:
@@ -44,9 +40,10 @@ def save(directory: Path, step: int, tree: dict[str, Any], keep: int, score: flo
     Then the newest ``keep`` stay, and the one with the highest score; of a course that went beyond this step before it
     was taken up again, nothing stays. Raises OSError where it cannot be written; what was there is then still there.
     """
-    tensors: dict[str, Tensor] = {}
-    state = json.dumps(_take_out(tree, "", tensors), indent=1).encode()
-    contents = {STATE: state, TENSORS: packed(tensors)}
+    state, tensors = trees.packed(tree)
+    contents = {STATE: state, TENSORS: tensors}
+    if directory.is_symlink():
+        raise NotADirectoryError(errno.ENOTDIR, "it is a link", str(directory))
     directory.mkdir(exist_ok=True)
     for left in directory.glob(".step-*"):  # by a save that failed or was killed
         shutil.rmtree(left, ignore_errors=True)
@@ -62,7 +59,9 @@ def save(directory: Path, step: int, tree: dict[str, Any], keep: int, score: flo
 
 
 def list_checkpoints(directory: Path) -> list[Path]:
-    """Checkpoints under ``directory``, oldest first."""
+    """Checkpoints under ``directory``, oldest first. Raises UserError where it is a link, out of the run's folder."""
+    if directory.is_symlink():
+        raise UserError(f"{directory} is a link; put the folder that it leads to in its place")
     found = ((_NAME.fullmatch(p.name), p) for p in directory.glob("step-*") if p.is_dir() and not p.is_symlink())
     return [p for _, p in sorted(((int(m[1]), int(m[2] or 0)), p) for m, p in found if m)]
 
@@ -135,13 +134,7 @@ def read(place: Path) -> dict[str, bytes]:
 def unpack(contents: dict[str, bytes], place: Path, device: torch.device | None = None) -> dict[str, Any]:
     """The tree that the two files hold; ``place`` is where they are from."""
     with _whole(place):
-        # fresh memory for each: products may round by where a tensor begins
-        tensors = {name: tensor.clone() for name, tensor in unpacked(contents[TENSORS]).items()}
-        used: set[str] = set()
-        tree: dict[str, Any] = _put_back(json.loads(contents[STATE]), tensors, device or torch.device("cpu"), used)
-        if not isinstance(tree, dict) or used != set(tensors):
-            raise ValueError("its two files do not belong together")
-        return tree
+        return trees.unpacked(contents[STATE], contents[TENSORS], device or torch.device("cpu"))
 
 
 @contextmanager
@@ -260,37 +253,3 @@ def _remove(place: Path) -> None:
     doomed = place.with_name(f".{place.name}.removed")
     place.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
-
-
-def _take_out(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    """The tree with each tensor moved to ``tensors`` and its path left in its place."""
-    if isinstance(node, Tensor):
-        path = f"{path}~{len(tensors)}" if path in tensors else path  # names may hold slashes themselves
-        # columns first, as LAPACK gives them, must come back so: products round by the order in memory
-        order = sorted(range(node.dim()), key=lambda i: -node.stride()[i])
-        tensors[path] = node.detach().permute(order).to("cpu").contiguous().clone()
-        return {_TENSOR if node.device.type == "cpu" else _AWAY: [path, order]}
-    if isinstance(node, dict) and not all(isinstance(k, str) for k in node):
-        return {_ITEMS: _take_out(list(node.items()), path, tensors)}
-    if isinstance(node, dict):
-        return {k: _take_out(v, f"{path}/{k}".lstrip("/"), tensors) for k, v in node.items()}
-    if isinstance(node, (list, tuple)):
-        return [_take_out(v, f"{path}/{i}".lstrip("/"), tensors) for i, v in enumerate(node)]
-    if node is None or isinstance(node, (bool, int, float, str)):
-        return node
-    raise TypeError(f"a checkpoint holds tensors, numbers and text; {path} is {type(node).__name__}")
-
-
-def _put_back(node: Any, tensors: dict[str, Tensor], device: torch.device, used: set[str]) -> Any:
-    if isinstance(node, dict):
-        if len(node) == 1:
-            ((kind, value),) = node.items()
-            if kind in (_TENSOR, _AWAY):
-                path, order = value
-                used.add(path)
-                tensor = tensors[path].permute([order.index(i) for i in range(len(order))])
-                return tensor.to(device) if kind == _AWAY else tensor
-            if kind == _ITEMS:
-                return {k: _put_back(v, tensors, device, used) for k, v in value}
-        return {k: _put_back(v, tensors, device, used) for k, v in node.items()}
-    return [_put_back(v, tensors, device, used) for v in node] if isinstance(node, list) else node

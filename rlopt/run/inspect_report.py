@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rlopt.errors import UserError
+from rlopt.run.checkpoint import replace_file
 from rlopt.run.findings import Direction, Inspection
 
 _WIDTH = 120  # of the table; a narrower terminal breaks its lines
@@ -38,7 +39,7 @@ def publish(about: Mapping[str, Any], found: Inspection, run_dir: Path, out: Pat
     table(found, title, Console())
     path, out = run_dir / "inspect.json", out or run_dir / "inspect.png"
     try:
-        path.write_text(json.dumps({**about, **found.plain()}, indent=1) + "\n")
+        replace_file(path, json.dumps({**about, **found.plain()}, indent=1) + "\n")
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error}") from error
     if importlib.util.find_spec("matplotlib") is None:

@@ -24,6 +24,7 @@ from torch import Tensor
 from rlopt.core.distributed import gather
 from rlopt.core.distributed import rank as own_rank
 from rlopt.core.learner import Learner
+from rlopt.run.checkpoint import replace_file
 
 NAME = "nan_report.json"
 _COURSE = ("observation", "policy output", "action", "reward")  # as in Batch.course
@@ -53,7 +54,7 @@ def write(
     parts = {name: _parts(learner) for name, learner in learners.items()}
     report = {**about, "rank": rank, "parts": parts, **found[rank][1]}
     if own_rank() == 0:
-        (run_dir / NAME).write_text(json.dumps(report, indent=1) + "\n")
+        replace_file(run_dir / NAME, json.dumps(report, indent=1) + "\n")
 
 
 def summary(x: Tensor) -> dict[str, Any]:

@@ -61,9 +61,14 @@ def other_versions(saved: Mapping[str, str]) -> str | None:
 
 
 def _check_schedules(config: Mapping[str, Any]) -> None:
-    """Raise UserError where a learning rate follows a course that was laid out for the run as it was planned."""
+    """Raise UserError where a learning rate follows a course that was laid out for the run as it was planned.
+
+    A constant one has none, though its yaml gives the factor 1 an end.
+    """
     for where, node in (("", config), ("critic.", config["critic"])):
         scheduler = (node.get("step") or {}).get("scheduler") or {}
+        if scheduler.get("name") == "ConstantLR" and scheduler.get("factor") == 1:
+            continue
         for name in _HORIZONS:
             if scheduler.get(name) == config["updates"]:
                 raise UserError(

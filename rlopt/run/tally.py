@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+import numpy as np
 
 from rlopt.core.distributed import gather
 from rlopt.rollout.batch import Batch, Episodes
@@ -19,6 +22,14 @@ class Tally:
         """That of all ranks' batches, the same on every rank."""
         counts = gather((batch.steps, float((batch.rewards * batch.mask).sum())))
         return cls(sum(steps for steps, _ in counts), sum(reward for _, reward in counts), together(episodes))
+
+    @property
+    def scalars(self) -> dict[str, float]:
+        found = {"rollout/reward": self.reward / self.steps if self.steps else math.nan}
+        if self.episodes.returns:
+            found["episode/return"] = float(np.mean(self.episodes.returns))
+            found["episode/length"] = float(np.mean(self.episodes.lengths))
+        return found
 
 
 def together(here: Episodes) -> Episodes:

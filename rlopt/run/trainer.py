@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from rlopt.core.distributed import ranks as world
 from rlopt.core.parts import State
 from rlopt.errors import EnvironmentFault, RankLost, Signalled, Stopped, UserError
 from rlopt.rollout.acting import Policy
-from rlopt.rollout.batch import EpisodeCounter, Episodes
+from rlopt.rollout.batch import EpisodeCounter
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.environments import Environment
 from rlopt.rollout.inference import Inference
@@ -29,6 +28,7 @@ from rlopt.rollout.workers import Workers
 from rlopt.run import ranks
 from rlopt.run.agent import Agent
 from rlopt.run.callbacks import Callbacks, Moment
+from rlopt.run.checkpoint import replace_file
 from rlopt.run.evaluate import Evaluation, evaluate
 from rlopt.run.failures import Failures
 from rlopt.run.film import Reel, animation
@@ -70,6 +70,7 @@ class Trainer:
         self._resumed: int | None = None  # the step from which the run goes on
         self._best: float | None = None  # highest return of the periodic evaluations
         self._score: float | None = None  # what was measured of the policy as it stands
+        self.saver = Saver(plan.saving, plan.run_dir)
         self.stops = Stops()
         self._ahead = False  # the next rollout is already under way
         self._ended = False  # by a callback
@@ -78,10 +79,11 @@ class Trainer:
     def run(self) -> dict[str, Any]:
         """Train to the end and return the summary. A checkpoint exists whichever way this ends."""
         leads, together = ranks.leads(), False
-        with closing(ranks.agreed(lambda: self._open_recorder(self._resumed) if leads else Silent())) as recorder:
+        self.saver.saved = self._resumed if self.steps else None
+        with self.stops.held():
+            recording = ranks.agreed(lambda: self._open_recorder(self._resumed) if leads else Silent())
+        with closing(recording) as recorder:
             display = ProgressDisplay(self.plan.total_steps, None if leads else Console(quiet=True))
-            self._saver = Saver(self.plan.saving, self.plan.run_dir)
-            self._saver.saved = self._resumed if self.steps else None
             if leads and not self.collector.replays:
                 print(f"rlopt: {self.environment.id} cannot be replayed (rollout/replay.py): if this run is stopped "
                       "and resumed, its environments will begin new episodes", file=sys.stderr)  # fmt: skip
@@ -89,6 +91,7 @@ class Trainer:
             self._trained_before = self._trained_seconds
             self._position = self._here()
             try:
+                self.stops.check()
                 while self.steps < self.plan.total_steps and not self._ended:
                     self._update(recorder, display)
                     self._save_or_stop(recorder)
@@ -100,7 +103,8 @@ class Trainer:
                 together = True
                 self.stops.check()
                 if leads:
-                    (self.plan.run_dir / "error.txt").write_text(traceback.format_exc())
+                    with suppress(OSError):
+                        replace_file(self.plan.run_dir / "error.txt", traceback.format_exc())
                 raise EnvironmentFault(
                     f"{fault}, after step {self.steps:,}. The policy so far is saved in {self.plan.run_dir}, "
                     f"the traceback in {self.plan.run_dir / 'error.txt'}"
@@ -109,18 +113,18 @@ class Trainer:
                 saved_in = f". The policy so far is saved in {self.plan.run_dir}" if leads else ""
                 raise RankLost(f"{lost}, after step {self.steps:,}{saved_in}") from lost
             finally:
-                display.close()
-                position = self._position
-                wanted = leads and self._saver.saved != position.steps
-                if gather(wanted)[0] if together else wanted:
-                    self.save(recorder, together)
-                self.collector.close()
-                self.state, self.steps, self.updates = position.agent, position.steps, position.updates
+                with self.stops.held(), closing(self.collector):
+                    position = self._position
+                    self.state, self.steps, self.updates = position.agent, position.steps, position.updates
+                    display.close()
+                    wanted = leads and self.saver.saved != position.steps
+                    if gather(wanted)[0] if together else wanted:
+                        self.save(recorder, together)
             self.stops.check()
             summary = self._summary(recorder) if leads else {}
             recorder.summary(summary)
             self.callbacks.on_end(self._moment(), summary)
-        self._saver.complain()
+        self.saver.complain()
         return summary
 
     def save(self, recorder: Recorder | Silent, together: bool = True) -> None:
@@ -131,7 +135,7 @@ class Trainer:
             if not ranks.leads():
                 return
             recorder.flush()
-            place = self._saver.save(position.steps, tree, position.score)
+            place = self.saver.save(position.steps, tree, position.score)
             if place is not None:
                 self.callbacks.on_checkpoint(self._moment(), place)
 
@@ -189,7 +193,7 @@ class Trainer:
     def _save_or_stop(self, recorder: Recorder | Silent) -> None:
         """After an update. What one rank was told, or finds due, all of them do."""
         best = self._score is not None and self._score == self._best
-        due, number = ranks.leads() and (best or self._saver.due(self.updates)), self.stops.number
+        due, number = ranks.leads() and (best or self.saver.due(self.updates)), self.stops.number
         if world() > 1:
             said = gather((due, number or 0))
             due, number = said[0][0], max(n for _, n in said) or None
@@ -228,8 +232,7 @@ class Trainer:
         self._recent.extend(tally.episodes.returns)
         self._trained_seconds = seconds = self._trained_before + learned - self._start
         scalars = {
-            **_episode_scalars(tally.episodes),
-            "rollout/reward": tally.reward / tally.steps if tally.steps else math.nan,
+            **tally.scalars,
             **lesson.scalars,
             "update/skipped": float(self.skipped),
             "time/collect": collected - started,
@@ -290,9 +293,3 @@ class Trainer:
             recorder.image("policy/video", *animation(reel, self.plan.recording.video_steps), self.steps)
         spent = self._spent_before + time.perf_counter() - self._start
         return summary | {"wall_seconds": round(spent, 2)}
-
-
-def _episode_scalars(episodes: Episodes) -> dict[str, float]:
-    if not episodes.returns:
-        return {}
-    return {"episode/return": float(np.mean(episodes.returns)), "episode/length": float(np.mean(episodes.lengths))}

@@ -1,4 +1,5 @@
 import builtins
+import ctypes
 import io
 import json
 import math
@@ -89,6 +90,14 @@ def test_a_saved_tensor_is_a_copy(tmp_path):
     assert torch.equal(checkpoint.load(place)["theta"], before)
 
 
+def test_saving_keeps_no_memory_for_the_lengths_that_tensors_had(tmp_path):
+    """As ctypes does for its arrays, a type for each."""
+    before = len(ctypes.Array.__subclasses__())
+    for length in range(301, 311):
+        checkpoint.save(tmp_path, length, {"actions": torch.zeros(length)}, keep=1)
+    assert len(ctypes.Array.__subclasses__()) == before
+
+
 def test_only_the_newest_stay(tmp_path):
     for step in (5, 100, 2000, 1_000_000):
         checkpoint.save(tmp_path, step, {"step": step}, keep=2)
@@ -128,14 +137,20 @@ class Crash(BaseException):
     """The machine went off."""
 
 
-def crashing(monkeypatch: pytest.MonkeyPatch, at: int) -> list[int]:
-    """Every step of a save that changes the disk is counted; the one numbered ``at`` is not done, nor any after it."""
+def crashing(monkeypatch: pytest.MonkeyPatch, at: int, error: type[BaseException]) -> None:
+    """Every step of a save that changes the disk is counted; the one numbered ``at`` is not done, nor any after it.
+
+    Of the first file that cannot be written one byte is.
+    """
     count: list[int] = []
+    write = checkpoint._write
 
     def wrapped(function):
         def call(*arguments, **keywords):
             if len(count) >= at:
-                raise Crash
+                if len(count) == at and function is write:
+                    arguments[0].write_bytes(arguments[1][:1])
+                raise error
             count.append(1)
             return function(*arguments, **keywords)
 
@@ -146,11 +161,12 @@ def crashing(monkeypatch: pytest.MonkeyPatch, at: int) -> list[int]:
     monkeypatch.setattr(checkpoint.shutil, "rmtree", wrapped(checkpoint.shutil.rmtree))
     monkeypatch.setattr(Path, "rename", wrapped(Path.rename))
     monkeypatch.setattr(Path, "mkdir", wrapped(Path.mkdir))
-    return count
 
 
-@pytest.mark.parametrize("step", [1, 2], ids=["the same step", "a later step"])
-def test_a_crash_at_any_moment_of_a_save_leaves_the_old_one_or_the_new(tmp_path, monkeypatch, step):
+@pytest.mark.parametrize(
+    ("step", "error"), [(1, Crash), (2, Crash), (2, OSError)], ids=["the same step", "a later step", "a full disk"]
+)
+def test_a_crash_at_any_moment_of_a_save_leaves_the_old_one_or_the_new(tmp_path, monkeypatch, step, error):
     found = []
     for at in range(100):
         folder = tmp_path / str(at)
@@ -158,11 +174,11 @@ def test_a_crash_at_any_moment_of_a_save_leaves_the_old_one_or_the_new(tmp_path,
         checkpoint.save(folder / "checkpoints", 0, {"value": 0}, keep=2)
         checkpoint.save(folder / "checkpoints", 1, {"value": 1}, keep=2)
         with monkeypatch.context() as patch:
-            crashing(patch, at)
+            crashing(patch, at, error)
             try:
                 checkpoint.save(folder / "checkpoints", step, {"value": 2}, keep=1)
                 found.append("done")
-            except Crash:
+            except error:
                 pass
         found.append(checkpoint.load_newest(folder)[1]["value"])
         checkpoint.save(folder / "checkpoints", 3, {"value": 3}, keep=1)  # it goes on, and clears up

@@ -1,19 +1,25 @@
 """A run that is taken up again is the run that was never stopped, to the bit."""
 
+import fcntl
 import os
 import shutil
 import signal
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from rlopt import cli
-from rlopt.run import checkpoint
+from rlopt import assemble, cli
+from rlopt.build import resolve
+from rlopt.errors import UserError
+from rlopt.run import checkpoint, nan_report
 from rlopt.run.agent import Agent
+from rlopt.run.resume import changed
 from tests import torture
 from tests.probes import make_trainer
 from tests.torture import differences, forked, same, scalars, summary_of, tree_of
@@ -352,6 +358,97 @@ def test_the_best_stays_by_the_evaluation_that_was_asked_for(tmp_path, monkeypat
     assert scalars(tmp_path)["evaluation/return"] == [(40, 1), (80, 9), (120, 3), (160, 4), (200, 5)]
 
 
+@contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Another process trains this run: a lock of another opened file is another's."""
+    descriptor = os.open(run_dir, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield
+    os.close(descriptor)
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path, runs, capsys):
+    part, empty = tmp_path / "part", tmp_path / "empty"
+    cut(runs("cartpole trpo"), part, 2)
+    empty.mkdir()
+    for run_dir, arguments in ((part, ["resume", str(part)]), (empty, ["train", *SMALL, f"run_dir={empty}"])):
+        with locked(run_dir):
+            assert cli.main(arguments) == 2
+        said = capsys.readouterr().err
+        assert said.endswith(f"rlopt: {run_dir} is being trained by another process, to which it is left\n")
+    assert list(empty.iterdir()) == []
+
+
+def test_a_run_holds_its_lock_to_its_end(tmp_path, monkeypatch, capsys):
+    save, said = checkpoint.save, []
+
+    def resumed_meanwhile(*arguments: Any) -> Path:
+        said.append(resume(tmp_path / "run"))
+        return save(*arguments)
+
+    monkeypatch.setattr(checkpoint, "save", resumed_meanwhile)
+    assert cli.main(["train", *SMALL, *CASES["cartpole trpo"], f"run_dir={tmp_path / 'run'}"]) == 0
+    assert said == [2] * 5
+    assert resume(tmp_path / "run") == 0
+
+
+def test_a_run_goes_on_where_there_are_no_locks(tmp_path, monkeypatch):
+    def none(*_: object) -> None:
+        raise OSError(9, "Bad file descriptor")  # of NFS, for a folder
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    assert cli.main(["train", *SMALL, *CASES["cartpole trpo"], f"run_dir={tmp_path / 'run'}"]) == 0
+
+
+def test_a_linked_folder_of_checkpoints_is_refused(tmp_path, runs, capsys):
+    part = tmp_path / "part"
+    cut(runs("cartpole trpo"), part, 2)
+    (part / "checkpoints").rename(tmp_path / "elsewhere")
+    (part / "checkpoints").symlink_to(tmp_path / "elsewhere")
+    for command in ("resume", "eval"):
+        assert cli.main([command, str(part)]) == 2
+        assert capsys.readouterr().err.startswith(f"rlopt: {part / 'checkpoints'} is a link; put the folder")
+    with pytest.raises(OSError, match="it is a link"):
+        checkpoint.save(part / "checkpoints", 900, {}, keep=1)
+    assert len(list((tmp_path / "elsewhere").iterdir())) == 2
+
+
+@pytest.mark.parametrize(("scheduler", "refused"), [("constant", False), ("linear", True)])
+def test_only_a_schedule_with_a_course_holds_a_run_to_its_end(scheduler, refused):
+    """One update, which is also where the constant schedule's yaml has its end."""
+    config = resolve(["algo=vpg", "batch_size=100", "total_steps=100", f"scheduler={scheduler}"])
+    if refused:
+        with pytest.raises(UserError, match="total_steps cannot be raised: scheduler=LinearLR"):
+            changed(config, {"total_steps": 200})
+    else:
+        assert changed(config, {"total_steps": 200})["updates"] == 2
+
+
+@pytest.mark.parametrize(("where", "steps"), [("the start", 0), ("the evaluation at the end", 200)])
+def test_a_signal_before_the_first_update_or_after_the_last_loses_nothing(
+    tmp_path, runs, capsys, monkeypatch, where, steps
+):
+    from rlopt.run import trainer
+
+    run_dir, whole = tmp_path / "run", runs("cartpole trpo")
+    module, name = (assemble, "Recorder") if steps == 0 else (trainer, "evaluate")
+    function = getattr(module, name)
+
+    def signalled(*arguments: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return function(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, signalled)
+        code = cli.main(["train", *SMALL, *CASES["cartpole trpo"], f"run_dir={run_dir}"])
+    assert code == 128 + signal.SIGTERM
+    said = capsys.readouterr().err
+    assert f"Stopped at step {steps}; the policy so far is saved" in said and "Traceback" not in said
+    assert checkpoint.load_newest(run_dir)[0] == steps
+    assert resume(run_dir) == 0
+    assert differences(run_dir, whole) == []
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
     assert resume(tmp_path) == 2
     assert "is not the folder of a run: it has no config.yaml" in capsys.readouterr().err
@@ -364,3 +461,18 @@ def test_runs_that_are_killed_resume_to_the_bit(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(torture, "CASES", {k: (*v, "total_steps=1536") for k, v in torture.CASES.items()})
     torture.random.seed(5)
     assert torture.torture(6, tmp_path) == 0, capsys.readouterr().out
+
+
+def test_what_a_resumed_run_writes_follows_no_link(tmp_path, runs):
+    """In a stranger's folder one may lead anywhere."""
+    part, treasure = tmp_path / "part", tmp_path / "treasure"
+    cut(runs("cartpole trpo"), part, 4)
+    treasure.write_text("mine")
+    names = ["summary.json", "nan_report.json", "error.txt", "scalars.csv"]
+    for name in names:
+        (part / name).unlink(missing_ok=True)
+        (part / name).symlink_to(treasure)
+    assert resume(part) == 0
+    nan_report.write(part, {}, {}, {}, 0)
+    assert treasure.read_text() == "mine"
+    assert [name for name in names if (part / name).is_symlink()] == ["error.txt"]

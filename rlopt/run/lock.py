@@ -1,0 +1,64 @@
+"""A lock on a run's folder, so that no two processes train one run. The system frees it when its holder ends.
+
+It is on the folder itself (flock), and so leaves no file behind. Where a file system has no such locks, as NFS for
+folders, the run goes on without one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rlopt.errors import UserError
+from rlopt.run import ranks
+
+
+@contextmanager
+def alone(run_dir: Path, new: bool = False) -> Iterator[None]:
+    """Within, this process and its ranks alone train the run. Raises UserError where another does already.
+
+    For a ``new`` run the folder is made, and must still be empty. Whoever writes into it says what is wrong with it.
+    """
+    descriptor = ranks.agreed(lambda: _locked(run_dir, new) if ranks.leads() else None)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def taken(descriptor: int) -> bool:
+    """Whether the lock on this file is another's; if not, it is from now on held here, where there are locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):
+        pass
+    return False
+
+
+def held_elsewhere(run_dir: Path) -> UserError:
+    return UserError(f"{run_dir} is being trained by another process, to which it is left")
+
+
+def _locked(run_dir: Path, new: bool) -> int | None:
+    try:
+        if new:
+            run_dir.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(run_dir, os.O_RDONLY)
+    except OSError:
+        return None
+    error = None
+    if taken(descriptor):
+        error = held_elsewhere(run_dir)
+    elif new and os.listdir(run_dir):
+        error = UserError(f"run_dir={run_dir} is in use; give another, or remove it first")
+    if error is not None:
+        os.close(descriptor)
+        raise error
+    return descriptor
