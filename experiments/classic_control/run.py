@@ -89,14 +89,13 @@ def draw(results: Path, picture: Path) -> None:
     import matplotlib.pyplot as plt
 
     points = runs.read(results / "curves.csv")
-    names = [algo for _, _, algos in PLAN.values() for algo in algos]
-    order = list(dict.fromkeys(names))
+    order = list(dict.fromkeys(name.split()[0] for _, _, algos in PLAN.values() for name in algos))
     figure, axes = plt.subplots(2, 2, figsize=(12, 8), constrained_layout=True)
     for axis, (env, (title, bar, algos)) in zip(axes.flat, PLAN.items(), strict=True):
         for algo, steps in algos.items():
             found = runs.curves(points, algo, env)
-            if found:
-                i = order.index(algo)
+            if found and f"{algo} 300k" not in algos:  # the longer run shows both
+                i = order.index(algo.split()[0])
                 runs.band(axis, found, steps, algo, color=COLORS[i], linestyle=("-", "--", "-.", ":")[i % 4])
         axis.axhline(bar, color="black", linewidth=0.6)
         axis.set(title=title, xlabel="thousand environment steps", ylabel="training episode return")
