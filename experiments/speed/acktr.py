@@ -28,12 +28,11 @@ RESULTS = Path(__file__).parent / "results/acktr.json"
 BATCH, ENVIRONMENTS = 1024, 64
 BOUNDS = {"training step": 1.10, "update": 1.6}  # ACKTR's in A2C's
 KINDS = {
-    "A2C": ("algo=a2c",),
-    "ACKTR": ("algo=acktr",),
+    "A2C": ("algo=a2c", "critic.schedule.epochs=1", "step.max_norm=null", "critic.step.max_norm=null"),  # no recipe's
+    "ACKTR": ("algo=acktr",),  # statistics at every second update
     **{
-        f"ACKTR, statistics at every {nth} update": (
-            "algo=acktr", f"solver.measure={n}", f"critic.solver.measure={n}"
-        ) for n, nth in ((2, "2nd"), (4, "4th"))
+        f"ACKTR, statistics at every {nth}": ("algo=acktr", f"solver.measure={n}", f"critic.solver.measure={n}")
+        for n, nth in ((1, "update"), (4, "4th update"))
     },
 }  # fmt: skip
 

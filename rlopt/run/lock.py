@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rlopt.errors import UserError
@@ -19,14 +19,19 @@ from rlopt.run import ranks
 def alone(run_dir: Path, new: bool = False) -> Iterator[None]:
     """Within, this process and its ranks alone train the run. Raises UserError where another does already.
 
-    For a ``new`` run the folder is made, and must still be empty. Whoever writes into it says what is wrong with it.
+    For a ``new`` run the folder is made, and must still be empty; it goes again if nothing is written into it. Whoever
+    writes into it says what is wrong with it.
     """
+    absent = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
     descriptor = ranks.agreed(lambda: _locked(run_dir, new) if ranks.leads() else None)
     try:
         yield
     finally:
         if descriptor is not None:
             os.close(descriptor)
+        with suppress(OSError):  # the first that is not empty ends it
+            for folder in absent if ranks.leads() else ():
+                folder.rmdir()
 
 
 def taken(descriptor: int) -> bool:
