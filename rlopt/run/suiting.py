@@ -10,7 +10,7 @@ from torch import Tensor
 def check_suits(found: Any, like: Any, where: str) -> None:
     """Raise ValueError, naming the place in the tree, where ``found`` is not made as ``like`` is.
 
-    What is empty or None in ``like``, as moments are before the first step, may have been filled. Further names pass.
+    What is empty or None in ``like``, as moments are before the first step, may have been filled, though not with text.
     """
     if isinstance(like, Tensor) and like.ndim:
         wanted = f"{_described(like)}"
@@ -21,6 +21,9 @@ def check_suits(found: Any, like: Any, where: str) -> None:
             if name not in found:
                 raise ValueError(f"{where}/{name} is missing")
             check_suits(found[name], inner, f"{where}/{name}")
+        if where != "checkpoint":
+            for name in found.keys() - like.keys():
+                _check_filled(found[name], f"{where}/{name}")
     elif isinstance(like, (list, tuple)):
         _require(isinstance(found, (list, tuple)) and len(found) == len(like), where, f"a list of {len(like)}", found)
         for i, inner in enumerate(like):
@@ -30,6 +33,20 @@ def check_suits(found: Any, like: Any, where: str) -> None:
     elif like is not None:  # a number, in whichever of its two forms
         plain = isinstance(found, (int, float)) and not isinstance(found, bool)
         _require(plain or (isinstance(found, Tensor) and found.ndim == 0), where, "a number", found)
+    else:
+        _check_filled(found, where)
+
+
+def _check_filled(found: Any, where: str) -> None:
+    """Of a part's state that is not there before its first step is known only what it is made of."""
+    if isinstance(found, dict):
+        for name, inner in found.items():
+            _check_filled(inner, f"{where}/{name}")
+    elif isinstance(found, (list, tuple)):
+        for i, inner in enumerate(found):
+            _check_filled(inner, f"{where}/{i}")
+    else:
+        _require(not isinstance(found, str), where, "tensors and numbers", found)
 
 
 def _require(holds: bool, where: str, wanted: str, found: Any) -> None:
