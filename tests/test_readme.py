@@ -129,8 +129,9 @@ def test_every_block_of_the_guide(capsys):
 
 
 def test_the_first_lines_of_the_library_run(briefly, capsys):
-    run(f"```python\n{re.sub('^    ', '', blocks(api.__doc__ or '')[0][1], flags=re.MULTILINE)}\n```\n",
-        {"rlopt": rlopt, "observation": np.zeros(4)})  # fmt: skip
+    names = {"rlopt": rlopt, "observation": np.zeros(4)}
+    block = re.sub("^    ", "", blocks(api.__doc__ or "")[0][1], flags=re.MULTILINE)
+    assert run(f"```python\n{block}\n```\n", names) == 1
 
 
 def test_all_choices_are_in_the_readmes_table():

@@ -24,13 +24,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlopt import __version__
 from rlopt.core.distributed import gather, own
 from rlopt.core.distributed import ranks as world
 from rlopt.core.parts import State
 from rlopt.rollout.standing import Boundary, Standing
 
-_PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "box2d", "box2d-py", "envpool")  # whose bits a run's depend on
+# whose bits a run's depend on
+_PACKAGES = ("rlopt", "torch", "numpy", "gymnasium", "mujoco", "box2d", "box2d-py", "envpool")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def standing(entry: dict[str, Any] | None) -> Standing | None:
 @cache
 def versions() -> dict[str, str]:
     """What the bits of a run depend on besides its configuration."""
-    found = {"rlopt": __version__, "python": platform.python_version()}
+    found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
             found[name] = metadata.version(name)
