@@ -26,10 +26,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from tensorboard.compat.proto.summary_pb2 import Summary
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import histogram, hparams
+from torch.utils.tensorboard.summary import custom_scalars, histogram, hparams, text
 
-from rlopt.run.checkpoint import synchronise
+from rlopt.run.event_file import EventFile
 
 GLANCE = {
     "1_return": "episode/return",
@@ -89,52 +88,48 @@ class Events:
     """Writes TensorBoard events under one run directory. What an earlier writer put beyond step ``after`` is hidden."""
 
     def __init__(self, run_dir: Path, after: int | None = None):
-        self._summary_writer = SummaryWriter(
-            str(run_dir), flush_secs=10, purge_step=None if after is None else after + 1
-        )
-        self._writer = self._summary_writer._get_file_writer()
+        self._file = EventFile(run_dir, None if after is None else after + 1)
 
     def begin(self, config_text: str) -> None:
         """What stays the same over a run."""
-        self._summary_writer.add_text("config", f"```yaml\n{config_text}\n```")
+        self._file.append(text("config", f"```yaml\n{config_text}\n```"))
         charts = {
             category: {title: ["Multiline", [f"{name}$" for name in names]] for title, names in of_category.items()}
             for category, of_category in LAYOUT.items()
         }
-        self._summary_writer.add_custom_scalars(charts)
+        self._file.append(custom_scalars(charts))
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """All in one event."""
         copies = {f"at_a_glance/{name}": values[source] for name, source in GLANCE.items() if source in values}
         entries = [Summary.Value(tag=name, simple_value=value) for name, value in {**copies, **values}.items()]
-        self._writer.add_summary(Summary(value=entries), step)
+        self._file.append(Summary(value=entries), step)
 
     def histograms(self, values: Mapping[str, NDArray[Any]], step: int) -> None:
         for name, array in values.items():
             finite = array[np.isfinite(array)].astype(np.float64)
             if finite.size:
-                self._writer.add_summary(histogram(name, finite, bins=64), step)
+                self._file.append(histogram(name, finite, bins=64), step)
 
     def image(self, name: str, encoded: bytes, height: int, width: int, step: int) -> None:
         """A PNG, or a GIF, which moves."""
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded)
-        self._writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+        self._file.append(Summary(value=[Summary.Value(tag=name, image=image)]), step)
 
     def results(self, config: Mapping[str, Any], results: Mapping[str, float], step: int) -> None:
         """The hparams tab: configuration beside results."""
         flat = _flat(config)
         columns = {name: flat[source] for name, source in COLUMNS.items() if source in flat} | flat
         for entry in hparams(columns, dict(results)):
-            self._writer.add_summary(entry)
+            self._file.append(entry)
         self.scalars(results, step)
 
     def flush(self) -> None:
         """Wait until everything is on the disk."""
-        self._writer.flush()
-        synchronise(Path(self._writer.event_writer._file_name))
+        self._file.flush()
 
     def close(self) -> None:
-        self._summary_writer.close()
+        self._file.close()
 
 
 def add_figure(run_dir: Path, name: str, png: Path, step: int) -> None:

@@ -5,7 +5,9 @@ import dataclasses
 import io
 import math
 import re
+import resource
 import struct
+import time
 import warnings
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from rlopt.errors import UserError
 from rlopt.run import looks, recorder, tensorboard
 from rlopt.run.recorder import Recorder
 from rlopt.run.table import Table
+from rlopt.run.tensorboard import Events
 from tests.probes import make_trainer
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
@@ -236,6 +239,38 @@ ROWS = [
     ({}, 30),
     ({"d": 1e-300, "a": 2.0}, 40),
 ]
+
+
+@pytest.mark.parametrize("clock", [0, -3600, 0.5], ids=["same second", "set back", "goes on"])
+def test_what_was_purged_stays_hidden_whatever_the_clock_says(tmp_path, monkeypatch, clock):
+    now = time.time()
+    for attempt, (after, steps) in enumerate([(None, (0, 10, 20, 30)), (10, (20, 30)), (20, (30, 40))]):
+        monkeypatch.setattr(time, "time", lambda elapsed=attempt * clock: now + elapsed)
+        events = Events(tmp_path, after)
+        for step in steps:
+            events.scalars({"a": 100 * attempt + step}, step)
+        events.close()
+    monkeypatch.undo()
+    assert [(e.step, e.value) for e in read(tmp_path).Scalars("a")] == [
+        (0, 0), (10, 10), (20, 120), (30, 230), (40, 240),
+    ]  # fmt: skip
+
+
+def test_events_are_whole_after_the_disk_was_full(tmp_path, capsys):
+    """A limit on the size of files cuts a record short."""
+    written = Recorder(tmp_path, {}, "", looks.Recording(True, False, None, None, None))
+    (file,) = tmp_path.iterdir()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 100, limits[1]))
+    try:
+        for step in range(1, 10):
+            written.scalars({"a": float(step)}, step)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    written.scalars({"a": 10.0}, 10)
+    written.close()
+    assert capsys.readouterr().err.count("are no longer recorded: ") == 1
+    assert [e.value for e in read(tmp_path).Scalars("a")] == list(range(1, 11))
 
 
 def test_the_table_takes_names_that_come_and_go(tmp_path):
