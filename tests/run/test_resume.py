@@ -405,6 +405,7 @@ def test_a_linked_folder_of_checkpoints_is_refused(tmp_path, runs, capsys):
     cut(runs("cartpole trpo"), part, 2)
     (part / "checkpoints").rename(tmp_path / "elsewhere")
     (part / "checkpoints").symlink_to(tmp_path / "elsewhere")
+    capsys.readouterr()
     for command in ("resume", "eval"):
         assert cli.main([command, str(part)]) == 2
         assert capsys.readouterr().err.startswith(f"rlopt: {part / 'checkpoints'} is a link; put the folder")
