@@ -207,7 +207,7 @@ def test_a_rank_that_dies_ends_the_run_on_the_others(tmp_path):
         _, errors = ranks[0].communicate(timeout=30)
     assert ranks[0].returncode == 1 and "Traceback" not in errors
     assert errors.splitlines()[-1].startswith("rlopt: another rank has ended or cannot be reached")
-    assert errors.endswith("The policy so far is saved in run\n")
+    assert errors.endswith("; the policy so far is saved in run\n")
     assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
 
 

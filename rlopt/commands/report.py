@@ -30,6 +30,7 @@ def run(arguments: list[str]) -> int:
     from rlopt.report.grouping import groups
     from rlopt.report.page import page
     from rlopt.report.runs import read_all, tell
+    from rlopt.run.checkpoint import replace_file
 
     runs, left_out = read_all([options.folder], "episode/return", unfinished=False)
     tell(left_out)
@@ -44,8 +45,8 @@ def run(arguments: list[str]) -> int:
         tables += "\n\n" + made.markdown(made.POOLED_HEADS, rows)
     about = f"{len(runs)} runs in {options.folder}; rlopt {__version__}, {time.strftime('%d %B %Y')}"
     try:
-        out.write_text(page(compared, about))
-        out.with_suffix(".md").write_text(tables + "\n")
+        replace_file(out, page(compared, about))
+        replace_file(out.with_suffix(".md"), tables + "\n")
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error}") from error
     print(f"{tables}\n  page:      {out}\n  table:     {out.with_suffix('.md')}")

@@ -21,20 +21,13 @@ def carry_out(run: Trainer) -> int:
             summary = run.run()
         except KeyboardInterrupt:
             if ranks.leads():
-                print(f"\nStopped at step {run.steps:,}; {_saved(run)}.", file=sys.stderr)
+                print(f"\nStopped at step {run.steps:,}; {run.saver.told(run.steps)}.", file=sys.stderr)
                 print(f"  resume:    {resuming(run_dir)}\n{what_next(run_dir)}", file=sys.stderr)
             raise
     if ranks.leads():
         print(result(summary))
         print(what_next(run_dir))
     return 0
-
-
-def _saved(run: Trainer) -> str:
-    """What there is to go on from: a disk may be full."""
-    if run.saver.saved == run.steps:
-        return "the policy so far is saved"
-    return "nothing is saved" if run.saver.saved is None else f"the last checkpoint is of step {run.saver.saved:,}"
 
 
 def resuming(run_dir: Path) -> str:

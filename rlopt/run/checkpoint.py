@@ -149,11 +149,15 @@ def _whole(place: Path) -> Iterator[None]:
         raise UserError(f"{place} is not a whole checkpoint: {type(error).__name__}: {said}") from error
 
 
-def replace_file(path: Path, text: str) -> None:
-    """``path`` with this text: before and after a crash it is whole, with the old text or the new."""
+def replace_file(path: Path, content: str | bytes) -> None:
+    """``path`` with this content: before and after a crash it is whole, with the old content or the new.
+
+    A link is replaced, not followed.
+    """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.unlink(missing_ok=True)
     try:
-        _write(unfinished, text.encode())
+        _write(unfinished, content.encode() if isinstance(content, str) else content)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -217,7 +221,7 @@ def _read(path: Path, largest: int) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
+    with path.open("xb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 from rlopt.errors import UserError
+from rlopt.run.checkpoint import replace_file
 from rlopt.run.findings import Inspection, Spectrum
 
 
@@ -24,7 +26,9 @@ def figure(found: Inspection, title: str, path: Path) -> None:
         _draw_directions(left, found, solvers)
         _draw_spectra(right, found)
         try:
-            canvas.savefig(path, dpi=130)
+            drawn = io.BytesIO()
+            canvas.savefig(drawn, dpi=130, format=path.suffix[1:] or None)
+            replace_file(path, drawn.getvalue())
         except (OSError, ValueError) as error:
             raise UserError(f"the figure {path} cannot be written: {error}") from error
 

@@ -52,6 +52,12 @@ class Saver:
         self._last = time.perf_counter()
         return place
 
+    def told(self, step: int) -> str:
+        """What there is to go on from after a run that ended at this step: a disk may be full."""
+        if self.saved == step:
+            return f"the policy so far is saved in {self._run_dir}"
+        return "nothing is saved" if self.saved is None else f"the last checkpoint is of step {self.saved:,}"
+
     def complain(self) -> None:
         """Raise UserError where the last position could not be saved."""
         if self._failure is not None:

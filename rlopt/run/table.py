@@ -53,7 +53,8 @@ class Table:
     def _write_anew(self, columns: list[str], rows: Iterable[Mapping[str, str]]) -> None:
         """The whole file, and leave it open for more."""
         unfinished = self._path.with_name(f".{NAME}.{os.getpid()}")
-        file = unfinished.open("w", newline="")
+        unfinished.unlink(missing_ok=True)
+        file = unfinished.open("x", newline="")
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

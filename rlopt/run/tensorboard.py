@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard.summary import custom_scalars, histogram, hparams, text
 
+from rlopt.errors import UserError
 from rlopt.run.event_file import EventFile
 
 GLANCE = {
@@ -137,6 +138,8 @@ def add_figure(run_dir: Path, name: str, png: Path, step: int) -> None:
 
     In a folder of its own: TensorBoard would take newer events in the run's for what follows it, and leave it.
     """
+    if (run_dir / name).is_symlink():
+        raise UserError(f"{run_dir / name} is a link; remove it, or put a folder in its place")
     encoded = png.read_bytes()
     width, height = struct.unpack(">II", encoded[16:24])  # of a PNG's first chunk
     with closing(Events(run_dir / name)) as events:

@@ -78,6 +78,19 @@ class Trainer:
 
     def run(self) -> dict[str, Any]:
         """Train to the end and return the summary. A checkpoint exists whichever way this ends."""
+        try:
+            return self._run()
+        except EnvironmentFault as fault:
+            said, file = self._ended_by(fault), self.plan.run_dir / "error.txt"
+            if ranks.leads():
+                with suppress(OSError):
+                    replace_file(file, traceback.format_exc())
+                    said += f"; the traceback is in {file}"
+            raise EnvironmentFault(said) from fault
+        except RankLost as lost:
+            raise RankLost(self._ended_by(lost)) from lost
+
+    def _run(self) -> dict[str, Any]:
         leads, together = ranks.leads(), False
         self.saver.saved = self._resumed if self.steps else None
         with self.stops.held():
@@ -99,19 +112,10 @@ class Trainer:
             except (Stopped, Signalled):  # on all ranks, where there are several
                 together = True
                 raise
-            except EnvironmentFault as fault:
+            except EnvironmentFault:
                 together = True
                 self.stops.check()
-                if leads:
-                    with suppress(OSError):
-                        replace_file(self.plan.run_dir / "error.txt", traceback.format_exc())
-                raise EnvironmentFault(
-                    f"{fault}, after step {self.steps:,}. The policy so far is saved in {self.plan.run_dir}, "
-                    f"the traceback in {self.plan.run_dir / 'error.txt'}"
-                ) from fault
-            except RankLost as lost:
-                saved_in = f". The policy so far is saved in {self.plan.run_dir}" if leads else ""
-                raise RankLost(f"{lost}, after step {self.steps:,}{saved_in}") from lost
+                raise
             finally:
                 with self.stops.held(), closing(self.collector):
                     position = self._position
@@ -126,6 +130,9 @@ class Trainer:
             self.callbacks.on_end(self._moment(), summary)
         self.saver.complain()
         return summary
+
+    def _ended_by(self, error: Exception) -> str:
+        return f"{error}, after step {self.steps:,}" + (f"; {self.saver.told(self.steps)}" if ranks.leads() else "")
 
     def save(self, recorder: Recorder | Silent, together: bool = True) -> None:
         """Write a checkpoint of the run as it stood after the last update; ``together`` with all ranks."""
@@ -280,16 +287,14 @@ class Trainer:
             "return_mean": float(np.mean(self._recent)) if self._recent else None,
             "return_std": float(np.std(self._recent)) if self._recent else None,
         }
+        policy = self.agent.evaluated_policy(self.state)
         if self.plan.evaluation_episodes:
-            policy = self.agent.evaluated_policy(self.state)
             episodes, seed = self.plan.evaluation_episodes, self.plan.seed
             for key, deterministic in (("evaluation", True), ("sampled_evaluation", False)):
                 result = evaluate(self.environment, policy, self.agent.head, episodes, seed, deterministic)
                 summary |= {f"{key}_return": result.mean, f"{key}_std": result.std}
                 recorder.histograms({f"{key}/returns": np.asarray(result.returns)}, self.steps)
         if self.plan.recording.video_steps:
-            policy = self.agent.evaluated_policy(self.state)
             reel = Reel(self.environment, policy, self.agent.head, self.plan.seed)
             recorder.image("policy/video", *animation(reel, self.plan.recording.video_steps), self.steps)
-        spent = self._spent_before + time.perf_counter() - self._start
-        return summary | {"wall_seconds": round(spent, 2)}
+        return summary | {"wall_seconds": round(self._spent_before + time.perf_counter() - self._start, 2)}

@@ -1,13 +1,11 @@
 import json
 import re
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from rlopt import cli
 from rlopt.report.comparison import compare, improvements, markdown, pooled_table, table
@@ -15,6 +13,7 @@ from rlopt.report.curves import aligned, average
 from rlopt.report.grouping import groups, labels
 from rlopt.report.runs import flat, read_all
 from rlopt.report.scalars import scalars
+from rlopt.run.tensorboard import Events
 
 SHORT = ["total_steps=800", "batch_size=400", "policy.hidden=[4]", "critic.hidden=[4]", "evaluation.episodes=2"]
 
@@ -41,13 +40,11 @@ def run(tmp_path):
     return write
 
 
-def events(folder, series):
-    writer = EventFileWriter(str(folder))
-    for name, points in series.items():
-        for step, value in points:
-            summary = Summary(value=[Summary.Value(tag=name, simple_value=value)])
-            writer.add_event(Event(wall_time=1.0, step=step, summary=summary))
-    writer.close()
+def events(folder, series, after=None):
+    with closing(Events(folder, after)) as written:
+        for name, points in series.items():
+            for step, value in points:
+                written.scalars({name: value}, step)
 
 
 LINE = [(10, 0.0), (20, 10.0), (30, 20.0)]
@@ -103,10 +100,7 @@ def test_the_same_run_twice_is_one_sample(run, tmp_path):
 
 def test_a_resumed_run_is_read_past_what_was_purged(run, tmp_path):
     folder = run("a", LINE)
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(str(folder), purge_step=21) as writer:
-        writer.add_scalar("episode/return", 5.0, 25)
+    events(folder, {"episode/return": [(25, 5.0)]}, after=20)
     assert scalars(folder, ["episode/return"])["episode/return"].steps.tolist() == [10, 20, 25]
 
 
@@ -219,6 +213,16 @@ def test_the_page_holds_all_it_shows(run, tmp_path, capsys):
     assert "late" in text and "late" in err and "unfinished" in err
     assert "1.00 (-1.48 to 3.48)" in text and "1.00 (-1.48 to 3.48)" in out  # 1 +- 4.303 / sqrt(3)
     assert (tmp_path / "report.md").read_text() in out
+
+
+def test_a_page_takes_the_place_of_a_link(run, tmp_path):
+    run("a", LINE)
+    treasure = tmp_path / "treasure"
+    treasure.write_text("mine")
+    for name in ("report.html", "report.md"):
+        (tmp_path / name).symlink_to(treasure)
+    assert cli.main(["report", str(tmp_path)]) == 0
+    assert treasure.read_text() == "mine" and "<html" in (tmp_path / "report.html").read_text()
 
 
 def test_a_report_on_several_environments_and_on_one_run(run, tmp_path):

@@ -96,7 +96,7 @@ def test_an_environment_that_breaks_in_its_own_process_is_named(tmp_path, how, s
                        "total_steps=2400", "env.backend=async")  # fmt: skip
     with pytest.raises(EnvironmentFault) as caught:
         run.run()
-    assert str(caught.value).startswith(f"{said}, after step 15.")
+    assert str(caught.value).startswith(f"{said}, after step 15; ")
     assert checkpoint.load_newest(tmp_path)[0] == 15
 
 

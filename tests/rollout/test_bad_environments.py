@@ -45,7 +45,7 @@ def failed(run: Trainer, saved: int) -> str:
         run.run()
     run_dir, message = run.plan.run_dir, str(caught.value)
     assert "\n" not in message
-    said, _, rest = message.partition(f", after step {saved}. ")
+    said, _, rest = message.partition(f", after step {saved}; ")
     assert f"saved in {run_dir}" in rest
     assert checkpoint.load_newest(run_dir)[0] == saved
     assert str(caught.value.__cause__).split("\n")[0] in (run_dir / "error.txt").read_text()

@@ -131,7 +131,7 @@ def test_an_environment_that_breaks_ends_the_run_with_its_number_and_step(tmp_pa
                        "total_steps=2400", "workers=2")  # fmt: skip
     with pytest.raises(EnvironmentFault) as caught:
         run.run()
-    assert str(caught.value).startswith(f"{said}, after step 24.")
+    assert str(caught.value).startswith(f"{said}, after step 24; ")
     assert checkpoint.load_newest(tmp_path)[0] == 24
     trace = (tmp_path / "error.txt").read_text()
     assert "in finish" in trace

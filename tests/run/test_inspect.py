@@ -2,6 +2,7 @@ import contextlib
 import io
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -289,6 +290,22 @@ def test_what_is_not_finite_is_null_in_json_and_a_figure_can_be_empty(tmp_path):
     assert plain["spectra"][0]["failure"] == "M is zero"
     inspect_figure.figure(found, "title", tmp_path / "f.png")
     assert (tmp_path / "f.png").exists()
+
+
+def test_what_is_written_beside_a_run_follows_no_link(capsys, folders, tmp_path):
+    run_dir, treasure, away = tmp_path / "run", tmp_path / "treasure", tmp_path / "away"
+    shutil.copytree(folders["cartpole"], run_dir, ignore=lambda *_: {"inspect", "inspect.png", "inspect.json"})
+    away.mkdir()
+    treasure.write_text("mine")
+    for name, target in (("inspect.png", treasure), ("inspect.json", treasure), ("inspect", away)):
+        (run_dir / name).symlink_to(target)
+    short = "--samples", SAMPLES, "--metric", "fisher", "--solver", "cg"
+    code, _, err = command(capsys, run_dir, *short)
+    assert code == 2 and err == f"rlopt: {run_dir / 'inspect'} is a link; remove it, or put a folder in its place\n"
+    (run_dir / "inspect").unlink()
+    assert command(capsys, run_dir, *short)[0] == 0
+    assert treasure.read_text() == "mine" and list(away.iterdir()) == []
+    assert (run_dir / "inspect.png").read_bytes().startswith(b"\x89PNG") and list((run_dir / "inspect").iterdir())
 
 
 def test_a_missing_matplotlib_is_one_line_and_the_table_is_printed(capsys, folders, monkeypatch, tmp_path):

@@ -343,6 +343,15 @@ def test_a_run_whose_end_cannot_be_saved_ends_with_an_error(tmp_path, monkeypatc
     assert checkpoint.load_newest(tmp_path / "run")[0] == 120
 
 
+def test_a_run_that_breaks_on_a_full_disk_says_what_is_saved(tmp_path, monkeypatch, capsys):
+    full(monkeypatch, range(1, 99))
+    breaks = ["env.id=probe/Breaks-v0", "env.num_envs=3", "batch_size=15", "env.kwargs.how=raises",
+              "env.kwargs.which=2", "env.kwargs.at=13"]  # fmt: skip
+    assert cli.main(["train", *SMALL, *breaks, f"run_dir={tmp_path / 'run'}"]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "after step 30; the last checkpoint is of step 15; the traceback is in" in last
+
+
 def test_the_best_stays_by_the_evaluation_that_was_asked_for(tmp_path, monkeypatch):
     from rlopt.run import trainer
     from rlopt.run.evaluate import Evaluation
