@@ -1,6 +1,5 @@
 import copy
 import dataclasses
-import multiprocessing
 import sys
 import warnings
 
@@ -20,12 +19,6 @@ from tests.probes import Counter, make_trainer
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
 FIELDS = [field.name for field in dataclasses.fields(Batch)]
-
-
-@pytest.fixture(autouse=True)
-def nobody_is_left():
-    yield
-    assert multiprocessing.active_children() == []
 
 
 @pytest.fixture

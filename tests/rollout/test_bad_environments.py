@@ -1,7 +1,6 @@
 """Environments that fail: who and when is told in one line, what was learned is saved, and no process is left."""
 
 import itertools
-import multiprocessing
 import signal
 import threading
 import time
@@ -26,13 +25,6 @@ pytestmark = pytest.mark.usefixtures("probe_environments")
 SMALL = ["policy.hidden=[8]", "critic.hidden=[8]", "evaluation.episodes=0", "checkpoint.every_seconds=null",
          "total_steps=2000"]  # fmt: skip
 WHERE = {"here": [], "workers": ["workers=2"], "async": ["env.backend=async"]}
-
-
-@pytest.fixture(autouse=True)
-def nobody_is_left():
-    yield
-    assert multiprocessing.active_children() == []
-    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0) and signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
 
 
 def start(run_dir: Path, *overrides: str) -> Trainer:

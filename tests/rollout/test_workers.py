@@ -1,6 +1,5 @@
 import copy
 import dataclasses
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -22,12 +21,6 @@ from tests.probes import make_trainer
 pytestmark = pytest.mark.usefixtures("probe_environments")
 FIELDS = [field.name for field in dataclasses.fields(Batch)]
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def nobody_is_left():
-    yield
-    assert multiprocessing.active_children() == []
 
 
 @pytest.fixture
