@@ -90,11 +90,22 @@ def prepared(overrides: Sequence[str], config: Mapping[str, Any], run_dir: Path 
         raise UserError(
             "the run does not fit into memory; lower batch_size, env.num_envs, policy.hidden or critic.hidden"
         ) from error
-    idle = sorted(typed(list(overrides)) & {"policy.scale", "policy.initial_sigma", "policy.squash"})
-    if idle and not isinstance(getattr(run.agent.head, "policy", run.agent.head), DiagonalGaussian):
+    if idle := _idle(run, typed(list(overrides))):
         run.collector.close()
-        raise UserError(f"{idle[0]} has no effect: it is of continuous actions, which {run.environment.id} has not")
+        raise UserError(idle)
     return run
+
+
+def _idle(run: Trainer, given: set[str]) -> str | None:
+    """What to say of an option that was typed and has no effect in this environment."""
+    gaussian = isinstance(getattr(run.agent.head, "policy", run.agent.head), DiagonalGaussian)
+    if not gaussian and (of_gaussians := given & {"policy.scale", "policy.initial_sigma", "policy.squash"}):
+        return f"{min(of_gaussians)} has no effect: it is of continuous actions, which {run.environment.id} has not"
+    if run.agent.observations.enabled:
+        return None
+    if "observations.normalise" in given and run.plan.config["observations"]["normalise"]:
+        return "observations.normalise=true has no effect on images, whose pixels are divided by 255 in any case"
+    return None
 
 
 @contextmanager

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from rlopt.api import prepared
 from rlopt.assemble import trainer
+from rlopt.errors import UserError
 from tests.probes import GAMMA, resolved
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
@@ -70,6 +72,14 @@ def test_workers_collect_the_same_images_as_one_process(tmp_path):
     assert all(
         torch.equal(getattr(one, name), getattr(two, name)) for name in ("inputs", "actions", "outputs", "rewards")
     )
+
+
+def test_normalising_images_is_refused_where_it_was_typed(tmp_path):
+    given = ["env.id=probe/ImageLast-v0", *COMMON, *CONVOLUTIONS, "observations.normalise=true", f"run_dir={tmp_path}"]
+    with pytest.raises(UserError, match="observations.normalise=true has no effect on images, whose pixels"):
+        prepared(given, resolved(*given))
+    given[-2] = "observations.normalise=false"
+    prepared(given, resolved(*given)).collector.close()
 
 
 LONGER = [pytest.param(name, marks=pytest.mark.learning) for name in ("Image", "ImageFirst")]
