@@ -125,19 +125,25 @@ class Agent:
         seen = {**batch.course, "last observation": batch.last, "value": before[0], "advantage": estimates[0]}
         if bad := first_nonfinite(seen, over_ranks=True):
             return state, Lesson({}, 1, earliest(seen) or bad, seen)
+        done, mask = batch.done, batch.mask.bool()
+        try:
+            observations = self.observations.merge(state["observations"], batch.visited)
+            rewards = self.rewards.merge(state["rewards"], batch.rewards, done, self.returns.gamma, mask)
+        except FloatingPointError as failure:
+            return state, Lesson({}, 1, str(failure), seen)
 
         # all that follows is done to copies: a run that is interrupted goes back to ``state``
         kept = {name: dict(state[name]) for name in self.learners}
         networks = {name: copied(state[name]) for name in self.learners}
         outcomes = dict.fromkeys(self.learners, Outcome())
         samples = self._samples(batch, estimates, before)
-        found: Scalars = {}
+        found: Scalars = {"critic/explained_variance": self._explained(samples["actor"], estimates[1], before[0])}
         if self.compatible is not None:
             try:
                 estimate = self._compatible(self.compatible, state, batch, samples["actor"])
             except NumericalFailure as failure:
                 return state, Lesson({}, 1, str(failure), seen)
-            samples["actor"], found = estimate.samples, estimate.scalars
+            samples["actor"], found = estimate.samples, {**found, **estimate.scalars}
             networks["actor"] = informed(networks["actor"], self.actor.update, estimate)
         rounds = max(learner.schedule.epochs for learner in self.learners.values()) if self.returns.recompute else 1
         for epoch in range(rounds):
@@ -155,14 +161,13 @@ class Agent:
                             networks["actor"] = kept["actor"]
                             outcomes["actor"] += Outcome(skipped=1, failure=bad)
                             measured = self._measured(networks, samples["actor"])
-                        observations = self.observations.merge(state["observations"], batch.visited)
                         acts(self.policy({"actor": networks["actor"], "observations": observations}))
 
-        fit = self._fit(networks, samples["actor"], estimates[1], before[0])
-        if "critic" in outcomes and (bad := exploded(networks["critic"], "loss", fit["critic/loss"])):
+        loss = self._loss(networks, samples["actor"], estimates[1])
+        if "critic" in outcomes and (bad := exploded(networks["critic"], "loss", loss)):
             networks["critic"] = kept["critic"]
             outcomes["critic"] += Outcome(skipped=1, failure=bad)
-            fit = self._fit(networks, samples["actor"], estimates[1], before[0])
+            loss = self._loss(networks, samples["actor"], estimates[1])
         for name, learner in self.learners.items():
             changed = measured if name == "actor" and not outcomes[name].failure else None
             networks[name]["parts"] = learner.advance(networks[name]["parts"], changed)
@@ -171,14 +176,8 @@ class Agent:
         scalars = {**outcomes["actor"].last.read(), **found, **measured}
         if "critic" in outcomes:
             scalars |= _of_critic(outcomes["critic"].last.read())
-        scalars |= fit
-        state = {
-            **networks,
-            "observations": observations,
-            "rewards": self.rewards.merge(
-                state["rewards"], batch.rewards, batch.done, self.returns.gamma, batch.mask.bool()
-            ),
-        }
+        scalars |= {"critic/loss": loss}
+        state = {**networks, "observations": observations, "rewards": rewards}
         failures = [f"{name} {o.failure}".removeprefix("actor ") for name, o in outcomes.items() if o.failure]
         skipped = sum(outcome.skipped for outcome in outcomes.values())
         if not failures:
@@ -245,16 +244,16 @@ class Agent:
         )
         return advantages.flatten(), targets.flatten()
 
-    def _fit(self, networks: State, samples: Samples, targets: Tensor, before: Tensor) -> Scalars:
-        """How well the values explained the targets (B,) before training, and how far they are from them after it."""
-        targets, before = sent(targets, self.device), sent(before[:-1].flatten(), self.device)
+    def _explained(self, samples: Samples, targets: Tensor, values: Tensor) -> Tensor:
+        """The share of the targets' variance that the values explained before training."""
+        targets, values = sent(targets, self.device), sent(values[:-1].flatten(), self.device)
         variance = samples.mean((targets - samples.mean(targets)) ** 2)
-        error = targets - before
-        unexplained = samples.mean((error - samples.mean(error)) ** 2)
-        return {
-            "critic/loss": samples.mean((targets - self._value(networks, samples.inputs)) ** 2),
-            "critic/explained_variance": 1 - unexplained / variance.clamp(min=1e-12),
-        }
+        error = targets - values
+        return 1 - samples.mean((error - samples.mean(error)) ** 2) / variance.clamp(min=1e-12)
+
+    def _loss(self, networks: State, samples: Samples, targets: Tensor) -> Tensor:
+        """How far the values are from the targets after training: mean squared error."""
+        return samples.mean((sent(targets, self.device) - self._value(networks, samples.inputs)) ** 2)
 
 
 _SHOWN = ("step/size", "step/accepted", "step/kl", "solver/", "damping/")  # of the critic's update

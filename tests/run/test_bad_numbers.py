@@ -56,6 +56,15 @@ def finite(tree: object) -> bool:
 # --- what an environment gives
 
 
+def test_rewards_whose_squares_are_not_finite_are_skipped_like_those_that_are_not(tmp_path):
+    run = start(
+        tmp_path, *BAD, "env.kwargs.what=reward", "env.kwargs.value=1e200", "dtype=float64", "max_bad_updates=2"
+    )
+    assert stopped(run).startswith("2 updates in a row were skipped for numbers that are not finite, the last because "
+                                   "of: a reward is not finite. Stopped at step 80")  # fmt: skip
+    assert finite(run.state) and run.skipped == 2
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 @pytest.mark.parametrize("what", ["reward", "observation"])
 def test_the_first_bad_number_of_an_environment_is_named_and_described(tmp_path, what, value):
