@@ -1,6 +1,7 @@
 """The command line: rlopt train, rlopt eval, ...; each is a file of rlopt.commands, imported when it runs.
 
-Exit codes: 0 done, 2 the user's mistake, 3 stopped by the failure policy, 128 + n on signal n.
+Exit codes: 0 done, 1 another rank was lost, 2 the user's mistake or an environment's failure, 3 stopped by the failure
+policy, 128 + n on signal n.
 """
 
 from __future__ import annotations

@@ -16,6 +16,9 @@ from rlopt.run.trainer import Trainer
 def carry_out(run: Trainer) -> int:
     """Train to the end; a signal ends it with a checkpoint and the command that goes on from there."""
     run_dir = run.plan.run_dir
+    if ranks.leads():
+        print(f"{run.plan.algo} on {run.environment.id}, seed {run.plan.seed}, in {run_dir}\n{_curves(run_dir)}",
+              file=sys.stderr)  # fmt: skip
     with run.stops.listening():
         try:
             summary = run.run()
@@ -52,4 +55,8 @@ def result(summary: dict[str, Any]) -> str:
 
 def what_next(run_dir: Path) -> str:
     """The commands that look at a run."""
-    return f"  curves:    {program('tensorboard')} --logdir {run_dir}\n  evaluate:  {program('rlopt')} eval {run_dir}"
+    return f"{_curves(run_dir)}\n  evaluate:  {program('rlopt')} eval {run_dir}"
+
+
+def _curves(run_dir: Path) -> str:
+    return f"  curves:    {program('tensorboard')} --logdir {run_dir}"

@@ -23,6 +23,6 @@ express. Take Tianshou for offline learning or several agents. Take rlopt where 
 question, where natural-gradient methods shall run at speed, or where a run must be resumed exactly.
 
 Speed was measured for TRPO, NPG, PPO and A2C on HalfCheetah, beside the same versions and with the same settings, on a
-2-core machine without a GPU: experiments/speed says how, and where the comparison is not fair. No other claim of speed
-is made.
+2-core machine without a GPU: experiments/speed says how, and where the comparison is not fair. Speed is compared with
+others nowhere else.
 """

@@ -27,9 +27,10 @@ run/tensorboard.py; what is recorded only now and then in run/looks.py.
 | policy/kl                            | nats: of the policy alone, where network and step/kl are shared with a value |
 | critic/loss                          | mean squared error on the targets, after the update |
 | critic/explained_variance            | of the targets, before the update |
+| critic/episodes                      | episodic natural actor-critic: whole episodes that it learned from |
 | evaluation/return, evaluation/std    | of periodic evaluations: raw returns, with the policy's mode |
 | update/skipped                       | steps not taken since training began because a number was not finite |
-| time/steps_per_second                | over the whole run so far, start-up excluded |
+| time/steps_per_second                | over the whole run so far, without start-up and evaluations |
 | time/collect, time/update            | seconds of this update |
 | at_a_glance/...                      | TensorBoard alone: copies of the most telling, see run/tensorboard.py |
 | final/...                            | TensorBoard alone: the returns in summary.json |

@@ -29,6 +29,7 @@ from rlopt.run import ranks
 from rlopt.run.agent import Agent
 from rlopt.run.callbacks import Callbacks, Moment
 from rlopt.run.checkpoint import replace_file
+from rlopt.run.clock import Clock
 from rlopt.run.evaluate import Evaluation, evaluate
 from rlopt.run.failures import Failures
 from rlopt.run.film import Reel, animation
@@ -66,7 +67,7 @@ class Trainer:
         self.failures = Failures(plan.max_bad_updates, plan.run_dir, agent.learners)
         self._counter = EpisodeCounter(collector.num_envs)
         self._recent: deque[float] = deque(maxlen=_RECENT)
-        self._trained_seconds = self._spent_before = 0.0
+        self._clock = Clock()
         self._resumed: int | None = None  # the step from which the run goes on
         self._best: float | None = None  # highest return of the periodic evaluations
         self._score: float | None = None  # what was measured of the policy as it stands
@@ -100,8 +101,7 @@ class Trainer:
             if leads and not self.collector.replays:
                 print(f"rlopt: {self.environment.id} cannot be replayed (rollout/replay.py): if this run is stopped "
                       "and resumed, its environments will begin new episodes", file=sys.stderr)  # fmt: skip
-            self._start = time.perf_counter()
-            self._trained_before = self._trained_seconds
+            self._clock.start()
             self._position = self._here()
             try:
                 self.stops.check()
@@ -168,7 +168,7 @@ class Trainer:
         self.state = tree["agent"]
         self.steps, self.updates, self.skipped = tree["steps"], tree["updates"], tree["skipped"]
         self.failures.in_a_row, self._best = tree["bad_in_a_row"], tree["best"]
-        self._trained_seconds, self._spent_before = tree["seconds"], tree["wall_seconds"]
+        self._clock.restore(tree["seconds"], tree["wall_seconds"])
         self.minibatches.set_state(tree["minibatches"])
         self._recent.extend(map(float, tree["recent"]))
         self._resumed = self.steps
@@ -188,11 +188,10 @@ class Trainer:
         return begun
 
     def _here(self) -> Position:
-        spent = time.perf_counter() - self._start
         return Position(
             agent=self.state, steps=self.steps, updates=self.updates, skipped=self.skipped,
-            bad_in_a_row=self.failures.in_a_row, seconds=self._trained_seconds,
-            wall_seconds=self._spent_before + spent, best=self._best, score=self._score,
+            bad_in_a_row=self.failures.in_a_row, seconds=self._clock.training,
+            wall_seconds=self._clock.wall, best=self._best, score=self._score,
             minibatches=self.minibatches.get_state(), recent=list(self._recent), boundary=self.collector.boundary,
             returns=self._counter.returns.clone(), lengths=self._counter.lengths.clone(),
         )  # fmt: skip
@@ -230,14 +229,13 @@ class Trainer:
 
         before = self.state
         self.state, lesson = self.agent.learn(before, batch, self.minibatches, collect_next)
-        learned = time.perf_counter()
+        learned, seconds = time.perf_counter(), self._clock.lap()
 
         tally = Tally.of(batch, self._counter.take(batch))
         self.steps += tally.steps
         self.updates += 1
         self.skipped += lesson.skipped
         self._recent.extend(tally.episodes.returns)
-        self._trained_seconds = seconds = self._trained_before + learned - self._start
         scalars = {
             **tally.scalars,
             **lesson.scalars,
@@ -275,7 +273,8 @@ class Trainer:
 
     def _evaluated(self) -> Evaluation:
         policy, episodes = self.agent.evaluated_policy(self.state), self.plan.evaluation_episodes
-        return evaluate(self.environment, policy, self.agent.head, episodes, self.plan.seed, True)
+        with self._clock.paused():
+            return evaluate(self.environment, policy, self.agent.head, episodes, self.plan.seed, True)
 
     def _summary(self, recorder: Recorder | Silent) -> dict[str, Any]:
         summary = {
@@ -283,13 +282,14 @@ class Trainer:
             "env": self.environment.id,
             "seed": self.plan.seed,
             "steps": self.steps,
-            "steps_per_second": round(self.steps / self._trained_seconds, 1) if self._trained_seconds else 0.0,
+            "steps_per_second": round(self.steps / self._clock.training, 1) if self._clock.training else 0.0,
             "return_mean": float(np.mean(self._recent)) if self._recent else None,
             "return_std": float(np.std(self._recent)) if self._recent else None,
         }
         policy = self.agent.evaluated_policy(self.state)
         if self.plan.evaluation_episodes:
             episodes, seed = self.plan.evaluation_episodes, self.plan.seed
+            print(f"evaluation: {episodes} episodes with the mode, and {episodes} sampled", file=sys.stderr)
             for key, deterministic in (("evaluation", True), ("sampled_evaluation", False)):
                 result = evaluate(self.environment, policy, self.agent.head, episodes, seed, deterministic)
                 summary |= {f"{key}_return": result.mean, f"{key}_std": result.std}
@@ -297,4 +297,4 @@ class Trainer:
         if self.plan.recording.video_steps:
             reel = Reel(self.environment, policy, self.agent.head, self.plan.seed)
             recorder.image("policy/video", *animation(reel, self.plan.recording.video_steps), self.steps)
-        return summary | {"wall_seconds": round(self._spent_before + time.perf_counter() - self._start, 2)}
+        return summary | {"wall_seconds": round(self._clock.wall, 2)}

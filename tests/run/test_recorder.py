@@ -1,15 +1,11 @@
 """What a run leaves behind: events and their layout, scalars.csv, histograms, hparams, video."""
 
-import csv
 import dataclasses
 import io
-import math
 import re
 import resource
 import struct
 import time
-import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,28 +15,13 @@ from PIL import Image
 from rlopt.errors import UserError
 from rlopt.run import looks, recorder, tensorboard
 from rlopt.run.recorder import Recorder
-from rlopt.run.table import Table
 from rlopt.run.tensorboard import Events
 from tests.probes import make_trainer
+from tests.traces import read, rows
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
 SMALL = ["batch_size=80", "total_steps=240", "policy.hidden=[8]", "critic.hidden=[8]", "evaluation.episodes=3"]
 OFTEN = ["record.histograms_every=2", "record.spectrum_every=1"]
-
-
-def read(run_dir: Path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TensorBoard's own
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-        return EventAccumulator(
-            str(run_dir), size_guidance=dict.fromkeys(("scalars", "histograms", "tensors"), 0)
-        ).Reload()
-
-
-def rows(run_dir: Path) -> list[dict[str, str]]:
-    with (run_dir / "scalars.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
@@ -99,15 +80,14 @@ def test_the_layout_shows_every_scalar_that_is_documented_and_none_that_is_not(r
     assert [c.title for c in layout.category] == list(tensorboard.LAYOUT)
     patterns = [tag for category in layout.category for chart in category.chart for tag in chart.multiline.tag]
     written = [name for name in events.Tags()["scalars"]]
-    documented = {
-        name.strip()
+    scalars, others = (
+        {name.strip() for line in doc.splitlines() if line.startswith("| ") for name in line.split("|")[1].split(",")}
         for doc in (recorder.__doc__, looks.__doc__)
-        for line in doc.splitlines() if line.startswith("| ")
-        for name in line.split("|")[1].split(",")
-    }  # fmt: skip
+    )
     for pattern in patterns:  # a chart shows the scalars whose names its patterns match from their beginning
-        assert pattern.removesuffix("$") in documented
+        assert pattern.removesuffix("$") in scalars | others
         assert len([name for name in written if re.match(pattern, name)]) <= 1
+    assert scalars - {pattern.removesuffix("$") for pattern in patterns} == {"name", "at_a_glance/...", "final/..."}
     for category in layout.category:
         shown = [
             name for chart in category.chart for tag in chart.multiline.tag for name in written if re.match(tag, name)
@@ -233,14 +213,6 @@ def test_a_figure_is_shown_beside_its_run(tmp_path):
     assert Image.open(io.BytesIO(event.encoded_image_string)).convert("RGB").getpixel((3, 3)) == (255, 0, 0)
 
 
-ROWS = [
-    ({"a": 0.1, "b": math.nan}, 10),
-    ({"b": 1 / 3, "c": -math.inf}, 20),  # one is lacking, one is new
-    ({}, 30),
-    ({"d": 1e-300, "a": 2.0}, 40),
-]
-
-
 @pytest.mark.parametrize("clock", [0, -3600, 0.5], ids=["same second", "set back", "goes on"])
 def test_what_was_purged_stays_hidden_whatever_the_clock_says(tmp_path, monkeypatch, clock):
     now = time.time()
@@ -271,45 +243,3 @@ def test_events_are_whole_after_the_disk_was_full(tmp_path, capsys):
     written.close()
     assert capsys.readouterr().err.count("are no longer recorded: ") == 1
     assert [e.value for e in read(tmp_path).Scalars("a")] == list(range(1, 11))
-
-
-def test_the_table_takes_names_that_come_and_go(tmp_path):
-    table = Table(tmp_path)
-    for i, (values, step) in enumerate(ROWS):
-        table.append(values, step)
-        assert len(rows(tmp_path)) == i + 1  # there at once, for whoever reads during a run
-    table.close()
-    read_back = [
-        ({k: float(v) for k, v in row.items() if v and k != "step"}, int(row["step"])) for row in rows(tmp_path)
-    ]
-    assert str(read_back) == str([({k: v[k] for k in "abcd" if k in v}, step) for v, step in ROWS])
-    assert [p.name for p in tmp_path.iterdir()] == ["scalars.csv"]
-
-
-def test_a_table_that_is_taken_up_again_drops_what_came_later_and_what_was_cut(tmp_path):
-    for after, left in ((None, []), (-1, []), (20, [10, 20]), (25, [10, 20])):
-        table = Table(tmp_path)
-        for values, step in ROWS:
-            table.append(values, step)
-        table.close()
-        again = Table(tmp_path, after)
-        again.append({"e": 5.0}, 50)
-        again.close()
-        assert [int(row["step"]) for row in rows(tmp_path)] == [*left, 50]
-    with (tmp_path / "scalars.csv").open("a") as file:
-        file.write("6")
-    Table(tmp_path, 100).close()
-    assert [int(row["step"]) for row in rows(tmp_path)] == [10, 20, 50]
-
-
-def test_a_disk_that_is_full_is_told_once_and_the_run_goes_on(tmp_path, monkeypatch, capsys):
-    written = Recorder(tmp_path, {}, "", looks.Recording(False, True, None, None, None))
-    written.scalars({"a": 1.0}, 1)
-    monkeypatch.setattr(Table, "_write_anew", lambda *_: (_ for _ in ()).throw(OSError("no space left on device")))
-    written.scalars({"b": 1.0}, 2)
-    written.scalars({"b": 1.0}, 3)
-    monkeypatch.undo()
-    written.scalars({"b": 1.0}, 4)
-    written.close()
-    assert capsys.readouterr().err.count("no space left") == 1
-    assert [row["step"] for row in rows(tmp_path)] == ["1", "4"]
