@@ -1,9 +1,16 @@
-from collections.abc import Iterator
+import importlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 
+from rlopt import catalogue, cli
 from tests import probes
+from tests.extending import FILES, write
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -16,6 +23,55 @@ def probe_environments() -> Iterator[None]:
     """probe/NAME-v0 for the environments of tests/probes.py."""
     with probes.registered():
         yield
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch) -> Iterator[None]:
+    """An empty working directory; afterwards signal handlers are as they were, and no folder of extensions is left."""
+    monkeypatch.chdir(tmp_path)
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+    assert catalogue.extra_dirs() == ()
+
+
+@pytest.fixture
+def parts(tmp_path) -> Path:
+    """A folder of one's own parts."""
+    return write(tmp_path / "my_parts", FILES)
+
+
+@pytest.fixture
+def run(capsys) -> Callable[..., tuple[int, str, str]]:
+    """A function that runs one command and returns (exit code, stdout, stderr)."""
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        code = cli.main(list(arguments))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return command
+
+
+@pytest.fixture
+def experiment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Callable[[str], ModuleType]]]:
+    """experiment("lqr")("exact") imports experiments/lqr/exact.py as scripts there do: from beside them, or above."""
+    folder, dtype = Path(__file__).parents[1] / "experiments", torch.get_default_dtype()
+    names = {path.stem for path in folder.rglob("*.py")}
+
+    def forget() -> None:
+        for name in names:
+            sys.modules.pop(name, None)
+
+    def chosen(name: str) -> Callable[[str], ModuleType]:
+        monkeypatch.syspath_prepend(folder)
+        monkeypatch.syspath_prepend(folder / name)
+        return importlib.import_module
+
+    forget()
+    yield chosen
+    forget()
+    torch.set_default_dtype(dtype)
 
 
 def pytest_configure(config: pytest.Config) -> None:

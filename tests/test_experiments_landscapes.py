@@ -1,27 +1,14 @@
 """experiments/landscapes: bounds, exponents, equal trajectories and torch.optim's, at reduced size."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-FOLDER = Path(__file__).parents[1] / "experiments/landscapes"
-
 
 @pytest.fixture
-def example(monkeypatch):
-    """Import a module of the experiment, which runs as a script, in float64, with its folder on the path."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    names, dtype = [path.stem for path in FOLDER.glob("*.py")], torch.get_default_dtype()
-    for name in names:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    yield importlib.import_module
-    torch.set_default_dtype(dtype)
-    for name in names:
-        sys.modules.pop(name, None)
+def example(experiment):
+    """Import a module of the experiment, which computes in float64."""
+    return experiment("landscapes")
 
 
 def test_the_core_sees_the_function_that_is_plotted(example):

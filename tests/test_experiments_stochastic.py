@@ -1,9 +1,6 @@
 """experiments/stochastic: the many-seeds loops against rlopt's own parts, and the rates, at reduced size."""
 
-import importlib
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,20 +17,11 @@ from rlopt.core.solvers.identity import Identity
 from rlopt.core.steps.optimizer import Optimizer
 from rlopt.core.update import Update
 
-FOLDER = Path(__file__).parents[1] / "experiments/stochastic"
-
 
 @pytest.fixture
-def example(monkeypatch):
-    """Import a module of the experiment, which runs as a script, in float64, with its folder on the path."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    names, dtype = [path.stem for path in FOLDER.glob("*.py")], torch.get_default_dtype()
-    for name in names:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    yield importlib.import_module
-    torch.set_default_dtype(dtype)
-    for name in names:
-        sys.modules.pop(name, None)
+def example(experiment):
+    """Import a module of the experiment, which computes in float64."""
+    return experiment("stochastic")
 
 
 @pytest.mark.parametrize("kind", ["linear", "logistic"])

@@ -11,12 +11,15 @@ import statistics
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # what experiments share
+
+import matplotlib.pyplot as plt
+import style
+import tabular
+import trained
+
 HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
-sys.path.insert(0, str(HERE.parent))
-
-import runs  # noqa: E402  # beside this folder
-
+ROOT = HERE.parents[1]
 SEEDS = range(5)  # fixed before any of them was run
 STEPS = 1_000_000
 ENVS = {"halfcheetah": ("HalfCheetah-v5", 4000, 1910), "hopper": ("Hopper-v5", 2400, 1130)}  # asked of ACKTR, of A2C
@@ -53,11 +56,11 @@ SEARCH = (  # algo, steps, what was tried
 )  # fmt: skip
 
 
-def planned(steps: int, seeds: range) -> list[runs.Run]:
-    return [runs.Run(a, e, steps, seed, (f"algo={a}",)) for e in ENVS for a in STYLES for seed in seeds]
+def planned(steps: int, seeds: range) -> list[trained.Run]:
+    return [trained.Run(a, e, steps, seed, (f"algo={a}",)) for e in ENVS for a in STYLES for seed in seeds]
 
 
-def searched() -> list[runs.Run]:
+def searched() -> list[trained.Run]:
     """All of SEARCH on every tuning seed; of some choices fewer seeds were run, as the table on the page says.
 
     A2C's options that a choice does not name are put back to the preset's, which its recipes change.
@@ -70,7 +73,7 @@ def searched() -> list[runs.Run]:
             chosen = dict(option.split("=", 1) for option in (*plain[algo], *choice.split()))
             overrides = (f"algo={algo}", *(f"{name}={value}" for name, value in chosen.items()))
             found += [
-                runs.Run(f"{algo} {choice} {steps}", env, steps, seed, overrides) for env in ENVS for seed in TUNING
+                trained.Run(f"{algo} {choice} {steps}", env, steps, seed, overrides) for env in ENVS for seed in TUNING
             ]
     return found
 
@@ -87,16 +90,16 @@ def table(results: Path) -> str:
     """Final returns and areas, as Markdown."""
     from scipy import stats
 
-    rows, points = runs.read(results / "runs.csv"), runs.read(results / "curves.csv")
+    rows, points = tabular.read(results / "runs.csv"), tabular.read(results / "curves.csv")
     lines = ["| environment | algo | evaluation return, mean (95% t interval) | each seed | area | skipped |",
              "|---|---|---|---|---|---|"]  # fmt: skip
     notes = []
     for env, (title, *_) in ENVS.items():
         areas = {}
         for algo in STYLES:
-            values = runs.evaluations(rows, algo, env)
-            low, high = runs.interval(values)
-            areas[algo] = area(runs.curves(points, algo, env), STEPS)
+            values = trained.evaluations(rows, algo, env)
+            low, high = trained.interval(values)
+            areas[algo] = area(trained.curves(points, algo, env), STEPS)
             skipped = sum(int(r["skipped"]) for r in rows if (r["name"], r["environment"]) == (algo, env))
             each = ", ".join(f"{v:.0f}" for v in values)
             lines.append(f"| {title} | {algo} | {statistics.mean(values):.0f} ({low:.0f} to {high:.0f}) | {each} "
@@ -109,22 +112,17 @@ def table(results: Path) -> str:
 
 
 def draw(results: Path, picture: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    points = runs.read(results / "curves.csv")
+    points = tabular.read(results / "curves.csv")
     end = max(int(p["step"]) for p in points)
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.9), constrained_layout=True)
     for axis, (env, (title, *_)) in zip(axes, ENVS.items(), strict=True):
         for algo, (color, line) in STYLES.items():
-            found = runs.curves(points, algo, env)
-            runs.band(axis, found, end, f"{algo}, {len(found)} seeds", color=color, linestyle=line)
+            found = trained.curves(points, algo, env)
+            trained.band(axis, found, end, f"{algo}, {len(found)} seeds", color=color, linestyle=line)
         axis.set(title=title, xlabel="thousand environment steps", ylabel="training episode return")
         axis.legend(frameon=False, loc="upper left")
         axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(picture, dpi=110)
+    style.save(figure, picture, dpi=110)
 
 
 def main() -> None:
@@ -135,12 +133,12 @@ def main() -> None:
     parser.add_argument("--search", action="store_true", help="the search, into runs/acktr-search")
     options = parser.parse_args()
     if options.search:
-        runs.collect(searched(), ROOT / "runs/acktr-search", options.jobs)
+        trained.collect(searched(), ROOT / "runs/acktr-search", options.jobs)
         return
     results = ROOT / "runs/acktr-quick" if options.quick else HERE / "results"
     if not options.draw:
         plan = planned(70_000, range(2)) if options.quick else planned(STEPS, SEEDS)
-        runs.collect(plan, results, options.jobs)
+        trained.collect(plan, results, options.jobs)
     draw(results, (results if options.quick else HERE) / "curves.png")
     print(table(results))
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
+import matplotlib.pyplot as plt
+import tabular
+from matplotlib.axes import Axes
+from style import panels, save, small
 
 STYLES: dict[str, tuple[str, str]] = {  # marker, colour
     "diagonal": ("o", "#9a9a9a"),
@@ -33,17 +30,13 @@ SHORT = {"hutchinson, 10 draws": "H", "curvature propagation, 10 draws": "CP", "
 
 
 def draw(out: Path) -> None:
-    plt.rcParams.update({"font.size": 9, "axes.titlesize": 10, "figure.dpi": 120, "savefig.bbox": "tight"})
-    errors, costs = _rows(out / "results/errors.csv"), _rows(out / "results/cost.csv")
+    small(titles=10)
+    errors, costs = tabular.read(out / "results/errors.csv"), tabular.read(out / "results/cost.csv")
     numbers = json.loads((out / "results/numbers.json").read_text())
-    for name, made in {
-        "cost": cost(errors, costs, numbers, "error", "error of (F + λ I)⁻¹ g, relative"),
-        "cost-angle": cost(errors, costs, numbers, "angle", "sine of the angle to (F + λ I)⁻¹ g"),
-        "damping": damping(errors, numbers),
-        "memory": memory(costs, numbers),
-    }.items():
-        made.savefig(out / f"{name}.png")
-        plt.close(made)
+    save(cost(errors, costs, numbers, "error", "error of (F + λ I)⁻¹ g, relative"), out / "cost.png")
+    save(cost(errors, costs, numbers, "angle", "sine of the angle to (F + λ I)⁻¹ g"), out / "cost-angle.png")
+    save(damping(errors, numbers), out / "damping.png")
+    save(memory(costs, numbers), out / "memory.png")
 
 
 def cost(
@@ -144,8 +137,7 @@ def damping(errors: list[dict[str, str]], numbers: dict[str, Any]) -> plt.Figure
 
 def memory(costs: list[dict[str, str]], numbers: dict[str, Any]) -> plt.Figure:
     """Frobenius error of the matrix against the numbers that it is stored as."""
-    size = (5.8 * max(len(numbers), 2), 4.6)
-    figure, axes = plt.subplots(1, len(numbers), figsize=size, sharey=True, layout="constrained", squeeze=False)
+    figure, axes = panels(len(numbers), 5.8 * max(len(numbers), 2), 4.6, sharey=True, squeeze=False)
     for ax, policy in zip(axes[0], numbers, strict=True):
         here = [r for r in costs if r["policy"] == policy and r["frobenius"] and r["family"] != "exact"]
         points = [(r, float(r["stored"]), float(r["frobenius"])) for r in here]
@@ -159,8 +151,3 @@ def memory(costs: list[dict[str, str]], numbers: dict[str, Any]) -> plt.Figure:
     axes[0, 0].set_ylabel("‖F_s - F‖ / ‖F‖, Frobenius norm")
     _legend(figure, without=("exact", "CG", "L-BFGS"))
     return figure
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))

@@ -6,29 +6,28 @@ runs/approximations-quick.
 
 from __future__ import annotations
 
-import argparse
-import csv
 import json
 import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch
+sys.path.insert(0, str(Path(__file__).parents[1]))  # what experiments share
+
+import figures
+import measure
+import policies
+import study
+import tabular
+import torch
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
-
-import figures  # noqa: E402
-import measure  # noqa: E402
-import policies  # noqa: E402
-import torch  # noqa: E402
-
 DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 TIMED = 1e-2  # lambda at which cost is measured
 COLUMNS = ("policy", "name", "family", "damping", "error", "angle", "random", "damping_used")
+DIGITS = 6  # of numbers in both
 COST = ("policy", "name", "family", "gradients", "milliseconds", "peak", "stored", "frobenius")
 
 
@@ -44,23 +43,14 @@ QUICK = Plan((("cartpole", 8_000, 8),), 256, DAMPINGS[1:4], 2)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Approximations of the Fisher matrix.")
-    parser.add_argument("--quick", action="store_true", help="one small policy, into runs/approximations-quick")
-    parser.add_argument("--figures", action="store_true", help="draw what results/ holds, and stop")
-    options = parser.parse_args()
-    out = Path("runs/approximations-quick") if options.quick else HERE
-    (out / "results").mkdir(parents=True, exist_ok=True)
+    options = study.parser("Approximations of the Fisher matrix.", "one small policy").parse_args()
+    out = study.folder(HERE, options)
     torch.set_num_threads(1)
-    started = time.perf_counter()
     if not options.figures:
         collect(QUICK if options.quick else FULL, out / "results")
     figures.draw(out)
     numbers = json.loads((out / "results/numbers.json").read_text())
-    held = claims(numbers, read(out / "results/cost.csv"))
-    for claim, holds in held:
-        print(f"{'holds ' if holds else 'FAILED'}  {claim}")
-    print(f"{out}: figures and results/, {time.perf_counter() - started:.0f} s")
-    return 0 if all(holds for _, holds in held) else 1
+    return study.verdict(claims(numbers, tabular.read(out / "results/cost.csv")), out)
 
 
 def collect(plan: Plan, results: Path) -> None:
@@ -76,8 +66,8 @@ def collect(plan: Plan, results: Path) -> None:
             numbers[env] |= {name: about[name] for name in ("steps", "return_mean")}
             found += [[env, *row] for row in errors]
             costs += [[env, *row] for row in cost]
-    write(results / "errors.csv", COLUMNS, found)
-    write(results / "cost.csv", COST, costs)
+    tabular.write(results / "errors.csv", COLUMNS, found, DIGITS)
+    tabular.write(results / "cost.csv", COST, costs, DIGITS)
     (results / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n")
 
 
@@ -140,18 +130,6 @@ def claims(numbers: dict[str, Any], costs: list[dict[str, str]]) -> list[tuple[s
         held.append((f"{env}: Lehman's sum <= abs <= diagonal, entry by entry", about["lehman_ordered"]))
         held.append((f"{env}: the whole matrix is exact, {f['exact']:.0e}", f["exact"] < 1e-6))
     return held
-
-
-def write(path: Path, header: tuple[str, ...], rows: list[list[Any]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows([f"{v:.6g}" if isinstance(v, float) else v for v in row] for row in rows)
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 if __name__ == "__main__":

@@ -10,12 +10,15 @@ import statistics
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # what experiments share
+
+import matplotlib.pyplot as plt
+import style
+import tabular
+import trained
+
 HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
-sys.path.insert(0, str(HERE.parent))
-
-import runs  # noqa: E402  # beside this folder
-
+ROOT = HERE.parents[1]
 SEEDS = range(5)  # fixed before any of them was run
 # environment -> its name, the mean that is asked for, and the steps of each algorithm. 300,000 were fixed for the last
 # three at first; two of them left the bar again after they had reached it, so both lengths are shown.
@@ -41,9 +44,9 @@ COLORS = ("#1f4e9c", "#c44e00", "#5a8f29", "#8a3fa0", "#666666", "#b3940a", "#0e
           "#2f2f2f")  # fmt: skip
 
 
-def planned(quick: bool) -> list[runs.Run]:
+def planned(quick: bool) -> list[trained.Run]:
     return [
-        runs.Run(algo, env, 10_000 if quick else steps, seed, (f"algo={algo.split()[0]}",))
+        trained.Run(algo, env, 10_000 if quick else steps, seed, (f"algo={algo.split()[0]}",))
         for env, (_, _, algos) in PLAN.items()
         for algo, steps in algos.items()
         for seed in (range(2) if quick else SEEDS)
@@ -61,16 +64,16 @@ def reached(steps: list[float], values: list[float], bar: float) -> float | None
 
 def table(results: Path) -> str:
     """Evaluation returns and the steps to the bar, as Markdown."""
-    rows, points = runs.read(results / "runs.csv"), runs.read(results / "curves.csv")
+    rows, points = tabular.read(results / "runs.csv"), tabular.read(results / "curves.csv")
     lines = ["| environment | algo | steps | evaluation return, mean (95% t) | lowest | steps to the bar | rl-zoo |",
              "|---|---|---|---|---|---|---|"]  # fmt: skip
     for env, (title, bar, algos) in PLAN.items():
         for algo in algos:
-            values = runs.evaluations(rows, algo, env)
+            values = trained.evaluations(rows, algo, env)
             if not values:
                 continue
-            low, high = runs.interval(values) if len(values) > 1 else (values[0], values[0])
-            needed = [reached(x, y, bar) for x, y in runs.curves(points, algo, env).values()]
+            low, high = trained.interval(values) if len(values) > 1 else (values[0], values[0])
+            needed = [reached(x, y, bar) for x, y in trained.curves(points, algo, env).values()]
             there = [n for n in needed if n is not None]
             when = f"{statistics.median(there):,.0f}" if there else "-"
             when += f" ({len(there)} of {len(needed)})" if len(there) < len(needed) else ""
@@ -83,25 +86,20 @@ def table(results: Path) -> str:
 
 
 def draw(results: Path, picture: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    points = runs.read(results / "curves.csv")
+    points = tabular.read(results / "curves.csv")
     order = list(dict.fromkeys(name.split()[0] for _, _, algos in PLAN.values() for name in algos))
     figure, axes = plt.subplots(2, 2, figsize=(12, 8), constrained_layout=True)
     for axis, (env, (title, bar, algos)) in zip(axes.flat, PLAN.items(), strict=True):
         for algo, steps in algos.items():
-            found = runs.curves(points, algo, env)
+            found = trained.curves(points, algo, env)
             if found and f"{algo} 300k" not in algos:  # the longer run shows both
                 i = order.index(algo.split()[0])
-                runs.band(axis, found, steps, algo, color=COLORS[i], linestyle=("-", "--", "-.", ":")[i % 4])
+                trained.band(axis, found, steps, algo, color=COLORS[i], linestyle=("-", "--", "-.", ":")[i % 4])
         axis.axhline(bar, color="black", linewidth=0.6)
         axis.set(title=title, xlabel="thousand environment steps", ylabel="training episode return")
         axis.legend(frameon=False, fontsize=8, ncols=2)
         axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(picture, dpi=110)
+    style.save(figure, picture, dpi=110)
 
 
 def main() -> None:
@@ -114,7 +112,7 @@ def main() -> None:
     options = parser.parse_args()
     results = ROOT / "runs/classic_control-quick" if options.quick else HERE / "results"
     if not options.draw:
-        runs.collect(planned(options.quick), results, options.jobs)
+        trained.collect(planned(options.quick), results, options.jobs)
     draw(results, (results if options.quick else HERE) / "curves.png")
     print(table(results))
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-import picture  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
+import matplotlib.pyplot as plt
+import numpy as np
+import picture
+import tabular
+from matplotlib.axes import Axes
+from style import panels, save, small
 
 NAMES = {
     "identity": "gradient",
@@ -38,21 +35,17 @@ _WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
 
 
 def draw(out: Path) -> None:
-    plt.rcParams.update({"font.size": 9, "axes.titlesize": 10, "figure.dpi": 120, "savefig.bbox": "tight"})
+    small(titles=10)
     numbers = json.loads((out / "results/numbers.json").read_text())
-    for name, made in {
-        "picture": ellipses(numbers["picture"]),
-        "midway": midway(_rows(out / "results/inspected.csv")),
-        "damping": damping(_rows(out / "results/damped.csv"), numbers["policies"]),
-        "warm": warm(_rows(out / "results/warm.csv")),
-    }.items():
-        made.savefig(out / f"{name}.png")
-        plt.close(made)
+    save(ellipses(numbers["picture"]), out / "picture.png")
+    save(midway(tabular.read(out / "results/inspected.csv")), out / "midway.png")
+    save(damping(tabular.read(out / "results/damped.csv"), numbers["policies"]), out / "damping.png")
+    save(warm(tabular.read(out / "results/warm.csv")), out / "warm.png")
 
 
 def ellipses(found: dict[str, Any]) -> plt.Figure:
     """Trust regions that touch the line g^T d = const where the steps end; and a point where Newton's is none."""
-    figure, (near, far) = plt.subplots(1, 2, figsize=(11, 5.4), layout="constrained")
+    figure, (near, far) = panels(2, 11, 5.4)
     _contours(near, picture.NEAR, 0.17)
     _line(near, found["near"], picture.GAIN)
     turn = np.linspace(0, 2 * np.pi, 400)
@@ -124,7 +117,7 @@ def _line(ax: Axes, found: dict[str, Any], gain: float) -> None:
 def midway(rows: list[dict[str, str]]) -> plt.Figure:
     """Cosine of every metric with every solver, one panel a task, one column a metric."""
     envs = _unique(rows, "env")
-    figure, axes = plt.subplots(1, len(envs), figsize=(11, 4), sharey=True, layout="constrained", squeeze=False)
+    figure, axes = panels(len(envs), 11, 4, sharey=True, squeeze=False)
     metrics = list(NAMES)
     for ax, env in zip(axes[0], envs, strict=True):
         for place, metric in enumerate(metrics):
@@ -156,7 +149,7 @@ def midway(rows: list[dict[str, str]]) -> plt.Figure:
 def damping(rows: list[dict[str, str]], policies: dict[str, Any]) -> plt.Figure:
     """Cosine of (M + lambda I)^-1 g over lambda, no safeguards."""
     envs = list(policies)
-    figure, axes = plt.subplots(1, len(envs), figsize=(11, 4.2), sharey=True, layout="constrained", squeeze=False)
+    figure, axes = panels(len(envs), 11, 4.2, sharey=True, squeeze=False)
     for ax, env in zip(axes[0], envs, strict=True):
         for metric in NAMES:
             if metric == "identity":
@@ -183,7 +176,7 @@ def damping(rows: list[dict[str, str]], policies: dict[str, Any]) -> plt.Figure:
 
 def warm(rows: list[dict[str, str]]) -> plt.Figure:
     envs = _unique(rows, "env")
-    figure, axes = plt.subplots(1, len(envs), figsize=(11, 3.6), sharey=True, layout="constrained", squeeze=False)
+    figure, axes = panels(len(envs), 11, 3.6, sharey=True, squeeze=False)
     for ax, env in zip(axes[0], envs, strict=True):
         for start, color, marker, shift in (("cold", "#6fa8dc", "s", -0.15), ("warm", "#b34700", "X", 0.15)):
             found = [(int(r["iterations"]), float(r["cosine"])) for r in rows if (r["env"], r["start"]) == (env, start)]
@@ -206,8 +199,3 @@ def warm(rows: list[dict[str, str]]) -> plt.Figure:
 
 def _unique(rows: list[dict[str, str]], key: str) -> list[str]:
     return list(dict.fromkeys(r[key] for r in rows))
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))

@@ -6,30 +6,29 @@ into runs/directions-quick.
 
 from __future__ import annotations
 
-import argparse
-import csv
 import json
 import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch
+sys.path.insert(0, str(Path(__file__).parents[1]))  # what experiments share
+
+import figures
+import midway
+import numpy as np
+import picture
+import policies
+import study
+import tabular
+import torch
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
-
-import figures  # noqa: E402
-import midway  # noqa: E402
-import numpy as np  # noqa: E402
-import picture  # noqa: E402
-import policies  # noqa: E402
-import torch  # noqa: E402
-
 INSPECTED = ("metric", "solver", "radius", "cosine_gradient", "cosine_exact", "damping", "improvement_predicted",
              "improvement", "kl_predicted", "kl", "failure")  # fmt: skip
+DIGITS = 5  # of numbers in csv files
 BALLS = (0.01, 0.1, 1.0, 10.0)  # lambda above minus the least eigenvalue
 
 
@@ -48,23 +47,15 @@ QUICK = Plan(4, {"cartpole": (2_048, 8_000), "pendulum": (2_048, 20_000)}, 1, 12
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="The directions of six metrics.")
-    parser.add_argument("--quick", action="store_true", help="small networks, one seed, into runs/directions-quick")
-    parser.add_argument("--figures", action="store_true", help="draw what results/ holds, and stop")
-    options = parser.parse_args()
-    out = Path("runs/directions-quick") if options.quick else HERE
-    (out / "results").mkdir(parents=True, exist_ok=True)
+    options = study.parser("The directions of six metrics.", "small networks, one seed").parse_args()
+    out = study.folder(HERE, options)
     torch.set_num_threads(1)
-    started = time.perf_counter()
     if not options.figures:
         measure(QUICK if options.quick else FULL, out / "results")
     figures.draw(out)
     numbers = json.loads((out / "results/numbers.json").read_text())
     held = claims(numbers)[: -2 if options.quick else None]  # whether some direction fails is the full run's to say
-    for claim, holds in held:
-        print(f"{'holds ' if holds else 'FAILED'}  {claim}")
-    print(f"{out}: figures and results/, {time.perf_counter() - started:.0f} s")
-    return 0 if all(holds for _, holds in held) else 1
+    return study.verdict(held, out)
 
 
 def measure(plan: Plan, results: Path) -> None:
@@ -97,9 +88,9 @@ def measure(plan: Plan, results: Path) -> None:
                             "relations": midway.relations(at),
                         }
                     found += [[env, seed, r["step"], *(r[name] for name in INSPECTED)] for r in rows]
-    write(results / "inspected.csv", ("env", "seed", "step", *INSPECTED), found)
-    write(results / "damped.csv", ("env", "metric", "damping", "cosine"), damped)
-    write(results / "warm.csv", ("env", "batch", "iterations", "start", "cosine"), warm)
+    tabular.write(results / "inspected.csv", ("env", "seed", "step", *INSPECTED), found, DIGITS)
+    tabular.write(results / "damped.csv", ("env", "metric", "damping", "cosine"), damped, DIGITS)
+    tabular.write(results / "warm.csv", ("env", "batch", "iterations", "start", "cosine"), warm, DIGITS)
     numbers |= summary(found, damped, warm, numbers)
     (results / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n")
 
@@ -220,13 +211,6 @@ def claims(numbers: dict) -> list[tuple[str, bool]]:
          all(v["negative"] for v in newton.values())),
         (f"CG from a warm start does: least cosine {min(warm):.3f}", min(warm) < 0),
     ]  # fmt: skip
-
-
-def write(path: Path, header: tuple[str, ...], rows: list[list[Any]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows([f"{v:.5g}" if isinstance(v, float) else v for v in row] for row in rows)
 
 
 if __name__ == "__main__":

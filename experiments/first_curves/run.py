@@ -1,4 +1,4 @@
-"""The first learning curves: python experiments/first_curves/run.py [--jobs N] [--draw]
+"""The first learning curves: scripts/reproduce first_curves [--jobs N] [--draw]
 
 Runs `rlopt train` for every row of RUNS, then writes results/runs.csv (one line a run, from summary.json),
 results/curves.csv (from the TensorBoard events), a table and curves.png. --draw makes table and figure anew.
@@ -7,7 +7,6 @@ results/curves.csv (from the TensorBoard events), a table and curves.png. --draw
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import statistics
 import subprocess
@@ -15,6 +14,14 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # what experiments share
+
+import matplotlib.pyplot as plt
+import numpy as np
+import style
+import tabular
+import trained
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -56,37 +63,24 @@ def collect(jobs: int) -> None:
     RESULTS.mkdir(exist_ok=True)
     keys = ["algo", "env", "seed", "steps", "evaluation_return", "evaluation_std", "sampled_evaluation_return",
             "sampled_evaluation_std", "return_mean", "steps_per_second"]  # fmt: skip
-    with (RESULTS / "runs.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(keys)
-        writer.writerows([summary[key] for key in keys] for summary, _ in results)
-    with (RESULTS / "curves.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["algo", "environment", "seed", "step", "value"])
-        for (algo, env, _, seed), (_, curve) in zip(rows, results, strict=True):
-            writer.writerows([algo, env, seed, step, f"{value:.6g}"] for step, value in curve)
-
-
-def interval(values: list[float]) -> tuple[float, float]:
-    """95% t interval of the mean."""
-    from scipy import stats
-
-    if len(set(values)) == 1:
-        return values[0], values[0]
-    low, high = stats.t.interval(0.95, len(values) - 1, statistics.mean(values), stats.sem(values))
-    return float(low), float(high)
+    tabular.write(RESULTS / "runs.csv", keys, [[summary[key] for key in keys] for summary, _ in results])
+    points = [
+        [algo, env, seed, step, f"{value:.6g}"]
+        for (algo, env, _, seed), (_, curve) in zip(rows, results, strict=True)
+        for step, value in curve
+    ]
+    tabular.write(RESULTS / "curves.csv", ["algo", "environment", "seed", "step", "value"], points)
 
 
 def table() -> str:
     """Evaluation returns of every row of RUNS, as Markdown."""
-    with (RESULTS / "runs.csv").open() as file:
-        runs = list(csv.DictReader(file))
+    rows = tabular.read(RESULTS / "runs.csv")
     ids = {"cartpole": "CartPole-v1", "pendulum": "Pendulum-v1", "halfcheetah": "HalfCheetah-v5"}
     lines = ["| algo | environment | steps | seeds | evaluation return, mean (95% t interval) | lowest | each seed |",
              "|---|---|---|---|---|---|---|"]  # fmt: skip
     for algo, env, steps, _, _ in RUNS:
-        values = [float(r["evaluation_return"]) for r in runs if (r["algo"], r["env"]) == (algo, ids[env])]
-        low, high = interval(values)
+        values = [float(r["evaluation_return"]) for r in rows if (r["algo"], r["env"]) == (algo, ids[env])]
+        low, high = trained.interval(values)
         each = ", ".join(f"{v:.0f}" for v in values)
         mean = f"{statistics.mean(values):.0f} ({low:.0f} to {high:.0f})"
         lines.append(f"| {algo} | {ids[env]} | {steps:,} | {len(values)} | {mean} | {min(values):.0f} | {each} |")
@@ -95,14 +89,7 @@ def table() -> str:
 
 def draw() -> None:
     """curves.png: mean over seeds with a 95% t interval, an environment a panel."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    import numpy as np
-
-    with (RESULTS / "curves.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = tabular.read(RESULTS / "curves.csv")
     styles = {"trpo": ("#1f4e9c", "-"), "ppo": ("#c44e00", "--"), "npg": ("#5a8f29", "-."), "vpg": ("#666666", ":")}
     panels = [
         ("cartpole", "CartPole-v1", "episode return", 1.0, 500),
@@ -127,7 +114,7 @@ def draw() -> None:
             data = np.array(curves)
             shown = ~np.isnan(data[0])
             grid, data = grid[shown], data[:, shown]
-            bounds = np.array([interval(list(column)) for column in data.T])
+            bounds = np.array([trained.interval(list(column)) for column in data.T])
             color, line = styles[algo]
             axis.plot(grid / 1000, data.mean(0), line, color=color, label=f"{algo}, {len(data)} seeds", linewidth=1.8)
             axis.fill_between(grid / 1000, bounds[:, 0], bounds[:, 1], color=color, alpha=0.18, linewidth=0)
@@ -136,7 +123,7 @@ def draw() -> None:
         axis.set(title=title, xlabel="thousand environment steps", ylabel=f"training {label}")
         axis.legend(frameon=False, loc="lower right")
         axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(HERE / "curves.png", dpi=110)
+    style.save(figure, HERE / "curves.png", dpi=110)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""How often a 95% interval over seeds holds the truth: python experiments/intervals/run.py [--quick | --figures]
+"""How often a 95% interval over seeds holds the truth: scripts/reproduce intervals [--quick] [--figures]
 
 Scores of R runs are drawn from a distribution whose mean and interquartile mean are known; the intervals are those of
 `rlopt plot` and `rlopt report`. Writes results/coverage.csv, a table and coverage.png; --figures makes the last two
@@ -7,18 +7,19 @@ anew.
 
 from __future__ import annotations
 
-import argparse
-import csv
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # what experiments share
+
+import matplotlib.pyplot as plt
 import numpy as np
+import study
+import style
+import tabular
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-sys.path.insert(0, str(ROOT))
-
 RUNS = (3, 5, 10, 20)
 SIMULATIONS = 4000
 _INTERVALS = [("mean", "t"), ("mean", "bootstrap"), ("iqm", "t"), ("iqm", "bootstrap")]
@@ -83,11 +84,6 @@ def table(rows: list[dict[str, str]]) -> str:
 
 
 def draw(rows: list[dict[str, str]], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     styles = [("black", "-", "o"), ("black", (0, (5, 2)), "s"), ("#6fa8dc", "-", "^"), ("#6fa8dc", (0, (5, 2)), "D")]
     figure, panels = plt.subplots(1, len(SCORES), figsize=(11, 3.5), sharey=True, layout="constrained")
     for panel, scores in zip(panels, SCORES, strict=True):
@@ -102,28 +98,19 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set(ylabel="95% intervals that hold the truth")
     panels[0].legend(frameon=False)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    style.save(figure, path, dpi=110)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Coverage of the intervals over seeds.")
-    parser.add_argument("--quick", action="store_true", help="200 simulations, into runs/intervals-quick")
-    parser.add_argument("--figures", action="store_true", help="only tabulate and draw what is there")
-    options = parser.parse_args()
-    folder = ROOT / "runs" / "intervals-quick" if options.quick else HERE
-    file = folder / "results" / "coverage.csv"
+    options = study.parser("Coverage of the intervals over seeds.", "200 simulations").parse_args()
+    out = study.folder(HERE, options)
+    file = out / "results/coverage.csv"
     if not options.figures:
-        file.parent.mkdir(parents=True, exist_ok=True)
         simulations = 200 if options.quick else SIMULATIONS
         found = [row for scores in SCORES for runs in RUNS for row in coverage(scores, runs, simulations)]
-        with file.open("w", newline="") as out:
-            writer = csv.DictWriter(out, _KEYS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(found)
-    with file.open() as lines:
-        rows = list(csv.DictReader(lines))
-    draw(rows, folder / "coverage.png")
+        tabular.write(file, _KEYS, [list(row.values()) for row in found])
+    rows = tabular.read(file)
+    draw(rows, out / "coverage.png")
     print(table(rows))
 
 

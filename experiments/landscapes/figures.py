@@ -5,24 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import functions
 import matplotlib.pyplot as plt
 import more_figures
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from style import CURVES, figure_of, save, style_of
+from style import CURVES, panels, save, small
 
 UPDATES = "updates k"
 ERROR = "$f_k - f^*$, units of f"
+STYLES = dict(zip(("gradient descent", "Nesterov", "CG"), CURVES, strict=False))
 
 
 def draw(out: Path, results: dict[str, Any]) -> None:
-    plt.rcParams.update({"font.size": 9, "axes.titlesize": 9.5, "figure.dpi": 120, "savefig.bbox": "tight"})
+    small(titles=9.5)
     save(bounds(results["quadratics"], results["chain"]), out / "bounds.png")
     save(rates(results["rates"], results["spectra"]), out / "rates.png")
     save(paths(results["paths"]), out / "paths.png")
@@ -32,11 +29,11 @@ def draw(out: Path, results: dict[str, Any]) -> None:
 
 
 def bounds(quadratics: list[dict[str, Any]], chain: dict[str, Any]) -> plt.Figure:
-    figure, (left, middle, right) = figure_of(3, 12, 3.9)
+    figure, (left, middle, right) = panels(3, 12, 3.9)
     for method, marker in (("gradient descent", "o"), ("Nesterov", "^")):
         promised = [row[method]["bound"] for row in quadratics]
         measured = [row[method]["measured"] for row in quadratics]
-        color, _ = style_of(method)
+        color, _ = STYLES[method]
         left.plot(promised, measured, marker, color=color, markersize=5, markerfacecolor="none", label=method)
     ends = np.array([15, 6000])
     left.plot(ends, ends, color="0.5", linewidth=1, label="bound = measured")
@@ -46,10 +43,10 @@ def bounds(quadratics: list[dict[str, Any]], chain: dict[str, Any]) -> plt.Figur
 
     curves = chain["curves"]
     for method, errors in curves["measured"].items():
-        color, dash = style_of(method)
+        color, dash = STYLES[method]
         middle.plot(errors, color=color, linestyle=dash, linewidth=1.8, label=method)
     for (name, bound), dash in zip(curves["bounds"].items(), ("-", "-", ":"), strict=True):
-        color = "0.4" if name.startswith("lower") else style_of(name.split(", ")[1])[0]
+        color = "0.4" if name.startswith("lower") else STYLES[name.split(", ")[1]][0]
         middle.plot(bound, color=color, linestyle=dash, linewidth=0.7)
         at = {"upper, gradient descent": 150, "upper, Nesterov": 108, "lower, any": 44}[name]
         middle.annotate(name, (at, bound[at]), fontsize=7.5, color="0.2", textcoords="offset points",
@@ -61,7 +58,7 @@ def bounds(quadratics: list[dict[str, Any]], chain: dict[str, Any]) -> plt.Figur
 
     found = chain["exponents"]
     for method, marker in (("gradient descent", "o"), ("Nesterov", "^"), ("CG", "s")):
-        color, dash = style_of(method)
+        color, dash = STYLES[method]
         label = f"{method}: κ^{found['exponents'][method]:.2f}"
         right.plot(found["kappas"], found["counts"][method], marker=marker, color=color, linestyle=dash, label=label,
                    markersize=5, markerfacecolor="none")  # fmt: skip
@@ -72,7 +69,7 @@ def bounds(quadratics: list[dict[str, Any]], chain: dict[str, Any]) -> plt.Figur
 
 
 def rates(found: dict[str, Any], spectra: list[dict[str, Any]]) -> plt.Figure:
-    figure, (left, right) = figure_of(2, 10, 3.8)
+    figure, (left, right) = panels(2, 10, 3.8)
     for (name, curve), (color, dash) in zip(found["curves"].items(), CURVES, strict=False):
         label = f"{name}: $k^{{{found['slopes'][name]:.2f}}}$"
         left.plot(range(1, len(curve)), curve[1:], color=color, linestyle=dash, label=label)
@@ -86,7 +83,7 @@ def rates(found: dict[str, Any], spectra: list[dict[str, Any]]) -> plt.Figure:
     names = [row["spectrum"] for row in spectra]
     y = np.arange(len(names))
     for i, method in enumerate(("gradient descent", "Nesterov", "CG")):
-        color, _ = style_of(method)
+        color, _ = STYLES[method]
         counts = [row[method] for row in spectra]
         right.barh(y + 0.25 * (1 - i), counts, 0.23, color=color, label=method, edgecolor="black", linewidth=0.4)
         for at, count in zip(y, counts, strict=True):
@@ -107,7 +104,7 @@ VIEWS = {
 
 
 def paths(found: dict[str, Any]) -> plt.Figure:
-    figure, axes = figure_of(3, 12, 4.2)
+    figure, axes = panels(3, 12, 4.2)
     for ax, (name, methods) in zip(axes, found.items(), strict=True):
         title, x, y = VIEWS[name]
         landscape = getattr(functions, name)()
@@ -131,7 +128,7 @@ def contours(ax: Axes, landscape: functions.Landscape, x: tuple[float, float], y
 
 
 def steps(found: dict[str, Any]) -> plt.Figure:
-    figure, (left, middle, right) = figure_of(3, 12, 3.7)
+    figure, (left, middle, right) = panels(3, 12, 3.7)
     for ax, name in ((left, "example"), (middle, "canyon")):
         for (label, curve), (color, dash) in zip(found["curves"][name].items(), CURVES, strict=False):
             ax.plot(curve, color=color, linestyle=dash, label=label)
@@ -151,7 +148,7 @@ def steps(found: dict[str, Any]) -> plt.Figure:
 
 
 def escape(found: dict[str, Any]) -> plt.Figure:
-    figure, (left, right) = figure_of(2, 10.5, 3.8)
+    figure, (left, right) = panels(2, 10.5, 3.8)
     x = np.linspace(-9.5, 4, 500)
     left.plot(x, x**2 / 20 + 0.3 * (1 - np.cos(2 * x)), color="0.6", linewidth=1)
     for (name, path), (color, dash), lift in zip(found["paths"].items(), CURVES[:2], (0.0, 0.25), strict=True):

@@ -7,7 +7,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from style import CURVES, figure_of, save
+from style import CURVES, panels, save
 
 
 def draw(out: Path, results: dict[str, Any]) -> None:
@@ -19,7 +19,7 @@ def draw(out: Path, results: dict[str, Any]) -> None:
 
 
 def preconditioning(found: dict[str, Any]) -> plt.Figure:
-    figure, (left, middle, right) = figure_of(3, 12, 3.7)
+    figure, (left, middle, right) = panels(3, 12, 3.7)
     row = next(row for row in found["same"] if row["landscape"] == "canyon")
     plain, within, outside = (np.array(row[name]) for name in ("plain", "reparametrised", "preconditioned"))
     left.plot(*plain.T, color="0.6", linestyle=(0, (1, 1)), label="gradient descent in w")
@@ -52,7 +52,7 @@ def preconditioning(found: dict[str, Any]) -> plt.Figure:
 
 
 def damping(found: dict[str, Any]) -> plt.Figure:
-    figure, axes = figure_of(4, 13, 3.3)
+    figure, axes = panels(4, 13, 3.3)
     for ax, row in zip(axes, found["rows"], strict=True):
         there = [(lam, n) for lam, n in zip(found["lambdas"], row["constant"], strict=True) if n]
         failed = [lam for lam, n in zip(found["lambdas"], row["constant"], strict=True) if not n]
@@ -73,7 +73,7 @@ def damping(found: dict[str, Any]) -> plt.Figure:
 
 
 def schedules(found: dict[str, Any], alike: dict[str, Any]) -> plt.Figure:
-    figure, axes = figure_of(4, 14, 3.5)
+    figure, axes = panels(4, 14, 3.5)
     titles = {"RMSprop": "RMSprop, step .1", "Adam": "Adam, step 1", "momentum": "momentum, lowered half-way"}
     for ax, (method, curves) in zip(axes, found.items(), strict=False):
         for (name, curve), (color, dash) in zip(curves.items(), CURVES, strict=False):
@@ -88,7 +88,7 @@ def schedules(found: dict[str, Any], alike: dict[str, Any]) -> plt.Figure:
 
 
 def adaptive(rotation: dict[str, Any], lengths: dict[str, Any], corrections: dict[str, Any]) -> plt.Figure:
-    figure, (left, middle, right) = figure_of(3, 12.5, 3.8)
+    figure, (left, middle, right) = panels(3, 12.5, 3.8)
     for (name, counts), (color, dash), marker in zip(rotation["updates"].items(), CURVES, "osDv^P*", strict=True):
         there = [(a, n) for a, n in zip(rotation["angles"], counts, strict=True) if n]
         missing = "" if len(there) == len(counts) else f" (> {rotation['limit']} else)"
@@ -120,7 +120,7 @@ COLUMNS = {
 def race(found: dict[str, Any]) -> plt.Figure:
     methods = list(dict.fromkeys(row["method"] for row in found["rows"]))
     table = {(row["method"], row["landscape"]): row["updates"] for row in found["rows"]}
-    figure, ax = figure_of(1, 7, 6)
+    figure, ax = panels(1, 7, 6)
     shade = np.full((len(methods), len(COLUMNS)), np.log10(found["limit"]) * 1.25)
     for i, method in enumerate(methods):
         for j, name in enumerate(COLUMNS):

@@ -6,20 +6,20 @@ scripts/reproduce landscapes --quick     reduced, under a minute; into runs/land
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import time
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the matrices are small
+sys.path.insert(0, str(Path(__file__).parents[1]))  # what experiments share
 
 import bounds
 import figures
 import preconditioning
 import studies
+import study
 import torch
 import written
 
@@ -109,40 +109,14 @@ def claims(results: dict[str, Any], quick: bool) -> list[tuple[str, bool]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Optimisers on known functions, through rlopt's core.")
-    parser.add_argument("--quick", action="store_true", help="reduced size")
-    parser.add_argument("--figures", action="store_true", help="draw what results/ holds, and stop")
+    parser = study.parser("Optimisers on known functions, through rlopt's core.", "reduced size")
     parser.add_argument("--only", default=None, help="one file of results/; then the figures of all")
-    parser.add_argument("--out", type=Path, default=None, help="folder for figures and results/")
     options = parser.parse_args()
-    out = options.out or (Path("runs/landscapes-quick") if options.quick else HERE)
-    (out / "results").mkdir(parents=True, exist_ok=True)
+    out = study.folder(HERE, options)
     torch.set_num_threads(1)
-    started = time.perf_counter()
-
-    todo = plan(options.quick)
-    for name, make in todo.items():
-        if not options.figures and options.only in (None, name):
-            began = time.perf_counter()
-            (out / f"results/{name}.json").write_text(json.dumps(rounded(make()), indent=1) + "\n")
-            print(f"{name}: {time.perf_counter() - began:.0f} s")
-    results = {name: json.loads((out / f"results/{name}.json").read_text()) for name in todo}
+    results = study.results(plan(options.quick), options, out)
     figures.draw(out, results)
-
-    held = claims(results, options.quick)
-    for claim, holds in held:
-        print(f"{'holds ' if holds else 'FAILED'}  {claim}")
-    print(f"{out}: figures and results/, {time.perf_counter() - started:.0f} s")
-    return 0 if all(holds for _, holds in held) else 1
-
-
-def rounded(value: Any) -> Any:
-    """Numbers to 6 digits, which is what figures need."""
-    if isinstance(value, dict):
-        return {key: rounded(v) for key, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [rounded(v) for v in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+    return study.verdict(claims(results, options.quick), out)
 
 
 if __name__ == "__main__":

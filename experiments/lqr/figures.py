@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import records
 from matplotlib.axes import Axes
 from scipy import stats
 from settings import FLOOR, METHODS, Setting
+from style import save, small
 
 NAMES = {"vanilla": "vanilla gradient", "natural": "natural gradient", "trpo": "TRPO"}
 STYLES = {
@@ -28,17 +25,17 @@ _STAR = {"marker": "*", "markersize": 13, "color": "black", "markerfacecolor": "
 
 def draw(out: Path, chosen: list[Setting]) -> None:
     """All figures into ``out``, from out/results."""
-    plt.rcParams.update({"font.size": 9, "axes.titlesize": 10, "figure.dpi": 120, "savefig.bbox": "tight"})
+    small(titles=10)
     fields = records.read_fields(out / "results/fields.csv")
     exact = records.read_exact(out / "results/exact.csv")
     sampled = records.read_sampled(out / "results/sampled.csv")
     for setting in chosen:
-        _save(vector_fields(setting, fields[setting.name], exact), out / f"fields-{setting.name}.png")
-        _save(trajectories(setting, exact, sampled), out / f"trajectories-{setting.name}.png")
+        save(vector_fields(setting, fields[setting.name], exact), out / f"fields-{setting.name}.png")
+        save(trajectories(setting, exact, sampled), out / f"trajectories-{setting.name}.png")
     for system in ("unit", "minus_one"):
         pair = [s for s in chosen if s.name.startswith(system)]
-        _save(returns(pair, exact, sampled), out / f"return-{system}.png")
-    _save(final_k(chosen, sampled), out / "final-k.png")
+        save(returns(pair, exact, sampled), out / f"return-{system}.png")
+    save(final_k(chosen, sampled), out / "final-k.png")
 
 
 def vector_fields(setting: Setting, field: np.ndarray, exact: records.ExactPaths) -> plt.Figure:
@@ -193,8 +190,3 @@ def _unstable(ax: Axes, setting: Setting) -> None:
     k = np.linspace(-2.05, 0.05, 400)
     ax.fill_between(k, 0, 1, where=~setting.system.stable(k), transform=ax.get_xaxis_transform(), facecolor="0.93",
                     edgecolor="0.75", hatch="///", linewidth=0, label="unstable, J = -∞")  # fmt: skip
-
-
-def _save(figure: plt.Figure, path: Path) -> None:
-    figure.savefig(path)
-    plt.close(figure)

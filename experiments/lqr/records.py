@@ -1,14 +1,15 @@
-"""Results as csv and json: written by run.py, read by figures.py. Numbers have five significant digits."""
+"""Results as csv: written by run.py, read by figures.py."""
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
 import sampled
+import tabular
 from settings import HORIZON, Setting
 
+DIGITS = 5  # significant ones
 FIELD = ("setting", "k", "sigma", "J", "gradient_k", "gradient_scale", "natural_k", "natural_scale")
 EXACT = ("setting", "rule", "method", "start_k", "start_sigma", "update", "k", "sigma")
 SAMPLED = ("setting", "method", "start_k", "start_sigma", "seed", "update", "samples", "k", "sigma", "return")
@@ -56,24 +57,17 @@ def sampled_rows(paths: list[sampled.Path]) -> list[list[object]]:
     ]
 
 
-def write(path: Path, header: tuple[str, ...], rows: list[list[object]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows([f"{v:.5g}" if isinstance(v, float) else v for v in row] for row in rows)
-
-
 def read_fields(path: Path) -> dict[str, np.ndarray]:
     """Setting -> (N, 7), the columns of FIELD after the first."""
     found: dict[str, list[list[float]]] = {}
-    for row in _rows(path):
+    for row in tabular.read(path):
         found.setdefault(row["setting"], []).append([float(row[name]) for name in FIELD[1:]])
     return {name: np.array(rows) for name, rows in found.items()}
 
 
 def read_exact(path: Path) -> ExactPaths:
     found: dict[tuple[str, str, str, Start], list[list[float]]] = {}
-    for row in _rows(path):
+    for row in tabular.read(path):
         key = (row["setting"], row["rule"], row["method"], _start(row))
         found.setdefault(key, []).append([float(row["k"]), float(row["sigma"])])
     return {key: np.array(rows) for key, rows in found.items()}
@@ -81,15 +75,10 @@ def read_exact(path: Path) -> ExactPaths:
 
 def read_sampled(path: Path) -> SampledPaths:
     found: dict[tuple[str, str, Start, int], list[list[float]]] = {}
-    for row in _rows(path):
+    for row in tabular.read(path):
         key = (row["setting"], row["method"], _start(row), int(row["seed"]))
         found.setdefault(key, []).append([float(row[name]) for name in ("samples", "k", "sigma", "return")])
     return {key: np.array(rows) for key, rows in found.items()}
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _start(row: dict[str, str]) -> Start:

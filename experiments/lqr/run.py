@@ -6,7 +6,6 @@ scripts/reproduce lqr --quick     2 seeds, one start, under a minute; into runs/
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -16,12 +15,15 @@ from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two processes on two cores
+sys.path.insert(0, str(Path(__file__).parents[1]))  # what experiments share
 
 import exact
 import figures
 import numpy as np
 import records
 import sampled
+import study
+import tabular
 from scipy import stats
 from settings import FLOOR, METHODS, Setting, settings
 
@@ -31,37 +33,27 @@ NOISE = (0.01, 0.03, 0.1, 0.3)  # standard deviations of noise on the state, for
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Peters and Schaal's linear-quadratic example.")
-    parser.add_argument("--quick", action="store_true", help="2 seeds, one start, short rollouts")
-    parser.add_argument("--figures", action="store_true", help="draw what results/ holds, and stop")
-    parser.add_argument("--out", type=Path, default=None, help="folder for figures and results/")
+    parser = study.parser("Peters and Schaal's linear-quadratic example.", "2 seeds, one start, short rollouts")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     options = parser.parse_args()
-    out = options.out or (Path("runs/lqr-quick") if options.quick else HERE)
-    (out / "results").mkdir(parents=True, exist_ok=True)
-    started = time.perf_counter()
-
+    out = study.folder(HERE, options)
     chosen = settings(options.quick)
     if options.figures:
         figures.draw(out, chosen)
         return 0
     exact_paths = closed_form(chosen)
-    records.write(out / "results/fields.csv", records.FIELD, [row for s in chosen for row in records.field(s)])
-    records.write(out / "results/exact.csv", records.EXACT, records.exact_rows(exact_paths))
+    fields = [row for setting in chosen for row in records.field(setting)]
+    tabular.write(out / "results/fields.csv", records.FIELD, fields, records.DIGITS)
+    tabular.write(out / "results/exact.csv", records.EXACT, records.exact_rows(exact_paths), records.DIGITS)
     sampled_paths = trained(jobs(chosen, QUICK_SEEDS if options.quick else SEEDS), options.processes)
-    records.write(out / "results/sampled.csv", records.SAMPLED, records.sampled_rows(sampled_paths))
+    tabular.write(out / "results/sampled.csv", records.SAMPLED, records.sampled_rows(sampled_paths), records.DIGITS)
 
     numbers = {"exact": exact_numbers(chosen, exact_paths), "sampled": sampled_numbers(chosen, sampled_paths)}
     numbers["command"] = "scripts/reproduce lqr" + (" --quick" if options.quick else "")
     (out / "results/numbers.json").write_text(json.dumps(numbers, indent=2) + "\n")
     figures.draw(out, chosen)
 
-    held = [*exact_claims(numbers["exact"]), *([] if options.quick else sampled_claims(numbers))]
-    for claim, holds in held:
-        print(f"{'holds ' if holds else 'FAILED'}  {claim}")
-    failed = sum(not holds for _, holds in held)
-    print(f"{out}: figures and results/, {time.perf_counter() - started:.0f} s")
-    return 1 if failed else 0
+    return study.verdict([*exact_claims(numbers["exact"]), *([] if options.quick else sampled_claims(numbers))], out)
 
 
 def closed_form(chosen: list[Setting]) -> records.ExactPaths:

@@ -1,24 +1,28 @@
-"""How fast NAC and eNAC find the natural gradient: python experiments/natural_actor_critic/run.py [--quick] [--draw]
+"""How fast NAC and eNAC find the natural gradient: scripts/reproduce natural_actor_critic [--quick] [--figures]
 
 At one policy of the linear-quadratic regulator, of which the natural gradient is known in closed form, draws batches of
 growing size and lets every critic of CRITICS say its direction w on the same data. Episodes are simulated here, all at
 once, and handed to the critics of rlopt.core; CHECKED batches are collected and learned from by the trainer itself.
-Writes results/errors.csv (one line a batch and critic), results/numbers.json, a table and errors.png. --draw makes
-table and figure anew.
+Writes results/errors.csv (one line a batch and critic), results/numbers.json, a table and errors.png. --figures makes
+the last three anew.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch
+sys.path.insert(0, str(Path(__file__).parents[1]))  # what experiments share
 
+import matplotlib.pyplot as plt
 import numpy as np
+import study
+import style
+import tabular
 import torch
 from torch import nn
 
@@ -44,6 +48,7 @@ CRITICS: dict[str, tuple[CompatibleCritic, str, str, str]] = {
     "enac": (Episodic((0, 2), 0.0), "eNAC", "#c44e00", "^"),
     "nac-linear": (LSTD((0, 1), 0.0, 0.0), r"NAC, $\lambda = 0$, features $(1, s)$", "#777777", "x"),
 }
+HEADER = ("critic", "seed", "steps", "w_k", "w_sigma", "relative_error")
 TRUE = SYSTEM.natural_gradient(K, SIGMA)
 
 
@@ -88,8 +93,8 @@ def directions(episodes: int, seed: int) -> dict[str, np.ndarray]:
     return found
 
 
-def trained(algo: str, seed: int) -> np.ndarray:
-    """w (2,) that `rlopt train` would step along."""
+def trained(algo: str, seed: int) -> list[float]:
+    """w, two numbers, that `rlopt train` would step along."""
     from rlopt.assemble import trainer
     from rlopt.build import resolve
 
@@ -106,7 +111,7 @@ def trained(algo: str, seed: int) -> np.ndarray:
         finally:
             run.collector.close()
     assert lesson.failure is None, lesson.failure
-    return state["actor"]["parts"]["solver"]["w"].numpy()
+    return state["actor"]["parts"]["solver"]["w"].tolist()
 
 
 def relative_error(w: np.ndarray) -> float:
@@ -121,18 +126,12 @@ def measure(out: Path, seeds: range, sizes: tuple[int, ...]) -> None:
             rows += [[name, seed, episodes * HORIZON, *w] for name, w in directions(episodes, seed).items()]
     for algo in ("nac", "enac"):
         rows += [[f"trainer-{algo}", seed, CHECKED * HORIZON, *trained(algo, seed)] for seed in CHECKED_SEEDS]
-    with (out / "results/errors.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["critic", "seed", "steps", "w_k", "w_sigma", "relative_error"])
-        writer.writerows(
-            [*row[:3], *(f"{x:.8g}" for x in (*row[3:], relative_error(np.array(row[3:]))))] for row in rows
-        )
+    rows = [[*row, relative_error(np.array(row[3:]))] for row in rows]
+    tabular.write(out / "results/errors.csv", HEADER, rows, digits=8)
 
 
-def table(out: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def table(rows: list[dict[str, str]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """name -> steps (N,), errors (N, seeds)."""
-    with (out / "results/errors.csv").open() as file:
-        rows = list(csv.DictReader(file))
     steps = np.array(sorted({int(r["steps"]) for r in rows if r["critic"] in CRITICS}))
     errors = {
         name: [[float(r["relative_error"]) for r in rows if (r["critic"], int(r["steps"])) == (name, n)] for n in steps]
@@ -146,11 +145,11 @@ def exponent(steps: np.ndarray, errors: np.ndarray) -> float:
     return float(np.polyfit(np.log(steps), np.log(np.sqrt((errors**2).mean(1))), 1)[0])
 
 
-def numbers(out: Path) -> dict:
+def numbers(rows: list[dict[str, str]]) -> dict:
     """Exponents with 95% intervals (bootstrap over seeds), and errors at the largest batch."""
     rng = np.random.default_rng(0)
     found = {}
-    for name, (steps, errors) in table(out).items():
+    for name, (steps, errors) in table(rows).items():
         seeds = errors.shape[1]
         drawn = [exponent(steps, errors[:, rng.integers(0, seeds, seeds)]) for _ in range(2000)]
         found[name] = {
@@ -162,28 +161,20 @@ def numbers(out: Path) -> dict:
             "worst_at_largest": float(errors[-1].max()),
             "seeds": seeds,
         }
-    with (out / "results/errors.csv").open() as file:
-        rows = list(csv.DictReader(file))
     for algo in ("nac", "enac"):
         errors = [float(r["relative_error"]) for r in rows if r["critic"] == f"trainer-{algo}"]
         found[f"trainer-{algo}"] = {"steps": CHECKED * HORIZON, "relative_errors": errors}
-    (out / "results/numbers.json").write_text(json.dumps(found, indent=2) + "\n")
     return found
 
 
-def draw(out: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+def draw(found: dict[str, tuple[np.ndarray, np.ndarray]], path: Path) -> None:
     figure, axis = plt.subplots(figsize=(6.4, 4.4), constrained_layout=True)
-    for name, (steps, errors) in table(out).items():
+    for name, (steps, errors) in found.items():
         _, label, color, marker = CRITICS[name]
         axis.loglog(np.repeat(steps, errors.shape[1]), errors.ravel(), marker, color=color, markersize=2.5, alpha=0.3)
         line = "--" if name == "nac-linear" else "-"
         axis.loglog(steps, np.sqrt((errors**2).mean(1)), line, color=color, marker=marker, markersize=5, label=label)
-    steps, errors = table(out)["nac-1"]
+    steps, errors = found["nac-1"]
     reference = np.sqrt((errors[0] ** 2).mean()) * 0.45 * np.sqrt(steps[0] / steps)
     axis.loglog(steps, reference, ":", color="black", linewidth=1, label=r"$\propto$ steps$^{-1/2}$")
     axis.axhline(0.05, color="black", linewidth=0.6)
@@ -191,20 +182,18 @@ def draw(out: Path) -> None:
     axis.set(xlabel="steps in the batch", ylabel=r"$|w - w^*| \,/\, |w^*|$")
     axis.legend(frameon=False, fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(out / "errors.png", dpi=120)
+    style.save(figure, path, dpi=120)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="NAC and eNAC against the closed form.")
-    parser.add_argument("--quick", action="store_true", help="2 seeds, small batches, into runs/nac-quick")
-    parser.add_argument("--draw", action="store_true", help="only table and figure, from results/")
-    options = parser.parse_args()
-    out = Path("runs/nac-quick") if options.quick else HERE
-    (out / "results").mkdir(parents=True, exist_ok=True)
-    if not options.draw:
+    options = study.parser("NAC and eNAC against the closed form.", "2 seeds, small batches").parse_args()
+    out = study.folder(HERE, options)
+    if not options.figures:
         measure(out, range(2) if options.quick else SEEDS, EPISODES[:3] if options.quick else EPISODES)
-    found = numbers(out)
-    draw(out)
+    rows = tabular.read(out / "results/errors.csv")
+    found = numbers(rows)
+    (out / "results/numbers.json").write_text(json.dumps(found, indent=2) + "\n")
+    draw(table(rows), out / "errors.png")
     print("| critic | exponent (95% interval) | error of the largest batch: root mean square | mean | worst |")
     print("|---|---|---|---|---|")
     for name in CRITICS:
@@ -215,15 +204,12 @@ def main() -> int:
     for algo in ("nac", "enac"):
         each = ", ".join(f"{x:.2%}" for x in found[f"trainer-{algo}"]["relative_errors"])
         print(f"the trainer itself, algo={algo}, {CHECKED * HORIZON:,} steps, {len(CHECKED_SEEDS)} seeds: {each}")
-    if options.quick:
-        return 0
     held = all(
         found[name]["interval"][0] < -0.5 < found[name]["interval"][1] and found[name]["rms_error"][-1] < 0.05
         for name in ("nac-0", "nac-1", "enac")
     )
     claim = "NAC and eNAC: -1/2 within the exponent's interval, root-mean-square error below 5% at 200,000 steps"
-    print("holds " if held else "FAILED", claim)
-    return 0 if held else 1
+    return study.verdict([] if options.quick else [(claim, held)], out)
 
 
 if __name__ == "__main__":

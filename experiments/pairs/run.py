@@ -1,4 +1,4 @@
-"""Steps to a mean return of 475 for every metric with every solver: python experiments/pairs/run.py [--quick] [--draw]
+"""Steps to a mean return of 475 for every metric with every solver: scripts/reproduce pairs [--quick] [--draw]
 
 Each run is appended to results/runs.csv when it ends, and runs that stand there are not repeated; then table and
 figure. --quick takes a few pairs, one seed, into runs/pairs-quick. --draw makes table and figure of what is there.
@@ -7,13 +7,20 @@ figure. --quick takes a few pairs, one seed, into runs/pairs-quick. --draw makes
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
+import sys
 import time
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # what experiments share
+
+import matplotlib.pyplot as plt
+import numpy as np
+import style
+import tabular
 
 from rlopt.errors import UserError
 
@@ -64,31 +71,21 @@ def wanted(quick: bool) -> list[Run]:
     return [(metric, solver, seed) for seed in SEEDS[: 1 if quick else None] for metric, _, s in found for solver in s]
 
 
-def read(results: Path) -> list[dict[str, str]]:
-    if not results.exists():
-        return []
-    with results.open() as file:
-        return list(csv.DictReader(file))
-
-
 def collect(runs: list[Run], results: Path, jobs: int) -> None:
     """Run what is not yet in ``results``, and append it there."""
-    done = {(row["metric"], row["solver"], int(row["seed"])) for row in read(results)}
+    there = tabular.read(results) if results.exists() else []
+    done = {(row["metric"], row["solver"], int(row["seed"])) for row in there}
     left = [run for run in runs if run not in done]
     results.parent.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(train, run): run for run in left}
         for future in as_completed(futures):
             try:
-                row, new = future.result(), not results.exists()
+                row = future.result()
             except UserError as error:
                 print(f"{futures[future]} is not for this protocol: {error}", flush=True)
                 continue
-            with results.open("a", newline="") as file:
-                writer = csv.DictWriter(file, KEYS, lineterminator="\n")
-                if new:
-                    writer.writeheader()
-                writer.writerow(row)
+            tabular.append(results, KEYS, [list(row.values())])
             told = f"{row['steps']:,} steps" if row["reached"] else f"not reached, {row['return_mean']}"
             print(f"{row['metric']} {row['solver']} seed {row['seed']}: {told}", flush=True)
 
@@ -132,12 +129,6 @@ def table(rows: list[dict[str, str]]) -> str:
 
 def draw(rows: list[dict[str, str]], path: Path) -> None:
     """A heat map: dark is fast; pairs that do not exist are hatched, pairs that failed are white with their count."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    import numpy as np
-
     found, (metrics, solvers) = cells(rows), axes(rows)
     data = np.full((len(metrics), len(solvers)), np.nan)
     figure, axis = plt.subplots(figsize=(1.5 + 0.75 * len(solvers), 1.3 + 0.45 * len(metrics)), constrained_layout=True)
@@ -164,8 +155,7 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
     seeds = max((count for _, count, _ in found.values()), default=0)
     axis.set(title=f"CartPole: thousand steps to a mean return of {WANTED:.0f}, mean of {seeds} seeds",
              xlabel="solver", ylabel="metric")  # fmt: skip
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    style.save(figure, path, dpi=130)
 
 
 def main() -> None:
@@ -178,8 +168,9 @@ def main() -> None:
     results = folder / "results" / "runs.csv"
     if not options.draw:
         collect(wanted(options.quick), results, options.jobs)
-    draw(read(results), folder / "pairs.png")
-    print(table(read(results)))
+    rows = tabular.read(results)
+    draw(rows, folder / "pairs.png")
+    print(table(rows))
 
 
 if __name__ == "__main__":

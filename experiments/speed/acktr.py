@@ -9,22 +9,18 @@ asks of itself.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
 import tempfile
 import time
-from pathlib import Path
 
 import report
 import torch
+from setting import machine
 
 from rlopt.assemble import trainer
 from rlopt.build import resolve
 from rlopt.run.trainer import Trainer
 
-RESULTS = Path(__file__).parent / "results/acktr.json"
 BATCH, ENVIRONMENTS = 1024, 64
 BOUNDS = {"training step": 1.10, "update": 1.6}  # ACKTR's in A2C's
 KINDS = {
@@ -73,13 +69,11 @@ def measure(rounds: int, count: int) -> dict[str, dict[str, list[float]]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="ACKTR's cost beside A2C's.")
-    parser.add_argument("--quick", action="store_true", help="few rounds, nothing written")
+    parser = report.parser("acktr", "ACKTR's cost beside A2C's.")
     parser.add_argument("--rounds", type=int, default=15, help="rounds (15)")
-    parser.add_argument("--draw", action="store_true", help="the README's table, from results/acktr.json")
     options = parser.parse_args()
     if options.draw:
-        return report.write("acktr", json.loads(RESULTS.read_text()))
+        return report.again("acktr")
     torch.set_num_threads(1)
     before = os.getloadavg()[0]
     found = measure(3 if options.quick else options.rounds, 4 if options.quick else 8)
@@ -89,13 +83,12 @@ def main() -> None:
             print(f"  {kind:<40}{report.places(values):<30}{report.against(values, times['A2C'])}")
     if not options.quick:
         data = {
-            "machine": f"{platform.processor() or platform.machine()}, torch {torch.__version__}, 1 thread",
+            "machine": machine(),
             "load": [before, os.getloadavg()[0]],
             "milliseconds": found,
             "bounds": BOUNDS,
         }
-        RESULTS.write_text(json.dumps(data, indent=1) + "\n")
-        report.write("acktr", data)
+        report.keep("acktr", data)
 
 
 if __name__ == "__main__":

@@ -14,21 +14,18 @@ processor, without graphs, to try the script.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import report
 import torch
-from parts import DAMPING, adam, machine
-from setting import INPUTS, Setting
+from parts import DAMPING, adam
+from setting import INPUTS, Setting, machine
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -50,7 +47,6 @@ from rlopt.core.solvers.identity import Identity as NoSolver
 from rlopt.core.solvers.kfac import KFAC
 from rlopt.core.update import Update
 
-RESULTS = Path(__file__).parent / "results/device.json"
 WIDTHS, BATCHES = (64, 256, 1024, 4096), (2048, 16384, 131072, 1048576)
 MINIBATCHES = 32
 ALL = 2**40  # rows: more than there are
@@ -249,14 +245,12 @@ def measure(count: int, width: int, device: str, repeats: int) -> dict[str, dict
 
 @torch.no_grad()
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Costs of an update on a GPU, beside the card's own rates.")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, nothing written")
+    parser = report.parser("device", "Costs of an update on a GPU, beside the card's own rates.")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tf32", action="store_true", help="let products round to TF32; rlopt itself does not")
-    parser.add_argument("--draw", action="store_true", help="the README's table, from results/device.json")
     options = parser.parse_args()
     if options.draw:
-        report.write("device", json.loads(RESULTS.read_text()))
+        report.again("device")
         return 0
     if options.device == "cuda" and not torch.cuda.is_available():
         print("device.py: there is no CUDA device here; type --device cpu --quick to try the script", file=sys.stderr)
@@ -279,9 +273,7 @@ def main() -> int:
                 print(f"width {width}, {count:,} samples: {len(found)} kinds measured", flush=True)
     print("\n".join(report.device(data)))
     if not quick:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(data, indent=1) + "\n")
-        report.write("device", data)
+        report.keep("device", data)
     return 0
 
 

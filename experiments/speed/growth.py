@@ -10,7 +10,6 @@ With ``--training`` instead: whole training runs with one process, two workers a
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 from collections.abc import Callable
@@ -21,8 +20,8 @@ from typing import Any
 import report
 import torch
 import training
-from parts import DAMPING, machine
-from setting import Setting, seconds
+from parts import DAMPING
+from setting import Setting, machine, seconds
 
 from rlopt.core.damping.constant import Constant
 from rlopt.core.metrics.empirical_fisher import EmpiricalFisher
@@ -128,11 +127,9 @@ def trained(rounds: int, quick: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Growth of time and memory with batch, width and parameters.")
+    parser = report.parser("growth", "Growth of time and memory with batch, width and parameters.")
     parser.add_argument("--training", action="store_true", help="whole runs with workers and ranks instead")
     parser.add_argument("--rounds", type=int, default=3, help="of training (3)")
-    parser.add_argument("--quick", action="store_true", help="smaller sizes, nothing written")
-    parser.add_argument("--draw", action="store_true", help="figure and README from results/growth.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
     data = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}

@@ -8,18 +8,14 @@ whole solve where `prepare` alone does nothing. Bounds are what this project ask
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import report
 import torch
-from setting import INPUTS, Setting, microseconds, ratio, spread
+from setting import INPUTS, Setting, machine, microseconds, ratio, spread
 from torch import nn
 
 from rlopt.core.damping.constant import Constant
@@ -45,7 +41,6 @@ from rlopt.core.solvers.low_rank import LowRank
 from rlopt.core.steps.optimizer import Optimizer
 from rlopt.core.update import Update
 
-RESULTS = Path(__file__).parent / "results/parts.json"
 DAMPING = 1e-2
 BOUNDS = {  # in gradients
     "K-FAC apply": 0.03,
@@ -136,19 +131,13 @@ def show(data: dict[str, Any]) -> None:
     print(f"E-KFAC against K-FAC, prepare: {both[0]:.2f}, analytic {both[1]:.2f} (bound {EKFAC_BOUND:g})")
 
 
-def machine() -> str:
-    return f"{platform.processor() or platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} thread"
-
-
 @torch.no_grad()
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Costs of the parts of an update, in gradients.")
-    parser.add_argument("--quick", action="store_true", help="few repeats, nothing written")
+    parser = report.parser("parts", "Costs of the parts of an update, in gradients.")
     parser.add_argument("--repeats", type=int, default=41, help="rounds (41)")
-    parser.add_argument("--draw", action="store_true", help="the README's table, from results/parts.json")
     options = parser.parse_args()
     if options.draw:
-        return report.write("parts", json.loads(RESULTS.read_text()))
+        return report.again("parts")
     torch.set_num_threads(1)
     before = os.getloadavg()[0]
     times = microseconds(kinds(), 5 if options.quick else options.repeats)
@@ -162,9 +151,7 @@ def main() -> None:
     }
     show(data)
     if not options.quick:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(data, indent=1) + "\n")
-        report.write("parts", data)
+        report.keep("parts", data)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ and numbers of torch threads they can use the fastest on this machine, which is 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -24,8 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import report
 from peers_report import draw, show, write
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from training import with_threads
 
 from rlopt.build import resolve
 from rlopt.errors import UserError
@@ -91,7 +92,7 @@ def measure_peer(contest: Contest, choice: dict[str, Any], updates: int) -> Meas
     asked = {**settings(contest), **choice, "updates": updates}
     command = [str(THEIRS), str(HERE / "runners" / contest.runner), json.dumps(asked)]
     with tempfile.TemporaryDirectory() as folder:  # MuJoCo leaves a log where it runs
-        done = subprocess.run(command, env=_threads(choice["threads"]), cwd=folder, capture_output=True, text=True)
+        done = subprocess.run(command, env=with_threads(choice["threads"]), cwd=folder, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{contest.peer} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -103,7 +104,7 @@ def measure_rlopt(contest: Contest, variant: str, updates: int) -> Measurement:
     with tempfile.TemporaryDirectory() as folder:
         chosen = [*contest.overrides, *variant.split(), f"total_steps={batch * (updates + 1)}", f"seed={SEED}"]
         command = [str(OURS), "-m", "rlopt", "train", *chosen, f"run_dir={folder}/run"]
-        done = subprocess.run(command, env=_threads(1), cwd=folder, capture_output=True, text=True)
+        done = subprocess.run(command, env=with_threads(1), cwd=folder, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"rlopt train {' '.join(chosen)} failed:\n{done.stderr[-2000:]}")
         events = EventAccumulator(f"{folder}/run")
@@ -125,7 +126,7 @@ def measure_simulator(kind: str, cores: tuple[int | None, ...], num_envs: int, e
                  "seconds": seconds}  # fmt: skip
         command = [str(OURS), str(HERE / "runners/simulator.py"), json.dumps(asked)]
         processes.append(
-            subprocess.Popen(command, env=_threads(1), cwd=tempfile.gettempdir(), stdin=subprocess.PIPE,
+            subprocess.Popen(command, env=with_threads(1), cwd=tempfile.gettempdir(), stdin=subprocess.PIPE,
                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         )  # fmt: skip
     for process in processes:
@@ -216,11 +217,6 @@ def run(repeats: int, quick: bool, variants: list[str]) -> dict[str, Any]:
     }
 
 
-def _threads(count: int) -> dict[str, str]:
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return {**os.environ, **dict.fromkeys(names, str(count)), "CUDA_VISIBLE_DEVICES": ""}
-
-
 def _machine() -> str:
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
@@ -235,12 +231,10 @@ def _machine() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Training speed of rlopt beside other trainers.")
-    parser.add_argument("--quick", action="store_true", help="2 rounds of short runs, nothing written")
+    parser = report.parser("peers", "Training speed of rlopt beside other trainers.")
     parser.add_argument("--repeats", type=int, default=5, help="rounds (5)")
     parser.add_argument("--variants", nargs="+", default=["workers=1", "workers=2"], metavar="OVERRIDES",
                         help="of rlopt; those a build does not know are left out")  # fmt: skip
-    parser.add_argument("--draw", action="store_true", help="table, figure and README from results/peers.json")
     options = parser.parse_args()
     if options.draw:
         results = json.loads(RESULTS.read_text())
@@ -252,7 +246,7 @@ def main() -> None:
             RESULTS.parent.mkdir(exist_ok=True)
             RESULTS.write_text(json.dumps(results, indent=1) + "\n")
         draw(results, HERE / "peers.png")
-        write(results, HERE / "README.md")
+        write(results)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from report import insert
 
 FILLS = ("0.85", "0.55", "0.2", "0.0")  # peer, then rlopt's variants
 
@@ -53,8 +54,8 @@ def spread(values: list[float]) -> str:
     return f"{statistics.median(values):>7,.0f}  ({min(values):,.0f} to {max(values):,.0f})"
 
 
-def write(results: dict[str, Any], readme: Path) -> None:
-    """The table, between its marks in the README."""
+def write(results: dict[str, Any]) -> None:
+    """The table, into the README."""
     lines = ["| | steps/s, median (range) | against the peer (by round) | of one core | of all cores | in updates |",
              "|---|---|---|---|---|---|"]  # fmt: skip
     for title, contest in results["contests"].items():
@@ -82,10 +83,7 @@ def write(results: dict[str, Any], readme: Path) -> None:
         "",
         f"{results['machine']}. Fastest settings: {'; '.join(chosen)}. Simulator alone, steps/s: {'; '.join(raw)}.",
     ]
-    text = readme.read_text()
-    before, mark, rest = text.partition("<!-- peers -->\n")
-    _, end, after = rest.partition("<!-- /peers -->")
-    readme.write_text(before + mark + "\n".join([*lines, ""]) + end + after)
+    insert("peers", lines)
 
 
 def draw(results: dict[str, Any], path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
 import statistics
 from collections.abc import Callable
@@ -14,15 +16,40 @@ HERE = Path(__file__).parent
 CACHED = 4.0 * (2 * 64 + 6)  # bytes a sample of the activations that a forward pass of 64-64-6 keeps
 
 
+def parser(name: str, about: str) -> argparse.ArgumentParser:
+    """The options of every script here."""
+    made = argparse.ArgumentParser(description=about)
+    made.add_argument("--quick", action="store_true", help="less of everything, nothing written")
+    made.add_argument("--draw", action="store_true", help=f"only the README's part, from results/{name}.json")
+    return made
+
+
+def keep(name: str, data: dict[str, Any]) -> None:
+    """As results/NAME.json, and as the README's table."""
+    path = HERE / f"results/{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(data, indent=1) + "\n")
+    write(name, data)
+
+
+def again(name: str) -> None:
+    """The README's table, from results/NAME.json."""
+    write(name, json.loads((HERE / f"results/{name}.json").read_text()))
+
+
 def write(name: str, data: dict[str, Any]) -> None:
-    """The README's table between the marks of this name."""
     tables: dict[str, Callable[[dict[str, Any]], list[str]]] = {
         "run": run, "parts": parts, "growth": growth, "device": device, "acktr": acktr,
     }  # fmt: skip
+    insert(name, tables[name](data))
+
+
+def insert(name: str, lines: list[str]) -> None:
+    """Into the README between the marks of this name."""
     path = HERE / "README.md"
     before, mark, rest = path.read_text().partition(f"<!-- {name} -->\n")
     _, end, after = rest.partition(f"<!-- /{name} -->")
-    path.write_text(before + mark + "\n".join([*tables[name](data), ""]) + end + after)
+    path.write_text(before + mark + "\n".join([*lines, ""]) + end + after)
 
 
 def run(data: dict[str, Any]) -> list[str]:

@@ -11,28 +11,22 @@ environment by the policy's own actions and of Gymnasium's SyncVectorEnv as it c
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import report
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
-from setting import Setting, microseconds, ratio, spread
+from setting import Setting, machine, microseconds, ratio, spread
 
 from rlopt.assemble import trainer
 from rlopt.build import resolve
 from rlopt.core.autograd_tape import AutogradTape
 from rlopt.core.curvature import PullBack
 from rlopt.run.trainer import Trainer
-
-RESULTS = Path(__file__).parent / "results/run.json"
 
 
 def products(repeats: int) -> dict[str, list[float]]:
@@ -126,12 +120,9 @@ def _seconds(f: Callable[[], None], count: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Costs of rlopt as ratios within one run.")
-    parser.add_argument("--quick", action="store_true", help="few repeats, nothing written")
-    parser.add_argument("--draw", action="store_true", help="the README's table, from results/run.json")
-    options = parser.parse_args()
+    options = report.parser("run", "Costs of rlopt as ratios within one run.").parse_args()
     if options.draw:
-        return report.write("run", json.loads(RESULTS.read_text()))
+        return report.again("run")
     quick = options.quick
     torch.set_num_threads(1)
     times, rates = products(5 if quick else 31), throughput(2 if quick else 15)
@@ -145,7 +136,7 @@ def main() -> None:
     print(f"training reaches {share:.0%} of rlopt's own stepping rate, {of_plain:.0%} of Gymnasium's SyncVectorEnv")
     if not quick:
         data = {
-            "machine": f"{platform.processor() or platform.machine()}, torch {torch.__version__}, 1 thread",
+            "machine": machine(),
             "microseconds": times,
             "steps_per_second": rates,
             "ratios": {
@@ -156,9 +147,7 @@ def main() -> None:
                 "training to Gymnasium's stepping": of_plain,
             },
         }
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(data, indent=1) + "\n")
-        report.write("run", data)
+        report.keep("run", data)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -81,6 +82,10 @@ def seconds(f: Callable[[], object], count: int) -> float:
     for _ in range(count):
         f()
     return (time.thread_time() - start) / count
+
+
+def machine() -> str:
+    return f"{platform.processor() or platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} thread"
 
 
 def ratio(a: list[float], b: list[float]) -> float:

@@ -15,7 +15,6 @@ import tempfile
 
 SIDES = {"one process": (1, 1), "two workers": (2, 1), "two ranks": (1, 2)}  # workers and ranks
 ENVIRONMENTS = (8, 16)
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def measure(rounds: int, steps: int) -> dict[str, dict[str, list[float]]]:
@@ -40,8 +39,7 @@ def train(num_envs: int, workers: int, ranks: int, steps: int) -> float:
         rlopt = ["-m", "torch.distributed.run", f"--nproc-per-node={ranks}", f"--master-port={free_port()}", *rlopt]
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, *rlopt, f"run_dir={folder}/run"]
-        threads = {**os.environ, **dict.fromkeys(THREADS, "1"), "CUDA_VISIBLE_DEVICES": ""}
-        done = subprocess.run(command, env=threads, cwd=folder, capture_output=True, text=True)
+        done = subprocess.run(command, env=with_threads(1), cwd=folder, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
         events = EventAccumulator(f"{folder}/run")
@@ -49,6 +47,12 @@ def train(num_envs: int, workers: int, ranks: int, steps: int) -> float:
         rates = events.Scalars("time/steps_per_second")
     first, last = rates[0], rates[-1]
     return (last.step - first.step) / (last.step / last.value - first.step / first.value)
+
+
+def with_threads(count: int) -> dict[str, str]:
+    """The environment of a process with so many threads, without a GPU."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return {**os.environ, **dict.fromkeys(names, str(count)), "CUDA_VISIBLE_DEVICES": ""}
 
 
 def free_port() -> int:

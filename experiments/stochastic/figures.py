@@ -5,40 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
+from style import CURVES, panels, save, small
 
-CURVES: list[tuple[str, Any]] = [
-    ("#000000", "-"),
-    ("#b34700", (0, (5, 2))),
-    ("#6fa8dc", "-"),
-    ("#5b7f3a", (0, (1, 1.2))),
-    ("#8a5fa8", (0, (5, 1.5, 1, 1.5))),
-    ("#c9a227", (0, (3, 1))),
-]
 TITLES = {"linear": "linear regression (quadratic)", "logistic": "logistic regression"}
 EXCESS = "$E[h(\\theta_k)] - h^*$, units of h"
 
 
 def draw(out: Path, results: dict[str, Any]) -> None:
-    plt.rcParams.update({"font.size": 9, "axes.titlesize": 9.5, "figure.dpi": 120, "savefig.bbox": "tight"})
-    for name, figure in {
-        "rate": rate(results["rate"]),
-        "schedules": schedules(results["schedules"]),
-        "early": early(results["early"], results["mean_path"], results["overlap"]),
-        "reduction": reduction(results["reduction"]),
-        "curvature": curvature(results["curvature"]),
-    }.items():
-        figure.savefig(out / f"{name}.png")
-        plt.close(figure)
+    small(titles=9.5)
+    save(rate(results["rate"]), out / "rate.png")
+    save(schedules(results["schedules"]), out / "schedules.png")
+    save(early(results["early"], results["mean_path"], results["overlap"]), out / "early.png")
+    save(reduction(results["reduction"]), out / "reduction.png")
+    save(curvature(results["curvature"]), out / "curvature.png")
 
 
 def rate(found: dict[str, Any]) -> plt.Figure:
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True, layout="constrained")
+    figure, axes = panels(2, 11, 4.2, sharey=True)
     for ax, kind in zip(axes, TITLES, strict=True):
         curves = {name: rows for name, rows in found[kind].items() if name != "constant"}
         ax.axhspan(0.9, 1.1, color="0.9", linewidth=0)
@@ -56,9 +41,9 @@ def rate(found: dict[str, Any]) -> plt.Figure:
 
 
 def schedules(found: dict[str, Any]) -> plt.Figure:
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.1), layout="constrained")
+    figure, axes = panels(2, 11, 4.1)
     for ax, kind in zip(axes, TITLES, strict=True):
-        for (name, curve), (color, dash) in zip(found[kind].items(), CURVES, strict=True):
+        for (name, curve), (color, dash) in zip(found[kind].items(), CURVES, strict=False):
             ax.plot(found["at"], curve, color=color, linestyle=dash, label=name)
         ax.set(xscale="log", yscale="log", xlabel="steps k, one term each", ylabel=EXCESS, title=TITLES[kind])
     handles, labels = axes[0].get_legend_handles_labels()
@@ -67,7 +52,7 @@ def schedules(found: dict[str, Any]) -> plt.Figure:
 
 
 def early(found: dict[str, Any], mean: dict[str, Any], overlap: dict[str, Any]) -> plt.Figure:
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.9), layout="constrained")
+    figure, (left, middle, right) = panels(3, 13, 3.9)
     k = np.array(found["at"])
     curves = {name: curve for name, curve in found.items() if name not in ("at", "constant", "kappa")}
     for (name, curve), (color, dash) in zip(curves.items(), CURVES, strict=False):
@@ -91,7 +76,7 @@ def early(found: dict[str, Any], mean: dict[str, Any], overlap: dict[str, Any]) 
 
 
 def reduction(found: dict[str, Any]) -> plt.Figure:
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.1), layout="constrained")
+    figure, axes = panels(2, 11, 4.1)
     for ax, kind in zip(axes, TITLES, strict=True):
         for (name, curve), (color, dash) in zip(found[kind]["curves"].items(), CURVES, strict=False):
             x = np.arange(len(curve)) * (3 if name == "SVRG" else 1)
@@ -105,7 +90,7 @@ def reduction(found: dict[str, Any]) -> plt.Figure:
 
 
 def curvature(found: dict[str, Any]) -> plt.Figure:
-    figure, axes = plt.subplots(1, 3, figsize=(13, 3.9), layout="constrained")
+    figure, axes = panels(3, 13, 3.9)
     errors, labels = found["errors"], [f"{decay:g}".lstrip("0") or "0" for decay in found["errors"]["decays"]]
     x = range(len(labels))
     titles = {"moving": "first quarter: θ on its way", "settled": "last quarter: θ settled"}

@@ -6,21 +6,22 @@ scripts/reproduce stochastic --quick     fewer seeds and steps, under a minute; 
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import os
-import time
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the matrices are small
+sys.path.insert(0, str(Path(__file__).parents[1]))  # what experiments share
 
 import curvature
 import descent
 import figures
 import numpy as np
 import problems
+import study
 import torch
 from problems import Problem
 from scipy import stats
@@ -202,49 +203,28 @@ def claims(results: dict[str, Any], quick: bool) -> list[tuple[str, bool]]:
     return held
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Stochastic gradient descent against its asymptotic rate.")
-    parser.add_argument("--quick", action="store_true", help="fewer seeds and steps")
-    parser.add_argument("--figures", action="store_true", help="draw what results/ holds, and stop")
-    parser.add_argument("--only", default=None, help="one file of results/; then the figures of all")
-    parser.add_argument("--out", type=Path, default=None, help="folder for figures and results/")
-    options = parser.parse_args()
-    out = options.out or (Path("runs/stochastic-quick") if options.quick else HERE)
-    (out / "results").mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)
-    started = time.perf_counter()
-
-    q = options.quick
-    todo = {
-        "rate": lambda: rate(3_000 if q else 100_000, 200 if q else 1000),
-        "schedules": lambda: schedules(2_000 if q else 30_000, 50 if q else 200),
-        "mean_path": lambda: mean_path(200 if q else 500, 500 if q else 4000),
-        "early": lambda: early(2_000 if q else 50_000, 50 if q else 200),
+def plan(quick: bool) -> dict[str, Callable[[], Any]]:
+    """Name of a file in results/ -> what makes its content."""
+    return {
+        "rate": lambda: rate(3_000 if quick else 100_000, 200 if quick else 1000),
+        "schedules": lambda: schedules(2_000 if quick else 30_000, 50 if quick else 200),
+        "mean_path": lambda: mean_path(200 if quick else 500, 500 if quick else 4000),
+        "early": lambda: early(2_000 if quick else 50_000, 50 if quick else 200),
         "overlap": overlap,
-        "reduction": lambda: reduction(15 if q else 60, 5 if q else 20),
-        "curvature": lambda: curvatures(60 if q else 400, 2 if q else 20),
+        "reduction": lambda: reduction(15 if quick else 60, 5 if quick else 20),
+        "curvature": lambda: curvatures(60 if quick else 400, 2 if quick else 20),
     }
-    for name, make in todo.items():
-        if not options.figures and options.only in (None, name):
-            began = time.perf_counter()
-            (out / f"results/{name}.json").write_text(json.dumps(rounded(make()), indent=1) + "\n")
-            print(f"{name}: {time.perf_counter() - began:.0f} s", flush=True)
-    results = {name: json.loads((out / f"results/{name}.json").read_text()) for name in todo}
+
+
+def main() -> int:
+    parser = study.parser("Stochastic gradient descent against its asymptotic rate.", "fewer seeds and steps")
+    parser.add_argument("--only", default=None, help="one file of results/; then the figures of all")
+    options = parser.parse_args()
+    out = study.folder(HERE, options)
+    torch.set_num_threads(1)
+    results = study.results(plan(options.quick), options, out)
     figures.draw(out, results)
-    held = claims(results, q)
-    for claim, holds in held:
-        print(f"{'holds ' if holds else 'FAILED'}  {claim}")
-    print(f"{out}: figures and results/, {time.perf_counter() - started:.0f} s")
-    return 0 if all(holds for _, holds in held) else 1
-
-
-def rounded(value: Any) -> Any:
-    """Numbers to 6 digits, which is what figures need."""
-    if isinstance(value, dict):
-        return {key: rounded(v) for key, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [rounded(v) for v in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+    return study.verdict(claims(results, options.quick), out)
 
 
 if __name__ == "__main__":

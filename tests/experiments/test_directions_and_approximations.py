@@ -1,9 +1,6 @@
 """experiments/directions and experiments/approximations: what they assert, at reduced size."""
 
-import importlib
-import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,23 +11,9 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
 @pytest.fixture
-def example(monkeypatch):
-    """Import a module of an experiment, which runs as a script with its folder and its parent on the path."""
-    paths = [*EXPERIMENTS.glob("*.py"), *EXPERIMENTS.glob("directions/*.py"), *EXPERIMENTS.glob("approximations/*.py")]
-    names = {path.stem for path in paths}
-
-    def forget():
-        for name in names:
-            sys.modules.pop(name, None)
-
-    def load(folder: str, name: str):
-        monkeypatch.syspath_prepend(str(EXPERIMENTS))
-        monkeypatch.syspath_prepend(str(EXPERIMENTS / folder))
-        return importlib.import_module(name)
-
-    forget()
-    yield load
-    forget()
+def example(experiment):
+    """Import a module of an experiment."""
+    return lambda folder, name: experiment(folder)(name)
 
 
 @pytest.fixture(scope="module")
@@ -175,17 +158,6 @@ def test_reproduce_names_what_there_is():
     assert "all or one of:" in done.stderr and "got: lrq" in done.stderr
     for path in EXPERIMENTS.glob("*/run.py"):
         assert f" {path.parent.name}" in done.stderr
-
-
-@pytest.mark.parametrize("page", ["README.md", "directions/README.md", "approximations/README.md"])
-def test_links_lead_somewhere(page):
-    page = EXPERIMENTS / page
-    for path, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text()):
-        target = page.parent / path if path else page
-        assert target.exists(), path
-        if anchor:
-            headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
-            assert anchor in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}, anchor
 
 
 def test_scores_have_mean_zero(example):

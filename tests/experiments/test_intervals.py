@@ -1,21 +1,17 @@
 """experiments/intervals: the truth that it measures against, and its table."""
 
-import importlib.util
 import math
 from pathlib import Path
 
 import pytest
 from scipy import integrate
 
-FILE = Path(__file__).parents[2] / "experiments" / "intervals" / "run.py"
+FOLDER = Path(__file__).parents[2] / "experiments/intervals"
 
 
-@pytest.fixture(scope="module")
-def run():
-    spec = importlib.util.spec_from_file_location("intervals_run", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def run(experiment):
+    return experiment("intervals")("run")
 
 
 @pytest.mark.parametrize(
@@ -38,7 +34,5 @@ def test_coverage_of_a_t_interval_is_its_level(run):
 
 
 def test_the_page_has_the_table_of_the_results(run):
-    import csv
-
-    with (FILE.parent / "results" / "coverage.csv").open() as lines:
-        assert run.table(list(csv.DictReader(lines))) in (FILE.parent / "README.md").read_text()
+    rows = run.tabular.read(FOLDER / "results/coverage.csv")
+    assert run.table(rows) in (FOLDER / "README.md").read_text()

@@ -1,6 +1,5 @@
 """experiments/speed: the GPU script on the processor at tiny sizes, and tables from what is in results/."""
 
-import importlib
 import json
 import sys
 from pathlib import Path
@@ -12,15 +11,9 @@ SPEED = Path(__file__).parents[2] / "experiments/speed"
 
 
 @pytest.fixture
-def speed(monkeypatch):
-    """Import a module of experiments/speed, which runs as a script with its folder on the path."""
-    names = {path.stem for path in SPEED.glob("*.py")}
-    for name in names:
-        sys.modules.pop(name, None)
-    monkeypatch.syspath_prepend(str(SPEED))
-    yield importlib.import_module
-    for name in names:
-        sys.modules.pop(name, None)
+def speed(experiment):
+    """Import a module of the experiment."""
+    return experiment("speed")
 
 
 def test_the_device_script_runs_on_the_processor(speed, monkeypatch, capsys):

@@ -1,29 +1,18 @@
 """experiments/lqr: the closed-form paths, and the quantities of TRPO on which they rest."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from rlopt.build import resolve
 from rlopt.tasks.lqr import LQR
 
-FOLDER = Path(__file__).parents[2] / "experiments/lqr"
 OLD = (-0.3, 0.6)
 
 
 @pytest.fixture
-def example(monkeypatch):
-    """Import a module of the experiment, which runs as a script with its folder on the path."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    names = [path.stem for path in FOLDER.glob("*.py")]
-    for name in names:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    yield importlib.import_module
-    for name in names:
-        sys.modules.pop(name, None)
+def example(experiment):
+    """Import a module of the experiment."""
+    return experiment("lqr")
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ results/curves.csv its training curve, as (step, mean return of the episodes tha
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import subprocess
@@ -17,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
+
+import tabular
 
 SUMMARY = ("steps", "evaluation_return", "evaluation_std", "sampled_evaluation_return", "return_mean",
            "steps_per_second", "skipped")  # fmt: skip
@@ -40,16 +41,17 @@ class Run(NamedTuple):
 def collect(runs: Sequence[Run], results: Path, jobs: int) -> None:
     """Run what is not yet in ``results``, ``jobs`` at a time, each on one thread."""
     results.mkdir(parents=True, exist_ok=True)
-    there = {(row["name"], row["environment"], row["seed"]) for row in read(results / "runs.csv")}
+    rows = tabular.read(results / "runs.csv") if (results / "runs.csv").exists() else []
+    there = {(row["name"], row["environment"], row["seed"]) for row in rows}
     lock = Lock()
 
     def one(run: Run) -> None:
         summary, curve = train(run)
         with lock:
             row = [*run.key, *(summary.get(key) for key in SUMMARY)]
-            append(results / "runs.csv", ["name", "environment", "seed", *SUMMARY], [row])
+            tabular.append(results / "runs.csv", ["name", "environment", "seed", *SUMMARY], [row])
             points = [[*run.key, step, f"{value:.6g}"] for step, value in curve]
-            append(results / "curves.csv", ["name", "environment", "seed", "step", "return"], points)
+            tabular.append(results / "curves.csv", ["name", "environment", "seed", "step", "return"], points)
         print(f"{run.name} on {run.env}, seed {run.seed}: {summary['evaluation_return']:.1f}", flush=True)
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -79,21 +81,6 @@ def thinned(curve: list[tuple[int, float]]) -> list[tuple[int, float]]:
     size = -(-len(curve) // POINTS)
     parts = [curve[i : i + size] for i in range(0, len(curve), size)]
     return [(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts]
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    """Rows of a csv file; none where there is no file."""
-    if not path.exists():
-        return []
-    with path.open() as file:
-        return list(csv.DictReader(file))
-
-
-def append(path: Path, header: list[str], rows: list[list[Any]]) -> None:
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([header, *rows] if new else rows)
 
 
 def evaluations(rows: Sequence[dict[str, str]], name: str, env: str) -> list[float]:
