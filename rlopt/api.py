@@ -41,6 +41,7 @@ class Trained(NamedTuple):
 
 def train(
     *overrides: str,
+    on_begin: Callable[[Moment, Mapping[str, Any]], object] | None = None,
     on_rollout: Callable[[Moment, Batch], object] | None = None,
     on_update: Callable[[Moment, Mapping[str, float]], object] | None = None,
     on_checkpoint: Callable[[Moment, Path], object] | None = None,
@@ -58,7 +59,8 @@ def train(
     """
     if ranks.launched():
         raise UserError("rlopt.train is for one process; under torchrun start `-m rlopt train`")
-    given = {"on_rollout": on_rollout, "on_update": on_update, "on_checkpoint": on_checkpoint, "on_end": on_end}
+    given = {"on_begin": on_begin, "on_rollout": on_rollout, "on_update": on_update, "on_checkpoint": on_checkpoint,
+             "on_end": on_end}  # fmt: skip
     chosen = [*overrides, *spelled(options)]
     with extended(extensions), _one_thread():
         run = prepared(chosen, resolve(chosen))
@@ -98,13 +100,16 @@ def prepared(overrides: Sequence[str], config: Mapping[str, Any], run_dir: Path 
 
 def _idle(run: Trainer, given: set[str]) -> str | None:
     """What to say of an option that was typed and has no effect in this environment."""
-    gaussian = isinstance(getattr(run.agent.head, "policy", run.agent.head), DiagonalGaussian)
+    gaussian = isinstance(run.agent.head, DiagonalGaussian)
     if not gaussian and (of_gaussians := given & {"policy.scale", "policy.initial_sigma", "policy.squash"}):
         return f"{min(of_gaussians)} has no effect: it is of continuous actions, which {run.environment.id} has not"
-    if run.agent.observations.enabled:
+    if "observations.normalise" not in given or not run.plan.config["observations"]["normalise"]:
         return None
-    if "observations.normalise" in given and run.plan.config["observations"]["normalise"]:
+    normaliser = run.agent.observations
+    if not normaliser.enabled:
         return "observations.normalise=true has no effect on images, whose pixels are divided by 255 in any case"
+    if len(normaliser.indicators) == run.state["observations"]["mean"].numel():
+        return f"observations.normalise=true has no effect: {run.environment.id} shows one-hots and bits, which stay"
     return None
 
 

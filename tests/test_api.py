@@ -22,7 +22,7 @@ from rlopt.rollout.seeding import Purpose, integer, sequence
 from rlopt.run.callbacks import Moment
 from tests.probes import make_trainer
 
-pytestmark = pytest.mark.usefixtures("probe_environments")
+pytestmark = pytest.mark.usefixtures("elsewhere", "probe_environments")
 SMALL: dict[str, Any] = {
     "batch_size": 80, "total_steps": 240, "policy": {"hidden": [8]}, "critic": {"hidden": [8]},
     "evaluation": {"episodes": 3},
@@ -50,11 +50,6 @@ HEADS = [
     "squashed, in sigma",
     "image",
 ]
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 def moved(*overrides: str) -> Policy:
@@ -139,14 +134,15 @@ def test_callbacks_are_called_in_order_with_what_is_documented():
 
         return call
 
-    trained = rlopt.train(on_rollout=on("rollout"), on_update=on("update"), on_checkpoint=on("checkpoint"),
-                          on_end=on("end"), run_dir="here", checkpoint={"every_updates": 2}, **SMALL)  # fmt: skip
+    trained = rlopt.train(on_begin=on("begin"), on_rollout=on("rollout"), on_update=on("update"),
+                          on_checkpoint=on("checkpoint"), on_end=on("end"), run_dir="here", checkpoint={"every_updates": 2}, **SMALL)  # fmt: skip
     names = [(name, moment.steps, moment.updates) for name, moment, _ in calls]
     assert names == [
-        ("rollout", 0, 0), ("update", 80, 1), ("rollout", 80, 1), ("update", 160, 2), ("checkpoint", 160, 2),
-        ("rollout", 160, 2), ("update", 240, 3), ("checkpoint", 240, 3), ("end", 240, 3),
+        ("begin", 0, 0), ("rollout", 0, 0), ("update", 80, 1), ("rollout", 80, 1), ("update", 160, 2),
+        ("checkpoint", 160, 2), ("rollout", 160, 2), ("update", 240, 3), ("checkpoint", 240, 3), ("end", 240, 3),
     ]  # fmt: skip
     about = {name: thing for name, _, thing in calls}
+    assert about["begin"]["algo"] == "trpo" and about["begin"]["batch_size"] == 80
     assert about["rollout"].steps == 80
     assert about["update"]["update/skipped"] == 0
     assert about["checkpoint"].is_dir() and about["checkpoint"].name == "step-000000000240"

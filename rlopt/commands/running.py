@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rlopt import extensions
 from rlopt.commands.common import program
 from rlopt.run import ranks
+from rlopt.run.callbacks import Callbacks, Moment
 from rlopt.run.trainer import Trainer
 
 
@@ -17,8 +19,7 @@ def carry_out(run: Trainer) -> int:
     """Train to the end; a signal ends it with a checkpoint and the command that goes on from there."""
     run_dir = run.plan.run_dir
     if ranks.leads():
-        print(f"{run.plan.algo} on {run.environment.id}, seed {run.plan.seed}, in {run_dir}\n{_curves(run_dir)}",
-              file=sys.stderr)  # fmt: skip
+        run.callbacks = Callbacks(on_begin=_begun)
     with run.stops.listening():
         try:
             summary = run.run()
@@ -31,6 +32,11 @@ def carry_out(run: Trainer) -> int:
         print(result(summary))
         print(what_next(run_dir))
     return 0
+
+
+def _begun(moment: Moment, config: Mapping[str, Any]) -> None:
+    print(f"{config['algo']} on {config['env']['id']}, seed {config['seed']}, in {moment.run_dir}", file=sys.stderr)
+    print(_curves(moment.run_dir), file=sys.stderr)
 
 
 def resuming(run_dir: Path) -> str:

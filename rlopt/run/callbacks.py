@@ -1,11 +1,12 @@
 """Callbacks: functions of one's own that a run calls, and what it tells them.
 
-| when                                                    | is called with                      |
+| when                                                    | is called with                     |
 |---|---|
-| on_rollout, before an update learns from the batch      | Moment, rollout.batch.Batch         |
-| on_update, after an update and its record               | Moment, its scalars (run.recorder)  |
-| on_checkpoint, after a checkpoint is written            | Moment, its folder                  |
-| on_end, after the evaluation and summary.json           | Moment, the summary                 |
+| on_begin, before the first update, of a resumed run too | Moment, the resolved configuration |
+| on_rollout, before an update learns from the batch      | Moment, rollout.batch.Batch        |
+| on_update, after an update and its record               | Moment, its scalars (run.recorder) |
+| on_checkpoint, after a checkpoint is written            | Moment, its folder                 |
+| on_end, after the evaluation and summary.json           | Moment, the summary                |
 
 They run in the training process and their time counts; none changes the run but by returning True from on_update, which
 ends it after that update as if total_steps had been reached. What one raises ends the run, with a checkpoint.
@@ -40,6 +41,7 @@ def _nothing(moment: Moment, about: Any) -> None:
 class Callbacks:
     """See the module's table."""
 
+    on_begin: Callable[[Moment, Mapping[str, Any]], object] = _nothing
     on_rollout: Callable[[Moment, Batch], object] = _nothing
     on_update: Callable[[Moment, Mapping[str, float]], object] = _nothing
     on_checkpoint: Callable[[Moment, Path], object] = _nothing

@@ -104,6 +104,7 @@ class Trainer:
             self._clock.start()
             self._position = self._here()
             try:
+                self.callbacks.on_begin(self._moment(), self.plan.config)
                 self.stops.check()
                 while self.steps < self.plan.total_steps and not self._ended:
                     self._update(recorder, display)
@@ -266,15 +267,15 @@ class Trainer:
             self._score = float(np.mean(self._recent)) if self._recent else None
         elif self.updates % every:
             self._score = None
-        elif found := ranks.agreed(self._evaluated if ranks.leads() else lambda: None):
+        elif found := ranks.agreed(self._judged if ranks.leads() else lambda: None):
             recorder.scalars({"evaluation/return": found.mean, "evaluation/std": found.std}, self.steps)
             self._score = found.mean
             self._best = found.mean if self._best is None else max(self._best, found.mean)
 
-    def _evaluated(self) -> Evaluation:
+    def _judged(self, deterministic: bool = True) -> Evaluation:
         policy, episodes = self.agent.evaluated_policy(self.state), self.plan.evaluation_episodes
         with self._clock.paused():
-            return evaluate(self.environment, policy, self.agent.head, episodes, self.plan.seed, True)
+            return evaluate(self.environment, policy, self.agent.head, episodes, self.plan.seed, deterministic)
 
     def _summary(self, recorder: Recorder | Silent) -> dict[str, Any]:
         summary = {
@@ -286,15 +287,14 @@ class Trainer:
             "return_mean": float(np.mean(self._recent)) if self._recent else None,
             "return_std": float(np.std(self._recent)) if self._recent else None,
         }
-        policy = self.agent.evaluated_policy(self.state)
-        if self.plan.evaluation_episodes:
-            episodes, seed = self.plan.evaluation_episodes, self.plan.seed
+        if episodes := self.plan.evaluation_episodes:
             print(f"evaluation: {episodes} episodes with the mode, and {episodes} sampled", file=sys.stderr)
             for key, deterministic in (("evaluation", True), ("sampled_evaluation", False)):
-                result = evaluate(self.environment, policy, self.agent.head, episodes, seed, deterministic)
+                result = self._judged(deterministic)
                 summary |= {f"{key}_return": result.mean, f"{key}_std": result.std}
                 recorder.histograms({f"{key}/returns": np.asarray(result.returns)}, self.steps)
         if self.plan.recording.video_steps:
+            policy = self.agent.evaluated_policy(self.state)
             reel = Reel(self.environment, policy, self.agent.head, self.plan.seed)
             recorder.image("policy/video", *animation(reel, self.plan.recording.video_steps), self.steps)
         return summary | {"wall_seconds": round(self._clock.wall, 2)}
