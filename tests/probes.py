@@ -11,17 +11,13 @@
 | Truncated         | a truncated episode is worth what its last observation is worth                |
 | Squashed          | tanh a reaches the bounds: the targets are near them                           |
 
-The others have a known course: Counter tells where every observation came from, Seeded depends on its reset seed alone,
-Raises and Breaks fail at a given step, NotFinite gives numbers that are none, Misfit what its spaces do not promise, and
-Strict takes no action but a finite one. tests/choices.py has one for every kind of space.
+The others have a known course: Counter tells where every observation came from, and Seeded depends on its reset seed
+alone. tests/failing.py has environments that fail, tests/choices.py one for every kind of space.
 """
 
 from __future__ import annotations
 
 import copy
-import os
-import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
@@ -33,9 +29,9 @@ from gymnasium import spaces
 
 from rlopt.assemble import trainer
 from rlopt.build import resolve
-from rlopt.rollout.seeding import Purpose, integer
 from rlopt.run.trainer import Trainer
 from tests.choices import CHOICES
+from tests.failing import Breaks, Misfit, NotFinite, Raises, Strict
 
 GAMMA = 0.5  # of the probes
 
@@ -126,132 +122,6 @@ class Seeded(gym.Env):
 
     def _observation(self) -> np.ndarray:
         return self.np_random.normal(1, 3, 3).astype(np.float32)
-
-
-class Raises(gym.Env):
-    """Fails at its step number ``at``, counted from 1 over all episodes; with 0 at its first reset."""
-
-    def __init__(self, at: int, render_mode: str | None = None):
-        self.observation_space = spaces.Box(-1, 1, (1,), np.float32)
-        self.action_space = spaces.Discrete(2)
-        self._at, self._steps = at, 0
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        if self._at == 0:
-            raise RuntimeError("the simulator did not start")
-        return np.zeros(1, np.float32), {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        self._steps += 1
-        if self._steps == self._at:
-            raise RuntimeError("the simulator broke")
-        return np.zeros(1, np.float32), 1.0, self._steps % 5 == 0, False, {}
-
-
-class Breaks(gym.Env):
-    """Environment number ``which`` of a run with seed 0 raises, dies or hangs at its step ``at``, counted from 1.
-
-    If ``how`` is "dawdles" it takes 20 ms over every step; if it is "reset" it raises when it is reset after that step.
-    """
-
-    def __init__(self, how: str, which: int, at: int, render_mode: str | None = None):
-        self.observation_space = spaces.Box(-1, 1, (1,), np.float32)
-        self.action_space = spaces.Discrete(2)
-        self._how, self._seed, self._at = how, integer(0, Purpose.ENVIRONMENT, which), at
-        self._broken, self._steps = False, 0
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        self._broken |= seed == self._seed
-        if self._broken and self._how == "reset" and self._steps >= self._at:
-            raise RuntimeError("the simulator did not start again")
-        return np.zeros(1, np.float32), {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        self._steps += 1
-        if self._broken and self._how == "dawdles":
-            time.sleep(0.02)
-        elif self._broken and self._how != "reset" and self._steps == self._at:
-            if self._how == "dies":
-                os.kill(os.getpid(), signal.SIGKILL)
-            if self._how == "hangs":
-                time.sleep(1000)
-            while self._how == "spins":
-                pass
-            raise RuntimeError("the simulator broke")
-        return np.zeros(1, np.float32), 1.0, self._steps % 5 == 0, False, {}
-
-
-class NotFinite(gym.Env):
-    """Gives ``value`` as ``what`` ("reward" or "observation") from its step ``since`` to ``until``, counted from 1."""
-
-    def __init__(
-        self, what: str, since: int, until: int = 10**9, value: float = np.nan, render_mode: str | None = None
-    ):
-        self.observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
-        self.action_space = spaces.Discrete(2)
-        self._what, self._since, self._until, self._value, self._steps = what, since, until, value, 0
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        return self.np_random.normal(size=1).astype(np.float32), {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        self._steps += 1
-        observation, reward = self.np_random.normal(size=1).astype(np.float32), float(action)
-        if self._since <= self._steps <= self._until:
-            observation, reward = (
-                (np.full_like(observation, self._value), reward)
-                if self._what == "observation"
-                else (observation, self._value)
-            )
-        return observation, reward, self._steps % 5 == 0, False, {}
-
-
-class Misfit(gym.Env):
-    """Its step ``at``, counted from 1 (0: its first reset), gives as ``what`` that which GIVEN has under ``how``."""
-
-    GIVEN = {
-        "short": np.zeros(1, np.float32), "long": np.zeros(4, np.float32), "rows": np.zeros((3, 1), np.float32),
-        "nothing": None, "text": np.array(["a", "b", "c"]), "complex": np.zeros(3, complex), "ragged": [[1.0], 2.0, 3.0],
-        "number": 0.5, "list": [1.0, 2.0, 3.0], "double": np.zeros(3), "whole": np.zeros(3, np.int64),
-        "array": np.ones(1), "two": [1.0, 2.0], "string": "1.0", "imaginary": 1j, "truth": True, "scalar": np.float32(1),
-    }  # fmt: skip
-
-    def __init__(self, what: str, how: str, at: int, render_mode: str | None = None):
-        self.observation_space = spaces.Box(-1, 1, (3,), np.float32)
-        self.action_space = spaces.Discrete(2)
-        self._what, self._given, self._at, self._steps = what, self.GIVEN[how], at, 0
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        return self._given if self._at == 0 else np.zeros(3, np.float32), {}
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        self._steps += 1
-        found = {"observation": np.zeros(3, np.float32), "reward": 1.0}
-        if self._steps == self._at:
-            found[self._what] = self._given
-        return found["observation"], found["reward"], self._steps % 5 == 0, False, {}
-
-
-class Strict(gym.Env):
-    """Ends the run where an action is not finite, as some simulators end the process."""
-
-    def __init__(self, bound: float, render_mode: str | None = None):
-        self.observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
-        self.action_space = spaces.Box(-bound, bound, (2,), np.float32)
-        self._steps = 0
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        return np.zeros(1, np.float32), {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        assert np.isfinite(action).all(), f"{action} would end this process"
-        self._steps += 1
-        return np.ones(1, np.float32), float(-np.square(action).sum()), self._steps % 5 == 0, False, {}
 
 
 def _sign(generator: np.random.Generator, t: int) -> float:

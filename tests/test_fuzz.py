@@ -17,7 +17,10 @@ from rlopt import catalogue, cli
 from rlopt.errors import UserError
 from rlopt.run.trainer import Trainer
 
-pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of all names there are
+pytestmark = [
+    pytest.mark.usefixtures("elsewhere"),
+    pytest.mark.filterwarnings("ignore:Generating overly large repr"),  # of all names there are
+]
 CASES = [pytest.param(60, id="few"), pytest.param(1000, id="many", marks=pytest.mark.fuzz)]
 
 
@@ -103,11 +106,6 @@ def check(code: int, out: str, err: str) -> None:
         assert err.startswith("rlopt: ") and err.endswith("\n") and len(err.splitlines()) == 1, err
         assert len(err) < 1500 and "Traceback" not in err
     assert list(Path.cwd().iterdir()) == []
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 def fuzzed(examples: int):

@@ -7,6 +7,7 @@ from torch import nn
 
 import rlopt
 from rlopt.core import heads
+from rlopt.core.metrics.fisher import Fisher
 
 
 @pytest.fixture
@@ -51,11 +52,33 @@ def test_a_name_that_is_not_known_is_refused_with_those_that_are(module):
     inputs = torch.randn(6, 4, dtype=torch.float64)
     with pytest.raises(ValueError, match="did you mean fisher"):
         rlopt.curvature(module, heads.Categorical(3), inputs, metric="fischer")
+    with pytest.raises(ValueError, match="there is no metric 'zzz'; metric is one of empirical_fisher, "):
+        rlopt.curvature(module, heads.Categorical(3), inputs, metric="zzz")
     M = rlopt.curvature(module, heads.Categorical(3), inputs)
     with pytest.raises(ValueError, match="cannot serve metric 'fisher'.*cg.*dense"):
         rlopt.solve(M, torch.zeros(M.shape[0], dtype=torch.float64), solver="identity")
     with pytest.raises(ValueError, match="one entry for each of the 6 inputs; got 2"):
         rlopt.curvature(module, heads.Categorical(3), inputs, weights=torch.ones(2))
+
+
+def test_a_metric_of_the_actions_that_were_taken_asks_for_them(module):
+    inputs = torch.randn(6, 4, dtype=torch.float64)
+    for metric in ("empirical_fisher", "ggn", "hessian", "gradient_covariance", Fisher("taken", 0)):
+        with pytest.raises(ValueError, match=r"looks at the actions that were taken; give actions=\.\.\., 6 of them"):
+            rlopt.curvature(module, heads.Categorical(3), inputs, metric)
+    for metric in ("fisher", "gauss_newton", "identity", "mahalanobis"):
+        rlopt.curvature(module, heads.Categorical(3), inputs, metric)
+
+
+def test_the_empirical_fisher_is_that_of_the_actions_given(module):
+    inputs, actions = torch.randn(6, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2])
+    found = rlopt.curvature(module, heads.Categorical(3), inputs, "empirical_fisher", actions=actions)
+    rows = []
+    for x, a in zip(inputs, actions, strict=True):
+        score = torch.autograd.grad(module(x).log_softmax(0)[a], list(module.parameters()))
+        rows.append(torch.cat([part.reshape(-1) for part in score]))
+    S = torch.stack(rows)
+    assert torch.allclose(found.dense(), S.T @ S / 6, atol=1e-12)
 
 
 def test_the_lines_in_the_readme_run():

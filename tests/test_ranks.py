@@ -1,52 +1,19 @@
 """Several ranks of torch.distributed: the same update as one, agreement on what fails, and runs under torchrun."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests import ranked
+from tests.launching import children, ended, environment, free_port, until
 
-ROOT = Path(__file__).parents[1]
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def environment(**variables: object) -> dict[str, str]:
-    plain = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
-    return plain | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | {k: str(v) for k, v in variables.items()}
-
-
-@contextmanager
-def ended(*processes: subprocess.Popen) -> Iterator[None]:
-    """Afterwards none of them runs; torchrun, asked first, ends its ranks."""
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            try:
-                process.communicate(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.communicate()
-            except ValueError:  # its pipes were read to the end
-                pass
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +22,7 @@ def two_ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     where = {"WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     processes = [
-        subprocess.Popen([sys.executable, "-m", "tests.ranked", str(folder)], cwd=folder, stderr=subprocess.PIPE,
+        subprocess.Popen([sys.executable, "-m", "tests.rank", str(folder)], cwd=folder, stderr=subprocess.PIPE,
                          env=environment(RANK=i, LOCAL_RANK=i, **where), text=True)
         for i in range(2)
     ]  # fmt: skip
@@ -125,6 +92,13 @@ def test_ranks_agree(fault):
     assert fault("environment") == [f"EnvironmentFault: rank 1 on {host}: it fell"] * 2
     assert fault("first") == ["rank 0"] * 2
     assert fault("tally") == [{"returns": [1.0, 2.0, 3.0, 4.0], "lengths": [10, 10, 20, 20], "ends": [4, 4, 7, 7]}] * 2
+
+
+def test_solvers_leave_their_loops_together(fault):
+    first, second = fault("conjugate gradient")
+    assert 0 < first["iterations"] == second["iterations"] < 30 and torch.equal(first["x"], second["x"])
+    first, second = fault("lanczos")
+    assert torch.equal(first["x"], second["x"])
 
 
 def test_what_cannot_work_on_ranks_is_refused_by_name(fault):
@@ -200,9 +174,9 @@ def test_a_mistake_is_told_once_and_nothing_is_written(tmp_path):
 
 
 def test_a_rank_that_dies_ends_the_run_on_the_others(tmp_path):
-    ranks = started(tmp_path, *ranked.SMALL, "total_steps=500000", "run_dir=run")
+    ranks, table = started(tmp_path, *ranked.SMALL, "total_steps=500000", "run_dir=run"), tmp_path / "run/scalars.csv"
     with ended(*ranks):
-        until(lambda: list((tmp_path / "run").glob("events*")), 60)
+        assert until(lambda: table.exists() and len(table.read_text().splitlines()) > 2)  # after two updates
         ranks[1].kill()
         _, errors = ranks[0].communicate(timeout=30)
     assert ranks[0].returncode == 1 and "Traceback" not in errors
@@ -211,33 +185,14 @@ def test_a_rank_that_dies_ends_the_run_on_the_others(tmp_path):
     assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
 
 
-def children(process: int) -> list[int]:
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            status = (place / "stat").read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended
-            continue
-        if int(status[1]) == process and status[0] != "Z":
-            found.append(int(place.name))
-    return found
-
-
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads /proc")
 def test_a_signal_to_torchrun_ends_all_ranks_and_saves(tmp_path):
     process = torchrun(*ranked.SMALL, "total_steps=500000", "run_dir=run", cwd=tmp_path)
     with ended(process):
-        until(lambda: list((tmp_path / "run").glob("events*")), 60)
+        assert until(lambda: list((tmp_path / "run").glob("events*")))
         ranks = children(process.pid)
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=30)
     assert len(ranks) == 2 and not any(Path(f"/proc/{rank}").exists() for rank in ranks)
     assert process.returncode != 0 and errors.count("Stopped at step") == 1
     assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
-
-
-def until(holds, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.1)

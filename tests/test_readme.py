@@ -3,7 +3,6 @@
 import importlib
 import re
 import shlex
-import signal
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from rlopt.catalogue import groups
 from rlopt.guide import extending, options
 from tests.test_sweep import test_joblib_trains_in_processes_what_one_process_trains as with_joblib
 
+pytestmark = pytest.mark.usefixtures("elsewhere")
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SHORT = {"total_steps": 80, "batch_size": 80, "evaluation": {"episodes": 2}, "critic": {"hidden": [4]}}
@@ -40,14 +40,6 @@ FURTHER = {
     "inspect": ["--samples", "40", "--metric", "fisher", "--solver", "cg"],
     "train": [*SMALL],
 }
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture

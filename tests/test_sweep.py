@@ -13,28 +13,17 @@ from rlopt import cli
 from rlopt.commands.sweep import Sweep
 from rlopt.run import checkpoint
 from rlopt.run.trainer import Trainer
-from tests.test_extensions import FILES, write
+from tests.extending import FILES, write
 
 SHORT = ["total_steps=120", "batch_size=40", "policy.hidden=[4]", "critic.hidden=[4]", "evaluation.episodes=2"]
 SWEEP = ["train", "-m", "sweep_dir=here", *SHORT]
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def _handlers_are_given_back(elsewhere):
     handler = signal.getsignal(signal.SIGTERM)
     yield
     assert signal.getsignal(signal.SIGTERM) == handler
-
-
-@pytest.fixture
-def run(capsys):
-    def command(*arguments: str) -> tuple[int, str, str]:
-        code = cli.main(list(arguments))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
 
 
 def done() -> dict[str, int]:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from rlopt.cli import main
+from tests.launching import ended, environment
 from tests.ranked import SMALL
-from tests.test_ranks import ended, environment
 
 
 def ip(*arguments: str) -> bool:

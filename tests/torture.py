@@ -11,9 +11,6 @@ Runs are forked from this process, which has imported everything: most of their 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import logging
 import math
 import os
 import random
@@ -23,12 +20,10 @@ import statistics
 import sys
 import tempfile
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import rlopt.api  # noqa: F401  # imported before forking, as are the commands
 import rlopt.commands.resume
@@ -36,6 +31,8 @@ import rlopt.commands.running
 import rlopt.commands.train  # noqa: F401
 from rlopt import cli
 from rlopt.run import checkpoint
+from tests.launching import until
+from tests.traces import differences, table_of
 
 CASES = {
     "cartpole trpo": ("env=cartpole", "algo=trpo", "env.num_envs=4", "batch_size=256", "total_steps=7680"),
@@ -46,68 +43,6 @@ CASES = {
 COMMON = ["policy.hidden=[16]", "critic.hidden=[16]", "evaluation.episodes=2", "checkpoint.every_updates=1",
           "checkpoint.every_seconds=null"]  # fmt: skip
 MOST = 4  # kills of one run, which is then left to finish
-
-
-# --- what a run leaves behind
-
-
-def same(a: object, b: object) -> bool:
-    """Equal to the bit, and of the same types; NaN equals NaN."""
-    if isinstance(a, Tensor) or isinstance(b, Tensor):
-        if not (isinstance(a, Tensor) and isinstance(b, Tensor) and a.dtype == b.dtype and a.shape == b.shape):
-            return False
-        return a.contiguous().view(-1).view(torch.uint8).tolist() == b.contiguous().view(-1).view(torch.uint8).tolist()
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, list):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b or (isinstance(a, float) and math.isnan(a) and math.isnan(b))
-
-
-def tree_of(run_dir: Path) -> dict[str, Any]:
-    """The last checkpoint, without what the clock says."""
-    tree = checkpoint.load_newest(run_dir)[1]
-    return {k: v for k, v in tree.items() if k not in ("seconds", "wall_seconds", "config")}
-
-
-def scalars(run_dir: Path) -> dict[str, list[tuple[int, float | str]]]:
-    """name -> (step, value) of every point, as TensorBoard reads them, NaN as text; without times."""
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of every purge
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TensorBoard's own
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-        events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0})
-        events.Reload()
-    names = [name for name in events.Tags()["scalars"] if not name.startswith("time/") and "second" not in name]
-    return {n: [(e.step, "nan" if math.isnan(e.value) else e.value) for e in events.Scalars(n)] for n in names}
-
-
-def table_of(run_dir: Path) -> list[dict[str, str]]:
-    """The rows of scalars.csv, without times."""
-    with (run_dir / "scalars.csv").open(newline="") as file:
-        return [{k: v for k, v in row.items() if v and not k.startswith("time/")} for row in csv.DictReader(file)]
-
-
-def summary_of(run_dir: Path) -> dict[str, Any]:
-    found = json.loads((run_dir / "summary.json").read_text())
-    return {k: v for k, v in found.items() if "second" not in k}
-
-
-def differences(run_dir: Path, whole: Path) -> list[str]:
-    """What is not as in the undisturbed run."""
-    here, there = tree_of(run_dir), tree_of(whole)
-    found = [f"checkpoint's {k}" for k in here.keys() | there.keys() if not same(here.get(k), there.get(k))]
-    here, there = scalars(run_dir), scalars(whole)
-    found += [f"scalar {k}" for k in here.keys() | there.keys() if here.get(k) != there.get(k)]
-    for name, read in (("summary", summary_of), ("table", table_of)):
-        found += [name] if read(run_dir) != read(whole) else []
-    return found
-
-
-# --- kills
 
 
 def forked(arguments: list[str], log: Path, **variables: object) -> int:
@@ -201,13 +136,6 @@ def tortured(name: str, workers: int, kills: int, whole: Path, took: float, run_
     return done
 
 
-def until(holds: Any, seconds: float = 20) -> bool:
-    deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return bool(holds())
-
-
 def torture(kills: int, folder: Path) -> int:
     """Kill until there were ``kills``; the exit code."""
     combinations = [(name, workers) for name in CASES for workers in (1, 2)]
@@ -232,9 +160,6 @@ def torture(kills: int, folder: Path) -> int:
         f"{sum(counts.values())} kills of {number} runs; {number - len(failures)} of {number} runs ended bit-identical"
     )
     return 1 if failures else 0
-
-
-# --- endurance
 
 
 def endure(updates: int, folder: Path) -> int:

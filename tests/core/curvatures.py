@@ -20,6 +20,7 @@ from rlopt.core.solvers.lbfgs import LBFGS
 from rlopt.core.solvers.low_rank import LowRank
 from tests.oracles import Case, jacobian, make_case, randn, randomise, share
 
+LAMBDA = 1e-2
 EXACT, HUTCHINSON, PROPAGATION = "exact", "hutchinson", "curvature_propagation"
 cg = partial(CG, preconditioner=None, start="cold", decay=0.0)
 
@@ -33,7 +34,7 @@ def block(by: str) -> Block:
 
 
 def low_rank(rank: int, products: int = 200, start: str = "gradient", remainder: str = "none") -> LowRank:
-    return LowRank(rank, products, start, 0, remainder)
+    return LowRank(rank, products, start, 0, remainder, chunk=5)
 
 
 # every solver of a positive semidefinite curvature with a root

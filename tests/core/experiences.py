@@ -5,7 +5,8 @@ import torch
 
 from rlopt.core.compatible.critic import Experience
 from rlopt.core.samples import Samples
-from tests.oracles import Case, jacobian, log_prob, make_case, outputs, randn
+from tests.densities import log_prob
+from tests.oracles import Case, jacobian, make_case, outputs, randn
 
 T, E, N = 10, 3, 4
 GAMMA = 0.9

@@ -17,7 +17,7 @@ from tests.oracles import HEADS, Case, eye, share
 
 LAMBDA = 1e-2
 EXACT, FACTORED = KFAC("exact", 0.0, 1, 1), KFAC("factored", 0.0, 1, 1)
-EKFAC_NOW, KFRA_NOW = EKFAC(0.0, 0.0, 1), KFRA("exact", 0.0, 1)
+EKFAC_NOW, KFRA_NOW = EKFAC(0.0, 0.0, 1, 4), KFRA("exact", 0.0, 1)
 ALL = {"kfac": EXACT, "factored": FACTORED, "ekfac": EKFAC_NOW, "kfra": KFRA_NOW}
 every_solver = pytest.mark.parametrize("solver", ALL.values(), ids=ALL)
 every_head = pytest.mark.parametrize("head", HEADS)

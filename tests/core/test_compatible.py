@@ -1,5 +1,7 @@
 """Compatible critics against the textbook's sums over time, in numpy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -118,6 +120,20 @@ def test_an_episode_under_way_when_the_batch_begins_is_left_out():
         Experience(e.tape, e.head, later, e.rewards, e.done, e.features, e.following), GAMMA
     )
     assert float(found.scalars["critic/episodes"]) == 3
+
+
+def test_an_episode_starts_at_its_first_row_that_is_not_masked():
+    """Where an environment was only reset a row is masked, and its time is 0, as that of the first step is."""
+    case, e = made(weights="uniform")
+    weight, time = e.samples.weight.view(T, E).clone(), e.samples.time.view(T, E).clone()
+    weight[4, 0] = time[4, 0] = 0  # the later of the two, so that it shows wherever the last to be written stays
+    time[5:7, 0] -= 1
+    e = replace(e, samples=e.samples.replacing(weight=weight.flatten(), time=time.flatten()))
+    psi, phi, returns = episodes_by_hand(case, e)
+    X = np.hstack([phi[:, :2], psi])
+    truth = np.linalg.solve(X.T @ X / 15 + np.diag([0.0] * 2 + [0.02] * psi.shape[1]), X.T @ returns / 15)[2:]
+    e = replace(e, features=e.features[:, :2])
+    assert close(Episodic(None, 0.02).estimate(e, GAMMA).natural, torch.from_numpy(truth), 1e-9)
 
 
 def test_a_batch_without_a_whole_episode_is_refused():

@@ -9,14 +9,14 @@ FILES = sorted((ROOT / "rlopt").rglob("*.py"))
 
 # lowest first; a file imports from its own floor and from those below
 FLOORS = [
-    ("rlopt.core", "rlopt.errors"),
+    ("rlopt.core", "rlopt.errors", "rlopt.catalogue"),
     ("rlopt.policy", "rlopt.rollout", "rlopt.tasks"),
     ("rlopt.run", "rlopt.report"),
     (
         *(
-            "rlopt.catalogue",
             "rlopt.extensions",
             "rlopt.overrides",
+            "rlopt.precedence",
             "rlopt.construct",
             "rlopt.common",
             "rlopt.build",
@@ -31,7 +31,7 @@ FLOORS = [
     ),
     ("rlopt.commands", "rlopt.cli", "rlopt.__main__"),
 ]
-KNOW_HYDRA = ("rlopt.build", "rlopt.overrides", "rlopt.commands.multirun")
+KNOW_HYDRA = ("rlopt.build", "rlopt.overrides", "rlopt.precedence", "rlopt.commands.multirun")
 ONE_UPDATE = ["update.py", "metrics/fisher.py", "solvers/cg.py", "steps/kl_line_search.py"]
 
 

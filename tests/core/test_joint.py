@@ -20,7 +20,7 @@ from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.solvers.dense import Dense
 from rlopt.core.steps.kl_line_search import KLLineSearch
 from rlopt.core.update import Update
-from tests import oracles
+from tests import densities, oracles
 from tests.oracles import TAPES, Case, close, eye, make_case, randn
 
 HEADS = {
@@ -59,7 +59,7 @@ def given(head: str, tape: str = "mlp", count: int = 12) -> tuple[Case, Case]:
     if isinstance(joint.policy, MultiCategorical):
         actions = actions.long()
     acting = samples.old_outputs[:, 1:]
-    own = samples.replacing(actions=actions, old_log_prob=oracles.log_prob(joint.policy, acting, actions))
+    own = samples.replacing(actions=actions, old_log_prob=densities.log_prob(joint.policy, acting, actions))
     whole = samples.replacing(old_log_prob=own.old_log_prob)
     return (
         Case(case.module, case.network, joint, case.theta, whole),
@@ -118,7 +118,7 @@ def truth(metric: str, head: str, objective: str) -> Tensor:
         return F + torch.einsum("b,bi,bj->ij", share, of_value, of_value)
     if metric in ("empirical_fisher", "gradient_covariance"):
         f = {
-            "empirical_fisher": lambda z: oracles.log_prob(case.head, z, case.samples.actions),
+            "empirical_fisher": lambda z: densities.log_prob(case.head, z, case.samples.actions),
             "gradient_covariance": lambda z: values(head, objective, z),
         }[metric]
         rows = torch.einsum("bo,bop->bp", slopes(f, z), J)
@@ -181,7 +181,7 @@ def test_a_line_search_over_both_parts_keeps_their_kl_within_the_radius(head, ta
     assert close(d, x * (d @ x) / (x @ x), 1e-8)
     old, new = outputs(head).detach(), outputs(head, theta)
     of_value = (share @ (new[:, 0] - old[:, 0]) ** 2) / (2 * case.head.variance)
-    both = of_value + share @ oracles.kl(own.head, old[:, 1:], new[:, 1:])
+    both = of_value + share @ densities.kl(own.head, old[:, 1:], new[:, 1:])
     assert of_value > 1e-5
     assert float(report.scalars["step/kl_measured"]) == pytest.approx(float(both), rel=1e-9)
     assert 1e-3 < both <= 0.01

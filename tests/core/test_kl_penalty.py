@@ -13,7 +13,7 @@ from rlopt.core.objectives.kl_penalty import KLPenalty
 from rlopt.core.solvers.identity import Identity
 from rlopt.core.steps.fixed import Fixed
 from rlopt.core.update import Update
-from tests import oracles
+from tests import densities, oracles
 from tests.oracles import HEADS, POLICIES, close, make_case, randn, seeded
 
 PENALTY = KLPenalty(target=0.01, beta=0.7, tolerance=1.5, factor=2.0, smallest=0.1, largest=8.0, entropy=0.02)
@@ -21,7 +21,7 @@ PENALTY = KLPenalty(target=0.01, beta=0.7, tolerance=1.5, factor=2.0, smallest=0
 
 def values_of(case, beta, z):
     """(B,) r A - beta KL(old || new) + c H by torch.distributions, at outputs z."""
-    kl = oracles.kl(case.head, case.samples.old_outputs, z)
+    kl = densities.kl(case.head, case.samples.old_outputs, z)
     return oracles.sample_values(case, "surrogate", z, entropy=0.02) - beta * kl
 
 
@@ -49,7 +49,7 @@ def test_hessians_of_kl_and_of_the_penalised_surrogate_are_those_of_autograd(hea
     case = make_case(head, moved=0.3, count=5)
     old, z = case.samples.old_outputs, case.tape.outputs
     for found, f in (
-        (case.head.kl_hessian(old, z), lambda z: oracles.kl(case.head, old, z)),
+        (case.head.kl_hessian(old, z), lambda z: densities.kl(case.head, old, z)),
         (PENALTY.hessian(case.head, z, case.samples), lambda z: values_of(case, PENALTY.beta, z)),
     ):
         full = oracles.hessian(lambda z, f=f: f(z).sum(), z)
@@ -68,7 +68,7 @@ def test_beta_doubles_above_one_and_a_half_targets_and_halves_below_two_thirds_w
 def test_beta_learns_once_an_update_from_the_policys_kl_on_the_whole_batch(head):
     case = make_case(head, weights="masked")
     objective = PENALTY if head == "log_sigma" else JointObjective(PENALTY, 1.0)
-    learner = Learner(updating(case, objective, rate=1.0), Schedule(3, 8))
+    learner = Learner(updating(case, objective, rate=1.0), Schedule(3, 8, None))
     samples = case.samples
     if head != "log_sigma":  # the actions' log-probability is the policy's alone
         _, actions = case.head.unpack(samples.actions)
@@ -79,7 +79,7 @@ def test_beta_learns_once_an_update_from_the_policys_kl_on_the_whole_batch(head)
     measured = learner.measure(theta, state, samples)
     own = slice(0, None) if head == "log_sigma" else slice(1, None)
     z = oracles.outputs(case.module, theta, samples.inputs)[:, own]
-    kl = oracles.share(samples) @ oracles.kl(learner.policy, samples.old_outputs[:, own], z)
+    kl = oracles.share(samples) @ densities.kl(learner.policy, samples.old_outputs[:, own], z)
     assert kl > 0.015
     assert learner.advance(state, measured)["objective"] == {"beta": 1.4}
     assert learner.advance(state)["objective"] == {"beta": 0.7}  # nothing measured, nothing learned
@@ -87,7 +87,7 @@ def test_beta_learns_once_an_update_from_the_policys_kl_on_the_whole_batch(head)
 
 def test_the_improvement_that_is_measured_counts_the_penalty():
     case = make_case("categorical", moved=0.5)
-    learner = Learner(updating(case), Schedule(1, None))
+    learner = Learner(updating(case), Schedule(1, None, None))
     state, theta = {**learner.init(case.theta), "objective": {"beta": 5.0}}, case.theta + 0.1 * randn(len(case.theta))
     z, old = oracles.outputs(case.module, theta, case.samples.inputs), case.samples.old_outputs
     gain = oracles.share(case.samples) @ (values_of(case, 5.0, z) - values_of(case, 5.0, old))

@@ -134,8 +134,8 @@ def test_a_failed_eigendecomposition_is_repeated_in_float64_with_jitter_and_then
         (lambda: KFAC("neither", 0.0, 1, 1), "damping must be exact or factored; got 'neither'"),
         (lambda: KFAC("exact", 1.0, 1, 1), "decay must be 0 or above, and below 1; got 1.0"),
         (lambda: KFRA("exact", 0.0, 0), "refresh must be a whole number"),
-        (lambda: EKFAC(math.nan, 0.0, 1), "decay must be"),
-        (lambda: EKFAC(0.0, -0.1, 1), "scale_decay must be"),
+        (lambda: EKFAC(math.nan, 0.0, 1, 4), "decay must be"),
+        (lambda: EKFAC(0.0, -0.1, 1, 4), "scale_decay must be"),
     ],
 )
 def test_options_outside_their_range_are_refused(make, says):

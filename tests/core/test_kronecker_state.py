@@ -32,7 +32,7 @@ def moved(case: Case) -> Case:
     return replace(case, module=module)
 
 
-@pytest.mark.parametrize("make", [lambda d: KFAC("exact", d, 1, 1), lambda d: EKFAC(d, 0.0, 1)], ids=["kfac", "ekfac"])
+@pytest.mark.parametrize("make", [lambda d: KFAC("exact", d, 1, 1), lambda d: EKFAC(d, 0.0, 1, 4)], ids=["kfac", "ekfac"])
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.95])
 def test_factors_are_weighted_means_that_count_the_first_batch_in_full(make, decay):
     solver, cases = make(decay), [moved(case) for case in drifting(4)]
@@ -109,8 +109,8 @@ def test_places_are_found_from_the_factors_of_layers_with_and_without_bias_and_o
 
 
 def test_ekfacs_eigenvalues_are_measured_at_every_call_and_averaged_while_a_basis_lasts():
-    solver, cases, g = EKFAC(0.0, 0.5, 3), drifting(4), randn(len(drifting(1)[0].theta))
-    state, plain, scales = solver.init(), EKFAC(0.0, 0.0, 10), []
+    solver, cases, g = EKFAC(0.0, 0.5, 3, 4), drifting(4), randn(len(drifting(1)[0].theta))
+    state, plain, scales = solver.init(), EKFAC(0.0, 0.0, 10, 4), []
     plain_state = plain.init()
     for case in cases:
         _, state = solver.prepare(state, bind(case), LAMBDA)

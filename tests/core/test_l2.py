@@ -7,6 +7,7 @@ import torch
 
 from rlopt.core.agreement import agreement
 from rlopt.core.damping.constant import Constant
+from rlopt.core.learner import Learner, Schedule
 from rlopt.core.metrics.fisher import Fisher
 from rlopt.core.metrics.hessian import Hessian
 from rlopt.core.metrics.identity import Identity as Euclidean
@@ -15,10 +16,11 @@ from rlopt.core.objectives.value import Value
 from rlopt.core.problem import Problem
 from rlopt.core.solvers.dense import Dense
 from rlopt.core.solvers.identity import Identity
+from rlopt.core.steps.armijo import Armijo
 from rlopt.core.steps.fixed import Fixed
 from rlopt.core.update import Update
 from tests import oracles
-from tests.oracles import close, eye, make_case
+from tests.oracles import close, eye, make_case, seeded
 
 L2, LAMBDA = 0.3, 0.1
 
@@ -75,6 +77,17 @@ def test_what_a_step_measures_and_what_levenberg_marquardt_foresees_hold_the_ter
     curvature, _ = Hessian().bind({}, tape, case.head, case.samples, update.objective)
     rho = agreement(Hessian(), curvature, gradient(case), d, case.theta + d, problem, {})
     assert rho.item() == pytest.approx(1.0, rel=1e-9)
+
+
+def test_the_improvement_of_a_whole_update_holds_the_term_as_that_of_its_step_does():
+    case = make_case("categorical")
+    update = replace(updating(case, Fisher(None, 0), Dense("refuse")), step=Armijo(1.0, 0.5, 20, 1e-4))
+    learner = Learner(update, Schedule(1, None, None))
+    theta, state, outcome = learner.run(case.theta, learner.init(case.theta), case.samples, seeded(0), 1)
+    gain = float(penalised(case, theta) - penalised(case, case.theta))
+    assert float(outcome.last.scalars["step/improvement_measured"]) == pytest.approx(gain, rel=1e-9)
+    found = learner.measure(theta, state, case.samples, case.theta)["step/improvement"]
+    assert float(found) == pytest.approx(gain, rel=1e-9)
 
 
 def test_a_negative_weight_is_refused():

@@ -9,7 +9,7 @@ import torch
 from rlopt.core.learner import Learner, Outcome, Schedule, host
 from rlopt.core.samples import Samples
 from rlopt.core.update import Report
-from tests import oracles
+from tests import densities, oracles
 from tests.core.updates import Watching, every_preset, make_preset, poisoned, used
 from tests.oracles import POLICIES, bits, make_case, randn, seeded
 
@@ -47,7 +47,7 @@ def test_every_epoch_shuffles_anew_and_a_seed_repeats_it():
 def test_a_learner_is_its_update_over_every_minibatch_of_every_epoch(preset):
     case = make_case("log_sigma", weights="masked", count=23)
     update = make_preset(case, preset)
-    learner = Learner(update, Schedule(epochs=3, minibatch=5))
+    learner = Learner(update, Schedule(epochs=3, minibatch=5, target_kl=None))
     theta = case.theta.clone()
     theta, state, outcome = learner.run(theta, learner.init(theta), case.samples, seeded(1), epochs=3)
     assert outcome.steps == 3 * 4 and outcome.skipped == 0 and outcome.failure is None
@@ -65,7 +65,9 @@ def test_a_learner_is_its_update_over_every_minibatch_of_every_epoch(preset):
 def test_training_twice_gives_the_same_bits(preset):
     def train():
         case = make_case("sigma", weights="masked", count=40)
-        learner = Learner(make_preset(case, preset), Schedule(epochs=2, minibatch=None if preset == "trpo" else 8))
+        learner = Learner(
+            make_preset(case, preset), Schedule(epochs=2, minibatch=None if preset == "trpo" else 8, target_kl=None)
+        )
         theta, generator = case.theta.clone(), seeded(3)
         state = learner.init(theta)
         for _ in range(3):
@@ -81,7 +83,9 @@ def test_training_from_a_copied_state_in_new_objects_gives_the_same_bits(preset)
     case = make_case("log_sigma", weights="masked", count=40)
 
     def learner() -> Learner:
-        return Learner(make_preset(case, preset), Schedule(epochs=1, minibatch=None if preset == "trpo" else 8))
+        return Learner(
+            make_preset(case, preset), Schedule(epochs=1, minibatch=None if preset == "trpo" else 8, target_kl=None)
+        )
 
     def train(learner, theta, state, seeds):
         for seed in seeds:
@@ -98,7 +102,7 @@ def test_training_from_a_copied_state_in_new_objects_gives_the_same_bits(preset)
 def test_a_learner_counts_skipped_steps_and_trains_on_the_others():
     case = make_case("log_sigma", count=20)
     bad = poisoned(case, "advantages", math.nan).samples
-    learner = Learner(make_preset(case, "ppo"), Schedule(epochs=1, minibatch=4))
+    learner = Learner(make_preset(case, "ppo"), Schedule(epochs=1, minibatch=4, target_kl=None))
     theta = case.theta.clone()
     theta, state, outcome = learner.run(theta, learner.init(theta), bad, seeded(0), epochs=2)
     assert (outcome.steps, outcome.skipped, outcome.failure) == (10, 2, "objective")
@@ -122,7 +126,7 @@ def test_an_outcome_names_the_first_failure_and_keeps_the_last_good_report():
     samples, theta = make_case("categorical").samples, torch.zeros(1)
 
     def outcome(*reports: Report) -> Outcome:
-        learner = Learner(Scripted(*reports), Schedule(epochs=1, minibatch=None))
+        learner = Learner(Scripted(*reports), Schedule(epochs=1, minibatch=None, target_kl=None))
         return learner.run(theta, {}, samples, seeded(0), epochs=len(reports))[2]
 
     first = outcome(good[0], Report("objective"), good[1], Report("gradient"))
@@ -138,34 +142,34 @@ def test_kl_line_search_refuses_minibatches():
     case = make_case("categorical")
     update = make_preset(case, "trpo")
     with pytest.raises(ValueError, match=r"schedule\.minibatch must be null with step=KLLineSearch.*; got 64"):
-        Learner(update, Schedule(epochs=1, minibatch=64))
-    Learner(update, Schedule(epochs=2, minibatch=None))
+        Learner(update, Schedule(epochs=1, minibatch=64, target_kl=None))
+    Learner(update, Schedule(epochs=2, minibatch=None, target_kl=None))
 
 
 @pytest.mark.parametrize(("epochs", "minibatch"), [(0, None), (1, 0), (-1, 8)])
 def test_a_schedule_refuses_what_is_no_count(epochs, minibatch):
     with pytest.raises(ValueError, match="must be a whole number, 1 or above"):
-        Schedule(epochs, minibatch)
+        Schedule(epochs, minibatch, None)
 
 
 @pytest.mark.parametrize("head", POLICIES)
 def test_a_learner_measures_against_the_policy_that_acted_on_the_whole_batch(head):
     case = make_case(head, weights="masked", moved=0.1)
-    learner = Learner(make_preset(case, "trpo"), Schedule(epochs=1, minibatch=None))
+    learner = Learner(make_preset(case, "trpo"), Schedule(epochs=1, minibatch=None, target_kl=None))
     theta = case.theta + 0.05 * randn(len(case.theta), seed=20)
     measured = learner.measure(theta, learner.init(theta), case.samples)
     z, share = oracles.outputs(case.module, theta, case.samples.inputs), oracles.share(case.samples)
     old = case.samples.old_outputs
-    assert float(measured["step/kl"]) == pytest.approx(float(share @ oracles.kl(case.head, old, z)), rel=1e-9)
+    assert float(measured["step/kl"]) == pytest.approx(float(share @ densities.kl(case.head, old, z)), rel=1e-9)
     improvement = oracles.objective(case, "surrogate", theta) - share @ case.samples.advantages
     assert float(measured["step/improvement"]) == pytest.approx(float(improvement), rel=1e-9)
     policy = getattr(case.head, "policy", case.head)  # of a joint head its own, behind the value
     own = z[:, z.shape[1] - policy.network_outputs - policy.constants :]
-    entropy = share @ oracles.distribution(policy, own).entropy()
+    entropy = share @ densities.distribution(policy, own).entropy()
     assert float(measured["policy/entropy"]) == pytest.approx(float(entropy), rel=1e-9)
     assert ("policy/kl" in measured) == (policy is not case.head)
     if policy is not case.head:
-        kl = share @ oracles.kl(policy, old[:, 1:], own)
+        kl = share @ densities.kl(policy, old[:, 1:], own)
         assert float(measured["policy/kl"]) == pytest.approx(float(kl), rel=1e-9)
 
 

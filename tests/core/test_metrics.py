@@ -16,7 +16,7 @@ from rlopt.core.metrics.gradient_history import GradientHistory
 from rlopt.core.metrics.hessian import Hessian
 from rlopt.core.objectives.log_prob import LogProb
 from rlopt.core.parts import HISTORY, PRODUCT, ROOT, SEMIDEFINITE
-from tests import oracles
+from tests import densities, oracles
 from tests.core.metrics import ENTROPY, METRICS, OBJECTIVES, bind, given, pulled
 from tests.oracles import HEADS, TAPES, WEIGHTS, Case, close, eye, make_case, randn, share
 
@@ -54,7 +54,7 @@ def truth(metric: str, head: str, weights: str, objective: str) -> Tensor:
     elif metric == "fisher":
         C = oracles.output_fisher(case.head, z)
     elif metric == "empirical_fisher":
-        s = slopes(lambda z: oracles.log_prob(case.head, z, case.samples.actions))
+        s = slopes(lambda z: densities.log_prob(case.head, z, case.samples.actions))
         C = s[:, :, None] * s[:, None, :]
     else:
         H = oracles.hessian(lambda z: -values(z).sum() + 0 * (z**2).sum(), z)

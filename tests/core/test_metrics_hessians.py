@@ -11,20 +11,9 @@ from rlopt.core.objectives.clipped import Clipped
 from rlopt.core.objectives.log_prob import LogProb
 from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.objectives.value import Value
-from tests.core.test_tape import CHAINS, OTHERS, setup
-from tests.oracles import (
-    HEADS,
-    close,
-    distribution,
-    draw,
-    hessian,
-    log_prob,
-    make_case,
-    outputs,
-    points,
-    randn,
-    sample_values,
-)
+from tests.core.modules import CHAINS, OTHERS, setup
+from tests.densities import distribution, log_prob
+from tests.oracles import HEADS, close, draw, hessian, make_case, outputs, points, randn, sample_values
 
 B = 6
 ALL = {**HEADS, "one_action": Categorical(1), "one_number": DiagonalGaussian(1, scale="sigma"),

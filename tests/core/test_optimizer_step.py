@@ -51,6 +51,7 @@ def test_an_optimizer_step_is_that_of_torch(kind, head):
         {"name": "Adam"},
         {"name": "Adam", "amsgrad": True, "weight_decay": 0.1},
         {"name": "AdamW", "betas": [0.8, 0.9]},
+        {"name": "Adam", "weight_decay": 0.1, "decoupled_weight_decay": True},
         {"name": "Adam", "maximize": True, "eps": 1e-3},
         {"name": "Adam", "fused": False},
     ],

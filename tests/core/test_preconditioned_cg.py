@@ -17,10 +17,8 @@ from rlopt.core.solvers.dense import Dense
 from rlopt.core.solvers.lbfgs import LBFGS
 from rlopt.core.steps.fixed import Fixed
 from rlopt.core.update import Update
-from tests.core.curvatures import HUTCHINSON, Matrix, cg, diagonal, is_true, solve, step
+from tests.core.curvatures import HUTCHINSON, LAMBDA, Matrix, cg, diagonal, is_true, solve, step
 from tests.oracles import bits, close, eye, make_case, randn
-
-LAMBDA = 1e-2
 
 
 @dataclass(frozen=True)
@@ -163,6 +161,8 @@ def test_an_update_keeps_the_direction_it_took_and_of_a_rejected_one_nothing(sol
 def test_conjugate_gradient_cannot_precondition_itself():
     with pytest.raises(ValueError, match="preconditioner must be null or a solver that is linear"):
         CG(3, 0.0, cg(3, 0.0), "cold", 0.0)
+    with pytest.raises(ValueError, match="preconditioner must be null or a solver that is linear .*; got 'lbfgs'"):
+        CG(3, 0.0, LBFGS(3, 1e-8), "cold", 0.0)  # which learns from directions that were taken
     with pytest.raises(ValueError, match="start must be cold or warm; got 'hot'"):
         CG(3, 0.0, None, "hot", 0.0)
     with pytest.raises(ValueError, match="decay must be between 0 and 1"):

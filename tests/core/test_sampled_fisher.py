@@ -7,7 +7,7 @@ from torch import Tensor
 from rlopt.core import heads
 from rlopt.core.metrics.empirical_fisher import EmpiricalFisher
 from rlopt.core.metrics.fisher import Fisher
-from tests import oracles
+from tests import densities, oracles
 from tests.core.metrics import bind, given, pulled
 from tests.oracles import HEADS, TAPES, close, randn, share
 
@@ -34,7 +34,7 @@ def test_sampled_fisher_is_the_mean_outer_product_of_scores_of_actions(head, tap
         chosen = s + z.softmax(1)
         assert close(chosen.sort(2).values, torch.tensor([0.0, 0.0, 1.0]).double().expand_as(s), 1e-12)
     elif isinstance(h, heads.DiagonalGaussian):  # e / sigma and e^2 - 1, per unit of the scale
-        sigma = oracles.distribution(h, z).base_dist.stddev
+        sigma = densities.distribution(h, z).base_dist.stddev
         e = s[..., : h.size] * sigma
         by_scale = e**2 - 1 if h.scale == "log_sigma" else (e**2 - 1) / sigma
         assert close(s[..., h.size :], by_scale, 1e-11)

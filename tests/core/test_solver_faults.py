@@ -16,10 +16,9 @@ from rlopt.core.solvers.cg import CG
 from rlopt.core.solvers.dense import Dense, factorise_blocks
 from rlopt.core.solvers.gram import Gram
 from rlopt.core.solvers.lbfgs import LBFGS
-from tests.core.curvatures import SOLVERS, Matrix, bound, cg, diagonal, is_true, matrix, solve, step
+from tests.core.curvatures import LAMBDA, SOLVERS, Matrix, bound, cg, diagonal, is_true, matrix, solve, step
 from tests.oracles import HEADS, TAPES, Case, close, eye, make_case, randn
 
-LAMBDA = 1e-2
 EXACT = ("dense", "dense_absolute", "dense_shift", "cg", "cg_diagonal", "cg_block", "full_rank", "gram")
 every_solver = pytest.mark.parametrize("name", SOLVERS)
 

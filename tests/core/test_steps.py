@@ -126,7 +126,7 @@ def test_kl_line_search_backtracks_in_some_of_those_cases():
 def test_kl_line_search_tries_one_length_more_than_its_backtracks():
     case = make_case("log_sigma", weights="masked")
     x, needed = gradient(case, "surrogate"), 0
-    for backtracks in range(1, 40):
+    for backtracks in range(40):
         step = KLLineSearch(1.0, shrink=0.9, backtracks=backtracks, accept_ratio=0.9, largest=1e6)
         (_, _, scalars), _ = searched(case, x, step)
         if scalars["step/accepted"]:
@@ -161,7 +161,7 @@ def test_kl_line_search_that_finds_nothing_returns_theta_itself(radius, accept_r
         (lambda: TrustRegion(1.0, math.inf), "largest must be"),
         (lambda: KLLineSearch(math.nan, 0.5, 5, 0.0, 1.0), "radius must be"),
         (lambda: KLLineSearch(0.1, 1.0, 5, 0.0, 1.0), "shrink must be above 0 and below 1; got 1.0"),
-        (lambda: KLLineSearch(0.1, 0.5, 0, 0.0, 1.0), "backtracks must be"),
+        (lambda: KLLineSearch(0.1, 0.5, -1, 0.0, 1.0), "backtracks must be"),
         (lambda: KLLineSearch(0.1, 0.5, 5, 1.0, 1.0), "accept_ratio must be"),
         (lambda: KLLineSearch(0.1, 0.5, 5, 0.0, 0.0), "largest must be"),
         (lambda: Optimizer({"name": "Adam"}, CONSTANT, max_norm=0.0), "max_norm must be"),

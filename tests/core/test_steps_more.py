@@ -123,7 +123,7 @@ def test_a_direction_of_zeros_or_without_curvature_goes_the_whole_rate():
 def test_acktr_learns_with_minibatches_and_keeps_kl_near_its_radius():
     case = make_case("categorical", weights="masked", count=60)
     parts = (Surrogate(0.0), Fisher(1, 0), KFAC("factored", 0.9, 1, 1), Constant(0.01), KLClip(1.0, 1e-3, 0.9))
-    learner = Learner(Update(case.network, case.head, *parts), Schedule(epochs=2, minibatch=20))
+    learner = Learner(Update(case.network, case.head, *parts), Schedule(epochs=2, minibatch=20, target_kl=None))
     theta, state = case.theta, learner.init(case.theta)
     theta, state, outcome = learner.run(theta, state, case.samples, oracles.seeded(0), epochs=8)
     assert outcome.steps == 24 and outcome.skipped == 0
@@ -202,8 +202,8 @@ def test_armijo_needs_the_whole_batch_and_kl_clip_does_not():
     case = make_case("categorical")
     parts = (Surrogate(0.0), IdentityMetric(), Identity(), Constant(0.1))
     with pytest.raises(ValueError, match=r"schedule\.minibatch must be null with step=Armijo"):
-        Learner(Update(case.network, case.head, *parts, ARMIJO), Schedule(1, 8))
-    Learner(Update(case.network, case.head, *parts, KLClip(1.0, 0.01, 0.0)), Schedule(1, 8))
+        Learner(Update(case.network, case.head, *parts, ARMIJO), Schedule(1, 8, None))
+    Learner(Update(case.network, case.head, *parts, KLClip(1.0, 0.01, 0.0)), Schedule(1, 8, None))
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_a_minibatch_of_ppo_is_read_once(monkeypatch):
     head, network, theta, samples = problem()
     adam = Optimizer({"name": "Adam", "lr": 0.01}, {"name": "ConstantLR", "factor": 1.0}, 0.5)
     update = Update(network, head, Clipped(0.2, 0.01), IdentityMetric(), Identity(), Constant(0.0), adam)
-    learner = Learner(update, Schedule(epochs=2, minibatch=8))
+    learner = Learner(update, Schedule(epochs=2, minibatch=8, target_kl=None))
     state = learner.init(theta)
     before = theta.clone()
     with Reads(monkeypatch) as reads:

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from rlopt import cli
 from rlopt.build import load
 from rlopt.catalogue import conf_dir
 from rlopt.core.network import Network
@@ -101,15 +100,7 @@ CRITIC = ["critic=nature_cnn", "critic.channels=[4]", "critic.kernels=[3]", "cri
 
 
 @pytest.fixture
-def command(capsys, tmp_path, monkeypatch, probe_environments):
-    """A function that runs one command in an empty folder and returns (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        code = cli.main(list(arguments))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
+def command(run, elsewhere, probe_environments):
     return run
 
 

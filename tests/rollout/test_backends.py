@@ -2,35 +2,28 @@ import copy
 import dataclasses
 import sys
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from torch import Tensor
 
-from rlopt.errors import EnvironmentFault, UserError
+from rlopt.errors import UserError
 from rlopt.rollout.batch import Batch, EpisodeCounter
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.returns import gae
-from rlopt.run import checkpoint
 from rlopt.run.trainer import Trainer
+from tests.failing import breaking, failed
 from tests.probes import Counter, make_trainer
+from tests.rollout.batches import FIELDS, same
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
-FIELDS = [field.name for field in dataclasses.fields(Batch)]
 
 
 @pytest.fixture
-def started(request: pytest.FixtureRequest):
-    """A function from overrides to a run; what it opened is closed."""
-
-    def start(*overrides: str) -> Trainer:
-        run = make_trainer("dtype=float64", *overrides)
-        request.addfinalizer(lambda: run.collector.close())
-        return run
-
-    return start
+def started(started):
+    return partial(started, "dtype=float64")
 
 
 @pytest.fixture
@@ -50,13 +43,6 @@ def resets_later(started):
 
 def collect(run: Trainer) -> Batch:
     return copy.deepcopy(run.collector.collect(run.agent.policy(run.state)))
-
-
-def same(a: Batch, b: Batch, name: str) -> bool:
-    left, right = getattr(a, name), getattr(b, name)
-    if isinstance(left, Tensor):
-        return torch.equal(left, right)
-    return left == right if not isinstance(left, tuple) else all(map(torch.equal, left, right))
 
 
 # in processes of their own
@@ -84,13 +70,9 @@ def test_async_gives_the_batches_of_sync_bit_for_bit(started, overrides):
     ],
 )
 def test_an_environment_that_breaks_in_its_own_process_is_named(tmp_path, how, said):
-    run = make_trainer(f"run_dir={tmp_path}", "env.id=probe/Breaks-v0", "env.num_envs=3", f"env.kwargs.how={how}",
-                       "env.kwargs.which=2", "env.kwargs.at=7", "env.timeout=0.4", "batch_size=15",
+    run = make_trainer(f"run_dir={tmp_path}", *breaking(how, which=2, at=7, count=3), "env.timeout=0.4", "batch_size=15",
                        "total_steps=2400", "env.backend=async")  # fmt: skip
-    with pytest.raises(EnvironmentFault) as caught:
-        run.run()
-    assert str(caught.value).startswith(f"{said}, after step 15; ")
-    assert checkpoint.load_newest(tmp_path)[0] == 15
+    assert failed(run, saved=15) == said
 
 
 # environments that reset on the next step

@@ -19,6 +19,7 @@ from rlopt.rollout.seeding import Purpose, integer
 from rlopt.rollout.watchdog import watched
 from rlopt.run import checkpoint
 from rlopt.run.trainer import Trainer
+from tests.failing import breaking, failed
 from tests.probes import make_trainer
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
@@ -31,24 +32,10 @@ def start(run_dir: Path, *overrides: str) -> Trainer:
     return make_trainer(f"run_dir={run_dir}", *SMALL, *overrides)
 
 
-def failed(run: Trainer, saved: int) -> str:
-    """What is told of a run that fails after it was saved at this step."""
-    with pytest.raises(EnvironmentFault) as caught:
-        run.run()
-    run_dir, message = run.plan.run_dir, str(caught.value)
-    assert "\n" not in message
-    said, _, rest = message.partition(f", after step {saved}; ")
-    assert f"saved in {run_dir}" in rest
-    assert checkpoint.load_newest(run_dir)[0] == saved
-    assert str(caught.value.__cause__).split("\n")[0] in (run_dir / "error.txt").read_text()
-    return said
-
-
 @pytest.mark.parametrize("how", ["raises", "reset", "hangs", "spins"])
 def test_one_that_breaks_in_this_process_is_named_with_its_step(tmp_path, how):
     """Environment 2 of 3, in the second rollout of 5 steps; the reset is the one after its second episode."""
-    run = start(tmp_path, "env.id=probe/Breaks-v0", "env.num_envs=3", "batch_size=15", f"env.kwargs.how={how}",
-                "env.kwargs.which=2", "env.kwargs.at=7", "env.timeout=0.4")  # fmt: skip
+    run = start(tmp_path, *breaking(how, which=2, at=7, count=3), "batch_size=15", "env.timeout=0.4")
     said = {
         "raises": "at its step 7, raised RuntimeError: the simulator broke",
         "reset": "at its step 10, raised RuntimeError: the simulator did not start again",
@@ -60,8 +47,7 @@ def test_one_that_breaks_in_this_process_is_named_with_its_step(tmp_path, how):
 
 @pytest.mark.parametrize("where", ["workers", "async"])
 def test_one_that_fails_when_it_is_reset_in_a_process_of_its_own_is_named(tmp_path, where):
-    run = start(tmp_path, "env.id=probe/Breaks-v0", "env.num_envs=2", "batch_size=10", "env.kwargs.how=reset",
-                "env.kwargs.which=1", "env.kwargs.at=7", *WHERE[where])  # fmt: skip
+    run = start(tmp_path, *breaking("reset", which=1, at=7, count=2), "batch_size=10", *WHERE[where])
     said = "environment 1, at its step 10, raised RuntimeError: the simulator did not start again"
     assert failed(run, saved=10) == said
 
@@ -150,10 +136,10 @@ def test_one_that_fails_in_the_evaluation_is_named(tmp_path, overrides, said):
 
 def test_one_that_hangs_in_the_evaluation_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "tests.probes.integer", lambda seed, purpose, number: integer(seed, Purpose.EVALUATION_ENVIRONMENT, number)
+        "tests.failing.integer", lambda seed, purpose, number: integer(seed, Purpose.EVALUATION_ENVIRONMENT, number)
     )
-    run = start(tmp_path, "env.id=probe/Breaks-v0", "env.num_envs=1", "batch_size=10", "total_steps=10",
-                "env.kwargs.how=hangs", "env.kwargs.which=2", "env.kwargs.at=4", "env.timeout=0.2", "evaluation.episodes=3")  # fmt: skip
+    run = start(tmp_path, *breaking("hangs", which=2, at=4, count=1), "batch_size=10", "total_steps=10", "env.timeout=0.2",
+                "evaluation.episodes=3")  # fmt: skip
     said = "environment 2 of the evaluation, at its step 4 of an episode, has not come back for env.timeout=0.2 seconds"
     with pytest.raises(EnvironmentFault, match=said):
         run.run()
@@ -162,8 +148,8 @@ def test_one_that_hangs_in_the_evaluation_is_named(tmp_path, monkeypatch):
 
 def test_the_command_line_says_it_in_one_line_and_exits_with_2(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    code = cli.main(["train", *SMALL, "env.id=probe/Breaks-v0", "env.num_envs=3", "batch_size=15", "env.kwargs.how=hangs",
-                     "env.kwargs.which=1", "env.kwargs.at=7", "env.timeout=0.4", "run_dir=run"])  # fmt: skip
+    code = cli.main(["train", *SMALL, *breaking("hangs", which=1, at=7, count=3), "batch_size=15", "env.timeout=0.4",
+                     "run_dir=run"])  # fmt: skip
     errors = capsys.readouterr().err
     assert code == 2 and "Traceback" not in errors
     assert errors.splitlines()[-1].startswith("rlopt: environment 1, at its step 7, has not come back")

@@ -1,32 +1,24 @@
 import copy
-import dataclasses
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from rlopt.policy.normaliser import ObservationNormaliser
 from rlopt.rollout.batch import Batch
 from rlopt.rollout.seeding import Purpose, integer, sequence, torch_generator
 from rlopt.run.trainer import Trainer
-from tests.probes import Counter, make_trainer
+from tests.probes import Counter
+from tests.rollout.batches import FIELDS, same
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
-FIELDS = [field.name for field in dataclasses.fields(Batch)]
 
 
 @pytest.fixture
-def started(request: pytest.FixtureRequest):
-    """A function from overrides to a run; what it opened is closed."""
-
-    def start(*overrides: str) -> Trainer:
-        run = make_trainer("dtype=float64", *overrides)
-        request.addfinalizer(run.collector.close)
-        return run
-
-    return start
+def started(started):
+    return partial(started, "dtype=float64")
 
 
 def copied(batch: Batch) -> Batch:
@@ -169,13 +161,6 @@ def test_the_actor_learns_from_the_inputs_it_acted_on(started, monkeypatch):
     run.agent.learn(run.state, batch, run.minibatches)
     assert torch.equal(seen[0], batch.inputs[:-1].flatten(0, 1))
     assert merged == ["merge"]
-
-
-def same(a: Batch, b: Batch, name: str) -> bool:
-    left, right = getattr(a, name), getattr(b, name)
-    if isinstance(left, Tensor):
-        return torch.equal(left, right)
-    return left == right if not isinstance(left, tuple) else all(map(torch.equal, left, right))
 
 
 @pytest.mark.parametrize("env", ["cartpole", "pendulum"])

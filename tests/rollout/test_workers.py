@@ -1,10 +1,9 @@
 import copy
-import dataclasses
 import os
 import signal
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,31 +14,13 @@ from rlopt.errors import EnvironmentFault, UserError
 from rlopt.rollout.batch import Batch
 from rlopt.rollout.vector import STEPS
 from rlopt.run import checkpoint
-from rlopt.run.trainer import Trainer
+from tests.failing import breaking, failed
+from tests.launching import children, until
 from tests.probes import make_trainer
+from tests.rollout.batches import FIELDS, same
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
-FIELDS = [field.name for field in dataclasses.fields(Batch)]
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def started(request: pytest.FixtureRequest):
-    """A function from overrides to a run; what it opened is closed."""
-
-    def start(*overrides: str) -> Trainer:
-        run = make_trainer(*overrides)
-        request.addfinalizer(run.collector.close)
-        return run
-
-    return start
-
-
-def same(a: Batch, b: Batch, name: str) -> bool:
-    left, right = getattr(a, name), getattr(b, name)
-    if isinstance(left, Tensor):
-        return torch.equal(left, right)
-    return left == right if not isinstance(left, tuple) else all(map(torch.equal, left, right))
 
 
 @pytest.mark.parametrize(
@@ -119,13 +100,9 @@ def started_from(batch: Batch) -> Tensor:
     ],
 )
 def test_an_environment_that_breaks_ends_the_run_with_its_number_and_step(tmp_path, how, said):
-    run = make_trainer(f"run_dir={tmp_path}", "env.id=probe/Breaks-v0", "env.num_envs=6", f"env.kwargs.how={how}",
-                       "env.kwargs.which=5", "env.kwargs.at=7", "env.timeout=0.4", "batch_size=24",
+    run = make_trainer(f"run_dir={tmp_path}", *breaking(how, which=5, at=7, count=6), "env.timeout=0.4", "batch_size=24",
                        "total_steps=2400", "workers=2")  # fmt: skip
-    with pytest.raises(EnvironmentFault) as caught:
-        run.run()
-    assert str(caught.value).startswith(f"{said}, after step 24; ")
-    assert checkpoint.load_newest(tmp_path)[0] == 24
+    assert failed(run, saved=24) == said
     trace = (tmp_path / "error.txt").read_text()
     assert "in finish" in trace
     if how == "raises":
@@ -133,8 +110,8 @@ def test_an_environment_that_breaks_ends_the_run_with_its_number_and_step(tmp_pa
 
 
 def test_an_environment_that_breaks_here_is_named_too(tmp_path):
-    run = make_trainer(f"run_dir={tmp_path}", "env.id=probe/Breaks-v0", "env.num_envs=6", "env.kwargs.how=raises",
-                       "env.kwargs.which=5", "env.kwargs.at=7", "batch_size=24", "total_steps=2400")  # fmt: skip
+    run = make_trainer(f"run_dir={tmp_path}", *breaking("raises", which=5, at=7, count=6), "batch_size=24",
+                       "total_steps=2400")  # fmt: skip
     with pytest.raises(EnvironmentFault, match="^environment 5, at its step 7, raised RuntimeError: the simulator"):
         run.run()
 
@@ -146,20 +123,14 @@ def test_an_environment_that_fails_at_its_first_reset_in_a_worker_is_named(tmp_p
         run.run()
 
 
-def breaking(how: str, *overrides: str) -> list[str]:
-    """Environment 3 of 4 does so, at its step 12."""
-    return ["env.id=probe/Breaks-v0", "env.num_envs=4", f"env.kwargs.how={how}", "env.kwargs.which=3",
-            "env.kwargs.at=12", *overrides]  # fmt: skip
-
-
 def test_a_rollout_may_take_longer_than_the_timeout_of_a_step(started):
-    run = started(*breaking("dawdles", "batch_size=200", "workers=2", "env.timeout=0.5"))
+    run = started(*breaking("dawdles", which=3, at=12, count=4), "batch_size=200", "workers=2", "env.timeout=0.5")
     assert run.collector.collect(run.agent.policy(run.state)).steps == 200
 
 
 @pytest.mark.parametrize(("how", "batch_size", "code"), [("hangs", 80, -signal.SIGKILL), ("dawdles", 40000, 0)])
 def test_closing_ends_workers_in_the_middle_of_a_rollout_and_twice_is_as_good_as_once(started, how, batch_size, code):
-    run = started(*breaking(how, f"batch_size={batch_size}", "workers=2"))
+    run = started(*breaking(how, which=3, at=12, count=4), f"batch_size={batch_size}", "workers=2")
     run.collector.start(run.agent.policy(run.state))
     workers = run.collector._workers
     assert until(lambda: workers[1].place[STEPS] >= 12)
@@ -178,14 +149,10 @@ def sleep(seconds):
     (Path(sys.argv[1]) / "hangs").touch()
     forever(seconds)
 
-forever, probes.time.sleep = time.sleep, sleep
+forever, time.sleep = time.sleep, sleep
 with probes.registered():
     sys.exit(main(["train", "workers=2", "batch_size=40", "total_steps=4000", "run_dir=" + sys.argv[1], *sys.argv[2:]]))
 """
-
-
-def children(pid: int) -> list[int]:
-    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def alive(pid: int) -> bool:
@@ -195,18 +162,12 @@ def alive(pid: int) -> bool:
         return False
 
 
-def until(holds, seconds: float = 60) -> bool:
-    deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return bool(holds())
-
-
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
 def test_no_worker_survives_a_learner_that_is_killed_or_interrupted(tmp_path, number):
     """One of the two workers hangs in its environment's step, where it hears of nothing."""
-    run = subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path / "run"), *breaking("hangs")], cwd=ROOT, start_new_session=True,
+    typed = [str(tmp_path / "run"), *breaking("hangs", which=3, at=12, count=4)]
+    run = subprocess.Popen([sys.executable, "-c", PROGRAM, *typed], cwd=ROOT, start_new_session=True,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     try:
         assert until(lambda: (tmp_path / "run" / "hangs").exists())
@@ -219,19 +180,13 @@ def test_no_worker_survives_a_learner_that_is_killed_or_interrupted(tmp_path, nu
         code = run.wait(60)
         assert until(lambda: not any(map(alive, workers)))
     finally:
-        with_suppressed_kill(run.pid)
+        with suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
         run.wait()
     assert code == (-9 if number == signal.SIGKILL else 128 + number)
     if number != signal.SIGKILL:
         # the rollout in which it hangs is collected while the first update's critic still learns
         assert checkpoint.load_newest(tmp_path / "run")[0] in (0, 40)
-
-
-def with_suppressed_kill(group: int) -> None:
-    try:
-        os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 @pytest.mark.parametrize(

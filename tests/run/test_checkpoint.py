@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rlopt.errors import UserError
 from rlopt.run import checkpoint
-from tests.torture import same
+from tests.traces import same
 
 DTYPES = [
     torch.float32,

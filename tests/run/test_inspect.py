@@ -1,10 +1,8 @@
+"""What rlopt inspect finds, against dense oracles: cosines, prediction and truth, spectra, and what fails."""
+
 import contextlib
 import io
 import json
-import re
-import shutil
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,11 +20,7 @@ from rlopt.run.inspect import inspect
 from rlopt.saved import fresh_samples, restored
 from tests import oracles
 from tests.probes import make_trainer
-
-RADIUS, DAMPING, SAMPLES = 0.02, 0.05, 60
-SMALL = ["batch_size=80", "total_steps=240", "policy.hidden=[4]", "critic.hidden=[4]", "evaluation.episodes=0",
-         "dtype=float64", "policy.last_gain=1.0"]  # fmt: skip
-RUNS = {"cartpole": ["env=cartpole"], "pendulum": ["env=pendulum", "policy.scale=sigma", "algo=npg"]}
+from tests.run.inspecting import DAMPING, RADIUS, RUNS, SAMPLES, SMALL, directions
 
 
 def allowed() -> list[tuple[str, str]]:
@@ -43,28 +37,6 @@ def allowed() -> list[tuple[str, str]]:
     ]
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory) -> dict[str, Path]:
-    """A run of three updates on each environment."""
-    found = {}
-    for name, overrides in RUNS.items():
-        found[name] = tmp_path_factory.mktemp(name) / "run"
-        make_trainer(*SMALL, *overrides, f"run_dir={found[name]}").run()
-    return found
-
-
-def command(capsys, *arguments) -> tuple[int, str, str]:
-    code = cli.main(["inspect", *map(str, arguments)])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
-def as_json(capsys, folder, *arguments) -> dict:
-    code, out, err = command(capsys, folder, "--samples", SAMPLES, "--json", *arguments)
-    assert (code, err) == (0, "")
-    return json.loads(out)
-
-
 @pytest.fixture(scope="module", params=list(RUNS))
 def inspected(request, folders) -> dict:
     """What the command prints and leaves, at one radius and damping."""
@@ -75,10 +47,6 @@ def inspected(request, folders) -> dict:
     assert code == 0
     data = json.loads((folder / "inspect.json").read_text())
     return {"name": request.param, "folder": folder, "out": out.getvalue(), "data": data}
-
-
-def directions(data: dict) -> dict[tuple[str, str], dict]:
-    return {(d["metric"], d["solver"]): d for d in data["directions"]}
 
 
 def test_every_allowed_pair_is_listed_once(inspected):
@@ -171,80 +139,10 @@ def test_a_fresh_batch_is_whole_steps_of_all_environments_and_not_the_runs_own(i
     assert not any(torch.equal(fresh[0], other) for other in (own, fresh[2]))
 
 
-def test_json_alone_is_printed_and_nothing_is_written(capsys, folders, tmp_path):
-    before = sorted(folders["cartpole"].rglob("*"))
-    data = as_json(capsys, folders["cartpole"], "--metric", "fisher,identity", "--solver", "cg,identity")
-    assert sorted(folders["cartpole"].rglob("*")) == before
-    assert list(directions(data)) == [("fisher", "cg"), ("identity", "cg"), ("identity", "identity")]
-    assert (data["env"], data["algo"], data["step"], data["fresh"], data["seed"]) == (
-        "CartPole-v1",
-        "trpo",
-        240,
-        False,
-        0,
-    )
-    assert (data["objective"], data["dtype"]) == ("surrogate", "float64")
-    assert (data["damping"], data["radius"]) == (0.1, 0.01)  # the run's own, and the default
-
-
-def test_the_seed_and_the_policy_decide(capsys, folders, tmp_path):
-    only = ["--metric", "fisher", "--solver", "cg"]
-
-    def gain(*more, folder=folders["cartpole"]) -> float:
-        (d,) = as_json(capsys, folder, *only, *more)["directions"]
-        return d["improvement"]
-
-    untrained = tmp_path / "run"
-    untrained.mkdir()
-    (untrained / "config.yaml").write_text((folders["cartpole"] / "config.yaml").read_text())
-    assert gain() == gain() == gain("--seed", 0)
-    assert gain() != gain("--seed", 1)
-    assert gain() != gain("--fresh") == gain("--fresh", folder=untrained)
-
-
-def test_an_adapted_damping_is_taken_as_it_stands(capsys, tmp_path):
-    folder = tmp_path / "run"
-    run = make_trainer(*SMALL, "env=cartpole", "damping=levenberg_marquardt", f"run_dir={folder}")
-    run.run()
-    value = run.state["actor"]["parts"]["damping"]["lambda"]
-    assert value != 0.1
-    capsys.readouterr()
-    assert as_json(capsys, folder, "--metric", "fisher", "--solver", "cg")["damping"] == value
-
-
-def test_pairs_that_fail_are_shown_with_the_reason(capsys, folders):
-    args = [
-        folders["cartpole"],
-        "--samples",
-        SAMPLES,
-        "--damping",
-        0,
-        "--metric",
-        "fisher,hessian",
-        "--solver",
-        "gram,dense,cg",
-    ]
-    code, out, err = command(capsys, *args)
-    assert (code, err) == (0, "")
-    assert re.search(r"gram \(failed\)( +-){7}\n", out)
-    assert "metric=fisher solver=gram: solver=gram needs damping above 0" in out
-    assert "metric=hessian: " in out and "eigenvalues found are below 0" in out
-    found = directions(json.loads((folders["cartpole"] / "inspect.json").read_text()))
-    assert "needs damping above 0" in found["fisher", "gram"]["failure"]
-    assert found["fisher", "cg"]["failure"] is None
-    assert found["hessian", "cg"]["cosine_exact"] is None  # no positive definite matrix to hold it against
-
-
-def test_a_step_out_of_the_domain_is_shown_as_such(capsys, folders):
-    data = as_json(capsys, folders["pendulum"], "--radius", 1e4, "--metric", "identity", "--solver", "identity")
-    (d,) = data["directions"]
-    assert "leaves the policy's domain" in d["failure"]
-    assert d["kl"] is None and d["improvement"] is None
-    assert d["kl_predicted"] == pytest.approx(1e4)
-
-
 class Broken:
     """A metric or solver that fails wherever it is asked for something."""
+
+    supplies = frozenset()
 
     def init(self):
         return {}
@@ -290,58 +188,3 @@ def test_what_is_not_finite_is_null_in_json_and_a_figure_can_be_empty(tmp_path):
     assert plain["spectra"][0]["failure"] == "M is zero"
     inspect_figure.figure(found, "title", tmp_path / "f.png")
     assert (tmp_path / "f.png").exists()
-
-
-def test_what_is_written_beside_a_run_follows_no_link(capsys, folders, tmp_path):
-    run_dir, treasure, away = tmp_path / "run", tmp_path / "treasure", tmp_path / "away"
-    shutil.copytree(folders["cartpole"], run_dir, ignore=lambda *_: {"inspect", "inspect.png", "inspect.json"})
-    away.mkdir()
-    treasure.write_text("mine")
-    for name, target in (("inspect.png", treasure), ("inspect.json", treasure), ("inspect", away)):
-        (run_dir / name).symlink_to(target)
-    short = "--samples", SAMPLES, "--metric", "fisher", "--solver", "cg"
-    code, _, err = command(capsys, run_dir, *short)
-    assert code == 2 and err == f"rlopt: {run_dir / 'inspect'} is a link; remove it, or put a folder in its place\n"
-    (run_dir / "inspect").unlink()
-    assert command(capsys, run_dir, *short)[0] == 0
-    assert treasure.read_text() == "mine" and list(away.iterdir()) == []
-    assert (run_dir / "inspect.png").read_bytes().startswith(b"\x89PNG") and list((run_dir / "inspect").iterdir())
-
-
-def test_a_missing_matplotlib_is_one_line_and_the_table_is_printed(capsys, folders, monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    code, out, err = command(capsys, folders["cartpole"], "--samples", SAMPLES, "--metric", "fisher", "--solver", "cg",
-                             "--out", tmp_path / "f.png")  # fmt: skip
-    assert code == 0
-    assert "pip install 'rlopt[plot]'" in err and len(err.splitlines()) == 1
-    assert "fisher" in out and not (tmp_path / "f.png").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "wanted"),
-    [
-        (["nowhere"], "nowhere is not the folder of a run"),
-        (["{}", "--samples", "0"], "--samples must be 1 or above; got 0"),
-        (["{}", "--radius", "nan"], "--radius must be a number above 0; got nan"),
-        (["{}", "--damping", "-1"], "--damping must be 0 or above; got -1"),
-        (["{}", "--damping", "nan"], "--damping must be 0 or above; got nan"),
-        (["{}", "--seed", "-1"], "--seed must be 0 or above; got -1"),
-        (["{}", "--metric", "fischer"], "did you mean fisher"),
-        (["{}", "--metric", "fisher", "--solver", "identity"], "no solver of identity can serve a metric of fisher"),
-        (["{}", "--json", "--out", "f.png"], "--json writes no figure"),
-        (["{}", "--jsn"], "--jsn"),
-        (["{}", "--metric", "fisher", "--solver", "cg", "--out", "/nowhere/f.png"], "/nowhere/f.png cannot be written"),
-        (["{}", "--metric", "fisher", "--solver", "cg", "--out", "f.xyz"], "f.xyz cannot be written"),
-    ],
-)
-def test_a_mistake_is_one_line(capsys, folders, arguments, wanted):
-    code, _, err = command(capsys, *(a.format(folders["cartpole"]) for a in arguments))
-    assert code == 2
-    assert wanted in err and len(err.splitlines()) == 1 and err.startswith("rlopt: ")
-
-
-def test_a_run_without_a_checkpoint_is_refused(capsys, folders, tmp_path):
-    (tmp_path / "config.yaml").write_text((folders["cartpole"] / "config.yaml").read_text())
-    code, _, err = command(capsys, tmp_path)
-    assert code == 2
-    assert "holds no checkpoint" in err

@@ -12,7 +12,7 @@ from rlopt.core.heads import Categorical, DiagonalGaussian, Joint
 from rlopt.run import checkpoint
 from rlopt.saved import policy
 from tests.probes import make_trainer
-from tests.run.test_trainer import scalars
+from tests.run.training import scalars
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
 

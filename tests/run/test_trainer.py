@@ -1,25 +1,17 @@
-import dataclasses
+"""A run from its first update to its last: the same from the same seed, and as long, recorded and summed up as it says."""
+
 import json
-import warnings
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from rlopt import cli
-from rlopt.errors import EnvironmentFault, Stopped
-from rlopt.rollout.collector import Collector
-from rlopt.run import checkpoint
-from rlopt.run.recorder import Recorder
-from rlopt.run.trainer import Trainer
 from tests.probes import make_trainer
-from tests.torture import same, tree_of
+from tests.run.training import SMALL, saved, scalars, start
+from tests.traces import same, tree_of
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
 
-SMALL = ["batch_size=80", "total_steps=240", "policy.hidden=[8]", "critic.hidden=[8]", "evaluation.episodes=3"]
 REPORTED = {  # of every update
     "step/kl", "step/improvement", "step/size", "step/accepted", "solver/iterations", "solver/residual",
     "damping/value", "objective/value", "objective/gradient_norm", "policy/entropy", "critic/loss",
@@ -29,38 +21,6 @@ SUMMARY = [
     "algo", "env", "seed", "steps", "steps_per_second", "return_mean", "return_std", "evaluation_return",
     "evaluation_std", "wall_seconds",
 ]  # fmt: skip
-
-
-def start(run_dir: Path, *overrides: str) -> Trainer:
-    return make_trainer(f"run_dir={run_dir}", *SMALL, *overrides)
-
-
-def scalars(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
-    """name -> (step, value) of every point, as TensorBoard reads them."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TensorBoard's own
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-        events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0})
-        events.Reload()
-    return {name: [(e.step, e.value) for e in events.Scalars(name)] for name in events.Tags()["scalars"]}
-
-
-def leaves(tree: Any, path: str = "") -> dict[str, Any]:
-    if isinstance(tree, dict):
-        return {k: v for name, node in tree.items() for k, v in leaves(node, f"{path}/{name}").items()}
-    return {path: tree}
-
-
-def equal(a: Any, b: Any) -> bool:
-    left, right = leaves(a), leaves(b)
-    return left.keys() == right.keys() and all(
-        torch.equal(left[k], right[k]) if isinstance(left[k], Tensor) else left[k] == right[k] for k in left
-    )
-
-
-def saved(run_dir: Path) -> tuple[int, dict[str, Any]]:
-    return checkpoint.load_newest(run_dir)
 
 
 @pytest.mark.parametrize(
@@ -174,19 +134,6 @@ def test_a_linear_schedule_ends_with_the_run(tmp_path):
     assert rates == pytest.approx([1e-3 * (1 - i / 5) for i in range(5)])
 
 
-def test_checkpoints_come_by_updates_and_at_the_end(tmp_path):
-    start(tmp_path, "checkpoint.every_updates=2", "checkpoint.every_seconds=null", "checkpoint.keep=9",
-          "total_steps=400").run()  # fmt: skip
-    kept = [int(p.name.removeprefix("step-")) for p in checkpoint.list_checkpoints(tmp_path / "checkpoints")]
-    assert kept == [160, 320, 400]
-
-
-def test_checkpoints_come_by_the_clock(tmp_path):
-    start(tmp_path, "checkpoint.every_seconds=0", "checkpoint.keep=9").run()
-    kept = [int(p.name.removeprefix("step-")) for p in checkpoint.list_checkpoints(tmp_path / "checkpoints")]
-    assert kept == [80, 160, 240]
-
-
 def test_a_run_directory_holds_what_it_should_and_nothing_else(tmp_path):
     start(tmp_path / "run").run()
     names = sorted(p.name for p in (tmp_path / "run").iterdir())
@@ -203,203 +150,3 @@ def test_building_a_run_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_trainer(*SMALL).collector.close()
     assert list(tmp_path.iterdir()) == []
-
-
-NAN = ["env.id=probe/NotFinite-v0", "env.num_envs=4", "batch_size=20", "total_steps=2000", "evaluation.episodes=0"]
-
-
-@pytest.mark.parametrize("what", ["reward", "observation"])
-@pytest.mark.parametrize(
-    "algo, constant", [("ppo", ("scheduler=constant", "critic.scheduler=constant")), ("trpo", ())], ids=["ppo", "trpo"]
-)
-def test_numbers_that_are_not_finite_stop_the_run_and_touch_nothing(tmp_path, what, algo, constant):
-    """Each environment gives 5 steps an update: two good updates, then bad ones."""
-    override = [f"algo={algo}", *NAN, f"env.kwargs.what={what}", "max_bad_updates=3", *constant]
-    good = start(tmp_path / "good", *override, "env.kwargs.since=11", "total_steps=40")
-    good.run()
-
-    run = start(tmp_path / "bad", *override, "env.kwargs.since=11")
-    with pytest.raises(Stopped) as caught:
-        run.run()
-    message = str(caught.value)
-    assert f"the last because of: {what}. Stopped" in message and "3 updates in a row" in message
-    assert "\n" not in message
-    assert (run.steps, run.updates, run.skipped) == (100, 5, 3)
-    step, tree = saved(tmp_path / "bad")
-    assert step == 100
-    assert equal(tree["agent"], saved(tmp_path / "good")[1]["agent"])
-    skipped = scalars(tmp_path / "bad")["update/skipped"]
-    assert skipped == [(20, 0), (40, 0), (60, 1), (80, 2), (100, 3)]
-
-
-@pytest.mark.parametrize("what", ["reward", "observation"])
-def test_a_run_goes_on_when_the_numbers_are_finite_again(tmp_path, what):
-    run = start(tmp_path, *NAN, f"env.kwargs.what={what}", "env.kwargs.since=11", "env.kwargs.until=19",
-                "max_bad_updates=4", "total_steps=120")  # fmt: skip
-    run.run()
-    assert 2 <= run.skipped <= 3
-    assert all(
-        torch.as_tensor(v).double().isfinite().all() for v in leaves(run.state).values() if isinstance(v, Tensor)
-    )
-    assert saved(tmp_path)[1]["skipped"] == run.skipped
-
-
-@pytest.mark.parametrize("course, updates", [("xx.xx.xx.", 9), ("xx.xxx...", 6), ("xxx......", 3)])
-def test_only_bad_updates_in_a_row_stop_a_run(tmp_path, course, updates):
-    run = start(tmp_path, "total_steps=720", "max_bad_updates=3", "evaluation.episodes=0")
-    learn, verdicts = run.agent.learn, iter(course)
-
-    def judged(*arguments):
-        state, lesson = learn(*arguments)
-        return state, dataclasses.replace(lesson, failure="gradient" if next(verdicts) == "x" else None)
-
-    run.agent.learn = judged
-    if updates == 9:
-        run.run()
-    else:
-        with pytest.raises(Stopped, match="because of: gradient\\. Stopped"):
-            run.run()
-    assert run.updates == updates
-
-
-def test_an_infinite_last_observation_of_a_truncated_episode_is_noticed(tmp_path):
-    run = start(tmp_path, "env.id=probe/Counter-v0", "env.num_envs=2", "batch_size=20", "max_bad_updates=1")
-    finish = run.collector.finish
-
-    def spoilt():
-        batch = finish()
-        return dataclasses.replace(batch, final=batch.final * torch.nan)
-
-    run.collector.finish = spoilt
-    before = leaves(run.state)
-    with pytest.raises(Stopped, match="because of: last observation\\. Stopped"):
-        run.run()
-    assert all(v is before[k] for k, v in leaves(run.state).items())
-
-
-def test_a_run_that_is_stopped_exits_with_3(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    code = cli.main(["train", *SMALL, *NAN, "env.kwargs.what=reward", "env.kwargs.since=1", "max_bad_updates=2",
-                     "run_dir=run"])  # fmt: skip
-    errors = capsys.readouterr().err.splitlines()
-    assert code == 3
-    assert errors[-1].startswith("rlopt: ") and "reward" in errors[-1]
-    assert not any("Traceback" in line for line in errors)
-    assert saved(Path("run"))[0] == 40
-
-
-def test_an_environment_that_fails_at_its_first_reset_is_told_like_one_that_fails_later(tmp_path):
-    run = start(tmp_path, "env.id=probe/Raises-v0", "env.num_envs=4", "batch_size=20", "env.kwargs.at=0")
-    with pytest.raises(EnvironmentFault, match="RuntimeError: the simulator did not start, after step 0"):
-        run.run()
-    assert saved(tmp_path)[0] == 0
-
-
-def test_an_environment_that_fails_leaves_a_checkpoint_and_its_curves(tmp_path):
-    run = start(tmp_path, "env.id=probe/Raises-v0", "env.num_envs=4", "batch_size=20", "env.kwargs.at=13")
-    with pytest.raises(EnvironmentFault, match="RuntimeError: the simulator broke, after step 40"):
-        run.run()
-    assert "RuntimeError: the simulator broke" in (tmp_path / "error.txt").read_text()
-    step, tree = saved(tmp_path)
-    assert (step, tree["updates"]) == (40, 2)
-    assert [step for step, _ in scalars(tmp_path)["step/kl"]] == [20, 40]
-
-
-@pytest.mark.parametrize("ends", ["well", "stopped", "failed"])
-def test_the_recorder_and_the_environments_are_closed_however_a_run_ends(tmp_path, monkeypatch, ends):
-    closed = []
-    close_recorder, close_collector = Recorder.close, Collector.close
-    monkeypatch.setattr(Recorder, "close", lambda self: (closed.append("recorder"), close_recorder(self)))
-    monkeypatch.setattr(Collector, "close", lambda self: (closed.append("collector"), close_collector(self)))
-    if ends == "well":
-        start(tmp_path).run()
-    elif ends == "stopped":
-        with pytest.raises(Stopped):
-            start(tmp_path, *NAN, "env.kwargs.what=reward", "env.kwargs.since=1", "max_bad_updates=1").run()
-    else:
-        with pytest.raises(EnvironmentFault):
-            start(tmp_path, "env.id=probe/Raises-v0", "env.num_envs=4", "batch_size=20", "env.kwargs.at=13").run()
-    assert closed == ["collector", "recorder"]
-
-
-def test_an_interrupted_run_leaves_a_checkpoint_and_its_curves(tmp_path):
-    run = start(tmp_path)
-    learn, count = run.agent.learn, []
-
-    def interrupted(*arguments):
-        count.append(1)
-        if len(count) == 3:
-            raise KeyboardInterrupt
-        return learn(*arguments)
-
-    run.agent.learn = interrupted
-    with pytest.raises(KeyboardInterrupt):
-        run.run()
-    assert saved(tmp_path)[0] == 160
-    assert [step for step, _ in scalars(tmp_path)["step/kl"]] == [80, 160]
-
-
-@pytest.mark.parametrize("weighting", ["uniform", "discounted"])
-def test_states_are_weighted_as_the_configuration_says(weighting, monkeypatch):
-    run = make_trainer("env.id=probe/Counter-v0", "env.num_envs=2", "batch_size=40", "gamma=0.9", "dtype=float64",
-                       f"state_weighting={weighting}")  # fmt: skip
-    seen = {}
-    for name in ("actor", "critic"):
-        learner = getattr(run.agent, name)
-
-        def spy(theta, state, samples, *rest, name=name, train=learner.run):
-            seen[name] = samples
-            return train(theta, state, samples, *rest)
-
-        monkeypatch.setattr(learner, "run", spy)
-    run.agent.learn(run.state, run.collector.collect(run.agent.policy(run.state)), run.minibatches)
-    run.collector.close()
-    time = torch.tensor([[t, t] for t in [0, 1, 2, 0, 1, 2, 3, 0, 1, 2, 3, 4, 0, 1, 2, 0, 1, 2, 3, 0]]).flatten()
-    expected = 0.9 ** time.double() if weighting == "discounted" else torch.ones(40, dtype=torch.float64)
-    for samples in seen.values():
-        torch.testing.assert_close(samples.weight, expected, rtol=1e-14, atol=0)
-    share = seen["actor"].weight / seen["actor"].weight.sum()
-    assert abs(share @ seen["actor"].advantages) < 1e-12
-    assert share @ seen["actor"].advantages ** 2 == pytest.approx(1)
-
-
-def test_advantages_are_computed_before_the_critic_trains(monkeypatch):
-    """A critic that learns at once and far changes targets only for the next rollout."""
-    run = make_trainer("env.id=probe/Counter-v0", "env.num_envs=2", "batch_size=40", "dtype=float64", "algo=trpo")
-    order, seen = [], {}
-    for name in ("actor", "critic"):
-        learner = getattr(run.agent, name)
-
-        def spy(theta, state, samples, *rest, name=name, train=learner.run):
-            order.append(name)
-            seen[name] = (theta.clone(), samples)
-            return train(theta, state, samples, *rest)
-
-        monkeypatch.setattr(learner, "run", spy)
-    before = run.state["critic"]["theta"].clone()
-    run.agent.learn(run.state, run.collector.collect(run.agent.policy(run.state)), run.minibatches)
-    run.collector.close()
-    assert order == ["actor", "critic"]
-    assert torch.equal(seen["critic"][0], before)
-    values = run.agent.critic.update.network.outputs(before, seen["critic"][1].inputs)
-    assert torch.equal(seen["critic"][1].old_outputs, values)
-
-
-def test_recomputed_advantages_follow_the_critic_epoch_by_epoch(monkeypatch):
-    run = make_trainer("env.id=probe/Counter-v0", "env.num_envs=2", "batch_size=40", "algo=ppo", "schedule.minibatch=20",
-                       "schedule.epochs=3", "critic.schedule.epochs=2")  # fmt: skip
-    order, advantages = [], []
-    for name in ("actor", "critic"):
-        learner = getattr(run.agent, name)
-
-        def spy(theta, state, samples, generator, epochs, name=name, train=learner.run):
-            order.append((name, epochs))
-            if name == "actor":
-                advantages.append(samples.advantages.clone())
-            return train(theta, state, samples, generator, epochs)
-
-        monkeypatch.setattr(learner, "run", spy)
-    run.agent.learn(run.state, run.collector.collect(run.agent.policy(run.state)), run.minibatches)
-    run.collector.close()
-    assert order == [("actor", 1), ("critic", 1), ("actor", 1), ("critic", 1), ("actor", 1)]
-    assert not torch.equal(advantages[0], advantages[1]) and not torch.equal(advantages[1], advantages[2])

@@ -1,0 +1,19 @@
+"""What tests of the command line share: a short run, and what was told and made."""
+
+import re
+from pathlib import Path
+
+SHORT = ["total_steps=40", "batch_size=40", "policy.hidden=[4]", "critic.hidden=[4]", "evaluation.episodes=2"]
+
+
+def created() -> list[str]:
+    return sorted(str(path.relative_to(Path.cwd())) for path in Path.cwd().rglob("*"))
+
+
+def one_line(err: str) -> str:
+    """The message, which is one line, for users and not for programmers."""
+    lines = err.splitlines()
+    assert len(lines) == 1, err
+    assert lines[0].startswith("rlopt: ")
+    assert not re.search(r"Traceback|omegaconf|hydra|<class", lines[0], re.IGNORECASE), lines[0]
+    return lines[0]

@@ -1,0 +1,60 @@
+"""Every choice of every group in a small run's configuration."""
+
+from functools import cache
+from typing import Any
+
+import torch
+import yaml
+
+from rlopt import catalogue
+from rlopt.assemble import trainer
+from rlopt.build import load, resolve, to_yaml
+
+GROUPS = catalogue.groups()
+ALGOS, ENVS = GROUPS["algo"], [env for env in GROUPS["env"] if env != "any"]
+PARTS = ["objective", "metric", "solver", "damping", "step", "schedule"]
+OF_STEPS = ["optimizer", "scheduler"]  # they stand inside step=optimizer
+SMALL = ["env.num_envs=2", "batch_size=20", "policy.hidden=[4]", "critic.hidden=[4]"]
+WHERE = ["", "critic."]
+# options without which a critic, or a preset that has it, cannot be used here
+NEEDED = {"lstd": ["advantages.normalise=false"], "episodic": ["advantages.normalise=false", "batch_size=1200"]}
+NEEDED["enac"] = NEEDED["episodic"]
+
+
+def learns_once(config: dict[str, Any]) -> bool:
+    """Whether one update goes through and changes the last network that learns."""
+    run = trainer(config)
+    last = list(run.agent.learners)[-1]
+    before = run.state[last]["theta"].clone()
+    try:
+        state, lesson = run.agent.learn(run.state, run.collector.collect(run.agent.policy(run.state)), run.minibatches)
+    finally:
+        run.collector.close()
+    return lesson.failure is None and not torch.equal(state[last]["theta"], before)
+
+
+def load_part(group: str, choice: str, **inside: str) -> dict[str, Any]:
+    """What a choice's file holds; ``inside`` names the optimizer and scheduler of a step."""
+    values = {k: 5 if v == "${updates}" else v for k, v in yaml.safe_load(_text(group, choice)).items()}
+    chosen = {"optimizer": "adam", "scheduler": "constant"} | inside
+    return {k: load_part(k, chosen[k]) if group == "step" and k in chosen else v for k, v in values.items()}
+
+
+@cache
+def _text(group: str, choice: str) -> str:
+    return to_yaml(load(catalogue.conf_dir() / group / f"{choice}.yaml"))
+
+
+@cache
+def _small() -> str:
+    return to_yaml(resolve([*SMALL, "schedule.minibatch=10", "schedule.epochs=1", "algo=npg"]))
+
+
+def small_config(where: str, parts: dict[str, Any]) -> dict[str, Any]:
+    """A small run's configuration with these parts in the actor's place or the critic's."""
+    config = yaml.safe_load(_small())
+    (config["critic"] if where else config).update(parts)
+    if "compatible" in parts.get("solver", {}).get("_target_", ""):  # its direction is that of such a critic
+        config["critic"]["compatible"] = yaml.safe_load(_text("critic", "lstd"))["compatible"]
+        config["advantages"]["normalise"] = False
+    return config

@@ -1,0 +1,33 @@
+"""Small runs, left as a crash would leave them, and taken up again."""
+
+import shutil
+from pathlib import Path
+
+from rlopt import cli
+from rlopt.run import checkpoint
+
+SMALL = ["policy.hidden=[8]", "evaluation.episodes=2", "checkpoint.every_updates=1",
+         "checkpoint.every_seconds=null", "checkpoint.keep=99"]  # fmt: skip
+CASES = {
+    "cartpole trpo": ("env=cartpole", "algo=trpo", "env.num_envs=4", "batch_size=40", "total_steps=200"),
+    "pendulum acktr": ("env=pendulum", "algo=acktr", "env.num_envs=2", "batch_size=60", "total_steps=300"),
+    "halfcheetah ppo": ("env=halfcheetah", "algo=ppo", "env.num_envs=2", "batch_size=60", "total_steps=300", "schedule.epochs=2"),
+    "lqr vpg, float64": ("env=lqr", "algo=vpg", "env.num_envs=2", "batch_size=40", "total_steps=200", "dtype=float64"),
+    "lunar lander ppo": ("env=lunar_lander", "algo=ppo", "env.num_envs=3", "batch_size=60", "total_steps=300", "schedule.epochs=2"),
+    "two workers": ("env=pendulum", "algo=ppo", "env.num_envs=4", "batch_size=80", "total_steps=320", "workers=2"),
+    "processes": ("env=pendulum", "algo=npg", "env.num_envs=2", "batch_size=40", "total_steps=120", "env.backend=async"),
+    "averages and draws": ("env.id=probe/Seeded-v0", "algo=acktr", "env.num_envs=3", "batch_size=30", "total_steps=150", "averaging.kind=ema", "step.momentum=0.9"),
+    "shared": ("env=cartpole", "algo=ppo", "critic=shared", "env.num_envs=4", "batch_size=40", "total_steps=200", "advantages.recompute=false"),
+}  # fmt: skip
+
+
+def cut(source: Path, target: Path, keep: int) -> None:
+    """The folder as a crash would leave it when ``keep`` checkpoints had been written, curves going on for a while."""
+    shutil.copytree(source, target)
+    (target / "summary.json").unlink(missing_ok=True)
+    for place in checkpoint.list_checkpoints(target / "checkpoints")[keep:]:
+        shutil.rmtree(place)
+
+
+def resume(run_dir: Path, *overrides: str) -> int:
+    return cli.main(["resume", str(run_dir), *overrides])

@@ -1,0 +1,169 @@
+"""A signal ends a run after it was saved, on every rank; a second one ends it at once."""
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlopt import assemble, cli
+from rlopt.run import checkpoint
+from rlopt.run.agent import Agent
+from tests import torture
+from tests.launching import until
+from tests.run.resuming import CASES, SMALL, resume
+from tests.torture import forked
+from tests.traces import differences
+
+pytestmark = pytest.mark.usefixtures("probe_environments")
+
+
+@pytest.mark.parametrize(
+    ("number", "workers"),
+    [(signal.SIGINT, 1), (signal.SIGTERM, 2), (signal.SIGUSR1, 1)],
+    ids=["SIGINT", "SIGTERM, workers", "SIGUSR1"],
+)
+def test_a_signal_drops_the_update_saves_and_says_how_to_go_on(tmp_path, runs, capsys, monkeypatch, number, workers):
+    """It arrives in the middle of the third update, when the actor has learned."""
+    run_dir, whole = tmp_path / "run", runs("two workers")
+    overrides = [*SMALL, *CASES["two workers"], "checkpoint.every_updates=null", f"workers={workers}"]
+    learn, count = Agent.learn, []
+
+    def interrupted(self, state, batch, generator, acts=None):
+        count.append(1)
+        if len(count) == 3:
+
+            def then(policy):
+                acts(policy)
+                signal.raise_signal(number)
+
+            return learn(self, state, batch, generator, then)
+        return learn(self, state, batch, generator, acts)
+
+    monkeypatch.setattr(Agent, "learn", interrupted)
+    before = signal.getsignal(number)
+    assert cli.main(["train", *overrides, f"run_dir={run_dir}"]) == 128 + number
+    assert signal.getsignal(number) is before
+    said = capsys.readouterr().err
+    assert "Stopped at step 160; the policy so far is saved" in said
+    assert f"rlopt resume {run_dir}" in said
+    assert checkpoint.load_newest(run_dir)[0] == 160
+    assert resume(run_dir) == 0
+    assert differences(run_dir, whole) == []
+
+
+def ended(processes: list[int], seconds: float = 60) -> list[int]:
+    codes: dict[int, int] = {}
+
+    def all_have() -> bool:
+        for process in processes:
+            if process not in codes and (code := torture.ended(process)) is not None:
+                codes[process] = code
+        return len(codes) == len(processes)
+
+    try:
+        assert until(all_have, seconds), codes
+    finally:
+        for process in processes:
+            if process not in codes:
+                os.kill(process, signal.SIGKILL)
+                os.waitpid(process, 0)
+    return [codes[process] for process in processes]
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="forks, and reads /proc")
+def test_a_second_interrupt_leaves_at_once_with_the_last_checkpoint_as_it_is(tmp_path, monkeypatch):
+    """The first is followed by a save, which takes for ever."""
+    write, begun = checkpoint._write, tmp_path / "begun"
+
+    def slow(path: Path, content: bytes) -> None:
+        if "0040" not in path.parent.name and path.name == "tensors.safetensors":
+            begun.touch()
+            time.sleep(600)
+        write(path, content)
+
+    monkeypatch.setattr(checkpoint, "_write", slow)
+    process = forked(["train", *SMALL, *CASES["cartpole trpo"], f"run_dir={tmp_path / 'run'}"], tmp_path / "log.txt")
+    try:
+        assert until(begun.exists, 60)
+        os.kill(process, signal.SIGINT)
+        time.sleep(0.7)
+        assert torture.ended(process) is None
+        os.kill(process, signal.SIGINT)
+    finally:
+        code = ended([process], 10)
+    assert code == [128 + signal.SIGINT]
+    assert checkpoint.load_newest(tmp_path / "run")[0] == 40
+
+
+def two_ranks(folder: Path, *arguments: str) -> list[int]:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        where = {"WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": s.getsockname()[1]}
+    return [forked(list(arguments), folder / f"{i}.txt", RANK=i, LOCAL_RANK=i, **where) for i in range(2)]
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="forks, and reads /proc")
+def test_two_ranks_stop_after_the_same_update_and_go_on_to_the_bit(tmp_path):
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    overrides = [
+        *SMALL,
+        "env=pendulum",
+        "algo=trpo",
+        "env.num_envs=4",
+        "batch_size=80",
+        "total_steps=2400",
+        "workers=2",
+    ]
+    assert ended(two_ranks(tmp_path, "train", *overrides, f"run_dir={whole}")) == [0, 0]
+    ranks = two_ranks(tmp_path, "train", *overrides, f"run_dir={part}")
+    until(lambda: checkpoint.list_checkpoints(part / "checkpoints"), 60)
+    os.kill(ranks[0], signal.SIGTERM)  # the other hears of it
+    assert ended(ranks) == [128 + signal.SIGTERM] * 2
+    step, tree = checkpoint.load_newest(part)
+    assert 80 <= step < 2400 and None not in tree["environments"]
+    assert "torchrun (as before) -m rlopt resume" in (tmp_path / "0.txt").read_text()
+    assert ended(two_ranks(tmp_path, "resume", str(part))) == [0, 0]
+    assert differences(part, whole) == []
+
+
+def test_a_signal_while_a_checkpoint_is_written_waits_for_it(tmp_path, monkeypatch):
+    write = checkpoint._write
+
+    def signalled(path, content):
+        if path.name == "state.json" and "0080" in path.parent.name:
+            signal.raise_signal(signal.SIGTERM)
+        write(path, content)
+
+    monkeypatch.setattr(checkpoint, "_write", signalled)
+    code = cli.main(["train", *SMALL, *CASES["cartpole trpo"], f"run_dir={tmp_path / 'run'}"])
+    assert code == 128 + signal.SIGTERM
+    assert checkpoint.load_newest(tmp_path / "run")[0] == 80
+
+
+@pytest.mark.parametrize(("where", "steps"), [("the start", 0), ("the evaluation at the end", 200)])
+def test_a_signal_before_the_first_update_or_after_the_last_loses_nothing(
+    tmp_path, runs, capsys, monkeypatch, where, steps
+):
+    from rlopt.run import judge
+
+    run_dir, whole = tmp_path / "run", runs("cartpole trpo")
+    module, name = (assemble, "Recorder") if steps == 0 else (judge, "evaluate")
+    function = getattr(module, name)
+
+    def signalled(*arguments: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return function(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, signalled)
+        code = cli.main(["train", *SMALL, *CASES["cartpole trpo"], f"run_dir={run_dir}"])
+    assert code == 128 + signal.SIGTERM
+    said = capsys.readouterr().err
+    assert f"Stopped at step {steps}; the policy so far is saved" in said and "Traceback" not in said
+    assert checkpoint.load_newest(run_dir)[0] == steps
+    assert resume(run_dir) == 0
+    assert differences(run_dir, whole) == []
