@@ -69,8 +69,10 @@ def train(
             return Trained(run.plan.run_dir, run.run())
 
 
-def load(run_dir: str | Path, extensions: Sequence[str | Path] = ()) -> Policy:
+def load(run_dir: str | Path, extensions: Sequence[str | Path] = (), best: bool = False) -> Policy:
     """The policy of a run's newest checkpoint, on the CPU, frozen. Loading runs no code from the folder.
+
+    Of its ``best`` checkpoint: the one with the highest return of a periodic evaluation, or else of training.
 
     Raises rlopt.errors.UserError where the folder holds no run or no whole checkpoint.
     """
@@ -78,7 +80,7 @@ def load(run_dir: str | Path, extensions: Sequence[str | Path] = ()) -> Policy:
     if not (run_dir / "config.yaml").is_file():
         raise UserError(f"{run_dir} is not the folder of a run: it has no config.yaml")
     with extended(extensions):
-        run, _ = restored(load_config(run_dir / "config.yaml"), run_dir)
+        run, _ = restored(load_config(run_dir / "config.yaml"), run_dir, best)
         return Policy(run.agent.evaluated_policy(run.state), run.agent.head, *run.environment.spaces())
 
 

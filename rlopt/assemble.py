@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium as gym
 import torch
 
+from rlopt.catalogue import PARTS, stands_for
 from rlopt.common import Common, common_options
 from rlopt.construct import construct, construct_part, convert, options
 from rlopt.core.averaging import Averaging
@@ -23,7 +24,7 @@ from rlopt.core.objectives.joint import JointObjective
 from rlopt.core.parts import COMPATIBLE, State
 from rlopt.core.update import Update
 from rlopt.errors import UserError
-from rlopt.fit import check_compatible, check_first_step, check_fit
+from rlopt.fit import check_compatible, check_first_step, check_fit, check_sizes
 from rlopt.networks import network
 from rlopt.policy.normaliser import ObservationNormaliser, RewardScaler
 from rlopt.rollout.collector import Collector
@@ -33,7 +34,7 @@ from rlopt.rollout.spaces import Gaussian, head_for, image, indicators, observat
 from rlopt.rollout.workers import Workers
 from rlopt.run import film
 from rlopt.run.agent import Agent, Returns
-from rlopt.run.checkpoint import replace_file
+from rlopt.run.checkpoint import replace_file, synchronise
 from rlopt.run.compatible import Compatible
 from rlopt.run.looks import Recording
 from rlopt.run.plan import Plan
@@ -42,7 +43,6 @@ from rlopt.run.saving import Saving
 from rlopt.run.trainer import Trainer
 
 Config = Mapping[str, Any]
-_PARTS = ("objective", "metric", "solver", "damping", "step")
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,12 @@ def setup(config: Config, device: torch.device | None = None) -> Setup:
     finally:
         probe.close()
     thetas = {name: _first_theta(learner.update).to(common.torch_dtype) for name, learner in agent.learners.items()}
-    return Setup(common, environment, space, agent, agent.init(thetas, observation_size(space), environment.num_envs))
+    width = observation_size(space)
+    for name, made in agent.learners.items():
+        theta = thetas[name]
+        where = "critic." if name == "critic" else ""
+        check_sizes(made, theta, theta.new_zeros(1, width), common.batch_size, where)
+    return Setup(common, environment, space, agent, agent.init(thetas, width, environment.num_envs))
 
 
 def _agent(config: Config, common: Common, probe: gym.Env, device: torch.device) -> Agent:
@@ -187,9 +192,9 @@ def _first_theta(update: Update) -> torch.Tensor:
 
 def learner(config: Config, network: Network, head: Head, where: str) -> Learner:
     """The update of one network from its groups in ``config``; combinations that cannot work are refused."""
-    values = {group: options(config, group, where=where) for group in (*_PARTS, "schedule")}
-    parts = {group: construct_part(values[group], f"{where}{group}") for group in _PARTS}
-    names = {group: _name(values[group]) for group in parts}
+    values = {group: options(config, group, where=where) for group in (*PARTS, "schedule")}
+    parts = {group: construct_part(values[group], f"{where}{group}") for group in PARTS}
+    names = {group: stands_for(values[group]["_target_"]) for group in parts}
     critic = config.get("critic") or {}  # the actor's; the critic's own configuration holds none
     compatible = frozenset({COMPATIBLE} if critic.get("compatible") else ())
     check_fit(parts, names, where, compatible)
@@ -218,11 +223,6 @@ def _l2(config: Config, where: str) -> float:
     except ValueError as error:
         raise UserError(str(error)) from error
     return l2
-
-
-def _name(part: Config) -> str:
-    """The choice's name, that of the module its class is in."""
-    return str(part["_target_"]).split(".")[-2]
 
 
 def _saving(values: Config) -> Saving:
@@ -281,6 +281,9 @@ def _open(run_dir: Path, config: Config, recording: Recording, after: int | None
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         replace_file(run_dir / "config.yaml", text)
+        synchronise(run_dir.parent)
+        recorder = Recorder(run_dir, config, text, recording, after)
+        (run_dir / "summary.json").unlink(missing_ok=True)  # of a run that is now extended
     except OSError as error:
         raise UserError(f"run_dir={run_dir} cannot be written: {error}") from error
-    return Recorder(run_dir, config, text, recording, after)
+    return recorder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from rlopt.assemble import Config, Setup, setup
+from rlopt.catalogue import stands_for
 from rlopt.core.samples import Samples
 from rlopt.errors import UserError
 from rlopt.rollout.collector import Collector
@@ -22,12 +22,16 @@ from rlopt.run import checkpoint
 from rlopt.run.findings import Inspection
 from rlopt.run.inspect import Pairs, inspect
 from rlopt.run.suiting import check_suits
+from rlopt.run.telling import say
 
 
-def restored(config: Config, run_dir: Path) -> tuple[Setup, int]:
-    """A run as its newest checkpoint has it, on the CPU, and the step of that checkpoint."""
+def restored(config: Config, run_dir: Path, best: bool = False) -> tuple[Setup, int]:
+    """A run as its newest checkpoint has it, or its best, on the CPU, and the step of that checkpoint."""
     cpu = torch.device("cpu")
-    step, tree = checkpoint.load_newest(run_dir, tell=lambda said: print(f"rlopt: {said}", file=sys.stderr))
+    if best:
+        step, tree = checkpoint.load_best(run_dir)
+    else:
+        step, tree = checkpoint.load_newest(run_dir, tell=lambda said: say(f"rlopt: {said}"))
     start = setup(config, cpu)
     try:
         check_suits(tree, {"agent": start.state}, "checkpoint")
@@ -36,9 +40,9 @@ def restored(config: Config, run_dir: Path) -> tuple[Setup, int]:
     return replace(start, state=tree["agent"]), step
 
 
-def policy(config: Config, run_dir: Path) -> tuple[Environment, PolicyHead, Inference, int, int]:
+def policy(config: Config, run_dir: Path, best: bool = False) -> tuple[Environment, PolicyHead, Inference, int, int]:
     """A saved policy: environment, head, frozen policy, the step it was saved at, and the run's seed."""
-    run, step = restored(config, run_dir)
+    run, step = restored(config, run_dir, best)
     return run.environment, run.agent.head, run.agent.evaluated_policy(run.state), step, run.common.seed
 
 
@@ -60,7 +64,7 @@ def inspection(
     batch = fresh_samples(run, samples or run.common.batch_size, seed)
     about = {
         "run_dir": str(run_dir), "algo": run.common.algo, "env": run.environment.id, "step": step, "fresh": fresh,
-        "seed": seed, "objective": type(update.objective).__module__.rpartition(".")[2], "dtype": run.common.dtype,
+        "seed": seed, "objective": stands_for(update.objective), "dtype": run.common.dtype,
     }  # fmt: skip
     return about, inspect(update, actor["theta"], batch, pairs, damping, radius, watch)
 

@@ -23,6 +23,8 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("run_dir", type=Path, help="folder of a run, as rlopt train printed it")
     parser.add_argument("--episodes", type=int, default=100, metavar="N", help="episodes of each kind (100)")
     parser.add_argument("--seed", type=int, default=None, help="of the episodes (the run's own)")
+    parser.add_argument("--best", action="store_true", help="the checkpoint with the highest return of a periodic "
+                        "evaluation (evaluation.every_updates=N), else of training; the newest by default")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument("--video", type=Path, nargs="?", const=Path(), metavar="PATH", help="film the first episode "
                         "with the policy's mode (RUN_DIR/video.mp4; also .webm, .gif)")  # fmt: skip
@@ -42,7 +44,8 @@ def run(arguments: list[str]) -> int:
     from rlopt.saved import policy
 
     torch.set_num_threads(1)
-    environment, head, frozen, step, seed = policy(load(options.run_dir / "config.yaml"), options.run_dir)
+    config = load(options.run_dir / "config.yaml")
+    environment, head, frozen, step, seed = policy(config, options.run_dir, options.best)
     seed = seed if options.seed is None else options.seed
     if video:
         film.check_path(video)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from rlopt.commands.common import Parser, check_run_dir
 from rlopt.errors import UserError
 from rlopt.run import ranks
 from rlopt.run.lock import alone
+from rlopt.run.telling import give, say
 
 
 def run(arguments: list[str]) -> int:
@@ -31,32 +30,35 @@ def _resume(run_dir: Path, overrides: list[str]) -> int:
     import torch
 
     from rlopt.api import prepared
-    from rlopt.commands.running import carry_out, result
+    from rlopt.commands.running import carry_out, finished
     from rlopt.run import checkpoint
+    from rlopt.run.stops import Stops
 
     torch.set_num_threads(1)
     config, place, contents = ranks.from_first(lambda: _found(run_dir, overrides))
     if contents is None and place is not None:
         if ranks.leads():
-            print(f"{run_dir} is finished: {result(json.loads((run_dir / 'summary.json').read_text()))}")
-            print("  total_steps=N above these steps extends it, where its learning rates do not end with it")
+            give(f"{run_dir} is finished: {finished(run_dir)}")
+            give("  total_steps=N above these steps extends it, where its learning rates do not end with it")
         return 0
-    made = ranks.agreed(lambda: prepared([], config, run_dir))
-    with closing(made.collector):
-        tree = checkpoint.unpack(contents, place, made.agent.device) if place and contents else None
-        begun = ranks.agreed(lambda: made.restore(tree))
-        if ranks.leads():
-            _tell(f"resumes at step {made.steps:,}" if tree else "has no checkpoint yet: it begins again")
-            if begun:
-                these = ", ".join(map(str, begun))
-                _tell(f"cannot go on with the episodes of environments {these}: these begin new ones")
-            (run_dir / "summary.json").unlink(missing_ok=True)  # of a run that is now extended
-        return carry_out(made)
+    stops = Stops()
+    with stops.listening():
+        made = ranks.agreed(lambda: prepared([], config, run_dir))
+        with closing(made.collector):
+            tree = checkpoint.unpack(contents, place, made.agent.device) if place and contents else None
+            begun = ranks.agreed(lambda: made.restore(tree))
+            if ranks.leads():
+                _tell(f"resumes at step {made.steps:,}" if tree else "has no checkpoint yet: it begins again")
+                if begun:
+                    these = ", ".join(map(str, begun))
+                    _tell(f"cannot go on with the episodes of environments {these}: these begin new ones")
+            return carry_out(made, stops)
 
 
 def _found(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | None, dict[str, bytes] | None]:
     """The configuration, and the checkpoint to go on from; its contents are None where the run is finished."""
     from rlopt.build import load
+    from rlopt.commands.running import finished
     from rlopt.overrides import check_single, parse
     from rlopt.run import checkpoint
     from rlopt.run.resume import changed, check_same, other_versions
@@ -69,6 +71,8 @@ def _found(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | 
     except (KeyError, TypeError) as error:
         raise UserError(f"{run_dir / 'config.yaml'} is not a run's configuration: it lacks {error}") from error
     if not checkpoint.list_checkpoints(run_dir / "checkpoints"):
+        if (run_dir / "summary.json").exists():
+            raise UserError(f"{run_dir} was finished, but its checkpoints are gone: put them back, or train anew")
         return config, None, None
     place, contents = checkpoint.newest(run_dir, _tell)
     tree = checkpoint.unpack(contents, place)
@@ -77,11 +81,11 @@ def _found(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | 
         if there := other_versions(tree["versions"]):
             _tell(f"this run was saved with {there}: it goes on, but not to the bit")
         total = config["total_steps"]
-        finished = isinstance(total, int) and tree["steps"] >= total and (run_dir / "summary.json").is_file()
+        done = isinstance(total, int) and tree["steps"] >= total and finished(run_dir) is not None
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{place} is not a run's checkpoint: {type(error).__name__}: {error}") from error
-    return config, place, None if finished else contents
+    return config, place, None if done else contents
 
 
 def _tell(said: str) -> None:
-    print(f"rlopt: {said}", file=sys.stderr)
+    say(f"rlopt: {said}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import warnings
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rlopt.run.table import NAME
+from rlopt.run.table import NAME, read
 
 Array = NDArray[np.float64]
 
@@ -31,14 +30,9 @@ def scalars(run_dir: Path, names: Sequence[str]) -> dict[str, Series]:
 
 
 def _from_csv(file: Path, names: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
-    """From a row for each update, with a column ``step``; a scalar that an update lacks is an empty cell."""
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
-    whole, _, _ = file.read_text().rpartition("\n")  # the last line may be under way
-    for row in csv.DictReader(whole.splitlines()):
-        for name in names:
-            if row.get("step") and row.get(name):
-                found[name].append((float(row["step"]), float(row[name])))
-    return found
+    """From a row for each update; a scalar that an update lacks is an empty cell."""
+    rows = read(file)
+    return {name: [(float(row["step"]), float(row[name])) for row in rows if row.get(name)] for name in names}
 
 
 def _from_events(run_dir: Path, names: Sequence[str]) -> dict[str, list[tuple[float, float]]]:

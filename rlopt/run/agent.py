@@ -156,11 +156,11 @@ class Agent:
                     outcomes[name] += _train(learner, networks[name], samples[name], generator, count)
                     over = outcomes[name].stopped or epoch + count == learner.schedule.epochs
                     if name == "actor" and over:
-                        measured = self._measured(networks, samples["actor"])
+                        measured = self._measured(networks, samples["actor"], state["actor"]["theta"])
                         if bad := exploded(networks["actor"], "KL", measured["step/kl"]):
                             networks["actor"] = kept["actor"]
                             outcomes["actor"] += Outcome(skipped=1, failure=bad)
-                            measured = self._measured(networks, samples["actor"])
+                            measured = self._measured(networks, samples["actor"], state["actor"]["theta"])
                         acts(self.policy({"actor": networks["actor"], "observations": observations}))
 
         loss = self._loss(networks, samples["actor"], estimates[1])
@@ -185,9 +185,9 @@ class Agent:
         seen |= {f"{name} parameters": network["theta"] for name, network in networks.items()}
         return state, Lesson(host(scalars), skipped, failures[0], seen)
 
-    def _measured(self, networks: State, samples: Samples) -> Scalars:
-        """What the actor's update changed."""
-        return self.actor.measure(networks["actor"]["theta"], networks["actor"]["parts"], samples)
+    def _measured(self, networks: State, samples: Samples, start: Tensor) -> Scalars:
+        """What the actor's update from ``start`` (P,) changed."""
+        return self.actor.measure(networks["actor"]["theta"], networks["actor"]["parts"], samples, start)
 
     def actor_samples(self, state: State, batch: Batch) -> Samples:
         """What the actor would learn from this batch, values and normalisers as they stand."""

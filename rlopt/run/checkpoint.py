@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -44,7 +45,9 @@ def save(directory: Path, step: int, tree: dict[str, Any], keep: int, score: flo
     contents = {STATE: state, TENSORS: tensors}
     if directory.is_symlink():
         raise NotADirectoryError(errno.ENOTDIR, "it is a link", str(directory))
-    directory.mkdir(exist_ok=True)
+    if not directory.exists():
+        directory.mkdir()
+        synchronise(directory.parent)
     for left in directory.glob(".step-*"):  # by a save that failed or was killed
         shutil.rmtree(left, ignore_errors=True)
     unfinished = directory / f".step-{step:012d}.{os.getpid()}"
@@ -59,11 +62,21 @@ def save(directory: Path, step: int, tree: dict[str, Any], keep: int, score: flo
 
 
 def list_checkpoints(directory: Path) -> list[Path]:
-    """Checkpoints under ``directory``, oldest first. Raises UserError where it is a link, out of the run's folder."""
+    """Checkpoints under ``directory``, oldest first, where there is one. Raises UserError where it cannot be read.
+
+    A link, out of the run's folder, is not followed.
+    """
     if directory.is_symlink():
         raise UserError(f"{directory} is a link; put the folder that it leads to in its place")
-    found = ((_NAME.fullmatch(p.name), p) for p in directory.glob("step-*") if p.is_dir() and not p.is_symlink())
-    return [p for _, p in sorted(((int(m[1]), int(m[2] or 0)), p) for m, p in found if m)]
+    try:
+        with os.scandir(directory) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"the checkpoints in {directory} cannot be read: {error.strerror}") from error
+    found = sorted((int(m[1]), int(m[2] or 0), m[0]) for name in names if (m := _NAME.fullmatch(name)))
+    return [directory / name for _, _, name in found]
 
 
 def step_of(place: Path) -> int:
@@ -80,11 +93,12 @@ def best(directory: Path) -> Path | None:
 
 
 def score(place: Path) -> float | None:
-    """What was measured of this checkpoint's policy, None where nothing was or it cannot be read."""
+    """What was measured of this checkpoint's policy; None where nothing finite was, or it cannot be read."""
     try:
-        return _read_manifest(place)["score"]
+        found = _read_manifest(place)["score"]
     except (UserError, OSError):
         return None
+    return found if isinstance(found, int | float) and math.isfinite(found) else None
 
 
 def load(place: Path, device: torch.device | None = None) -> dict[str, Any]:
@@ -100,9 +114,17 @@ def load_newest(
     return step_of(place), unpack(contents, place, device)
 
 
+def load_best(run_dir: Path) -> tuple[int, dict[str, Any]]:
+    """(step, tree) of the checkpoint with the highest score."""
+    place = best(run_dir / "checkpoints")
+    if place is None:
+        raise UserError(f"no checkpoint in {run_dir} has a score; leave out --best to take the newest")
+    return step_of(place), load(place)
+
+
 def newest(run_dir: Path, tell: Callable[[str], object] = lambda said: None) -> tuple[Path, dict[str, bytes]]:
     """The newest checkpoint of a run that is whole, and what `read` gives for it."""
-    found = list_checkpoints(run_dir / "checkpoints")
+    found = list_checkpoints(run_dir / "checkpoints") or list_checkpoints(run_dir / "checkpoints")
     if not found:
         raise UserError(f"{run_dir} holds no checkpoint; give the folder of a run, as `rlopt train` printed it")
     refused: list[UserError] = []
@@ -111,6 +133,8 @@ def newest(run_dir: Path, tell: Callable[[str], object] = lambda said: None) -> 
             contents = read(place)
             unpack(contents, place)
         except UserError as error:
+            if not place.exists():  # by now: a run that is going on has put a newer one in its place
+                return newest(run_dir, tell)
             refused.append(error)
             continue
         for said in refused:

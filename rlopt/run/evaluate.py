@@ -1,25 +1,30 @@
 """Evaluation: whole episodes with a frozen policy, each with seeds of its own.
 
 Every episode counts once, however long: environments take the next episode when they finish one, and the first to
-finish are not counted more often than the others.
+finish are not counted more often than the others. But one of a million transitions is held to be without an end.
 """
 
 from __future__ import annotations
 
+import sys
+import time
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from rlopt.core.heads import Head
+from rlopt.errors import EnvironmentFault
 from rlopt.rollout.environments import Environment
-from rlopt.rollout.fitting import Faults, fitting, number
+from rlopt.rollout.fitting import Faults, fitting, number, over
 from rlopt.rollout.inference import Inference
 from rlopt.rollout.seeding import Purpose, integer, sequence
 from rlopt.rollout.spaces import ActionDoor, observation_dtype, observation_size
 from rlopt.rollout.watchdog import watched
 
 _SIDE_BY_SIDE = 16  # environments at once; changes speed only
+_LONGEST = 1_000_000  # transitions of an episode
+_QUIET = 10.0  # seconds between two words on how far it is
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Evaluation:
 def evaluate(
     environment: Environment, policy: Inference, head: Head, episodes: int, seed: int, deterministic: bool
 ) -> Evaluation:
-    """``episodes`` episodes with the policy's mode, or with its samples."""
+    """``episodes`` episodes with the policy's mode, or with its samples. Raises EnvironmentFault where one fails."""
     count = min(episodes, _SIDE_BY_SIDE)
     envs = [environment.make() for _ in range(count)]
     door = ActionDoor(envs[0].action_space, getattr(head, "squash", False))
@@ -85,11 +90,15 @@ def evaluate(
         playing[e] = started
         started += 1
 
+    told = time.monotonic()
     try:
         with watched(progress, environment.timeout, described):
             for current in range(count):
                 begin(current)
             while playing:
+                if time.monotonic() - told > _QUIET:
+                    told, done = time.monotonic(), started - len(playing)
+                    print(f"evaluation: {done} of {episodes} episodes, {sum(lengths):,} transitions", file=sys.stderr)
                 z = policy.outputs(policy.normalise(raw, out=inputs))
                 if deterministic:
                     actions = head.mode(z)
@@ -105,9 +114,15 @@ def evaluate(
                         observation, reward, terminated, truncated, _ = envs[current].step(taken[current])
                         observations[current] = fit(observation).reshape(-1)
                         returns[episode] += number(reward)
+                        ended = over(terminated, truncated)
                     lengths[episode] += 1
-                    if terminated or truncated:
+                    if ended:
                         begin(current)
+                    elif lengths[episode] >= _LONGEST:
+                        raise EnvironmentFault(
+                            f"environment {current} of the evaluation has not ended its episode within {_LONGEST:,} "
+                            "transitions; give it an end: env.kwargs.max_episode_steps=1000, say"
+                        )
     finally:
         for env in envs:
             env.close()

@@ -14,8 +14,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -23,7 +22,7 @@ from torch import Tensor
 from rlopt.core.curvature import Curvature
 from rlopt.core.distributed import all_sum
 from rlopt.core.failure import NumericalFailure
-from rlopt.core.parts import Metric, Solution, Solver
+from rlopt.core.parts import HISTORY, OBJECTIVE, History, Metric, Solution, Solver
 from rlopt.core.problem import Problem
 from rlopt.core.samples import Samples
 from rlopt.core.solvers.dense import factorise
@@ -61,10 +60,10 @@ def inspect(
     for name, metric, solvers in pairs:
         watch(f"metric={name}")
         try:
-            truth, curvature = (metric.bind(metric.init(), at.tape, at.head, at.samples, at.objective)[0]
-                                for at in (exact, start))  # fmt: skip
+            truth, curvature = _bound(metric, exact, exact_g), _bound(metric, start, g)
             spectrum = Spectrum.of(name, ritz_values(truth, exact_g, _PRODUCTS, seed=0).tolist())
-            x = _exact(truth, exact_g, damping) if len(g) <= _EXACT_UP_TO else None
+            l2 = update.l2 if OBJECTIVE in metric.supplies else 0.0  # M gains it, as in the update
+            x = _exact(truth, exact_g, damping + l2) if len(g) <= _EXACT_UP_TO else None
         except _FAULTS as error:
             spectra.append(Spectrum(name, _line(error)))
             directions += [Direction(name, solver, _line(error)) for solver in solvers]
@@ -73,7 +72,8 @@ def inspect(
         for solver, part in solvers.items():
             watch(f"metric={name} solver={solver}")
             try:
-                values = _direction(part, curvature, start, theta, g, x, damping, radius)
+                values = _direction(part, curvature, start, theta, g, x, damping + l2, radius)
+                values["damping"] -= l2
             except _FAULTS as error:
                 values = {"failure": _line(error)}
             directions.append(Direction(name, solver, **values))
@@ -87,6 +87,13 @@ def _start(update: Update, theta: Tensor, samples: Samples) -> tuple[Problem, Te
     g = all_sum(tape.vjp(dz * samples.share[:, None])) - update.l2 * theta
     value = samples.mean(values) - update.l2 / 2 * torch.dot(theta, theta)
     return Problem(update.network, update.head, update.objective, samples, tape, value, update.l2), g
+
+
+def _bound(metric: Metric, at: Problem, g: Tensor) -> Curvature:
+    """M there, without a past."""
+    if HISTORY in metric.supplies:
+        return cast(History, metric).add(metric.init(), g)[0]
+    return metric.bind(metric.init(), at.tape, at.head, at.samples, at.objective)[0]
 
 
 def _direction(
@@ -142,8 +149,7 @@ def _cosine(a: Tensor, b: Tensor) -> float:
 
 
 def _double(samples: Samples) -> Samples:
-    values = (getattr(samples, field.name) for field in fields(samples))
-    return Samples(*(v.double() if v is not None and v.is_floating_point() else v for v in values))
+    return samples.map(lambda value: value.double() if value.is_floating_point() else value)
 
 
 def _line(error: Exception) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from rich.table import Table
 from rlopt.errors import UserError
 from rlopt.run.checkpoint import replace_file
 from rlopt.run.findings import Direction, Inspection
+from rlopt.run.telling import say
 
 _WIDTH = 120  # of the table; a narrower terminal breaks its lines
 _HEADS = (
@@ -43,7 +43,7 @@ def publish(about: Mapping[str, Any], found: Inspection, run_dir: Path, out: Pat
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error}") from error
     if importlib.util.find_spec("matplotlib") is None:
-        print("rlopt: no figure, it needs matplotlib: pip install 'rlopt[plot]'", file=sys.stderr)
+        say("rlopt: no figure, it needs matplotlib: pip install 'rlopt[plot]'")
         print(f"  data:      {path}")
         return
     from rlopt.run.inspect_figure import figure

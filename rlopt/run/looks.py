@@ -94,7 +94,8 @@ def _spectrum(agent: Agent, state: State, batch: Batch) -> NDArray[Any]:
     try:
         samples = agent.actor_samples(state, batch)
         tape = update.network.tape(theta, samples.inputs)
-        curvature, _ = update.metric.bind(actor["parts"]["metric"], tape, update.head, samples, update.objective)
+        objective, history = update.aims(actor["parts"]), actor["parts"]["metric"]
+        curvature, _ = update.metric.bind(history, tape, update.head, samples, objective)
         return ritz_values(curvature, theta, _PRODUCTS, seed=0).double().cpu().numpy()
     except NumericalFailure:
         return np.empty(0)

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rlopt.catalogue import PARTS, stands_for
 from rlopt.core.distributed import gather
 from rlopt.core.distributed import rank as own_rank
 from rlopt.core.learner import Learner
@@ -86,8 +87,7 @@ def _first(seen: Mapping[str, Tensor]) -> tuple[int, int, int] | None:
 
 
 def _parts(learner: Learner) -> dict[str, str]:
-    names = ("objective", "metric", "solver", "damping", "step")
-    return {name: type(getattr(learner.update, name)).__module__.rpartition(".")[2] for name in names}
+    return {name: stands_for(getattr(learner.update, name)) for name in PARTS}
 
 
 def _plain(value: float) -> float | None:

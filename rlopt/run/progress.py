@@ -8,6 +8,8 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from rlopt.run.telling import terminal
+
 _PLAIN_SECONDS = 5.0  # between plain lines
 
 
@@ -16,7 +18,7 @@ class ProgressDisplay:
 
     def __init__(self, total: int, console: Console | None = None):
         self._total = total
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or terminal()
         self._last = -math.inf
         self._bar: Progress | None = None
         if self._console.is_terminal:

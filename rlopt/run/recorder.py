@@ -39,7 +39,7 @@ run/tensorboard.py; what is recorded only now and then in run/looks.py.
 from __future__ import annotations
 
 import json
-import sys
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +51,7 @@ from rlopt.errors import UserError
 from rlopt.run.checkpoint import replace_file
 from rlopt.run.looks import Recording
 from rlopt.run.table import Table
+from rlopt.run.telling import say
 from rlopt.run.tensorboard import Events
 
 
@@ -72,10 +73,15 @@ class Recorder:
         self.run_dir = run_dir
         self._told = False
         self._config = config
-        self._events = Events(run_dir, after) if recording.tensorboard else None
-        self._table = Table(run_dir, after) if recording.csv else None
-        if self._events and (after is None or after < 0):
-            self._events.begin(config_text)
+        self._events = self._table = None
+        try:
+            self._events = Events(run_dir, after) if recording.tensorboard else None
+            self._table = Table(run_dir, after) if recording.csv else None
+            if self._events and (after is None or after < 0):
+                self._events.begin(config_text)
+        except BaseException:
+            self.close()
+            raise
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         with self._tolerant():
@@ -106,7 +112,8 @@ class Recorder:
     def summary(self, summary: Mapping[str, Any]) -> None:
         """summary.json, and the hparams tab with the same results."""
         try:
-            replace_file(self.run_dir / "summary.json", json.dumps(summary, indent=2) + "\n")
+            plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in summary.items()}
+            replace_file(self.run_dir / "summary.json", json.dumps(plain, indent=2, allow_nan=False) + "\n")
         except OSError as error:
             raise UserError(f"summary.json cannot be written to {self.run_dir}: {error}") from error
         results = {f"final/{k}": v for k, v in summary.items() if k.startswith(("evaluation", "sampled", "return"))}
@@ -125,10 +132,10 @@ class Recorder:
     def _tolerant(self) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
+        except (OSError, ValueError) as error:
             if not self._told:
                 self._told = True
-                print(f"rlopt: the curves in {self.run_dir} are no longer recorded: {error}", file=sys.stderr)
+                say(f"rlopt: the curves in {self.run_dir} are no longer recorded: {error}")
 
 
 class Silent:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -29,7 +29,10 @@ def changed(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str
         node = new
         for group in groups:
             node = node[group]
-        node[last] = value
+        node[last] = _whole(value)
+    for name in ("total_steps", "batch_size"):  # of a run that was begun with 1e5
+        if name in new:
+            new[name] = _whole(new[name])
     total, batch = new.get("total_steps"), new.get("batch_size")
     if "total_steps" in overrides and isinstance(total, int) and isinstance(batch, int) and batch > 0:
         new["updates"] = -(-total // batch)
@@ -40,13 +43,20 @@ def changed(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str
 
 def check_same(config: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
     """Raise UserError where config.yaml is not what the checkpoint was made with, FREE options aside."""
-    here, there = _flat(config), _flat(saved)
-    for name in sorted(here.keys() | there.keys()):
-        if here.get(name) != there.get(name) and name not in (*FREE, *_FOLLOWS):
+    for name, here, there in differences(config, saved):
+        if name not in (*FREE, *_FOLLOWS):
             raise UserError(
-                f"config.yaml has {name}={here.get(name)}, and the checkpoint was made with {there.get(name)}; put it "
-                "back, or train anew"
+                f"config.yaml has {name}={here}, and the checkpoint was made with {there}; put it back, or train anew"
             )
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Where two configurations differ: an option's dotted name, and its values."""
+    here, there = _flat(a), _flat(b)
+    for name in sorted(here.keys() | there.keys()):
+        values = here.get(name, "not there"), there.get(name, "not there")
+        if values[0] != values[1]:
+            yield name, *values
 
 
 def other_versions(saved: Mapping[str, str]) -> str | None:
@@ -75,6 +85,11 @@ def _check_schedules(config: Mapping[str, Any]) -> None:
                     f"total_steps cannot be raised: {where}scheduler={scheduler.get('name')} has its end at update "
                     f"{config['updates']}, that of the run as it was begun; train anew with the total_steps you want"
                 )
+
+
+def _whole(value: Any) -> Any:
+    """1e5 is a whole number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:

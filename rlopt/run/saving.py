@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from rlopt.errors import UserError
 from rlopt.run import checkpoint
+from rlopt.run.telling import say
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Saver:
             self._failure = error
             if not self._warned:
                 self._warned = True
-                print(f"rlopt: {self._trouble()}. Training goes on and tries again", file=sys.stderr)
+                say(f"rlopt: {self._trouble()}. Training goes on and tries again")
         self._last = time.perf_counter()
         return place
 

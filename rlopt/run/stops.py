@@ -1,8 +1,9 @@
-"""Stops: SIGINT, SIGTERM and SIGUSR1 end a run so that it can be resumed.
+"""Stops: SIGINT, SIGTERM, SIGUSR1 and SIGHUP (its terminal was closed) end a run so that it can be resumed.
 
 Alone, the first signal interrupts what is going on: an update that has not ended is dropped, and the position before it
 is saved. Of several ranks each remembers it until they all stop after the same update. While files are written a signal
-waits. A second Ctrl-C leaves at once, with the last checkpoint as it is.
+waits. A second Ctrl-C leaves at once, with the last checkpoint as it is. Processes that are forked meanwhile hear
+SIGTERM alone, which ends them: the others reach a whole group, and the run itself sees to its processes.
 """
 
 from __future__ import annotations
@@ -12,35 +13,45 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from rlopt.core.distributed import ranks as world
 from rlopt.errors import Signalled
 
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+_NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
+SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+_listening = 0  # runs of this process that do
 _AGAIN = 0.5  # seconds after which another Ctrl-C is meant: launchers pass one on that the process has had already
 
 
 class Stops:
     """What a run was told from outside; ``number`` is the signal's, None where there was none."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: Callable[[], object] = lambda: None) -> None:
+        self._first = first  # called before the first signal interrupts what is going on
         self.number: int | None = None
         self._since = 0.0
         self._held = 0
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Within, the signals are for this run. Does nothing outside of the main thread, which alone can hear them."""
+        """Within, the signals are for this run. Does nothing outside of the main thread, which alone can hear them.
+
+        SIGHUP stays ignored where it is, as by nohup.
+        """
+        global _listening
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._heard) for number in SIGNALS}
+        hears = [n for n in SIGNALS if n.name != "SIGHUP" or signal.getsignal(n) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._heard) for number in hears}
+        _listening += 1
         try:
             yield
         finally:
+            _listening -= 1
             for number, handler in before.items():
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
@@ -67,4 +78,16 @@ class Stops:
             return
         self.number, self._since = number, time.monotonic()
         if not self._held and world() == 1:
+            self._first()
             raise Signalled(number)
+
+
+def _forked() -> None:
+    """In a new process: the run's handlers are not for it."""
+    if _listening:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import traceback
 from collections import deque
@@ -30,9 +29,9 @@ from rlopt.run.agent import Agent
 from rlopt.run.callbacks import Callbacks, Moment
 from rlopt.run.checkpoint import replace_file
 from rlopt.run.clock import Clock
-from rlopt.run.evaluate import Evaluation, evaluate
+from rlopt.run.evaluate import Evaluation
 from rlopt.run.failures import Failures
-from rlopt.run.film import Reel, animation
+from rlopt.run.judge import Judge
 from rlopt.run.looks import look
 from rlopt.run.plan import Plan
 from rlopt.run.position import Position, standing
@@ -42,6 +41,7 @@ from rlopt.run.saving import Saver
 from rlopt.run.stops import Stops
 from rlopt.run.suiting import check_suits
 from rlopt.run.tally import Tally
+from rlopt.run.telling import say
 
 _RECENT = 100  # training episodes whose returns the summary describes
 
@@ -69,8 +69,7 @@ class Trainer:
         self._recent: deque[float] = deque(maxlen=_RECENT)
         self._clock = Clock()
         self._resumed: int | None = None  # the step from which the run goes on
-        self._best: float | None = None  # highest return of the periodic evaluations
-        self._score: float | None = None  # what was measured of the policy as it stands
+        self._judge = Judge(plan, environment, agent, self._clock)
         self.saver = Saver(plan.saving, plan.run_dir)
         self.stops = Stops()
         self._ahead = False  # the next rollout is already under way
@@ -99,8 +98,8 @@ class Trainer:
         with closing(recording) as recorder:
             display = ProgressDisplay(self.plan.total_steps, None if leads else Console(quiet=True))
             if leads and not self.collector.replays:
-                print(f"rlopt: {self.environment.id} cannot be replayed (rollout/replay.py): if this run is stopped "
-                      "and resumed, its environments will begin new episodes", file=sys.stderr)  # fmt: skip
+                say(f"rlopt: {self.environment.id} cannot be replayed (rollout/replay.py): if this run is stopped "
+                    "and resumed, its environments will begin new episodes")  # fmt: skip
             self._clock.start()
             self._position = self._here()
             try:
@@ -126,8 +125,12 @@ class Trainer:
                     if gather(wanted)[0] if together else wanted:
                         self.save(recorder, together)
             self.stops.check()
-            summary = self._summary(recorder) if leads else {}
+            evaluations = self._judge.last(self.state) if leads else {}
+            recorder.histograms({f"{k}/returns": np.asarray(v.returns) for k, v in evaluations.items()}, self.steps)
+            summary = self._summary(evaluations) if leads else {}
             recorder.summary(summary)
+            if leads and (film := self._judge.film(self.state)):
+                recorder.image("policy/video", *film, self.steps)
             self.callbacks.on_end(self._moment(), summary)
         self.saver.complain()
         return summary
@@ -168,7 +171,7 @@ class Trainer:
     def _restored(self, tree: Mapping[str, Any]) -> list[int]:
         self.state = tree["agent"]
         self.steps, self.updates, self.skipped = tree["steps"], tree["updates"], tree["skipped"]
-        self.failures.in_a_row, self._best = tree["bad_in_a_row"], tree["best"]
+        self.failures.in_a_row, self._judge.best = tree["bad_in_a_row"], tree["best"]
         self._clock.restore(tree["seconds"], tree["wall_seconds"])
         self.minibatches.set_state(tree["minibatches"])
         self._recent.extend(map(float, tree["recent"]))
@@ -192,15 +195,14 @@ class Trainer:
         return Position(
             agent=self.state, steps=self.steps, updates=self.updates, skipped=self.skipped,
             bad_in_a_row=self.failures.in_a_row, seconds=self._clock.training,
-            wall_seconds=self._clock.wall, best=self._best, score=self._score,
+            wall_seconds=self._clock.wall, best=self._judge.best, score=self._judge.score,
             minibatches=self.minibatches.get_state(), recent=list(self._recent), boundary=self.collector.boundary,
             returns=self._counter.returns.clone(), lengths=self._counter.lengths.clone(),
         )  # fmt: skip
 
     def _save_or_stop(self, recorder: Recorder | Silent) -> None:
         """After an update. What one rank was told, or finds due, all of them do."""
-        best = self._score is not None and self._score == self._best
-        due, number = ranks.leads() and (best or self.saver.due(self.updates)), self.stops.number
+        due, number = ranks.leads() and (self._judge.found_best or self.saver.due(self.updates)), self.stops.number
         if world() > 1:
             said = gather((due, number or 0))
             due, number = said[0][0], max(n for _, n in said) or None
@@ -246,8 +248,10 @@ class Trainer:
             "time/steps_per_second": self.steps / seconds,
         }
         looked = look(self.plan.recording, self.updates, self.agent, before, batch, lesson.seen)
-        recorder.scalars({**scalars, **looked.scalars}, self.steps)
-        recorder.histograms(looked.histograms, self.steps)
+        with self.stops.held():
+            recorder.scalars({**scalars, **looked.scalars}, self.steps)
+            recorder.histograms(looked.histograms, self.steps)
+        self.stops.check()
         mean = float(np.mean(self._recent)) if self._recent else None
         display.update(self.steps, seconds, mean, scalars.get("policy/kl", scalars.get("step/kl")))
         try:
@@ -255,29 +259,14 @@ class Trainer:
         except Stopped:
             self._position = self._here()
             raise
-        self._evaluate(recorder)
+        if found := self._judge.after(self.updates, self.state, self._recent):
+            with self.stops.held():
+                recorder.scalars({"evaluation/return": found.mean, "evaluation/std": found.std}, self.steps)
         self._position = self._here()  # in one go: a signal finds the last position or this one
         told = self.callbacks.on_update(self._moment(), scalars)
         self._ended = isinstance(told, bool | np.bool_) and bool(told)
 
-    def _evaluate(self, recorder: Recorder | Silent) -> None:
-        """Measure the policy, where that is due; else its score is the mean return of the last training episodes."""
-        every = self.plan.evaluation_every
-        if every is None:
-            self._score = float(np.mean(self._recent)) if self._recent else None
-        elif self.updates % every:
-            self._score = None
-        elif found := ranks.agreed(self._judged if ranks.leads() else lambda: None):
-            recorder.scalars({"evaluation/return": found.mean, "evaluation/std": found.std}, self.steps)
-            self._score = found.mean
-            self._best = found.mean if self._best is None else max(self._best, found.mean)
-
-    def _judged(self, deterministic: bool = True) -> Evaluation:
-        policy, episodes = self.agent.evaluated_policy(self.state), self.plan.evaluation_episodes
-        with self._clock.paused():
-            return evaluate(self.environment, policy, self.agent.head, episodes, self.plan.seed, deterministic)
-
-    def _summary(self, recorder: Recorder | Silent) -> dict[str, Any]:
+    def _summary(self, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
         summary = {
             "algo": self.plan.algo,
             "env": self.environment.id,
@@ -287,14 +276,6 @@ class Trainer:
             "return_mean": float(np.mean(self._recent)) if self._recent else None,
             "return_std": float(np.std(self._recent)) if self._recent else None,
         }
-        if episodes := self.plan.evaluation_episodes:
-            print(f"evaluation: {episodes} episodes with the mode, and {episodes} sampled", file=sys.stderr)
-            for key, deterministic in (("evaluation", True), ("sampled_evaluation", False)):
-                result = self._judged(deterministic)
-                summary |= {f"{key}_return": result.mean, f"{key}_std": result.std}
-                recorder.histograms({f"{key}/returns": np.asarray(result.returns)}, self.steps)
-        if self.plan.recording.video_steps:
-            policy = self.agent.evaluated_policy(self.state)
-            reel = Reel(self.environment, policy, self.agent.head, self.plan.seed)
-            recorder.image("policy/video", *animation(reel, self.plan.recording.video_steps), self.steps)
+        for name, found in evaluations.items():
+            summary |= {f"{name}_return": found.mean, f"{name}_std": found.std}
         return summary | {"wall_seconds": round(self._clock.wall, 2)}

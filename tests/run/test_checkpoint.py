@@ -197,6 +197,34 @@ def test_the_best_stays_however_old(tmp_path):
     assert checkpoint.step_of(checkpoint.best(tmp_path)) == 5
 
 
+def test_a_score_that_is_not_finite_is_none(tmp_path):
+    for step, score in ((1, 5.0), (2, math.nan), (3, 9.0), (4, math.inf), (5, 1.0), (6, math.nan)):
+        checkpoint.save(tmp_path, step, {"step": step}, keep=1, score=score)
+    assert [checkpoint.step_of(p) for p in checkpoint.list_checkpoints(tmp_path)] == [3, 6]
+    assert checkpoint.step_of(checkpoint.best(tmp_path)) == 3
+
+
+def test_checkpoints_that_cannot_be_read_are_not_taken_for_none(tmp_path):
+    (tmp_path / "checkpoints").touch()
+    with pytest.raises(UserError, match="the checkpoints in .*/checkpoints cannot be read: Not a directory"):
+        checkpoint.newest(tmp_path)
+
+
+def test_one_that_is_removed_while_it_is_read_gives_way_to_the_newer(tmp_path, monkeypatch):
+    """Another process trains on, and keeps one checkpoint."""
+    folder = tmp_path / "checkpoints"
+    checkpoint.save(folder, 1, {"step": 1}, keep=1)
+    read = checkpoint.read
+
+    def meanwhile(place):
+        if checkpoint.step_of(place) == 1:
+            checkpoint.save(folder, 2, {"step": 2}, keep=1)
+        return read(place)
+
+    monkeypatch.setattr(checkpoint, "read", meanwhile)
+    assert checkpoint.load_newest(tmp_path) == (2, {"step": 2})
+
+
 def test_what_lies_beyond_a_step_that_is_saved_again_is_no_longer_there(tmp_path):
     """A run that was taken up before it."""
     for step in (10, 20, 30, 20):

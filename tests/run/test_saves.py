@@ -1,16 +1,21 @@
 """When a run is saved, which checkpoints stay, and what happens where the disk is full."""
 
+import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+import rlopt
 from rlopt import cli
 from rlopt.run import checkpoint
+from rlopt.run.table import Table
 from tests.failing import breaking
 from tests.probes import make_trainer
-from tests.run.resuming import CASES, SMALL
+from tests.run.resuming import CASES, SMALL, resume
 from tests.run.training import start
 from tests.traces import scalars
 
@@ -81,3 +86,58 @@ def test_the_best_stays_by_the_evaluation_that_was_asked_for(tmp_path, monkeypat
     assert [checkpoint.step_of(place) for place in checkpoint.list_checkpoints(folder)] == [80, 200]
     assert checkpoint.step_of(checkpoint.best(folder)) == 80
     assert scalars(tmp_path)["evaluation/return"] == [(40, "nan"), (80, 9), (120, 3), (160, "nan"), (200, 5)]
+
+
+def test_the_best_can_be_evaluated_and_loaded(tmp_path, runs, capsys):
+    run_dir = runs("cartpole trpo", "evaluation.every_updates=2")
+    best = checkpoint.best(run_dir / "checkpoints")
+    assert cli.main(["eval", str(run_dir), "--best", "--episodes=2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["step"] == checkpoint.step_of(best) in (80, 160)
+    theta = rlopt.load(run_dir, best=True).inference.theta
+    assert torch.equal(theta, checkpoint.load(best)["agent"]["actor"]["theta"])
+    without = runs("cartpole trpo", "evaluation.episodes=0", "total_steps=40")
+    assert cli.main(["eval", str(without), "--best"]) == 2
+    assert "leave out --best to take the newest" in capsys.readouterr().err
+
+
+def test_what_goes_wrong_after_training_leaves_the_summary(tmp_path, monkeypatch, capsys):
+    from rlopt.run import judge
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("no screen")
+
+    run = make_trainer(*SMALL, *CASES["cartpole trpo"], "record.video_steps=5", f"run_dir={tmp_path}")
+    monkeypatch.setattr(judge, "animation", broken)
+    assert run.run() == json.loads((tmp_path / "summary.json").read_text())
+    assert "there is no film: RuntimeError: no screen" in capsys.readouterr().err
+
+
+def test_a_summary_is_json_whatever_the_rewards_were(tmp_path):
+    bad = ["env.id=probe/NotFinite-v0", "env.num_envs=4", "batch_size=20", "total_steps=60", "env.kwargs.what=reward",
+           "env.kwargs.value=nan", "env.kwargs.since=11", "max_bad_updates=null"]  # fmt: skip
+    make_trainer(*SMALL, *bad, f"run_dir={tmp_path}").run()
+    found = json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
+    assert found["return_mean"] is None and found["return_std"] is None and found["steps"] == 60
+
+
+def test_a_resume_that_fails_at_its_start_leaves_the_summary(tmp_path, runs, monkeypatch, capsys):
+    run_dir = tmp_path / "run"
+    shutil.copytree(runs("cartpole trpo"), run_dir)
+    before = (run_dir / "summary.json").read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(Table, "_write_anew", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        assert resume(run_dir, "total_steps=400") == 2
+    assert "cannot be written: [Errno 28] No space left on device" in capsys.readouterr().err
+    assert (run_dir / "summary.json").read_text() == before
+    assert resume(run_dir, "total_steps=400") == 0
+    assert json.loads((run_dir / "summary.json").read_text())["steps"] == 400
+
+
+def test_a_finished_run_whose_checkpoints_are_gone_is_not_begun_again(tmp_path, runs, capsys):
+    run_dir = tmp_path / "run"
+    shutil.copytree(runs("cartpole trpo"), run_dir)
+    shutil.rmtree(run_dir / "checkpoints")
+    curves = (run_dir / "scalars.csv").read_text()
+    assert resume(run_dir) == 2
+    assert "was finished, but its checkpoints are gone" in capsys.readouterr().err
+    assert (run_dir / "scalars.csv").read_text() == curves and (run_dir / "summary.json").exists()

@@ -12,11 +12,12 @@ import pytest
 from rlopt import assemble, cli
 from rlopt.run import checkpoint
 from rlopt.run.agent import Agent
+from rlopt.run.table import Table
 from tests import torture
 from tests.launching import until
 from tests.run.resuming import CASES, SMALL, resume
 from tests.torture import forked
-from tests.traces import differences
+from tests.traces import differences, tree_of
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
 
@@ -53,6 +54,25 @@ def test_a_signal_drops_the_update_saves_and_says_how_to_go_on(tmp_path, runs, c
     assert checkpoint.load_newest(run_dir)[0] == 160
     assert resume(run_dir) == 0
     assert differences(run_dir, whole) == []
+
+
+def test_a_signal_while_the_curves_are_written_waits_and_loses_nothing(tmp_path, runs, capsys, monkeypatch):
+    """It arrives when the table is being written anew, for a scalar that comes up in the third update."""
+    run_dir, append = tmp_path / "run", Table.append
+
+    def signalled(self: Table, values: Any, step: int) -> None:
+        if step == 120:
+            signal.raise_signal(signal.SIGTERM)
+        append(self, {**values, **({"new": 1.0} if step == 120 else {})}, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Table, "append", signalled)
+        overrides = [*SMALL, *CASES["cartpole trpo"], "checkpoint.every_updates=null"]
+        assert cli.main(["train", *overrides, f"run_dir={run_dir}"]) == 128 + signal.SIGTERM
+    assert "Stopped at step 80; the policy so far is saved" in capsys.readouterr().err
+    assert (run_dir / "scalars.csv").read_text().splitlines()[-1].startswith("120,")
+    assert resume(run_dir) == 0
+    assert tree_of(run_dir)["steps"] == 200
 
 
 def ended(processes: list[int], seconds: float = 60) -> list[int]:
