@@ -56,9 +56,10 @@ def curvature(
 ) -> Matrix:
     """The metric of ``module``, whose outputs (B, O) ``head`` reads as a distribution, on inputs (B, ...).
 
-    ``actions`` (B, ...) are needed by metrics that look at what was done (empirical Fisher, GGN, ...), ``objective``
-    and ``advantages`` (B,) by those that look at the objective; ``weights`` (B,) >= 0 weigh the samples, equally by
-    default. Raises ValueError where the metric's name is unknown or the sizes do not fit.
+    ``actions`` (B, ...) are needed by metrics that look at what was done (empirical Fisher, GGN, ...); those that look
+    at an objective take ``objective`` and ``advantages`` (B,), which are 1 by default; ``weights`` (B,) >= 0 weigh the
+    samples, equally by default. Raises ValueError where the metric's name is unknown, it needs actions that are not
+    given, or the sizes do not fit.
     """
     part = _part("metric", metric)
     network = Network(module, head.constants)
@@ -69,6 +70,9 @@ def curvature(
     for name, value in (("actions", actions), ("weights", weights), ("advantages", advantages)):
         if value is not None and len(value) != count:
             raise ValueError(f"{name} must have one entry for each of the {count} inputs; got {len(value)}")
+    name = metric if isinstance(metric, str) else type(metric).__name__
+    if actions is None and getattr(part, "reads_actions", False):
+        raise ValueError(f"metric {name!r} looks at the actions that were taken; give actions=..., {count} of them")
     with torch.no_grad():
         tape = network.tape(theta, inputs)
         samples = Samples(
@@ -80,7 +84,7 @@ def curvature(
         )
         samples = samples.replacing(old_log_prob=head.log_prob(tape.outputs, samples.actions))
         bound, _ = part.bind(part.init(), tape, head, samples, _part("objective", objective))
-    return Matrix(bound, theta, part.supplies, metric if isinstance(metric, str) else type(metric).__name__)
+    return Matrix(bound, theta, part.supplies, name)
 
 
 @torch.no_grad()
@@ -107,5 +111,5 @@ def _part(group: str, given: Any) -> Any:
         return given
     known = choices(group)
     if given not in known:
-        raise ValueError(f"there is no {group} {given!r}{nearest(given, known)} {group} is one of {', '.join(known)}")
+        raise ValueError(f"there is no {group} {given!r}{nearest(given, known)}; {group} is one of {', '.join(known)}")
     return construct_part(load(file(group, given)), group)

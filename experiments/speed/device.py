@@ -110,7 +110,7 @@ def ppo_epoch(at: Setting, width: int) -> Kind:
          Samples(at.samples.inputs, targets, at.samples.weight)),
     ):  # fmt: skip
         update = Update(net, head, objective, Identity(), NoSolver(), Constant(0.0), adam())  # type: ignore[arg-type]
-        learner = Learner(update, Schedule(1, max(len(samples) // MINIBATCHES, 1)))
+        learner = Learner(update, Schedule(1, max(len(samples) // MINIBATCHES, 1), None))
         learning.append((learner, theta, learner.init(theta), samples))
     generator = torch.Generator().manual_seed(0)
     return lambda: [learner.run(*what, generator, 1) for learner, *what in learning]

@@ -61,7 +61,7 @@ def kinds() -> dict[str, Callable[[], object]]:
     few = at.samples.take(slice(0, 256))
     small = EmpiricalFisher().bind({}, at.network.tape(at.theta, few.inputs), at.head, few, None)[0]  # type: ignore[arg-type]
     cg, kfac = CG(10, 0.0, None, "cold", 0.0), KFAC("exact", 0.0, 1, 1)
-    ekfac, kfra = EKFAC(0.0, 0.0, 1), KFRA("exact", 0.0, 1)
+    ekfac, kfra = EKFAC(0.0, 0.0, 1, 256), KFRA("exact", 0.0, 1)
     apply, state = kfac.prepare(kfac.init(), empirical, DAMPING)
 
     def prepare(solver: Any, curvature: Any = empirical) -> Callable[[], object]:
@@ -91,7 +91,7 @@ def kinds() -> dict[str, Callable[[], object]]:
         "exact diagonal": solve(Diagonal("exact", 1, 0, 256)),
         "exact diagonal, analytic": solve(Diagonal("exact", 1, 0, 256), analytic),
         "block by incoming weights": solve(Block("incoming", 256)),
-        "low rank 10, 20 products": solve(LowRank(10, 20, "gradient", 0, "none")),
+        "low rank 10, 20 products": solve(LowRank(10, 20, "gradient", 0, "none", 256)),
         "gram, 256 samples": solve(Gram(16384), small),
         "critic epoch, 16 minibatches of 128": critic_epoch(at),
         "policy minibatch of 64, clipped, Adam": minibatch(at),
@@ -103,7 +103,7 @@ def critic_epoch(at: Setting) -> Callable[[], object]:
     module = nn.Sequential(nn.Linear(INPUTS, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))
     network = Network(module)
     update = Update(network, Value(), ValueObjective(), Identity(), NoSolver(), Constant(0.0), adam())
-    learner, theta = Learner(update, Schedule(1, 128)), network.layout.flatten(module)
+    learner, theta = Learner(update, Schedule(1, 128, None)), network.layout.flatten(module)
     samples = Samples(at.samples.inputs, torch.randn(len(at.samples), 1), at.samples.weight)
     state, generator = learner.init(theta), torch.Generator().manual_seed(0)
     return lambda: learner.run(theta, state, samples, generator, 1)

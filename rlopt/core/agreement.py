@@ -17,11 +17,14 @@ from rlopt.core.parts import KL, OBJECTIVE, Damping, Metric, Scalars
 from rlopt.core.problem import Problem
 
 
-def refused(damping: Damping, metric: Metric) -> str | None:
-    """Why this damping cannot learn from this metric, or None."""
+def refused(damping: Damping, metric: Metric, where: str = "") -> str | None:
+    """Why this damping cannot learn from this metric, or None; the options' names start with ``where``."""
     if not damping.measures or {KL, OBJECTIVE} & metric.supplies:
         return None
-    return "it compares a model with what was measured, so metric must be fisher, ggn or hessian, or damping constant"
+    return (
+        f"it compares a model with what was measured, so {where}metric must be fisher, ggn or hessian, or "
+        f"{where}damping constant"
+    )
 
 
 def agreement(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+LARGEST = 3.4e38  # what float32 can hold
+_MOST = 2**63  # what int64 cannot
+
 
 def check(holds: bool, name: str, wanted: str, came: Any) -> None:
     """Raise ValueError unless ``holds``. A NaN fails every comparison, and so every check."""
@@ -14,10 +17,12 @@ def check(holds: bool, name: str, wanted: str, came: Any) -> None:
 
 def positive(name: str, value: float) -> None:
     check(value > 0 and math.isfinite(value), name, "a finite number above 0", value)
+    check(value <= LARGEST, name, f"at most {LARGEST:g}, what float32 can hold", value)
 
 
 def non_negative(name: str, value: float) -> None:
     check(value >= 0 and math.isfinite(value), name, "a finite number, 0 or above", value)
+    check(value <= LARGEST, name, f"at most {LARGEST:g}, what float32 can hold", value)
 
 
 def between(name: str, value: float, low: float, high: float) -> None:
@@ -26,3 +31,4 @@ def between(name: str, value: float, low: float, high: float) -> None:
 
 def at_least_one(name: str, value: int) -> None:
     check(isinstance(value, int) and value >= 1, name, "a whole number, 1 or above", value)
+    check(value < _MOST, name, f"below {_MOST:,}", value)

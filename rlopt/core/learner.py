@@ -27,7 +27,7 @@ class Schedule:
 
     epochs: int
     minibatch: int | None
-    target_kl: float | None = None  # nats
+    target_kl: float | None  # nats
 
     def __post_init__(self) -> None:
         at_least_one("epochs", self.epochs)
@@ -122,17 +122,19 @@ class Learner:
         return state
 
     @torch.no_grad()
-    def measure(self, theta: Tensor, state: State, samples: Samples) -> Scalars:
-        """What the whole update changed, on the whole batch, against the policy that acted.
+    def measure(self, theta: Tensor, state: State, samples: Samples, start: Tensor | None = None) -> Scalars:
+        """What the whole update changed, on the whole batch, against the policy that acted, whose theta is ``start``.
 
         KL in nats (of a Joint head that of both parts, and the policy's), improvement in units of the objective,
-        entropy in nats.
+        what it loses by l2 included where ``start`` is given, entropy in nats.
         """
         update, head, policy, objective = self.update, self.update.head, self.policy, self.update.aims(state)
         old = samples.old_outputs
         z = update.network.outputs(theta, samples.inputs)
         before = samples.mean(objective.values(head, old, samples))
         after = samples.mean(objective.values(head, z, samples))
+        if update.l2 and start is not None:
+            after = after - update.l2 / 2 * (torch.dot(theta, theta) - torch.dot(start, start))
         scalars = {
             "step/kl": samples.mean(head.kl(old, z)),
             "step/improvement": after - before,

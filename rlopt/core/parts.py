@@ -57,6 +57,14 @@ class Metric(Protocol):
         ...
 
 
+class History(Metric, Protocol):
+    """A metric that supplies HISTORY."""
+
+    def add(self, state: State, g: Tensor) -> tuple[Curvature, State]:
+        """M with g (P,) as the newest gradient; `bind` takes the objective's, which leaves out what l2 adds."""
+        ...
+
+
 @dataclass(frozen=True)
 class Solution:
     """x with (M + lambda I) x = g as nearly as the solver promises; the figures are for the solver's own matrix."""

@@ -7,7 +7,7 @@ A masked transition has weight 0; `state_weighting: discounted` has weight gamma
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
@@ -61,8 +61,12 @@ class Samples:
 
     def take(self, index: Tensor | slice) -> Samples:
         """The samples at ``index``, in that order."""
+        return self.map(lambda value: value[index])
+
+    def map(self, f: Callable[[Tensor], Tensor]) -> Samples:
+        """The samples with ``f`` of everything that is there."""
         values = (getattr(self, field.name) for field in fields(self))
-        return Samples(*(None if value is None else value[index] for value in values))  # type: ignore[arg-type]
+        return Samples(*(None if value is None else f(value) for value in values))  # type: ignore[arg-type]
 
     def minibatches(self, size: int | None, generator: torch.Generator) -> Iterator[Samples]:
         """One epoch: shuffled once, then consecutive slices of ``size``; ``None`` is the whole batch.
@@ -104,5 +108,4 @@ class Samples:
         """The samples on ``device``; themselves if they are there."""
         if self.weight.device == device:
             return self
-        values = (getattr(self, field.name) for field in fields(self))
-        return Samples(*(None if value is None else sent(value, device) for value in values))  # type: ignore[arg-type]
+        return self.map(lambda value: sent(value, device))

@@ -9,10 +9,14 @@ eigenvalue above 0, none above the largest, and largest over smallest is at most
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from rlopt.core.curvature import Curvature
+from rlopt.core.distributed import everywhere
+from rlopt.core.failure import NumericalFailure
 
 _CLOSED = 100  # a new direction below this many roundings of M's size is rounding
 
@@ -24,17 +28,38 @@ def ritz_values(curvature: Curvature, like: Tensor, products: int, seed: int) ->
     """
     generator = torch.Generator().manual_seed(seed)
     v = curvature.product(torch.randn(len(like), generator=generator, dtype=torch.float64).to(like))
-    V, MV = like.new_zeros(len(like), min(products, len(like))), like.new_zeros(len(like), min(products, len(like)))
-    rounding, size, m = torch.finfo(like.dtype).eps, 0.0, 0
-    for m in range(V.shape[1] + 1):
-        for _ in range(2):  # twice, because of rounding
-            v = v - V[:, :m] @ (V[:, :m].t() @ v)
-        length = v.norm()
-        if m == V.shape[1] or not length > _CLOSED * rounding * size:
-            break
+    V, MV = krylov(curvature, v, products)
+    H = V.t() @ MV
+    mu = torch.linalg.eigvalsh((H + H.t()) / 2)
+    return mu[mu.abs() > len(like) * torch.finfo(like.dtype).eps * mu.abs().amax()] if len(mu) else mu
+
+
+def krylov(
+    curvature: Curvature, v: Tensor, products: int, fresh: Callable[[], Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """V and M V, both (P, m), from r = v (P,); m <= products.
+
+    Where the space closes it ends, or goes on with what ``fresh`` gives. Raises NumericalFailure where M, or r, holds a
+    number that is not finite.
+    """
+    V = v.new_zeros(len(v), min(products, len(v)))
+    MV, size, closed = torch.zeros_like(V), 0.0, _CLOSED * torch.finfo(v.dtype).eps
+    for m in range(V.shape[1]):
+        v, length = _orthogonal(v, V[:, :m])
+        while not everywhere(length > closed * size):
+            if length.isnan():
+                raise NumericalFailure("the metric's matrix holds a number that is not finite")
+            if fresh is None:
+                return V[:, :m], MV[:, :m]
+            v, length = _orthogonal(fresh() * (size or 1.0), V[:, :m])
         V[:, m] = v / length
         MV[:, m] = v = curvature.product(V[:, m].clone())
         size = max(size, float(v.norm()))
-    H = V[:, :m].t() @ MV[:, :m]
-    mu = torch.linalg.eigvalsh((H + H.t()) / 2)
-    return mu[mu.abs() > len(like) * rounding * mu.abs().amax()] if m else mu
+    return V, MV
+
+
+def _orthogonal(v: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+    """v less its part in the span of the basis's columns, taken off twice because of rounding, and its length."""
+    for _ in range(2):
+        v = v - basis @ (basis.t() @ v)
+    return v, v.norm()

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ from rlopt.core.failure import NumericalFailure, first_nonfinite
 from rlopt.core.heads import Head
 from rlopt.core.network import Network
 from rlopt.core.objectives.objective import Objective, adaptive
-from rlopt.core.parts import OBJECTIVE, Damping, Metric, Scalars, Solver, State, Step
+from rlopt.core.parts import HISTORY, OBJECTIVE, Damping, History, Metric, Scalars, Solver, State, Step
 from rlopt.core.problem import Problem
 from rlopt.core.samples import Samples
 
@@ -100,6 +101,8 @@ class Update:
             g, value = g - self.l2 * theta, value - self.l2 / 2 * torch.dot(theta, theta)
             if OBJECTIVE in self.metric.supplies:  # M is minus a Hessian, and this is the term's own
                 damping = damping + self.l2
+            if HISTORY in self.metric.supplies:
+                curvature, metric_state = cast(History, self.metric).add(state["metric"], g)
         try:
             if failed or (ranks() > 1 and ill):
                 raise failed or NumericalFailure("the metric of another rank's samples")

@@ -48,8 +48,9 @@ small P). From the factors of C, sent back through the layers as signals d_k bes
 solves nothing: with features J_b^T s_b, the weights of a critic's least squares fit *are* F^-1 g (Sutton et al. 2000;
 Peters and Schaal 2008).
 
-**Damping.** lambda > 0 bounds x where M is small or badly known. `constant`, or `levenberg_marquardt`: up where the
-quadratic model g^T d - 1/2 d^T M d foresaw more than came, down where it held.
+**Damping.** lambda > 0 bounds x where M is small or badly known. `constant`, or `levenberg_marquardt`: up where a
+quadratic model failed, down where it held; of the objective, g^T d - 1/2 d^T M d, for ggn and hessian, of the KL
+divergence, 1/2 d^T F d, for fisher.
 
 **Step.** d = alpha x:
 
@@ -59,8 +60,8 @@ quadratic model g^T d - 1/2 d^T M d foresaw more than came, down where it held.
 | optimizer      | a torch.optim class, given -x as the gradient |
 | trust_region   | with 1/2 d^T M d = `radius`: NPG |
 | kl_clip        | min(`rate`, 1/2 d^T F d = `radius`), then momentum: ACKTR |
-| kl_line_search | the same start, halved until measured KL is within `radius` and the objective rises: TRPO |
-| armijo         | halved until the objective rises by a share of alpha g^T x |
+| kl_line_search | the same start, shrunk until measured KL is within `radius` and the objective rises: TRPO |
+| armijo         | `rate`, shrunk until the objective rises by a share of alpha g^T x |
 
 **Presets.** An algorithm is a choice of these: `algo=trpo` is surrogate, fisher, cg, kl_line_search; `algo=ppo` is
 clipped, identity, identity, optimizer, in epochs of minibatches; `algo=acktr` is log_prob, fisher by one draw, kfac,

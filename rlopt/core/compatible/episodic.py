@@ -57,7 +57,7 @@ class Episodic:
         _, s = e.head.log_prob_and_score(e.tape.outputs, samples.actions)
         scale = share.sum() / samples.weight.sum().clamp(min=torch.finfo(share.dtype).tiny)  # 1 / sum of all weights
 
-        first = (samples.time == 0) & whole[index]
+        first = (samples.time == 0) & (samples.weight > 0)  # a masked row may have time 0 too
         order = index[first]
         phi = e.features.new_zeros(count, e.features.shape[1]).index_copy_(0, order, e.features[first]).double()
         returns = _sums(samples.weight * e.rewards.flatten(), index, count).double()

@@ -21,6 +21,7 @@ from rlopt.core.tape import Tape
 @dataclass(frozen=True)
 class EmpiricalFisher:
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, ROOT, SEMIDEFINITE})
+    reads_actions: ClassVar[bool] = True
 
     def init(self) -> State:
         return {}

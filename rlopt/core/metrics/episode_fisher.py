@@ -30,6 +30,7 @@ from rlopt.core.tape import Tape
 @dataclass(frozen=True)
 class EpisodeFisher:
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, SEMIDEFINITE})
+    reads_actions: ClassVar[bool] = True
     whole_batch: ClassVar[bool] = True  # a minibatch holds no whole episode
 
     def init(self) -> State:

@@ -45,6 +45,10 @@ class Fisher:
         check(self.seed >= 0, "seed", "a whole number, 0 or above", self.seed)
 
     @property
+    def reads_actions(self) -> bool:
+        return self.samples == "taken"
+
+    @property
     def first_step_only(self) -> bool:
         """Whether it holds only at the policy that took the actions."""
         return self.samples == "taken"

@@ -12,7 +12,7 @@ Gaussian's (mean, scale), for negative advantages and for importance weights; he
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -30,6 +30,8 @@ from rlopt.core.tape import Tape
 @dataclass(frozen=True)
 class GGN:
     curvature: Literal["clipped", "signed"]
+
+    reads_actions: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check(self.curvature in ("clipped", "signed"), "curvature", "clipped or signed", self.curvature)

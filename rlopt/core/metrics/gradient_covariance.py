@@ -13,6 +13,7 @@ so that no root in output space is at hand. Samples count as independent; those 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,6 +30,8 @@ from rlopt.core.tape import Tape
 @dataclass(frozen=True)
 class GradientCovariance:
     centred: bool  # subtract g g^T
+
+    reads_actions: ClassVar[bool] = True
 
     @property
     def supplies(self) -> frozenset[str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
+from torch import Tensor
 
 from rlopt.core.checks import check
 from rlopt.core.curvature import Curvature, Given
@@ -30,6 +31,7 @@ class GradientHistory:
     form: Literal["full", "diagonal"]
 
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, SEMIDEFINITE, HISTORY})
+    reads_actions: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.decay is not None:
@@ -43,7 +45,10 @@ class GradientHistory:
         self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
     ) -> tuple[Curvature, State]:
         _, slopes = objective.values_and_gradient(head, tape.outputs, samples)
-        g = all_sum(tape.vjp(slopes * samples.share[:, None]))
+        return self.add(state, all_sum(tape.vjp(slopes * samples.share[:, None])))
+
+    def add(self, state: State, g: Tensor) -> tuple[Curvature, State]:
+        """M with g (P,) as the newest gradient; see `parts.History`."""
         now = torch.outer(g, g) if self.form == "full" else g * g
         keep, add = (1.0, 1.0) if self.decay is None else (self.decay, 1 - self.decay)
         if state:

@@ -27,6 +27,7 @@ from rlopt.core.tape import Tape
 @dataclass(frozen=True)
 class Hessian:
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, OBJECTIVE})
+    reads_actions: ClassVar[bool] = True
 
     def init(self) -> State:
         return {}

@@ -46,11 +46,9 @@ class Mahalanobis:
     def bind(
         self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
     ) -> tuple[Curvature, State]:
-        like, size = tape.outputs, tape.size
-        parts = {name: part.to(like) for name, part in self._parts.items()}
-        for name, part in parts.items():
-            came = f"{name} of shape {tuple(part.shape)}"
-            check(part.ndim == 0 or len(part) == size, "metric=mahalanobis", f"of {size} rows, as theta is", came)
+        size = tape.size
+        self.check_size(size)
+        parts = {name: part.to(tape.outputs) for name, part in self._parts.items()}
         if "matrix" in parts:
             return Given(parts["matrix"]), state
         d = parts["diagonal"].expand(size)
@@ -58,6 +56,13 @@ class Mahalanobis:
             return Given(d), state
         F = parts["factor"]
         return ByProduct(tape, lambda v: torch.addmv(d * v, F, F.t() @ v)), state
+
+    def check_size(self, size: int, where: str = "") -> None:
+        """Raise ValueError unless it suits a theta of ``size`` numbers; its options start with ``where``."""
+        wanted = f"of {size} rows, as theta is, or one number ({where}metric.diagonal=1)"
+        for name, part in self._parts.items():
+            came = f"{name} of shape {tuple(part.shape)}"
+            check(part.ndim == 0 or len(part) == size, f"{where}metric=mahalanobis", wanted, came)
 
     @cached_property
     def _parts(self) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ Within the loop, in the usual letters: A = M + lambda I, r = g - A x the residua
 
 Negative or zero curvature p^T A p <= 0 ends the loop with the last good iterate (the first p if there is none, which is
 g itself without a preconditioner), and is reported. All decisions are masks on the device; only on the CPU, where
-looking is free, does the loop leave early.
+looking is free, does the loop leave early, on all ranks at once.
 
 From a cold start every iterate lies in the gradient's half-plane, g^T x > 0, when N is positive definite. A warm start,
 from the last solution times ``decay`` (Martens 2010), saves iterations when M and g change little, and has no such
@@ -23,7 +23,9 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, between, check
 from rlopt.core.curvature import Curvature
+from rlopt.core.distributed import everywhere
 from rlopt.core.parts import PRODUCT, Solution, Solver, State
+from rlopt.core.solvers.lbfgs import LBFGS
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,9 @@ class CG:
     def __post_init__(self) -> None:
         at_least_one("iterations", self.iterations)
         between("tolerance", self.tolerance, 0, 1)
-        linear = not isinstance(self.preconditioner, CG)
-        check(linear, "preconditioner", "null or a solver that is linear in the gradient, which cg is not", "cg")
+        wanted = "null or a solver that is linear and learns nothing from its solutions, such as diagonal or kfac"
+        name = type(self.preconditioner).__name__.lower()
+        check(not isinstance(self.preconditioner, CG | LBFGS), "preconditioner", wanted, name)
         check(self.start in ("cold", "warm"), "start", "cold or warm", self.start)
         between("decay", self.decay, 0, 1)
 
@@ -86,7 +89,7 @@ class CG:
         sound = gg.isfinite() & (((rz > 0) & rz.isfinite()) | ~active)  # r^T N r > 0, or N is no preconditioner
         steps = torch.zeros_like(gg)
         for _ in range(self.iterations):
-            if g.device.type == "cpu" and not active:
+            if g.device.type == "cpu" and not everywhere(active):
                 break
             Ap = curvature.product(p) + damping * p
             pAp = torch.dot(p, Ap)

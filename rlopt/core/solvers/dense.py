@@ -34,7 +34,7 @@ _LOST = 10  # a pivot or eigenvalue below this many roundings of its matrix's la
 
 @dataclass(frozen=True)
 class Dense:
-    indefinite: Literal["refuse", "absolute", "shift"] = "refuse"  # what becomes of negative eigenvalues
+    indefinite: Literal["refuse", "absolute", "shift"]  # what becomes of negative eigenvalues
 
     needs: ClassVar[frozenset[str]] = frozenset({PRODUCT})
 
@@ -82,7 +82,7 @@ def factorise_blocks(blocks: Sequence[Tensor], damping: Tensor | float) -> tuple
     """The same for the blocks of one matrix, in batches (..., N, N): one damping with which all factors hold."""
     diagonals = [block.diagonal(dim1=-2, dim2=-1) for block in blocks]
     check_finite(*blocks)
-    for used in _dampings(damping, torch.cat([d.flatten() for d in diagonals]).mean(), "Cholesky factorisation"):
+    for used in dampings(damping, torch.cat([d.flatten() for d in diagonals]).mean(), "Cholesky factorisation failed"):
         factors = []
         for block, diagonal in zip(blocks, diagonals, strict=True):
             factor, info = torch.linalg.cholesky_ex(block + torch.diag_embed(torch.zeros_like(diagonal) + used))
@@ -92,7 +92,7 @@ def factorise_blocks(blocks: Sequence[Tensor], damping: Tensor | float) -> tuple
             factors.append(factor)
         else:
             return factors, used
-    raise AssertionError  # _dampings ends in a NumericalFailure
+    raise AssertionError  # dampings ends in a NumericalFailure
 
 
 def eigenvalues(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,7 +107,7 @@ def eigenvalues(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 def damping_for(mu: Tensor, damping: Tensor | float) -> Tensor | float:
     """The damping with which every mu + damping is above rounding, for eigenvalues mu (N,)."""
-    for used in _dampings(damping, mu.mean(), "solution by eigenvalues"):
+    for used in dampings(damping, mu.mean(), "solution by eigenvalues failed"):
         if _above_rounding((mu + used).amin(), (mu + used).amax()):
             return used
     raise AssertionError
@@ -117,14 +117,14 @@ def _above_rounding(least: Tensor, largest: Tensor) -> bool:
     return bool((least > _LOST * torch.finfo(least.dtype).eps * largest.clamp(min=0)).all())
 
 
-def _dampings(damping: Tensor | float, mean: Tensor, what: str) -> Iterator[Tensor | float]:
+def dampings(damping: Tensor | float, mean: Tensor, said: str) -> Iterator[Tensor | float]:
     """The damping asked for, then larger ones; NumericalFailure when all are used up. mean: of M's diagonal."""
     yield damping
     used = torch.as_tensor(damping, dtype=mean.dtype, device=mean.device)
     for _ in range(_ATTEMPTS):
         used = torch.maximum(10 * used, 1e-8 * mean.abs())
         yield used
-    raise NumericalFailure(f"{what} failed with damping up to {float(used):.3g}; start from a larger damping.value")
+    raise NumericalFailure(f"{said} with damping up to {float(used):.3g}; start from a larger damping.value")
 
 
 def check_finite(*matrices: Tensor) -> None:

@@ -23,14 +23,13 @@ from rlopt.core.solvers import eigenbasis, kronecker
 from rlopt.core.solvers.per_layer import squares
 from rlopt.core.tape import Layer
 
-_SAMPLES = 256  # whose gradients (J, I) are held at once where a layer has positions
-
 
 @dataclass(frozen=True)
 class EKFAC:
     decay: float  # of A and G, 0 or above and below 1; 0 takes this batch alone
     scale_decay: float  # of S while a basis lasts, likewise
     refresh: int  # calls from one eigendecomposition to the next
+    chunk: int  # samples whose gradients (J, I) are held at a time, where a layer has positions
 
     needs: ClassVar[frozenset[str]] = frozenset({ROOT})
 
@@ -38,6 +37,7 @@ class EKFAC:
         for name in ("decay", "scale_decay"):
             check(0 <= getattr(self, name) < 1, name, "0 or above, and below 1", getattr(self, name))
         at_least_one("refresh", self.refresh)
+        at_least_one("chunk", self.chunk)
 
     def init(self) -> State:
         return {**kronecker.init(), "scale_weight": 0.0, "scales": {}}
@@ -57,7 +57,7 @@ class EKFAC:
             rows = a.flatten(0, 1)
             rotated = rows @ Qa if layer.bias_name is None else torch.addmm(Qa[-1], rows, Qa[:-1])
             rotated = rotated.view(*a.shape[:2], len(Qa))
-            return (scales(replace(layer, activations=rotated, signals=layer.signals @ Q["Qg"])),)
+            return (scales(replace(layer, activations=rotated, signals=layer.signals @ Q["Qg"]), self.chunk),)
 
         _, fresh = kronecker.statistics(curvature, measured)
         total = self.scale_decay * state["scale_weight"] + 1
@@ -71,14 +71,14 @@ class EKFAC:
         return eigenbasis.apply(places, basis, eigenvalues, E, used), state
 
 
-def scales(layer: Layer) -> Tensor:
+def scales(layer: Layer, chunk: int) -> Tensor:
     """(J, I) sum_b sum_k (sum_l d_l a_l^T)^2 of the rotated layer, whose inputs hold the bias's; squares come last."""
     a, d = layer.activations, layer.signals
     if a.shape[1] == 1:
         return squares(layer).t() @ a[:, 0].square()
     total = a.new_zeros(d.shape[3], a.shape[2])
-    for start in range(0, len(a), _SAMPLES):
-        part = slice(start, start + _SAMPLES)
+    for start in range(0, len(a), chunk):
+        part = slice(start, start + chunk)
         for k in range(len(d)):
             total += (d[k, part].transpose(1, 2) @ a[part]).square_().sum(0)
     return total

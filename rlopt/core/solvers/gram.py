@@ -42,6 +42,15 @@ class Gram:
     def init(self) -> State:
         return {}
 
+    def check_samples(self, factors: int, samples: int, where: str = "") -> None:
+        """Raise UserError where these are too many; options start with ``where``."""
+        if (size := factors * samples) > self.largest:
+            raise UserError(
+                f"{where}solver=gram would hold {size} x {size} products, of {factors} factors for each of {samples} "
+                f"samples, and {where}solver.largest={self.largest}; type {where}solver.largest={size} or "
+                f"{where}solver=cg, or take a smaller batch"
+            )
+
     def prepare(
         self, state: State, curvature: Curvature, damping: Tensor | float
     ) -> tuple[Callable[[Tensor], Solution], State]:
@@ -54,11 +63,7 @@ class Gram:
         source = rooted(curvature)
         U, tape, scale = root(source), source.tape, source.share.sqrt()
         K, B = U.shape[:2]
-        if K * B > self.largest:
-            raise UserError(
-                f"solver=gram would hold {K * B} x {K * B} products, of {K} factors for each of {B} samples, and "
-                f"solver.largest={self.largest}; raise it, choose solver=cg, or take a smaller batch"
-            )
+        self.check_samples(K, B)
         inner = torch.stack([products(layer) for layer in tape.layers(U)]).sum(0)
         inner = inner.view(K, B, K, B) * scale[:, None, None] * scale
         factor, used = factorise(inner.view(K * B, K * B), damping)

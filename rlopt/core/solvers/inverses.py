@@ -13,31 +13,25 @@ import torch
 from torch import Tensor
 
 from rlopt.core.parts import Solution, State
-from rlopt.core.solvers.kronecker import ATTEMPTS, singular
+from rlopt.core.solvers.dense import dampings
 from rlopt.core.solvers.per_layer import Place, Places, join, split
 
 
 def invert(factors: State, damping: Tensor | float) -> State:
-    """The inverses for these factors A (C, C) and G (J, J) of every layer; lambda goes up as in `kronecker.damped`."""
+    """The inverses for these factors A (C, C) and G (J, J) of every layer; lambda goes up as in `dense`."""
     As, Gs = ([factor[which] for factor in factors.values()] for which in ("A", "G"))
     a, g = torch.stack([matrix.diagonal().mean() for matrix in (*As, *Gs)]).chunk(2)
     there = (a > 0) & (g > 0)  # where a factor is zero the block is lambda I, which is the limit
     pi, kept = torch.where(there, (a / g).sqrt(), 1.0), there.to(a).repeat(2).unbind()
     sizes = a.new_tensor([len(A) * len(G) for A, G in zip(As, Gs, strict=True)])
-    least = 1e-8 * torch.dot(a * g, sizes) / sizes.sum()
     raw = [matrix * k for matrix, k in zip((*As, *Gs), kept, strict=True)]
-    used = damping
-    for attempt in range(ATTEMPTS + 1):
-        if attempt:
-            used = torch.maximum(10 * torch.as_tensor(used).to(least), least)
+    for used in dampings(damping, torch.dot(a * g, sizes) / sizes.sum(), "singular"):
         root = used**0.5
         shifts = torch.cat([pi * root, root / pi]).unbind()
         damped = [_shifted(matrix, shift) for matrix, shift in zip(raw, shifts, strict=True)]
         triangles, sound = _cholesky(damped)
         if sound:
             break
-    else:
-        raise singular(used)
     found = [
         {"damped": matrix, "shift": shift, "inverse": torch.cholesky_inverse(L)}
         for matrix, shift, L in zip(damped, shifts, triangles, strict=True)

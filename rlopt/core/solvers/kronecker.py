@@ -18,10 +18,9 @@ from rlopt.core.failure import NumericalFailure
 from rlopt.core.flat import CONSTANTS, Layout
 from rlopt.core.parts import State
 from rlopt.core.solvers import per_layer
+from rlopt.core.solvers.dense import dampings
 from rlopt.core.solvers.per_layer import Place, Places
 from rlopt.core.tape import Layer
-
-ATTEMPTS = 8  # raises of lambda before giving up
 
 
 def init() -> State:
@@ -109,18 +108,11 @@ def damped(
 ) -> tuple[list[Tensor], Tensor | float]:
     """E = ``add(i, lambda)`` of every layer i, and the lambda with which all of them stand above rounding.
 
-    Where the least of E is within rounding of 0, lambda goes to max(10 lambda, 1e-8 mean diag M), eight times at most.
+    Where the least of E is within rounding of 0, lambda is raised as `dense` does.
     """
-    least = 1e-8 * torch.cat([D.flatten() for D in eigenvalues]).mean()
-    eps, used = torch.finfo(least.dtype).eps, damping
-    for attempt in range(ATTEMPTS + 1):
-        if attempt:
-            used = torch.maximum(10 * torch.as_tensor(used, dtype=least.dtype, device=least.device), least)
+    mean = torch.cat([D.flatten() for D in eigenvalues]).mean()
+    for used in dampings(damping, mean, "singular"):
         E = [add(i, used) for i in range(len(eigenvalues))]
-        if torch.stack([e.min() > eps * e.max() for e in E]).all():
+        if torch.stack([e.min() > torch.finfo(e.dtype).eps * e.max() for e in E]).all():
             return E, used
-    raise singular(used)
-
-
-def singular(used: Tensor | float) -> NumericalFailure:
-    return NumericalFailure(f"singular with damping up to {float(used):.3g}; start from a larger damping.value")
+    raise AssertionError  # dampings ends in a NumericalFailure

@@ -25,11 +25,10 @@ from rlopt.core.checks import at_least_one, check, non_negative
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Solution, State
 from rlopt.core.solvers.dense import damping_for, eigenvalues
-from rlopt.core.solvers.per_layer import gradients, layer_means
+from rlopt.core.solvers.per_layer import chunks, gradients, layer_means
 from rlopt.core.solvers.report import measured
+from rlopt.core.spectrum import krylov
 from rlopt.core.tape import Layer
-
-_CLOSED = 100  # a new direction below this many roundings of M's size is rounding
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,7 @@ class LowRank:
     start: Literal["gradient", "random"]
     seed: int  # of random vectors
     remainder: Literal["none", "mean"]
+    chunk: int  # samples whose own gradients are held at a time, where tr M is formed and a layer has positions
 
     def __post_init__(self) -> None:
         at_least_one("rank", self.rank)
@@ -46,6 +46,7 @@ class LowRank:
         check(self.start in ("gradient", "random"), "start", "gradient or random", self.start)
         non_negative("seed", self.seed)
         check(self.remainder in ("none", "mean"), "remainder", "none or mean", self.remainder)
+        at_least_one("chunk", self.chunk)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -77,44 +78,25 @@ class LowRank:
 
     def _pairs(self, curvature: Curvature, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The leading eigenvalues (r,), least first, their vectors (P, r), and delta ()."""
-        V, MV = self._lanczos(curvature, g)
+        generator = torch.Generator().manual_seed(self.seed)
+
+        def random() -> Tensor:
+            return torch.randn(len(g), generator=generator, dtype=torch.float64).to(g)
+
+        start = g if self.start == "gradient" else torch.zeros_like(g)
+        V, MV = krylov(curvature, start, self.products, random)
         H = V.t() @ MV
         mu, Y = eigenvalues((H + H.t()) / 2)
         mu, Q = mu[-self.rank :].clamp(min=0), V @ Y[:, -self.rank :]
         left = len(g) - len(mu)
         if self.remainder == "none" or left == 0:
             return mu, Q, g.new_zeros(())
-        parts, _ = layer_means(curvature, _trace)
+        parts, _ = layer_means(curvature, self._trace)
         return mu, Q, ((torch.stack(parts).sum() - mu.sum()) / left).clamp(min=0)
 
-    def _lanczos(self, curvature: Curvature, g: Tensor) -> tuple[Tensor, Tensor]:
-        """An orthonormal basis V of a Krylov space, and M V, both (P, m)."""
-        generator = torch.Generator().manual_seed(self.seed)
-        V = g.new_zeros(len(g), min(self.products, len(g)))
-        MV = torch.zeros_like(V)
-        v, size = g if self.start == "gradient" else torch.zeros_like(g), 0.0
-        for i in range(V.shape[1]):
-            before = V[:, :i]
-            v, length = _orthogonal(v, before)
-            while length <= _CLOSED * torch.finfo(g.dtype).eps * size:
-                v = torch.randn(len(g), generator=generator, dtype=torch.float64).to(g) * (size or 1.0)
-                v, length = _orthogonal(v, before)
-            V[:, i] = v / length
-            MV[:, i] = v = curvature.product(V[:, i].clone())
-            size = max(size, float(v.norm()))
-        return V, MV
-
-
-def _orthogonal(v: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
-    """v less its part in the span of the basis's columns, taken off twice because of rounding, and its length."""
-    for _ in range(2):
-        v = v - basis @ (basis.t() @ v)
-    return v, v.norm()
-
-
-def _trace(layer: Layer, root: Tensor) -> Tensor:
-    """sum_b share_b sum_k |J_b^T u_kb|^2, the layer's part of tr M."""
-    a, d = layer.inputs, layer.signals
-    if d.shape[2] > 1:
-        return gradients(layer).square().sum()
-    return torch.dot(d.square().sum((0, 2, 3)), a.square().sum((1, 2)))
+    def _trace(self, layer: Layer, root: Tensor) -> Tensor:
+        """sum_b share_b sum_k |J_b^T u_kb|^2, the layer's part of tr M."""
+        a, d = layer.inputs, layer.signals
+        if d.shape[2] > 1:
+            return torch.stack([gradients(part).square().sum() for part in chunks(layer, self.chunk)]).sum()
+        return torch.dot(d.square().sum((0, 2, 3)), a.square().sum((1, 2)))

@@ -13,6 +13,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from rlopt.core.checks import check, non_negative, positive
+from rlopt.core.distributed import everywhere
 from rlopt.core.parts import Scalars, Solution, State
 from rlopt.core.problem import Problem
 
@@ -40,12 +41,12 @@ class Armijo:
         self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
     ) -> tuple[Tensor, State, Scalars]:
         alpha = self.rate
-        tried = self.backtracks + 1 if slope > 0 else 0
+        tried = self.backtracks + 1 if everywhere(slope > 0) else 0
         for backtracks in range(tried):
             candidate = theta + alpha * solution.x
             trial = problem.trial(candidate)
             improvement = trial.objective - problem.value
-            if trial.in_domain & (improvement >= self.c * alpha * slope):
+            if everywhere(trial.in_domain & (improvement >= self.c * alpha * slope)):
                 scalars: Scalars = {
                     "step/size": alpha,
                     "step/accepted": 1.0,

@@ -12,7 +12,7 @@ from rlopt.core.checks import positive
 
 
 class InverseLR(LRScheduler):
-    def __init__(self, optimizer: torch.optim.Optimizer, decay: float = 1.0, last_epoch: int = -1):
+    def __init__(self, optimizer: torch.optim.Optimizer, decay: float, last_epoch: int = -1):
         positive("decay", decay)  # of the rate per update, relative to the first: lr / (1 + k) at 1
         self.decay = decay
         super().__init__(optimizer, last_epoch)

@@ -1,11 +1,12 @@
 """KL line search: backtrack from the trust region's length until the policy really moved no further than radius
 and the objective really improved (Schulman et al. 2015, TRPO, appendix C).
 
-    alpha_0 from 1/2 alpha^2 x^T F x = radius, F the analytic Fisher matrix whatever the metric, so radius is in nats
+    alpha_0 = min(largest, sqrt(2 radius / max(q, (q + lambda x^T x) / 4))),   q = x^T F x, see `bound`
     alpha_i = shrink^i alpha_0, the first with  mean KL(start || theta + alpha_i x) <= radius
                                      and improvement > accept_ratio * alpha_i g^T x
 
-Both are measured on the whole batch. If no alpha_i passes, theta stays as it was, to the bit.
+F is the analytic Fisher matrix whatever the metric, so radius is in nats. KL and improvement are measured on the whole
+batch. If no alpha_i passes, theta stays as it was, to the bit.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from rlopt.core.checks import at_least_one, check, positive
+from rlopt.core.checks import check, non_negative, positive
+from rlopt.core.distributed import everywhere
 from rlopt.core.parts import Scalars, Solution, State
 from rlopt.core.problem import Problem
 from rlopt.core.steps.bound import length
@@ -35,7 +37,7 @@ class KLLineSearch:
     def __post_init__(self) -> None:
         positive("radius", self.radius)
         check(0 < self.shrink < 1, "shrink", "above 0 and below 1", self.shrink)
-        at_least_one("backtracks", self.backtracks)
+        non_negative("backtracks", self.backtracks)
         check(0 <= self.accept_ratio < 1, "accept_ratio", "0 or above, and below 1", self.accept_ratio)
         positive("largest", self.largest)
 
@@ -54,7 +56,7 @@ class KLLineSearch:
             trial = problem.trial(candidate)
             improvement = trial.objective - problem.value
             inside = trial.in_domain & (trial.kl <= self.radius)
-            if inside & (improvement > (self.accept_ratio * alpha * slope).clamp(min=0)):
+            if everywhere(inside & (improvement > (self.accept_ratio * alpha * slope).clamp(min=0))):
                 return (
                     candidate,
                     state,

@@ -48,7 +48,10 @@ class Optimizer:
         # without torch's hooks, profiler marks and grad mode, which cost more than the fused kernel itself
         self._step = inspect.unwrap(self._class.step)
         # of Adam the kernel itself, once it has moments: a third of what is left of torch's step
-        self._kernel = getattr(torch, _KERNELS.get(self._class.__name__, ""), None)
+        name = self._class.__name__
+        if name == "Adam" and self._options.get("decoupled_weight_decay"):
+            name = "AdamW"  # which is what torch means by it
+        self._kernel = getattr(torch, _KERNELS.get(name, ""), None)
         self._bound: tuple[Tensor, State] | None = None
         try:  # so that a wrong argument is found now; a scheduler looks at some of its own only when it moves
             self.advance(_snapshot(*self._make(torch.zeros(1)), {}))
