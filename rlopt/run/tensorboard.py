@@ -46,7 +46,6 @@ LAYOUT = {  # category -> chart -> scalars
         "return of episodes, and of evaluations": ["episode/return", "evaluation/return"],
         "length of episodes": ["episode/length"],
         "reward of a transition": ["rollout/reward"],
-        "spread of evaluations": ["evaluation/std"],
     },
     "2 Is the step right?": {
         "KL: predicted, measured / nats": ["step/kl", "step/kl_predicted", "policy/kl"],
@@ -57,30 +56,33 @@ LAYOUT = {  # category -> chart -> scalars
         "accepted, shortened, at its largest": ["step/accepted", "step/clipped", "step/at_largest"],
         "candidates refused": ["step/backtracks"],
         "objective": ["objective/value"],
-        "weight of KL in it": ["objective/beta"],
     },
     "3 Is the direction right?": {
         "norm of the gradient": ["objective/gradient_norm"],
         "relative residual of the solve": ["solver/residual"],
         "iterations of the solver": ["solver/iterations"],
         "lambda": ["damping/value"],
-        "what lambda learns from": ["damping/agreement"],
         "negative curvature": ["solver/negative_curvature", "solver/clamped", "metric/negative"],
         "largest eigenvalue of the metric": ["metric/largest"],
         "condition of the metric, at least": ["metric/condition"],
-        "curvature assumed elsewhere": ["solver/remainder"],
-        "pairs in use": ["solver/pairs"],
     },
     "4 Does it explore, does the critic know?": {
         "entropy / nats": ["policy/entropy"],
         "explained variance": ["critic/explained_variance"],
         "critic's loss": ["critic/loss"],
-        "whole episodes": ["critic/episodes"],
     },
     "5 Numbers and time": {
         "skipped steps": ["update/skipped"],
         "steps per second": ["time/steps_per_second"],
         "seconds of an update": ["time/collect", "time/update"],
+    },
+    "6 Of some parts only": {
+        "spread of evaluations": ["evaluation/std"],
+        "weight of KL in the objective": ["objective/beta"],
+        "what lambda learns from": ["damping/agreement"],
+        "curvature outside the eigenvectors": ["solver/remainder"],
+        "L-BFGS pairs in use": ["solver/pairs"],
+        "whole episodes learned from": ["critic/episodes"],
     },
 }
 COLUMNS = {  # of the hparams tab, which sorts them and shows the first five: copies of the whole run's most telling
@@ -128,6 +130,9 @@ class Events:
         """The hparams tab: configuration beside results."""
         flat = _flat(config)
         columns = {name: flat[source] for name, source in COLUMNS.items() if source in flat} | flat
+        for name, value in columns.items():
+            if isinstance(value, str):  # a path may have bytes that are no letters
+                columns[name] = value.encode(errors="replace").decode()
         for entry in hparams(columns, dict(results)):
             self._file.append(entry)
         self.scalars(results, step)

