@@ -19,6 +19,7 @@ import torch
 from rlopt.assemble import trainer
 from rlopt.build import load as load_config
 from rlopt.build import resolve, typed
+from rlopt.common import LOWER, in_memory
 from rlopt.core.heads import DiagonalGaussian
 from rlopt.errors import UserError
 from rlopt.extensions import extended
@@ -86,14 +87,8 @@ def load(run_dir: str | Path, extensions: Sequence[str | Path] = (), best: bool 
 
 def prepared(overrides: Sequence[str], config: Mapping[str, Any], run_dir: Path | None = None) -> Trainer:
     """The run of a configuration, and of the overrides that it is from: they are refused where they have no effect."""
-    try:
+    with in_memory("the run", LOWER):
         run = trainer(config, run_dir)
-    except (MemoryError, RuntimeError, OverflowError) as error:
-        if isinstance(error, RuntimeError) and "allocate" not in str(error):
-            raise
-        raise UserError(
-            "the run does not fit into memory; lower batch_size, env.num_envs, policy.hidden or critic.hidden"
-        ) from error
     if idle := _idle(run, typed(list(overrides))):
         run.collector.close()
         raise UserError(idle)

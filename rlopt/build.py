@@ -1,4 +1,4 @@
-"""From the command line's overrides to one resolved configuration. Knows Hydra, as overrides.py and multirun.py do.
+"""From the command line's overrides to one resolved configuration. Knows Hydra.
 
 Values given by presets and recipes for parts that were not chosen fall away; the same value typed by the user is an
 error, because it would have no effect.
@@ -7,6 +7,7 @@ error, because it would have no effect.
 from __future__ import annotations
 
 import difflib
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,18 +23,32 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from rlopt.catalogue import UPDATE_GROUPS, choices, conf_dir, extra_dirs, file
+from rlopt.catalogue import PARTS, UPDATE_GROUPS, choices, conf_dir, extra_dirs, file, stands_for
 from rlopt.construct import parameters, part_class
 from rlopt.errors import UserError
 from rlopt.overrides import CHOSEN, NESTED, check_single, named, parse, rewritten
+from rlopt.precedence import composed
 
-_PARTS = ("objective", "metric", "solver", "damping", "step")
+# option -> another, and its values with which the first has no effect
+_IDLE = {
+    "observations.clip": ("observations.normalise", (False,)),
+    "rewards.clip": ("rewards.scale", (False,)),
+    "averaging.decay": ("averaging.kind", ("none", "uniform")),
+    "metric.seed": ("metric.samples", (None, "taken")),
+    "solver.decay": ("solver.start", ("cold",)),
+    "solver.draws": ("solver.method", ("exact", "lehman_sum", "lehman_abs")),
+    "solver.seed": ("solver.method", ("exact", "lehman_sum", "lehman_abs")),
+}
 
 
 def _divide_up(a: Any, b: Any) -> int | None:
     """a / b rounded up; None where they are no numbers, which their own checks will say better."""
-    numbers = isinstance(a, (int, float)) and isinstance(b, (int, float)) and b >= 1 and abs(a) < 1e18
+    numbers = _is_number(a) and _is_number(b) and b >= 1 and abs(a) < 1e18
     return -(-int(a) // int(b)) if numbers else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float))
 
 
 class _ExtraDirs(SearchPathPlugin):
@@ -50,17 +65,21 @@ Plugins.instance().register(_ExtraDirs)
 
 def resolve(overrides: list[str]) -> dict[str, Any]:
     """The whole configuration, resolved to plain values. Raises UserError with one clear line."""
-    spelled = rewritten(overrides)
+    in_hydras = rewritten(overrides)
     check_single(overrides)
+    given = typed(overrides)
+    if "updates" in given:
+        raise UserError("updates follows from total_steps and batch_size and cannot be chosen; set total_steps")
     Plugins.instance().register(_ExtraDirs)  # again: a launcher's process has Hydra's state from another one
     with explained():
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            config = compose("config", overrides=spelled)
-        _drop_unread(config, given=typed(overrides))
+            config = composed(overrides, in_hydras)
+        _drop_unread(config, given)
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     result = {str(k): v for k, v in plain.items()}
     _check_environment(result, overrides)
+    _check_effects(result, given)
     for node in (result, result["critic"]):  # they stand inside the step that uses them
         node.pop("optimizer", None)
         node.pop("scheduler", None)
@@ -112,30 +131,31 @@ def to_yaml(config: dict[str, Any]) -> str:
 
 def _drop_unread(config: DictConfig, given: set[str]) -> None:
     """Remove values that the chosen parts do not take; those the user typed are an error."""
-    OmegaConf.set_struct(config, False)
     nodes = [("", config), ("critic.", config.critic)]
     if "shared" in config.critic:
         _drop_own_parts(config.critic, given)
         nodes.pop()
     _drop_compatible(config.critic, given)
     for prefix, node in nodes:
-        for group in _PARTS:
+        for group in PARTS:
             part = node[group]
             cls = part_class({"_target_": part.get("_target_")}, f"{prefix}{group}")
             for key in [k for k in part if k != "_target_" and k not in parameters(cls)]:
                 if f"{prefix}{group}.{key}" in given:
                     takes = ", ".join(parameters(cls)) or "no options"
-                    raise UserError(f"{prefix}{group}.{key} has no effect: {prefix}{group}={_name(cls)} takes {takes}")
+                    raise UserError(
+                        f"{prefix}{group}.{key} has no effect: {prefix}{group}={stands_for(cls)} takes {takes}"
+                    )
                 del part[key]
             if group == "solver" and not getattr(cls, "reads_damping", True):
                 idle = sorted(key for key in given if key.startswith(f"{prefix}damping."))
                 if idle:
-                    raise UserError(f"{idle[0]} has no effect: {prefix}solver={_name(cls)} takes no damping")
+                    raise UserError(f"{idle[0]} has no effect: {prefix}solver={stands_for(cls)} takes no damping")
         for group in ("optimizer", "scheduler"):
             name = f"{prefix}{group}"
-            typed = sorted(key for key in given if key == name or key.startswith(f"{name}."))
-            if typed and group not in node.step:
-                raise UserError(f"{typed[0]} has no effect without {prefix}step=optimizer")
+            idle = sorted(key for key in given if key == name or key.startswith(f"{name}."))
+            if idle and group not in node.step:
+                raise UserError(f"{idle[0]} has no effect without {prefix}step=optimizer")
 
 
 def _drop_compatible(critic: DictConfig, given: set[str]) -> None:
@@ -154,11 +174,6 @@ def _drop_compatible(critic: DictConfig, given: set[str]) -> None:
         critic.compatible = None
 
 
-def _name(cls: type[Any]) -> str:
-    """The choice that a part's class stands for, named like its file."""
-    return cls.__module__.rpartition(".")[2]
-
-
 def _check_environment(config: dict[str, Any], overrides: list[str]) -> None:
     """An env=NAME with another's env.id would keep the name, and so the recipes, of what it is not."""
     chosen = {o.key_or_group: o for o in map(parse, overrides)}
@@ -168,6 +183,24 @@ def _check_environment(config: dict[str, Any], overrides: list[str]) -> None:
     usual = load(file("env", name)).get("env", {}).get("id", wanted)
     if usual not in ("???", wanted):
         raise UserError(f"env.id={wanted} is not env={name}, whose name and recipe it would keep; leave out env={name}")
+
+
+def _check_effects(config: dict[str, Any], given: set[str]) -> None:
+    """Raise UserError where an option was typed that has no effect beside another's value."""
+    for where, node in (("", config), ("critic.", config["critic"])):
+        for option, (other, values) in _IDLE.items():
+            group, name = other.split(".")
+            options = node.get(group)
+            if f"{where}{option}" in given and isinstance(options, dict) and options.get(name, ...) in values:
+                value = json.dumps(options[name]).strip('"')
+                raise UserError(f"{where}{option} has no effect with {where}{other}={value}")
+        schedule, batch = node.get("schedule"), config["batch_size"]
+        size = schedule.get("minibatch") if isinstance(schedule, dict) else None
+        if f"{where}schedule.minibatch" in given and _is_number(size) and _is_number(batch) and size > batch:
+            raise UserError(
+                f"{where}schedule.minibatch={size} is more than batch_size={batch}; for one step on the whole batch "
+                f"type {where}schedule.minibatch=null"
+            )
 
 
 def _drop_own_parts(critic: DictConfig, given: set[str]) -> None:
@@ -194,7 +227,8 @@ def _explain(error: Exception) -> str:
         if dot and f"{nested}.preconditioner" in NESTED:
             return f"{key} has no effect without {nested}.preconditioner=..., such as diagonal"
         known = _known_keys()
-        near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
+        inner = sorted((k for k in known if k.endswith(f".{key}")), key=len)[:3]
+        near = inner or difflib.get_close_matches(key, known, n=3, cutoff=0.6)
         hint = f"; did you mean {' or '.join(near)}?" if near else "; `rlopt train --help` lists the options"
         return f"there is no option {key}{hint}"
     full_key = getattr(error, "full_key", None)
@@ -206,12 +240,18 @@ def _explain(error: Exception) -> str:
 
 def _owners(key: str) -> list[str]:
     """The choices, spelled group=choice, that have the option ``key``."""
-    place, _, option = key.rpartition(".")
-    group = place.removeprefix("critic.")
-    if group not in (*_PARTS, "policy", "critic"):
+    critics = key.removeprefix("critic.")
+    where = "critic." if critics != key and critics.partition(".")[0] in PARTS else ""
+    group, *path = key.removeprefix(where).split(".")
+    if group not in (*PARTS, "policy", "critic") or not path:
         return []
     files = {choice: load(file(group, choice)) for choice in choices(group)}
-    return [f"{place}={choice}" for choice, values in files.items() if option in values]
+    return [f"{where}{group}={choice}" for choice, node in files.items() if _has(node, path)]
+
+
+def _has(node: Any, path: list[str]) -> bool:
+    """Whether there is an option at the end of this path; it may be null."""
+    return not path or (isinstance(node, dict) and path[0] in node and _has(node[path[0]], path[1:]))
 
 
 def _known_keys() -> list[str]:

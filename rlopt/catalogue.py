@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
+from typing import Any
 
 ORDER = (
     "algo", "env", "policy", "critic", "objective", "metric", "solver", "damping", "step", "schedule",
     "optimizer", "scheduler", "experiment",
 )  # fmt: skip
 GROUPS = (*ORDER, "recipe")
-UPDATE_GROUPS = ("objective", "metric", "solver", "damping", "step", "schedule", "optimizer", "scheduler")
+PARTS = ("objective", "metric", "solver", "damping", "step")
+UPDATE_GROUPS = (*PARTS, "schedule", "optimizer", "scheduler")
 
 
 def conf_dir() -> Path:
@@ -62,7 +64,16 @@ def described(group: str, choice: str) -> str:
     return ""
 
 
+def stands_for(part: Any) -> str:
+    """The choice that a part, its class or its ``_target_`` stands for, named like its file."""
+    if isinstance(part, str):
+        module = part.rpartition(".")[0]
+    else:
+        module = (part if isinstance(part, type) else type(part)).__module__
+    return module.rpartition(".")[2]
+
+
 def nearest(name: str, known: list[str]) -> str:
-    """`; did you mean X?` where something close is known, else nothing."""
+    """` (did you mean X?)` where something close is known, else nothing."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
+    return f" (did you mean {near[0]}?)" if near else ""

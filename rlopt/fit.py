@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from gymnasium.envs.registration import EnvSpec
+from torch import Tensor
 
 from rlopt.build import load
-from rlopt.catalogue import choices, file, nearest
+from rlopt.catalogue import choices, file, nearest, stands_for
 from rlopt.construct import construct_part
 from rlopt.core.agreement import refused
 from rlopt.core.distributed import ranks
 from rlopt.core.heads import Head, Joint, Value
-from rlopt.core.learner import Schedule
-from rlopt.core.parts import COMPATIBLE, Metric, Solver
+from rlopt.core.learner import Learner, Schedule
+from rlopt.core.parts import COMPATIBLE, EUCLIDEAN, HISTORY, PRODUCT, ROOT, SEMIDEFINITE, Metric, Solver
+from rlopt.core.samples import Samples
+from rlopt.core.solvers.per_layer import root, rooted
+from rlopt.core.update import Update
 from rlopt.errors import UserError
 from rlopt.run.agent import Agent
 
@@ -67,7 +72,7 @@ def check_fit(
         able = [name for name in choices("solver") if _part("solver", name).needs <= metric.supplies]
         raise UserError(
             f"{where}solver={names['solver']} cannot serve {where}metric={names['metric']}: it needs "
-            f"{', '.join(_LACKING.get(need, need) for need in sorted(lacking))}. "
+            f"{', '.join(_LACKING.get(need, need).format(where=where) for need in sorted(lacking))}. "
             f"These can: {', '.join(f'{where}solver={name}' for name in able)}"
         )
     if ranks() > 1 and getattr(solver, "one_rank", False):
@@ -80,15 +85,15 @@ def check_fit(
             f"{where}solver={names['solver']} needs products between all samples, and those of other ranks are not at "
             f"hand. These work on several ranks: {', '.join(f'{where}solver={name}' for name in able)}"
         )
-    if refusal := refused(parts["damping"], metric):
+    if refusal := refused(parts["damping"], metric, where):
         raise UserError(f"{where}damping={names['damping']} cannot serve {where}metric={names['metric']}: {refusal}")
     damping = parts["damping"]
     if getattr(solver, "needs_damping", False) and not damping.current(damping.init()) > 0:
         raise UserError(f"{where}solver={names['solver']} needs damping above 0; set {where}damping.value=1e-3, say")
-    if step.adaptive and (names["metric"] != "identity" or COMPATIBLE in solver.needs):
+    if step.adaptive and (EUCLIDEAN not in metric.supplies or COMPATIBLE in solver.needs):
         raise UserError(
             f"{where}step=optimizer with an adaptive optimizer rescales every coordinate and undoes "
-            f"{where}metric={names['metric']} with {where}solver={names['solver']}; choose {where}step=kl_line_search, "
+            f"{where}metric={names['metric']} with {where}solver={names['solver']}; choose {where}step=kl_clip, "
             f"{where}step=trust_region or {where}optimizer=sgd"
         )
 
@@ -107,6 +112,32 @@ def check_first_step(metric: Metric, head: Head, schedule: Schedule, where: str)
         )
 
 
+def check_sizes(learner: Learner, theta: Tensor, inputs: Tensor, batch: int, where: str) -> None:
+    """A metric that is given in numbers must suit the network, and what a solver holds of the samples its bounds.
+
+    ``batch`` samples come of a rollout; inputs (1, ...) are one, of any values.
+    """
+    update, size = learner.update, learner.schedule.minibatch
+    if suits := getattr(update.metric, "check_size", None):
+        try:
+            suits(len(theta), where)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    if fits := getattr(update.solver, "check_samples", None):
+        fits(_factors(update, theta, inputs), batch if size is None or size >= batch else size + batch % size, where)
+
+
+@torch.no_grad()
+def _factors(update: Update, theta: Tensor, inputs: Tensor) -> int:
+    """K, the number of factors that the metric has for each sample."""
+    tape = update.network.tape(theta, inputs)
+    z, one = tape.outputs, torch.ones(1).to(tape.outputs)
+    actions = update.head.mode(z)
+    samples = Samples(inputs, actions, one, one, z, update.head.log_prob(z, actions))
+    curvature, _ = update.metric.bind(update.metric.init(), tape, update.head, samples, update.objective)
+    return len(root(rooted(curvature)))
+
+
 def check_compatible(agent: Agent, steps: int, spec: EnvSpec | None) -> None:
     """A compatible critic's w and its advantages w . score go together, at the theta that acted, and need episodes.
 
@@ -115,7 +146,7 @@ def check_compatible(agent: Agent, steps: int, spec: EnvSpec | None) -> None:
     if agent.compatible is None:
         return
     critic, update, schedule = agent.compatible.critic, agent.actor.update, agent.actor.schedule
-    name = type(critic).__module__.rpartition(".")[2]
+    name = stands_for(critic)
     for option in ("normalise", "recompute"):
         if getattr(agent.returns, option):
             raise UserError(
@@ -141,7 +172,14 @@ def check_compatible(agent: Agent, steps: int, spec: EnvSpec | None) -> None:
         raise UserError("l2 has no effect with solver=compatible; set it to 0, or choose solver=cg")
 
 
-_LACKING = {COMPATIBLE: "the direction that critic=lstd or critic=episodic gives the policy"}
+_LACKING = {  # what a solver needs -> what that is, as one types it where there is but one
+    PRODUCT: "products of the metric with vectors",
+    ROOT: "root factors of the metric in output space",
+    EUCLIDEAN: "{where}metric=identity",
+    SEMIDEFINITE: "a metric without negative curvature",
+    HISTORY: "{where}metric=gradient_history",
+    COMPATIBLE: "the direction that critic=lstd or critic=episodic gives the policy",
+}
 
 
 def _part(group: str, name: str) -> Any:

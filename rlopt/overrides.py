@@ -25,6 +25,7 @@ OPTIONAL = ("recipe", "experiment")  # null = none
 CHOSEN = (*UPDATE_GROUPS, "algo", "env", "policy", "critic", *OPTIONAL)
 NESTED = {"solver.preconditioner": "solver", "critic.solver.preconditioner": "solver"}  # option -> its group
 _OPEN = ("optimizer.", "scheduler.", "critic.optimizer.", "critic.scheduler.", "env.kwargs.")  # take further keys
+_ID = re.compile(r"-v\d+$|[/:]")  # what ids of Gymnasium's have, and names of choices have not
 _BARE = re.compile(r"(?!(true|false|null|nan|inf)$)[A-Za-z_][\w./:-]*", re.IGNORECASE)  # text that needs no quotes
 
 
@@ -54,7 +55,9 @@ def _text(value: Any) -> str:
 
 def parse(text: str) -> Override:
     """One override. Raises UserError where it cannot be read, or is of a kind that is not served."""
-    unreadable = UserError(f"cannot read {text!r}; an override is written name=value, such as seed=1")
+    name, _, rest = text.partition("=")
+    quoted = f"; a path like this takes quotes: \"{name}='{rest}'\"" if name in ("run_dir", "sweep_dir") else ""
+    unreadable = UserError(f"cannot read {text!r}; an override is written name=value, such as seed=1{quoted}")
     try:
         override = OverridesParser.create().parse_override(text)
         value = override.value()
@@ -159,9 +162,10 @@ def _check_choices(key: str, group: str, names: list[str]) -> None:
     known = choices(group)
     for name in names:
         if name not in known:
+            by_id = f"; any registered environment: env.id={name}" if group == "env" and _ID.search(name) else ""
             raise UserError(
                 f"{key}={name}: no such {group}{nearest(name, known)}; "
-                f"{group} is one of {', '.join(known) or '(none yet)'}"
+                f"{group} is one of {', '.join(known) or '(none yet)'}{by_id}"
             )
 
 

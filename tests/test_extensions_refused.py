@@ -66,7 +66,7 @@ METRIC = "_target_: metric.mine.Mine\n"
 BAD = {
     # what is in the folder -> what the line must contain
     "nothing": ({}, ["holds no choice", "metric/NAME.yaml"]),
-    "no such group": ({"metrics/mine.yaml": METRIC}, ["holds no choice", "metrics is no group; did you mean metric"]),
+    "no such group": ({"metrics/mine.yaml": METRIC}, ["holds no choice", "metrics is no group (did you mean metric?)"]),
     "a name that exists": ({"metric/fisher.yaml": METRIC}, ["there is a metric fisher already"]),
     "no code": ({"metric/mine.yaml": METRIC}, ["metric._target_", "metric.mine.Mine", "metric/mine.py"]),
     "no class": ({"metric/mine.yaml": METRIC, "metric/mine.py": ""}, ["no class Mine in metric.mine"]),

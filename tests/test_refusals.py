@@ -143,11 +143,21 @@ REFUSED = {
     "optimizer's type": ("algo=ppo optimizer.lr=abc", "optimizer.lr must be a number; got 'abc'"),
     "optimizer's list": ("algo=ppo optimizer.betas=[0.9]", "optimizer.betas must be a list of 2; got [0.9]"),
     "optimizer's flag": ("algo=ppo optimizer.amsgrad=1", "optimizer.amsgrad must be true or false; got 1"),
-    "too much memory": ("batch_size=8000000000000000", "does not fit into memory", "batch_size"),
+    "too much memory": ("batch_size=800000000000000", "does not fit into memory", "batch_size"),
     "configuration of several runs": ("-m --cfg seed=0,1", "--cfg", "-m"),
     "pattern for several runs": ("-m seed=glob(*)", "seed=glob(*)", "seed=0,1"),
     "flag": ("--sed=1", "there is no flag --sed=1", "seed=1"),
     "run_dir": ("run_dir=3", "run_dir must be text", "3"),
+    "run_dir of letters that need quotes": ("run_dir=a=b", "cannot read", "takes quotes: \"run_dir='a=b'\""),
+    "run_dir of nobody": ("run_dir='~nobody-x/run'", "run_dir=~nobody-x/run cannot be used", "home"),
+    "run_dir with a long name": (f"run_dir={'x' * 300}", "run_dir=xxx", "cannot be used: File name too long"),
+    "more than float32 holds": ("rewards.clip=1e308", "rewards.clip must be at most 3.4e+38", "1e+308"),
+    "more than float32 holds, critic": ("algo=acktr critic.step.rate=1e308", "critic.step.rate must be at most", "1e+308"),
+    "more than can be counted": ("batch_size=1" + 29 * "0", "batch_size must be at most 1e+15"),
+    "more draws than can be counted": ("metric.samples=1" + 29 * "0", "metric.samples must be at most 1e+15"),
+    "more episodes than there is time for": ("evaluation.episodes=99999999999999", "must be 0 or above, at most 1,000,000"),
+    "timeout": ("env.timeout=1e-5", "env.timeout must be between 0.01 and 1e+06", "1e-05"),
+    "timeout too long for a timer": ("env.timeout=1e7", "env.timeout must be between 0.01 and 1e+06"),
 }  # fmt: skip
 
 

@@ -19,7 +19,11 @@ from settings import FLOOR, HORIZON, Setting
 from rlopt.assemble import trainer
 from rlopt.build import resolve
 
-_PRESETS = {"vanilla": ["algo=vpg", "step=trust_region"], "natural": ["algo=npg"], "trpo": ["algo=trpo"]}
+_PRESETS = {
+    "vanilla": ["algo=vpg", "step=trust_region", "step.largest=1e9"],
+    "natural": ["algo=npg"],
+    "trpo": ["algo=trpo"],
+}
 _UPDATES = 400  # at most; a path that has not ended by then is stuck
 
 

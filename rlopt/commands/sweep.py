@@ -15,19 +15,22 @@ import hashlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from rlopt.build import load, resolve
+from rlopt.commands import elsewhere
 from rlopt.commands.common import exit_code
 from rlopt.commands.resume import run as resume
+from rlopt.commands.running import finished
 from rlopt.errors import Signalled, UserError
 from rlopt.extensions import extended
 from rlopt.overrides import spelled
-from rlopt.run.lock import held_elsewhere, taken
+from rlopt.run.lock import held_elsewhere
+from rlopt.run.resume import differences
+from rlopt.run.telling import give
 
 _LONGEST = 150  # letters of a folder's name
 
@@ -56,6 +59,8 @@ class Sweep:
 
     def run(self, chosen: list[str]) -> int:
         """The run of this combination, if there is something left to do; its exit code."""
+        if self._away():
+            elsewhere.follow(*self._home)
         try:
             with extended(self._extensions, self._modules):
                 code = exit_code(lambda: self._one(chosen))
@@ -65,6 +70,8 @@ class Sweep:
             traceback.print_exc()
             raise Failed(self.name(chosen), 1) from error
         if code > 128:
+            if self._away():
+                elsewhere.ended(code - 128)
             raise Signalled(code - 128)
         if code and self._away():
             raise Failed(self.name(chosen), code)
@@ -80,16 +87,16 @@ class Sweep:
             beside.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"sweep_dir={self._folder} cannot be written: {error}") from error
-        with _locked(beside / f"{name}.lock") as mine:
+        with elsewhere.locked(beside / f"{name}.lock", self._home[1]) as mine:
             if not mine:
                 raise held_elsewhere(run_dir)
             begun = (run_dir / "config.yaml").is_file()
             if begun:
                 _check_same(typed, run_dir)
-            if begun and (run_dir / "summary.json").is_file():
-                print(f"{told}: done before", flush=True)
+            if begun and finished(run_dir):
+                give(f"{told}: done before")
                 return 0
-            print(told, flush=True)
+            give(told)
             with (beside / f"{name}.log").open("a") if self._away() else nullcontext(sys.stderr) as log:
                 with redirect_stderr(log):
                     return resume([str(run_dir)]) if begun else self._once(typed)
@@ -114,22 +121,5 @@ def _process() -> tuple[str, int]:
 
 def _check_same(typed: list[str], run_dir: Path) -> None:
     """Raise UserError where the folder holds a run of another configuration than these overrides'."""
-    wanted, found = (_flat(config) for config in (resolve(typed), load(run_dir / "config.yaml")))
-    for key in sorted(wanted.keys() | found.keys()):
-        here, there = wanted.get(key, "not there"), found.get(key, "not there")
-        if here != there:
-            raise UserError(f"{run_dir} holds another run: there {key} is {there}, now {here}; give another sweep_dir")
-
-
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested options -> dotted names."""
-    if not isinstance(node, Mapping):
-        return {prefix.rstrip("."): node}
-    return {key: value for name in node for key, value in _flat(node[name], f"{prefix}{name}.").items()}
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[bool]:
-    """Whether this process alone holds ``path``, as long as it is within; the system frees it when the process ends."""
-    with path.open("w") as file:
-        yield not taken(file.fileno())
+    for key, here, there in differences(resolve(typed), load(run_dir / "config.yaml")):
+        raise UserError(f"{run_dir} holds another run: there {key} is {there}, now {here}; give another sweep_dir")

@@ -16,6 +16,8 @@ def run(arguments: list[str]) -> int:
         return 0
     flags = [a for a in arguments if a.startswith("-")]
     overrides = [a for a in arguments if not a.startswith("-")]
+    if "--cfg" in arguments and {"job", "hydra", "all"} & set(overrides):
+        raise UserError("--cfg takes nothing of its own: it prints what is typed beside it, such as --cfg algo=ppo")
     unknown = [a for a in flags if a not in ("-m", "--multirun", "--cfg")]
     if unknown:
         raise UserError(f"there is no flag {unknown[0]}; options are written name=value, such as seed=1")
@@ -50,12 +52,15 @@ def _train(overrides: list[str]) -> int:
     from rlopt.api import prepared
     from rlopt.assemble import run_directory
     from rlopt.commands.running import carry_out
+    from rlopt.run.stops import Stops
 
     torch.set_num_threads(1)  # small networks are slower on more
     run_dir = ranks.from_first(lambda: run_directory(config))
-    made = ranks.agreed(lambda: prepared(overrides, config, run_dir))
-    with closing(made.collector), alone(run_dir, new=True):
-        return carry_out(made)
+    stops = Stops()
+    with stops.listening():
+        made = ranks.agreed(lambda: prepared(overrides, config, run_dir))
+        with closing(made.collector), alone(run_dir, new=True):
+            return carry_out(made, stops)
 
 
 def _help() -> str:
@@ -76,7 +81,7 @@ def _help() -> str:
         "Common options: seed total_steps batch_size gamma gae_lambda env.id env.num_envs policy.hidden",
         "  optimizer.lr damping.value step.radius schedule.epochs schedule.minibatch run_dir device dtype",
         "-m, --multirun: every combination of comma-separated values, into sweep_dir=...; again, it does what is left",
-        "--cfg: print the resolved configuration and stop",
+        "--cfg: print the resolved configuration of what is typed beside it, such as --cfg algo=ppo, and stop",
         "--extensions DIR: further choices, DIR/GROUP/NAME.yaml, and their code beside them; --import MODULE",
     ]
     return "\n".join(lines)

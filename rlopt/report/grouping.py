@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from rlopt.catalogue import PARTS
 from rlopt.report.runs import Run
 
 _ASIDE = ("seed", "run_dir", "updates", "env.id", "env.name")  # not compared, or follow from what is
-_PARTS = ("objective", "metric", "solver", "damping", "step")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def telling(configs: Sequence[Mapping[str, str]]) -> list[str]:
 
 def _rank(key: str) -> int:
     """What one would name first: the preset, the actor's parts, the critic's, anything else."""
-    order = ["algo", *_PARTS, *(f"critic.{part}" for part in _PARTS)]
+    order = ["algo", *PARTS, *(f"critic.{part}" for part in PARTS)]
     return order.index(key) if key in order else len(order)
 
 

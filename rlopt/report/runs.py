@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,10 @@ from typing import Any
 import numpy as np
 import yaml
 
+from rlopt.catalogue import stands_for
 from rlopt.errors import UserError
 from rlopt.report.scalars import Array, Series, scalars
+from rlopt.run.telling import say
 
 _SECONDS = ("time/collect", "time/update")
 
@@ -139,7 +140,7 @@ def flat(node: Mapping[str, Any], place: str = "") -> dict[str, str]:
             inside = place.removesuffix("step.") if key in ("optimizer", "scheduler") else place
             found |= flat(value, f"{inside}{key}.")
         elif key == "_target_":
-            found[place.removesuffix(".")] = str(value).split(".")[-2] if "." in str(value) else str(value)
+            found[place.removesuffix(".")] = stands_for(str(value)) or str(value)
         else:
             found[f"{place}{key}"] = json.dumps(value) if value is None or isinstance(value, bool) else str(value)
     return found
@@ -160,4 +161,4 @@ def _one_for_each_seed(runs: list[Run]) -> tuple[list[Run], list[LeftOut]]:
 def tell(left_out: Sequence[LeftOut]) -> None:
     """Name on the terminal what is not shown."""
     for one in left_out:
-        print(f"rlopt: left out {one.path}: {one.why}", file=sys.stderr)
+        say(f"rlopt: left out {one.path}: {one.why}")
