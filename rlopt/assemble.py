@@ -36,6 +36,7 @@ from rlopt.run import film
 from rlopt.run.agent import Agent, Returns
 from rlopt.run.checkpoint import replace_file, synchronise
 from rlopt.run.compatible import Compatible
+from rlopt.run.evaluate import MOST_EPISODES
 from rlopt.run.looks import Recording
 from rlopt.run.plan import Plan
 from rlopt.run.recorder import Recorder
@@ -81,8 +82,8 @@ def trainer(config: Config, run_dir: Path | None = None) -> Trainer:
         raise UserError(
             f"evaluation.every_updates must be 1 or above, with evaluation.episodes above 0; got {every} and {episodes}"
         )
-    if episodes < 0:
-        raise UserError(f"evaluation.episodes must be 0 or above; got {episodes}")
+    if not 0 <= episodes <= MOST_EPISODES:
+        raise UserError(f"evaluation.episodes must be 0 or above, at most {MOST_EPISODES:,}; got {episodes}")
     recording = construct(Recording, options(config, "record"), "record")
     if recording.spectrum_every is not None and ranks() > 1:
         raise UserError("record.spectrum_every is for one process; leave it out, or run without torchrun")
@@ -256,8 +257,12 @@ def run_directory(config: Config) -> Path:
     """Where the run will be written, free as yet."""
     common, name = common_options(config), str(options(config, "env", "name")["name"])
     if common.run_dir is not None:
-        chosen = Path(common.run_dir).expanduser()
-        if chosen.exists() and (not chosen.is_dir() or any(chosen.iterdir())):
+        try:
+            chosen = Path(common.run_dir).expanduser()
+            used = chosen.exists() and (not chosen.is_dir() or any(chosen.iterdir()))
+        except (OSError, RuntimeError) as error:  # of the system, or of ~NAME
+            raise UserError(f"run_dir={common.run_dir} cannot be used: {getattr(error, 'strerror', error)}") from error
+        if used:
             raise UserError(f"run_dir={chosen} is in use; give another, or remove it first")
         return chosen
     stamp = time.strftime("%Y%m%d-%H%M%S")

@@ -1,15 +1,17 @@
 """Environments that fail in a known way, for tests of what is told of it and what is left.
 
-Raises and Breaks fail at a given step, NotFinite gives numbers that are none, Misfit what its spaces do not promise, and
-Strict takes no action but a finite one.
+Raises and Breaks fail at a given step, Fails when it is made, reset, stepped or closed, NotFinite gives numbers that are
+none, Misfit what its spaces do not promise, and Strict takes no action but a finite one.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import sys
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -73,8 +75,50 @@ class Breaks(gym.Env):
                 time.sleep(1000)
             while self._how == "spins":
                 pass
+            if self._how == "exits":
+                sys.exit(0)
+            if self._how == "interrupts":
+                raise KeyboardInterrupt
+            if self._how == "odd":
+                raise type("Odd", (Exception,), {"__reduce__": None})("that is not sent between processes")
             raise RuntimeError("the simulator broke")
         return np.zeros(1, np.float32), 1.0, self._steps % 5 == 0, False, {}
+
+
+class Fails(gym.Env):
+    """Raises, exits, hangs or dawdles, as ``how`` has it, whenever it is ``when``: made, reset, stepped or closed.
+
+    Only while it is ``armed`` and, with ``elsewhere``, in a child of the tests' process.
+    """
+
+    armed: ClassVar[bool] = True
+
+    def __init__(self, how: str, when: str, elsewhere: bool = False, render_mode: str | None = None):
+        self.observation_space = spaces.Box(-9, 9, (1,), np.float32)
+        self.action_space = spaces.Discrete(2)
+        self._how, self._when, self._elsewhere = how, when, elsewhere
+        self._met("made")
+
+    def _met(self, when: str) -> None:
+        if self.armed and when == self._when and (multiprocessing.parent_process() or not self._elsewhere):
+            if self._how == "raises":
+                raise OSError(f"the simulator cannot be {when}")
+            if self._how == "exits":
+                sys.exit(0)
+            time.sleep(0.01 if self._how == "dawdles" else 1000)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._met("reset")
+        return self.np_random.normal(size=1).astype(np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._met("stepped")
+        observation = self.np_random.normal(size=1).astype(np.float32)
+        return observation, 1.0, bool(observation > 3), False, {}
+
+    def close(self) -> None:
+        self._met("closed")
 
 
 class NotFinite(gym.Env):
@@ -111,6 +155,7 @@ class Misfit(gym.Env):
         "nothing": None, "text": np.array(["a", "b", "c"]), "complex": np.zeros(3, complex), "ragged": [[1.0], 2.0, 3.0],
         "number": 0.5, "list": [1.0, 2.0, 3.0], "double": np.zeros(3), "whole": np.zeros(3, np.int64),
         "array": np.ones(1), "two": [1.0, 2.0], "string": "1.0", "imaginary": 1j, "truth": True, "scalar": np.float32(1),
+        "undefined": np.nan,
     }  # fmt: skip
 
     def __init__(self, what: str, how: str, at: int, render_mode: str | None = None):
@@ -124,10 +169,10 @@ class Misfit(gym.Env):
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         self._steps += 1
-        found = {"observation": np.zeros(3, np.float32), "reward": 1.0}
+        found = {"observation": np.zeros(3, np.float32), "reward": 1.0, "terminated": self._steps % 5 == 0}
         if self._steps == self._at:
             found[self._what] = self._given
-        return found["observation"], found["reward"], self._steps % 5 == 0, False, {}
+        return found["observation"], found["reward"], found["terminated"], False, {}
 
 
 class Strict(gym.Env):

@@ -31,7 +31,7 @@ from rlopt.assemble import trainer
 from rlopt.build import resolve
 from rlopt.run.trainer import Trainer
 from tests.choices import CHOICES
-from tests.failing import Breaks, Misfit, NotFinite, Raises, Strict
+from tests.failing import Breaks, Fails, Misfit, NotFinite, Raises, Strict
 
 GAMMA = 0.5  # of the probes
 
@@ -150,6 +150,7 @@ PROBES: dict[str, Callable[..., gym.Env]] = {
     "Seeded": Seeded,
     "Raises": Raises,
     "Breaks": Breaks,
+    "Fails": Fails,
     "NotFinite": NotFinite,
     "Misfit": Misfit,
     "Strict": Strict,

@@ -12,8 +12,9 @@ from rlopt.rollout.batch import Batch
 from rlopt.rollout.inference import Inference
 from rlopt.rollout.spaces import PolicyHead
 from rlopt.rollout.standing import Boundary, Running, Standing
-from rlopt.rollout.stepper import Final, Stepper, described, unhidden
+from rlopt.rollout.stepper import Final, Stepper, unhidden
 from rlopt.rollout.storage import Storage, allocate
+from rlopt.rollout.vector import described
 from rlopt.rollout.watchdog import watched
 
 
@@ -67,7 +68,9 @@ class Collector:
 
     def restore(self, standings: Sequence[Standing | None], anew: int) -> list[int]:
         """Go on from where the environments stood; the numbers of those that begin new episodes. See Stepper."""
-        begun = self._stepper.restore(standings, anew)
+        place = self._stepper.place
+        with watched(place.tolist, self._timeout, lambda: described(place)):
+            begun = self._stepper.restore(standings, anew)
         self._running.restore(standings)
         return begun
 

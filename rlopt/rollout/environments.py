@@ -5,7 +5,11 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import logging
+import sys
+import time
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +18,13 @@ import gymnasium as gym
 from gymnasium.vector import VectorEnv
 
 import rlopt.tasks  # noqa: F401  # registers rlopt's own environments
-from rlopt.core.checks import at_least_one, check, positive
-from rlopt.errors import UserError
-from rlopt.rollout.fitting import fitting, number
+from rlopt.core.checks import at_least_one, between, check
+from rlopt.errors import EnvironmentFault, UserError
+from rlopt.rollout.fitting import Faults, fitting, number, over
 from rlopt.rollout.replay import Origin, Replayed, Script, origin_of, replay, reproducible
 from rlopt.rollout.spaces import boxed
-from rlopt.rollout.vector import Place, Pool, Processes, StepLoop
+from rlopt.rollout.vector import PART, Place, Pool, Processes, StepLoop
+from rlopt.rollout.watchdog import watched
 
 _EXTRAS = {  # where an environment's code lives -> the extra that brings what it needs
     "gymnasium.envs.mujoco": "mujoco",
@@ -27,6 +32,7 @@ _EXTRAS = {  # where an environment's code lives -> the extra that brings what i
     "gymnasium.envs.classic_control": "classic",
 }
 _warned: set[str] = set()  # ids whose version Gymnasium may have called old: once is enough
+_left: dict[str, bool] = {}  # ids of which one could not be closed -> whether it hung
 BACKENDS = ("sync", "async", "envpool")
 
 
@@ -38,14 +44,14 @@ class Environment:
     id: str
     num_envs: int
     backend: str  # sync, async or envpool
-    timeout: float | None  # seconds that one may take over a step, or a reset, before the run ends
+    timeout: float | None  # seconds that one may take over a step, a reset, its start or its end; None: for ever
     kwargs: dict[str, Any]  # passed to gymnasium.make
 
     def __post_init__(self) -> None:
         at_least_one("num_envs", self.num_envs)
         check(self.backend in BACKENDS, "backend", " or ".join(BACKENDS), self.backend)
         if self.timeout is not None:
-            positive("timeout", self.timeout)
+            between("timeout", self.timeout, 0.01, 1e6)  # timers take no more
 
     def make(self, render_mode: str | None = None) -> gym.Env:
         """One environment, its observations a Box; raises UserError where that cannot be, saying what to do instead."""
@@ -62,7 +68,8 @@ class Environment:
             return False
         pair = self.make(), self.make()
         try:
-            return reproducible(*pair)
+            with watched(lambda: None, self.timeout, lambda: f"env.id={self.id}, when it was tried,"):
+                return reproducible(*pair)
         finally:
             for env in pair:
                 env.close()
@@ -74,6 +81,27 @@ class Environment:
         return env.observation_space, env.action_space
 
     def _make(self, render_mode: str | None) -> gym.Env:
+        with watched(lambda: None, self.timeout, lambda: f"env.id={self.id}, when it was made,"):
+            env = self._made(render_mode)
+        closes = env.close
+        env.close = lambda: self._close(closes)  # type: ignore[method-assign]  # whoever closes it
+        return env
+
+    def _close(self, closes: Callable[[], None]) -> None:
+        """Close an environment; one that fails in that, or hangs, is left as it is, and the first one is told of."""
+        if _left.get(self.id):
+            return
+        described = f"env.id={self.id}, when it was closed,"
+        try:
+            with watched(lambda: None, self.timeout, lambda: described), Faults(lambda: described):
+                closes()
+        except EnvironmentFault as fault:
+            if self.id not in _left:
+                with suppress(OSError, ValueError):  # a terminal that is gone
+                    print(f"rlopt: {fault}; it is left as it is", file=sys.stderr)
+            _left[self.id] = fault.__cause__ is None  # the watchdog's
+
+    def _made(self, render_mode: str | None) -> gym.Env:
         try:
             self._quieten_mujoco()
             with warnings.catch_warnings():
@@ -96,8 +124,11 @@ class Environment:
                 hint += "; one of your own needs --extensions DIR or --import MODULE"
             said = _first_line(error).partition(" Did you mean")[0].rstrip(".")
             raise UserError(f"env.id={self.id}: {said}{hint}") from error
-        except Exception as error:  # whatever its constructor raises
-            raise UserError(f"env.kwargs={self.kwargs} do not suit env.id={self.id}: {_first_line(error)}") from error
+        except EnvironmentFault:  # it hangs
+            raise
+        except (Exception, SystemExit, GeneratorExit) as error:  # whatever its constructor raises
+            said = _first_line(error) if isinstance(error, Exception) else f"{type(error).__name__} {error}".strip()
+            raise UserError(f"env.kwargs={self.kwargs} do not suit env.id={self.id}: {said}") from error
 
     def make_vector(self, first: int = 0, count: int | None = None, place: Place | None = None) -> VectorEnv:
         """``count`` environments (all by default) stepped together; observations are valid until the next step.
@@ -141,25 +172,37 @@ class _WithoutInfo(gym.Wrapper):
     def __init__(self, env: gym.Env):
         super().__init__(env)
         self._fit = fitting(env.observation_space)  # type: ignore[arg-type]  # `boxed`
+        self._faults = Faults()
         self.origin: Origin | None = None  # of the episode that is running
         self.script: Script | None = None  # to be replayed
+        self._replay: Iterator[Replayed | None] = iter(())
+        self._replayed: Replayed | None = None
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated, _ = self.env.step(action)
-        observation, reward = self._fit(observation), number(reward)
-        if truncated:  # the reset that follows at once may write into the same array
-            observation = copy(observation)
+        with self._faults:
+            observation, reward, terminated, truncated, _ = self.env.step(action)
+            observation, reward = self._fit(observation), number(reward)
+            if over(terminated, truncated):  # the reset that follows at once may write into the same array
+                observation = copy(observation)
         return observation, reward, terminated, truncated, {}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        self.origin = origin_of(self.env, seed)
-        return self._fit(self.env.reset(seed=seed, options=options)[0]), {}
+        with self._faults:
+            self.origin = origin_of(self.env, seed)
+            return self._fit(self.env.reset(seed=seed, options=options)[0]), {}
 
-    def replay(self) -> Replayed:
-        assert self.script is not None
-        found = replay(self.env, self.script)
-        self.origin, self.script = found.origin, None
-        return found
+    def replay(self) -> Replayed | None:
+        """A part of what the script has; None where there is more."""
+        if self.script is not None:
+            self._replay, self._replayed, self.script = replay(self.env, self.script), None, None
+        until = time.monotonic() + PART
+        with self._faults:
+            while self._replayed is None and time.monotonic() < until:
+                self._replayed = next(self._replay)
+            if self._replayed is not None:
+                self._fit(self._replayed.observation)
+                self.origin = self._replayed.origin
+        return self._replayed
 
 
 def _mujoco_warning(message: str) -> None:
@@ -167,5 +210,5 @@ def _mujoco_warning(message: str) -> None:
         logging.getLogger("mujoco").warning(message)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +11,12 @@ from gymnasium import spaces
 
 from rlopt.errors import EnvironmentFault
 
+FAULTS = (Exception, SystemExit, GeneratorExit)  # what an environment may raise: all but the user's Ctrl-C
+_TRUTHS = frozenset((bool, np.bool_))
+
 
 class Misfit(ValueError):
-    """An observation or a reward that is not of the kind the environment promised."""
+    """What is not of the kind that the environment promised."""
 
 
 def fitting(space: spaces.Box) -> Callable[[Any], Any]:
@@ -47,20 +51,33 @@ def number(reward: Any) -> float:
     return float(found)
 
 
-class Faults:
-    """Within, what an environment raises, or gives that does not fit, is an EnvironmentFault that says who it was."""
+def over(terminated: Any, truncated: Any) -> bool:
+    """Whether the episode has ended, or Misfit where one of the two is neither true nor false."""
+    if type(terminated) not in _TRUTHS or type(truncated) not in _TRUTHS:
+        for name, flag in (("terminated", terminated), ("truncated", truncated)):
+            found = _array(flag)
+            if found.shape or found.dtype.kind not in "fiub" or found not in (0, 1):
+                raise Misfit(f"{name}={flag!r} where true or false is wanted")
+    return terminated or truncated
 
-    def __init__(self, described: Callable[[], str]):
+
+class Faults:
+    """Within, what an environment raises, or gives that does not fit, is an EnvironmentFault that says who it was.
+
+    That it ends the process (SystemExit) is a fault too, as is its KeyboardInterrupt in a process that hears no Ctrl-C.
+    """
+
+    def __init__(self, described: Callable[[], str] = str):
         self._described = described
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, EnvironmentFault):  # as the watchdog's is already
-            said = " ".join(str(error).split())
-            what = f"gave {said}" if isinstance(error, Misfit) else f"raised {type(error).__name__}: {said}"
-            raise EnvironmentFault(f"{self._described()} {what}") from error
+        deaf = type(error) is KeyboardInterrupt and signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        if deaf or (isinstance(error, FAULTS) and not isinstance(error, EnvironmentFault)):  # as the watchdog's is
+            what = f"gave {error}" if isinstance(error, Misfit) else f"raised {type(error).__name__}: {error}"
+            raise EnvironmentFault(" ".join(f"{self._described()} {what}".split()).rstrip(": ")) from error
 
 
 def _array(thing: Any) -> np.ndarray:

@@ -8,10 +8,14 @@ environment is reset and its episode is lost. `reproducible` finds out beforehan
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
+
+from rlopt.errors import EnvironmentFault
+from rlopt.rollout.fitting import FAULTS
 
 Origin = dict[str, Any]  # {"seed": int}, or the state of a bit generator; what JSON can hold
 _GENERATORS = {"PCG64": np.random.PCG64, "PCG64DXSM": np.random.PCG64DXSM}  # their states are plain numbers
@@ -43,22 +47,32 @@ def origin_of(env: gym.Env, seed: int | None = None) -> Origin | None:
     return state if isinstance(state, dict) and state.get("bit_generator") in _GENERATORS else None
 
 
-def replay(env: gym.Env, script: Script) -> Replayed:
-    """Play the script in ``env``; where the observation is another, or an error ends it, the episode is a new one."""
+def replay(env: gym.Env, script: Script) -> Iterator[Replayed | None]:
+    """Play the script in ``env``: None after every call of it, and at last where it stands.
+
+    Where the observation is another, or an error ends it, the episode is a new one.
+    """
     if script.origin is not None:
         try:
-            observation = _played(env, script.origin, script.actions)
+            observation = _begun(env, script.origin)
+            for action in script.actions:
+                yield None
+                observation = env.step(action)[0]
             if _same(observation, script.observation, env.observation_space.dtype):
-                return Replayed(observation, script.origin, True)
-        except Exception:  # noqa: S110  # the reset below will tell if the environment is at fault
+                yield Replayed(observation, script.origin, True)
+                return
+        except EnvironmentFault:  # it hangs
+            raise
+        except (Exception, SystemExit):  # noqa: S110  # the reset below will tell if the environment is at fault
             pass
-    return Replayed(env.reset(seed=script.seed)[0], {"seed": script.seed}, False)
+        yield None
+    yield Replayed(env.reset(seed=script.seed)[0], {"seed": script.seed}, False)
 
 
 def reproducible(first: gym.Env, second: gym.Env) -> bool:
     """Whether ``second``, put by replay where ``first`` stands in its second episode, goes on as that does.
 
-    An environment that fails is for the run to report, and passes here.
+    An environment that fails, or hangs, is for the run to report, and passes here.
     """
     try:
         space, seed = first.action_space, 7
@@ -73,17 +87,9 @@ def reproducible(first: gym.Env, second: gym.Env) -> bool:
         there = [_begun(second, origin), *_course(second, script)]
         if len(here) == len(there) == _STEPS + 1:  # neither has ended
             here, there = [*here, *_course(first, after)], [*there, *_course(second, after)]
-    except Exception:  # noqa: S110
+    except FAULTS:
         return True
     return len(here) == len(there) and all(map(_equal, here, there))
-
-
-def _played(env: gym.Env, origin: Origin, actions: Any) -> Any:
-    """The last observation of an episode with this origin and these actions."""
-    observation = _begun(env, origin)
-    for action in actions:
-        observation = env.step(action)[0]
-    return observation
 
 
 def _begun(env: gym.Env, origin: Origin) -> Any:

@@ -22,7 +22,7 @@ from rlopt.rollout.seeding import Purpose, integer, noise, sequence
 from rlopt.rollout.spaces import ActionDoor, PolicyHead, observation_dtype, observation_size
 from rlopt.rollout.standing import Standing
 from rlopt.rollout.storage import Storage
-from rlopt.rollout.vector import ENVIRONMENT, STEPS, STOP, Place, new_place
+from rlopt.rollout.vector import REPLAYED, STEPS, STOP, Place, described, new_place
 
 
 class Final(NamedTuple):
@@ -150,8 +150,11 @@ class Stepper:
             else:
                 self._generators[e].bit_generator.state = stood.noise
                 self._episode[e], self.place[STEPS] = stood.episode, stood.steps
-        begun = []
-        for e, found in enumerate(self.envs.replay(scripts)):  # type: ignore[attr-defined]  # of our own
+        begun, self.place[REPLAYED] = [], 1
+        with Faults(lambda: described(self.place)):
+            replayed = self.envs.replay(scripts)  # type: ignore[attr-defined]  # of our own
+        self.place[REPLAYED] = 0
+        for e, found in enumerate(replayed):
             last[e] = np.reshape(found.observation, -1)
             if (stood := standings[e]) is not None and found.exact:
                 self._time[e], self._over[e] = stood.time, stood.over
@@ -170,9 +173,3 @@ class Stepper:
 def unhidden(raw: Tensor, normalised: Tensor) -> Tensor:
     """``normalised``, with NaN where ``raw`` is infinite: clipping has made it a number like others."""
     return normalised.masked_fill_(~raw.isfinite(), torch.nan) if raw.is_floating_point() else normalised
-
-
-def described(place: Place) -> str:
-    """The environment that is being stepped, and its step."""
-    name = f"environment {place[ENVIRONMENT]}" if place[ENVIRONMENT] >= 0 else "the environment"
-    return f"{name}, at its {f'step {place[STEPS]:,}' if place[STEPS] else 'first reset'},"

@@ -16,10 +16,11 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+import time
 import warnings
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from functools import partial
 from multiprocessing.connection import wait
@@ -29,18 +30,30 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
-from gymnasium.vector.utils import batch_space, concatenate, iterate
+from gymnasium.vector.async_vector_env import _async_worker
+from gymnasium.vector.utils import batch_space
 
-from rlopt.errors import UserError
-from rlopt.rollout.fitting import fitting, number
+from rlopt.errors import EnvironmentFault, UserError
+from rlopt.rollout import child
+from rlopt.rollout.fitting import fitting, number, over
 from rlopt.rollout.replay import Origin, Replayed, Script, origin_of, replay
 
-STEPS, ENVIRONMENT, STOP = range(3)  # a Place: vector steps begun, environment being stepped (-1: none), asked to stop
-Place = memoryview  # of three int64, which another process may read
+# a Place: vector steps begun, environment being stepped (-1: none), asked to stop, calls made in a replay (0: in none)
+STEPS, ENVIRONMENT, STOP, REPLAYED = range(4)
+Place = memoryview  # of four int64, which another process may read
+PART = 0.05  # seconds of a replay in another process between two signs of life
 
 
 def new_place() -> Place:
-    return memoryview(array("q", [0, -1, 0]))
+    return memoryview(array("q", [0, -1, 0, 0]))
+
+
+def described(place: Place) -> str:
+    """The environment that is being stepped, and its step."""
+    name = f"environment {place[ENVIRONMENT]}" if place[ENVIRONMENT] >= 0 else "the environment"
+    if place[REPLAYED]:
+        return f"{name}, while its episode was replayed,"
+    return f"{name}, at its {f'step {place[STEPS]:,}' if place[STEPS] else 'first reset'},"
 
 
 class StepLoop(SyncVectorEnv):
@@ -53,69 +66,68 @@ class StepLoop(SyncVectorEnv):
     def __init__(self, makers: Sequence[Callable[[], gym.Env]], first: int = 0, place: Place | None = None):
         super().__init__(makers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
         self._first, self.place = first, new_place() if place is None else place
-        self._flat = isinstance(self._observations, np.ndarray)
-        space = self.single_observation_space
-        self._fit = fitting(space) if isinstance(space, spaces.Box) else _as_it_is
+        self._fit = fitting(self.single_observation_space)  # type: ignore[arg-type]  # `boxed`
         self.origins: list[Origin | None] = [None] * self.num_envs  # of the episodes that are running
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         for e, (env, own) in enumerate(zip(self.envs, _each(seed, self.num_envs), strict=True)):
             self.place[ENVIRONMENT] = self._first + e
             self.origins[e] = origin_of(env, own)
-            self._keep(e, self._fit(env.reset(seed=own, options=options)[0]))
-        return self._gathered(), {}
+            self._observations[e] = self._fit(env.reset(seed=own, options=options)[0])
+        return self._observations, {}
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        place, first, fit = self.place, self._first, self._fit
+        place, first, fit, observations = self.place, self._first, self._fit, self._observations
         rewards, terminations, truncations = self._rewards, self._terminations, self._truncations
         info: dict[str, Any] = {}
-        each = actions if isinstance(actions, np.ndarray) else iterate(self.action_space, actions)
-        for e, (env, action) in enumerate(zip(self.envs, each, strict=True)):
+        for e, (env, action) in enumerate(zip(self.envs, actions, strict=True)):
             place[ENVIRONMENT] = first + e
             observation, reward, terminated, truncated, _ = env.step(action)
             observation, rewards[e] = fit(observation), number(reward)
-            terminations[e], truncations[e] = terminated, truncated
-            if terminated or truncated:
+            if over(terminated, truncated):
                 if not info:
                     info = {"final_obs": np.full(self.num_envs, None, object)}
                 info["final_obs"][e] = copy(observation)  # the reset may write into the same array
                 self.origins[e] = origin_of(env)
                 observation = fit(env.reset()[0])
-            self._keep(e, observation)
+            observations[e], terminations[e], truncations[e] = observation, terminated, truncated
         place[ENVIRONMENT] = -1
-        return self._gathered(), rewards, terminations, truncations, info
+        return observations, rewards, terminations, truncations, info
 
     def replay(self, scripts: Sequence[Script]) -> list[Replayed]:
         """Bring every environment to where its script ends."""
         found = []
         for e, (env, script) in enumerate(zip(self.envs, scripts, strict=True)):
             self.place[ENVIRONMENT] = self._first + e
-            found.append(replay(env, script))
+            for at in replay(env, script):
+                self.place[REPLAYED] += 1
+                if at is not None:
+                    found.append(at._replace(observation=self._fit(at.observation)))
         self.origins = [replayed.origin for replayed in found]
         return found
 
-    def _keep(self, e: int, observation: Any) -> None:
-        if self._flat:
-            self._observations[e] = observation
-        else:
-            self._env_obs[e] = observation
-
-    def _gathered(self) -> Any:
-        if not self._flat:
-            self._observations = concatenate(self.single_observation_space, self._env_obs, self._observations)
-        return self._observations
-
 
 class Processes(AsyncVectorEnv):
-    """Gymnasium's AsyncVectorEnv, reset in the same step; an environment that takes longer than ``timeout`` is lost."""
+    """Gymnasium's AsyncVectorEnv, reset in the same step; an environment that takes longer than ``timeout`` is lost.
+
+    What an environment raises comes as the EnvironmentFault that its process has made of it (_WithoutInfo).
+    """
 
     def __init__(
         self, makers: Sequence[Callable[[], gym.Env]], timeout: float | None, first: int = 0, place: Place | None = None
     ):
-        super().__init__(makers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
         self._timeout, self._first = timeout, first
         self.place = new_place() if place is None else place
-        self._lost = False
+        self.parent_pipes, self.processes = [], []
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that repeat what is raised
+                super().__init__(makers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP, worker=_serve)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, EOFError | ConnectionError):
+                raise EnvironmentFault("the process of an environment ended while that was made") from error
+            raise
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         with self._attributed():
@@ -138,39 +150,54 @@ class Processes(AsyncVectorEnv):
         """Bring every environment to where its script ends."""
         with self._attributed():
             self.set_attr("script", list(scripts))
-            self.call_async("replay")
-            return list(self.call_wait())
+            found: list[Any] = [None]
+            while None in found:
+                self.call_async("replay")
+                found = list(self.call_wait(self._timeout and self._timeout + PART))
+            return found
 
     def close(self, **kwargs: Any) -> None:
-        """Ends the processes, by force where one of them is lost."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that a call was pending
-            super().close(**{"timeout": 1, "terminate": self._lost, **kwargs})
+        """Ends the processes, in the middle of a step too."""
+        if self.closed:
+            return
+        self.closed = True
+        pipes = [pipe for pipe in self.parent_pipes if pipe is not None]
+        for pipe in pipes:
+            with suppress(OSError):  # it is dead
+                pipe.send(("close", None))
+        child.end(self.processes)
+        for pipe in pipes:
+            pipe.close()
 
     @contextmanager
     def _attributed(self) -> Iterator[None]:
-        """Tells in ``place`` which environment an error came from; what Gymnasium logs of it would be said twice."""
+        """Says of a fault which environment's it is, and when; what Gymnasium logs of it would be said twice."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 yield
-        except BaseException as error:
-            self._lost = True
-            late, dead = isinstance(error, multiprocessing.TimeoutError), isinstance(error, EOFError)
-            self.place[ENVIRONMENT] = self._first + self._culprit(late, dead)
-            if dead:
-                raise RuntimeError("its process died") from error
-            if late:
-                raise TimeoutError(f"no answer within env.timeout={self._timeout:g} seconds") from error
-            raise
+        except EnvironmentFault as fault:
+            said = f"{self._culprit(lambda pipe, process: pipe is None)} {fault}"
+            raise EnvironmentFault(said) from fault
+        except multiprocessing.TimeoutError as error:
+            where = self._culprit(lambda pipe, process: not pipe.poll(), kill=True)
+            said = f"{where} has not come back for env.timeout={self._timeout:g} seconds"
+            raise EnvironmentFault(said) from error
+        except (EOFError, ConnectionError) as error:
+            time.sleep(0.1)  # a signal to the whole group is for this process too, which is then not at fault
+            wait([process.sentinel for process in self.processes], 5)
+            process = next((process for process in self.processes if not process.is_alive()), self.processes[0])
+            where = self._culprit(lambda pipe, other: other is process, kill=True)
+            raise EnvironmentFault(f"{where} was lost: its process {child.fate(process)}") from error
 
-    def _culprit(self, late: bool, dead: bool) -> int:
-        """The environment whose process has failed or, if that is known, has not answered or is dead."""
-        ended = wait([process.sentinel for process in self.processes], 5) if dead else []
-        for e, (pipe, process) in enumerate(zip(self.parent_pipes, self.processes, strict=True)):
-            if pipe is None or process.sentinel in ended or (late and not pipe.poll()):
-                return e
-        return 0
+    def _culprit(self, guilty: Callable[[Any, Any], bool], kill: bool = False) -> str:
+        """The environment to whose pipe and process this applies, as `place` then has it."""
+        pairs = zip(self.parent_pipes, self.processes, strict=True)
+        e = next((e for e, pair in enumerate(pairs) if guilty(*pair)), 0)
+        self.place[ENVIRONMENT] = self._first + e
+        if kill:
+            self.processes[e].kill()
+        return described(self.place)
 
 
 class Pool(VectorEnv):
@@ -242,8 +269,18 @@ class Pool(VectorEnv):
             return call()
 
 
-def _as_it_is(observation: Any) -> Any:
-    return observation
+def _serve(
+    index: int, make: Callable[[], gym.Env], pipe: Any, parents: Any, memory: Any, errors: Any, *more: Any
+) -> None:
+    """The life of a process with one environment."""
+    child.settle()
+    try:
+        _async_worker(index, make, pipe, parents, memory, errors, *more)
+    except Exception as error:  # when it was made
+        errors.put((index, UserError, str(error), ""))
+        with suppress(EOFError, OSError):
+            pipe.recv()  # of what spaces it has
+            pipe.send((None, False))
 
 
 def _each(seed: Any, count: int) -> Sequence[int | None]:

@@ -10,15 +10,12 @@ Environments keep their global numbers, by which seeds, noise and inference bloc
 bit, for any number of workers.
 
 Workers are forked: they start at once, know every environment that was registered, and share memory that has no name.
-A worker ignores Ctrl-C, which reaches the whole group, and leaves when it is told to, or when the learner is gone.
+A worker leaves when it is told to, or when the learner is gone (rollout/child.py).
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-import threading
 import time
 import traceback
 import warnings
@@ -32,18 +29,18 @@ import gymnasium as gym
 import torch
 
 from rlopt.errors import EnvironmentFault, UserError
+from rlopt.rollout import child
 from rlopt.rollout.batch import Batch
 from rlopt.rollout.collector import batch
 from rlopt.rollout.environments import Environment
 from rlopt.rollout.inference import Inference
 from rlopt.rollout.spaces import PolicyHead, observation_size
 from rlopt.rollout.standing import Boundary, Running, Standing
-from rlopt.rollout.stepper import Stepper, described
+from rlopt.rollout.stepper import Stepper
 from rlopt.rollout.storage import Storage, allocate, columns, shared
-from rlopt.rollout.vector import ENVIRONMENT, STOP, Place
+from rlopt.rollout.vector import ENVIRONMENT, STOP, Place, described, new_place
 
 _BUFFERS = 2
-_PATIENCE = 2.0  # seconds a worker has for closing its environments before it is killed
 
 
 class Workers:
@@ -120,7 +117,7 @@ class Workers:
         """Go on from where the environments stood; the numbers of those that begin new episodes. See Stepper."""
         for worker, part in zip(self._workers, self._parts, strict=True):
             worker.tell((standings[part], anew))
-        begun = [number for numbers in self._answers(None) for number in numbers]
+        begun = [number for numbers in self._answers(self._timeout) for number in numbers]
         self._running.restore(standings)
         return begun
 
@@ -129,9 +126,9 @@ class Workers:
         for worker in self._workers:
             worker.place[STOP] = 1
             worker.tell(None)
-        deadline = time.monotonic() + _PATIENCE
+        child.end(worker.process for worker in self._workers)
         for worker in self._workers:
-            worker.join(deadline)
+            worker.connection.close()
 
     def _answers(self, timeout: float | None) -> list[Any]:
         """What each worker has to say, once all have spoken; none may stand still for ``timeout`` seconds."""
@@ -176,7 +173,7 @@ class _Worker:
 
     def __init__(self, order: _Order):
         context = multiprocessing.get_context("fork")
-        self.place: Place = shared((3,), torch.int64).numpy().data
+        self.place: Place = shared((len(new_place()),), torch.int64).numpy().data
         self.place[ENVIRONMENT] = -1
         self._numbers = order.numbers
         self.connection, theirs = context.Pipe()
@@ -203,20 +200,10 @@ class _Worker:
             dead = True
         if dead:
             time.sleep(0.1)  # a signal to the whole group is for this process too, which is then not at fault
-            self.process.join()
-            code = self.process.exitcode or 0
-            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             whose = f"environments {self._numbers[0]} to {self._numbers[-1]}"
-            raise EnvironmentFault(f"{described(self.place)} was lost: the process of {whose} ended with {how}")
+            ended = child.fate(self.process)
+            raise EnvironmentFault(f"{described(self.place)} was lost: the process of {whose} {ended}")
         return None
-
-    def join(self, deadline: float) -> None:
-        """Wait for its end until ``deadline``, then bring it about."""
-        self.process.join(max(deadline - time.monotonic(), 0))
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-        self.connection.close()
 
 
 class _Published:
@@ -251,11 +238,7 @@ class _Elsewhere(Exception):
 
 def _work(order: _Order, place: Place, connection: Connection) -> None:
     """A worker's life."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if hasattr(signal, "SIGUSR1"):
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # for the learner, where it was sent to the whole group
-    threading.Thread(target=_leave_with_the_learner, daemon=True).start()
+    child.settle()
     torch.set_num_threads(1)
     envs = None
     try:
@@ -281,11 +264,3 @@ def _work(order: _Order, place: Place, connection: Connection) -> None:
     finally:
         if envs is not None:
             envs.close()
-
-
-def _leave_with_the_learner() -> None:
-    """End this process as soon as its parent has ended, however that came about and whatever it is doing."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)

@@ -6,7 +6,6 @@ finish are not counted more often than the others. But one of a million transiti
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass
 
@@ -21,7 +20,9 @@ from rlopt.rollout.inference import Inference
 from rlopt.rollout.seeding import Purpose, integer, sequence
 from rlopt.rollout.spaces import ActionDoor, observation_dtype, observation_size
 from rlopt.rollout.watchdog import watched
+from rlopt.run.telling import say
 
+MOST_EPISODES = 10**6
 _SIDE_BY_SIDE = 16  # environments at once; changes speed only
 _LONGEST = 1_000_000  # transitions of an episode
 _QUIET = 10.0  # seconds between two words on how far it is
@@ -98,7 +99,7 @@ def evaluate(
             while playing:
                 if time.monotonic() - told > _QUIET:
                     told, done = time.monotonic(), started - len(playing)
-                    print(f"evaluation: {done} of {episodes} episodes, {sum(lengths):,} transitions", file=sys.stderr)
+                    say(f"evaluation: {done} of {episodes} episodes, {sum(lengths):,} transitions")
                 z = policy.outputs(policy.normalise(raw, out=inputs))
                 if deterministic:
                     actions = head.mode(z)
@@ -121,7 +122,8 @@ def evaluate(
                     elif lengths[episode] >= _LONGEST:
                         raise EnvironmentFault(
                             f"environment {current} of the evaluation has not ended its episode within {_LONGEST:,} "
-                            "transitions; give it an end: env.kwargs.max_episode_steps=1000, say"
+                            "transitions; give it an end, env.kwargs.max_episode_steps=1000, say, or leave evaluations "
+                            "out: evaluation.episodes=0"
                         )
     finally:
         for env in envs:

@@ -22,6 +22,7 @@ import numpy as np
 from rlopt.errors import UserError
 from rlopt.rollout.acting import Policy
 from rlopt.rollout.environments import Environment
+from rlopt.rollout.fitting import FAULTS, Faults, number, over
 from rlopt.rollout.inference import Inference
 from rlopt.rollout.seeding import Purpose, integer
 from rlopt.rollout.spaces import PolicyHead
@@ -43,13 +44,15 @@ class Reel:
         self.total, self.length = 0.0, 0  # return and transitions of what has been drawn
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        observation, _ = self._env.reset(seed=integer(self._seed, Purpose.EVALUATION_ENVIRONMENT))
-        over = False
+        faults, ended = Faults(lambda: f"env.id={self._id}, when it was filmed,"), False
+        with faults:
+            observation, _ = self._env.reset(seed=integer(self._seed, Purpose.EVALUATION_ENVIRONMENT))
         yield _frame(self._env, self._id)
-        while not over:
-            observation, reward, terminated, truncated, _ = self._env.step(self._policy(observation))
-            self.total, self.length = self.total + float(reward), self.length + 1
-            over = terminated or truncated
+        while not ended:
+            with faults:
+                observation, reward, terminated, truncated, _ = self._env.step(self._policy(observation))
+                self.total, self.length = self.total + number(reward), self.length + 1
+                ended = over(terminated, truncated)
             yield _frame(self._env, self._id)
 
     def close(self) -> None:
@@ -61,7 +64,8 @@ def check(environment: Environment) -> None:
     if not (find_spec("imageio") and find_spec("imageio_ffmpeg")):
         raise UserError(f"a video needs imageio and imageio-ffmpeg: {_EXTRA}")
     with closing(_made(environment)) as env:
-        env.reset(seed=0)
+        with Faults(lambda: f"env.id={environment.id}, when it was filmed,"):
+            env.reset(seed=0)
         _frame(env, environment.id)
 
 
@@ -134,7 +138,7 @@ def _frame(env: gym.Env, id_: str) -> np.ndarray:
         return np.asarray(env.render(), np.uint8)
     except gym.error.DependencyNotInstalled as error:
         raise UserError(f"env.id={id_} cannot be drawn without a package that is missing: {_EXTRA}") from error
-    except Exception as error:  # of OpenGL, which has many
+    except FAULTS as error:  # of OpenGL, which has many
         said = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"env.id={id_} cannot be drawn: {said}; MuJoCo without a screen needs EGL (libegl1) or, with "

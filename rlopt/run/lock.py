@@ -1,7 +1,7 @@
 """A lock on a run's folder, so that no two processes train one run. The system frees it when its holder ends.
 
-It is on the folder itself (flock), and so leaves no file behind. Where a file system has no such locks, as NFS for
-folders, the run goes on without one.
+It is on the folder itself (flock), and so leaves no file behind. Processes that are forked from its holder do not keep
+it. Where a file system has no such locks, as NFS for folders, the run goes on without one.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path
 from rlopt.errors import UserError
 from rlopt.run import ranks
 
+_held: set[int] = set()  # descriptors
+
 
 @contextmanager
 def alone(run_dir: Path, new: bool = False) -> Iterator[None]:
@@ -24,10 +26,13 @@ def alone(run_dir: Path, new: bool = False) -> Iterator[None]:
     """
     absent = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
     descriptor = ranks.agreed(lambda: _locked(run_dir, new) if ranks.leads() else None)
+    if descriptor is not None:
+        _held.add(descriptor)
     try:
         yield
     finally:
-        if descriptor is not None:
+        if descriptor in _held:
+            _held.remove(descriptor)
             os.close(descriptor)
         with suppress(OSError):  # the first that is not empty ends it
             for folder in absent if ranks.leads() else ():
@@ -49,6 +54,16 @@ def taken(descriptor: int) -> bool:
 
 def held_elsewhere(run_dir: Path) -> UserError:
     return UserError(f"{run_dir} is being trained by another process, to which it is left")
+
+
+def _let_go() -> None:
+    """In a process that was forked: what it does not close stays locked until it ends."""
+    while _held:
+        os.close(_held.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def _locked(run_dir: Path, new: bool) -> int | None:

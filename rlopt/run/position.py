@@ -15,10 +15,12 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
+from threading import Timer
 from typing import Any
 
 import torch
@@ -28,9 +30,11 @@ from rlopt.core.distributed import gather, own
 from rlopt.core.distributed import ranks as world
 from rlopt.core.parts import State
 from rlopt.rollout.standing import Boundary, Standing
+from rlopt.run.telling import say
 
 # whose bits a run's depend on
 _PACKAGES = ("rlopt", "torch", "numpy", "gymnasium", "mujoco", "box2d", "box2d-py", "envpool")
+_QUIET = 2.0  # seconds that a replay may take without a word
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,20 @@ class Position:
 def standing(entry: dict[str, Any] | None) -> Standing | None:
     """An environment's, from its entry."""
     return None if entry is None else Standing.of({k: v for k, v in entry.items() if k not in ("return", "length")})
+
+
+@contextmanager
+def replaying(standings: Sequence[Standing | None]) -> Iterator[None]:
+    """Within, environments are put back where they stood; where that takes a while, what goes on is told."""
+    count = sum(len(s.actions) for s in standings if s is not None and s.actions is not None)
+    timer = Timer(_QUIET, say, (f"rlopt: replays {count:,} transitions of the episodes that were running",))
+    timer.daemon = True
+    if count:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @cache

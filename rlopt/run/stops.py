@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from rlopt.core.distributed import ranks as world
@@ -23,6 +23,9 @@ from rlopt.errors import Signalled
 _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 _listening = 0  # runs of this process that do
+_forking = False  # this process is about to: what is raised within hooks around a fork is printed, and lost
+_missed: int | None = None  # the signal that came meanwhile
+_LATER = 0.01  # seconds after which it comes again
 _AGAIN = 0.5  # seconds after which another Ctrl-C is meant: launchers pass one on that the process has had already
 
 
@@ -71,9 +74,14 @@ class Stops:
             raise Signalled(number)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
+        global _missed
+        if _forking:
+            _missed = number
+            return
         if self.number is not None:
             if number == signal.SIGINT and time.monotonic() - self._since > _AGAIN:
-                os.write(sys.stderr.fileno() if hasattr(sys.stderr, "fileno") else 2, b"\nrlopt: left at once\n")
+                with suppress(OSError, ValueError, AttributeError):
+                    os.write(sys.stderr.fileno(), b"\nrlopt: left at once\n")
                 os._exit(128 + number)
             return
         self.number, self._since = number, time.monotonic()
@@ -82,12 +90,26 @@ class Stops:
             raise Signalled(number)
 
 
+def _before_fork() -> None:
+    global _forking
+    _forking = True
+
+
+def _after_fork() -> None:
+    global _forking, _missed
+    _forking, missed, _missed = False, _missed, None
+    if missed is not None:
+        threading.Timer(_LATER, os.kill, (os.getpid(), missed)).start()
+
+
 def _forked() -> None:
     """In a new process: the run's handlers are not for it."""
+    global _forking, _missed
+    _forking, _missed = False, None
     if _listening:
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_forked)

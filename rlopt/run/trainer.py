@@ -34,7 +34,7 @@ from rlopt.run.failures import Failures
 from rlopt.run.judge import Judge
 from rlopt.run.looks import look
 from rlopt.run.plan import Plan
-from rlopt.run.position import Position, standing
+from rlopt.run.position import Position, replaying, standing
 from rlopt.run.progress import ProgressDisplay
 from rlopt.run.recorder import Recorder, Silent
 from rlopt.run.saving import Saver
@@ -183,8 +183,10 @@ class Trainer:
             raise ValueError(f"it has {len(tree['environments'])} environments")
         entries = tree["environments"][first : first + count]
         anew = integer(self.plan.seed, Purpose.RESUMED, self.updates)
-        mine = self.collector.restore([standing(entry) for entry in entries], anew)
-        begun: list[int] = sorted(number for numbers in gather(mine) for number in numbers)
+        standings = [standing(entry) for entry in entries]
+        with replaying(standings if ranks.leads() else ()):
+            found = ranks.agreed(lambda: self.collector.restore(standings, anew), send=True)
+        begun: list[int] = sorted(number for numbers in found for number in numbers)
         for e, entry in enumerate(entries):
             if entry is not None and first + e not in begun:
                 self._counter.returns[e], self._counter.lengths[e] = entry["return"], entry["length"]

@@ -5,21 +5,23 @@ import signal
 import threading
 import time
 import warnings
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from gymnasium import spaces
 
 from rlopt import cli
-from rlopt.errors import EnvironmentFault
-from rlopt.rollout import watchdog
+from rlopt.errors import EnvironmentFault, UserError
+from rlopt.rollout import child, environments, watchdog
 from rlopt.rollout.fitting import Misfit, fitting, number
 from rlopt.rollout.seeding import Purpose, integer
 from rlopt.rollout.watchdog import watched
-from rlopt.run import checkpoint
+from rlopt.run import checkpoint, evaluate, position
 from rlopt.run.trainer import Trainer
-from tests.failing import breaking, failed
+from tests.failing import Fails, breaking, failed
 from tests.probes import make_trainer
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
@@ -32,7 +34,7 @@ def start(run_dir: Path, *overrides: str) -> Trainer:
     return make_trainer(f"run_dir={run_dir}", *SMALL, *overrides)
 
 
-@pytest.mark.parametrize("how", ["raises", "reset", "hangs", "spins"])
+@pytest.mark.parametrize("how", ["raises", "reset", "hangs", "spins", "exits"])
 def test_one_that_breaks_in_this_process_is_named_with_its_step(tmp_path, how):
     """Environment 2 of 3, in the second rollout of 5 steps; the reset is the one after its second episode."""
     run = start(tmp_path, *breaking(how, which=2, at=7, count=3), "batch_size=15", "env.timeout=0.4")
@@ -41,6 +43,7 @@ def test_one_that_breaks_in_this_process_is_named_with_its_step(tmp_path, how):
         "reset": "at its step 10, raised RuntimeError: the simulator did not start again",
         "hangs": "at its step 7, has not come back for env.timeout=0.4 seconds",
         "spins": "at its step 7, has not come back for env.timeout=0.4 seconds",
+        "exits": "at its step 7, raised SystemExit: 0",
     }
     assert failed(run, saved=15) == f"environment 2, {said[how]}"
 
@@ -66,6 +69,10 @@ MISFITS = [
     ("reward", "nothing", "a reward of type NoneType where a number is wanted"),
     ("reward", "string", "a reward of type str where a number is wanted"),
     ("reward", "imaginary", "a reward of type complex where a number is wanted"),
+    ("terminated", "nothing", "terminated=None where true or false is wanted"),
+    ("terminated", "string", "terminated='1.0' where true or false is wanted"),
+    ("terminated", "undefined", "terminated=nan where true or false is wanted"),
+    ("terminated", "two", "terminated=[1.0, 2.0] where true or false is wanted"),
 ]
 
 
@@ -77,7 +84,7 @@ def test_what_does_not_fit_the_spaces_is_told(tmp_path, what, how, said):
 
 
 @pytest.mark.parametrize("where", ["workers", "async"])
-@pytest.mark.parametrize(("what", "how"), [("observation", "short"), ("reward", "array")])
+@pytest.mark.parametrize(("what", "how"), [("observation", "short"), ("reward", "array"), ("terminated", "undefined")])
 def test_that_does_not_fit_in_a_process_of_its_own_is_told_alike(tmp_path, where, what, how):
     run = start(tmp_path, "env.id=probe/Misfit-v0", "env.num_envs=2", "batch_size=10", f"env.kwargs.what={what}",
                 f"env.kwargs.how={how}", "env.kwargs.at=7", *WHERE[where])  # fmt: skip
@@ -95,7 +102,7 @@ def test_that_does_not_fit_at_the_first_reset_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("what, how", [("observation", "list"), ("observation", "double"), ("observation", "whole"),
-                                       ("reward", "truth"), ("reward", "scalar")])  # fmt: skip
+                                       ("reward", "truth"), ("reward", "scalar"), ("terminated", "scalar")])  # fmt: skip
 def test_numbers_of_another_kind_pass(tmp_path, what, how):
     run = start(tmp_path, "env.id=probe/Misfit-v0", "env.num_envs=1", "batch_size=5", f"env.kwargs.what={what}",
                 f"env.kwargs.how={how}", "env.kwargs.at=7", "total_steps=10")  # fmt: skip
@@ -127,10 +134,8 @@ def test_one_that_fails_in_the_evaluation_is_named(tmp_path, overrides, said):
     run = start(tmp_path, "env.num_envs=1", "batch_size=10", "total_steps=10", *overrides)
     environment, policy = run.environment, run.agent.policy(run.state)
     run.collector.close()
-    from rlopt.run.evaluate import evaluate
-
     with pytest.raises(EnvironmentFault) as caught:
-        evaluate(environment, policy, run.agent.head, 40, 0, True)
+        evaluate.evaluate(environment, policy, run.agent.head, 40, 0, True)
     assert str(caught.value).startswith(said)
 
 
@@ -144,6 +149,94 @@ def test_one_that_hangs_in_the_evaluation_is_named(tmp_path, monkeypatch):
     with pytest.raises(EnvironmentFault, match=said):
         run.run()
     assert checkpoint.load_newest(tmp_path)[0] == 10
+
+
+def test_an_episode_that_does_not_end_is_not_evaluated_for_ever(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(evaluate, "_LONGEST", 50)
+    monkeypatch.setattr(evaluate, "_QUIET", 0.0)
+    run = start(tmp_path, "env.id=probe/Endless-v0", "env.num_envs=1", "batch_size=10", "total_steps=10",
+                "evaluation.episodes=3")  # fmt: skip
+    with pytest.raises(EnvironmentFault, match=r"^environment 0 of the evaluation has not .* within 50 transitions; .*"
+                                               r" env.kwargs.max_episode_steps=1000, .*; the policy so far is saved"):  # fmt: skip
+        run.run()
+    assert "evaluation: 0 of 3 episodes, 147 transitions\n" in capsys.readouterr().err
+
+
+# --- when they are made, tried, put back and closed
+
+
+def failing(how: str, when: str, *overrides: str) -> tuple[str, ...]:
+    return ("env.id=probe/Fails-v0", "env.num_envs=2", "batch_size=60", "total_steps=120", f"env.kwargs.how={how}",
+            f"env.kwargs.when={when}", *overrides)  # fmt: skip
+
+
+def test_one_that_ends_the_process_when_it_is_made_is_told(tmp_path):
+    with pytest.raises(UserError, match="do not suit env.id=probe/Fails-v0: SystemExit 0"):
+        start(tmp_path, *failing("exits", "made"))
+
+
+def test_one_that_hangs_when_it_is_made_is_told(tmp_path):
+    with pytest.raises(EnvironmentFault, match="^env.id=probe/Fails-v0, when it was made, has not come back for env"):
+        start(tmp_path, *failing("hangs", "made", "env.timeout=0.2"))
+
+
+@pytest.mark.parametrize("how", ["hangs", "exits"])
+def test_one_that_fails_when_it_is_tried_is_for_the_run_to_report(tmp_path, how):
+    run = start(tmp_path, *failing(how, "stepped", "env.timeout=0.2"))
+    what = "has not come back for env.timeout=0.2 seconds" if how == "hangs" else "raised SystemExit: 0"
+    assert failed(run, saved=0) == f"environment 0, at its step 1, {what}"
+
+
+def left_in_episodes(run_dir: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> tuple[Trainer, dict[str, Any]]:
+    """A run that is to be taken up where one in which nothing failed has ended, and that one's checkpoint."""
+    with monkeypatch.context() as before:
+        before.setattr(Fails, "armed", False)
+        start(run_dir / "left", *overrides).run()
+    return start(run_dir / "next", *overrides), checkpoint.load_newest(run_dir / "left")[1]
+
+
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("how", ["raises", "exits", "hangs"])
+def test_one_that_fails_when_it_is_put_back_is_named(tmp_path, monkeypatch, where, how):
+    monkeypatch.setattr(child, "_PATIENCE", 0.3)
+    run, tree = left_in_episodes(tmp_path, monkeypatch, *failing(how, "reset", "env.timeout=0.4", *WHERE[where]))
+    what = {"raises": "raised OSError: the simulator cannot be reset", "exits": "raised SystemExit: 0",
+            "hangs": "has not come back for env.timeout=0.4 seconds"}[how]  # fmt: skip
+    with closing(run.collector), pytest.raises(EnvironmentFault) as caught:
+        run.restore(tree)
+    said = str(caught.value)
+    assert said[:13] in ("environment 0", "environment 1") and said[13:] == f", while its episode was replayed, {what}"
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_a_replay_may_take_longer_than_the_timeout_of_a_step_and_is_told(tmp_path, monkeypatch, capsys, where):
+    monkeypatch.setattr(position, "_QUIET", 0.05)
+    overrides = failing("dawdles", "stepped", "env.timeout=0.4", *WHERE[where])
+    run, tree = left_in_episodes(tmp_path, monkeypatch, *overrides)
+    lengths = [len(entry["actions"]) for entry in tree["environments"]]
+    assert min(lengths) > 45  # of 10 ms each
+    with closing(run.collector):
+        assert run.restore(tree) == []
+    assert f"rlopt: replays {sum(lengths)} transitions of the episodes that were running\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("how", ["raises", "exits", "hangs"])
+def test_one_that_cannot_be_closed_is_told_of_once_and_changes_nothing(tmp_path, monkeypatch, capsys, how, where):
+    monkeypatch.setattr(environments, "_left", {})
+    run = start(tmp_path, *failing(how, "closed", "env.timeout=0.2", "evaluation.episodes=2", *WHERE[where]))
+    assert run.run()["steps"] == 120 and (tmp_path / "summary.json").is_file()
+    what = {"raises": "raised OSError: the simulator cannot be closed", "exits": "raised SystemExit: 0",
+            "hangs": "has not come back for env.timeout=0.2 seconds"}[how]  # fmt: skip
+    told = [line for line in capsys.readouterr().err.splitlines() if "closed" in line]
+    assert told == [f"rlopt: env.id=probe/Fails-v0, when it was closed, {what}; it is left as it is"]
+
+
+@pytest.mark.parametrize("where", ["workers", "async"])
+def test_one_that_hangs_when_it_is_closed_in_a_process_of_its_own_is_ended(tmp_path, monkeypatch, where):
+    monkeypatch.setattr(child, "_PATIENCE", 0.3)
+    run = start(tmp_path, *failing("hangs", "closed", "env.kwargs.elsewhere=true", *WHERE[where]))
+    assert run.run()["steps"] == 120
 
 
 def test_the_command_line_says_it_in_one_line_and_exits_with_2(tmp_path, monkeypatch, capsys):

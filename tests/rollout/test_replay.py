@@ -34,7 +34,7 @@ def test_every_environment_that_has_a_name_can_be_replayed_far_into_an_episode(n
         actions.append(first.action_space.sample())
         last, _, terminated, truncated, _ = first.step(actions[-1])
         over = terminated or truncated
-    found = replay(second, Script(origin, actions, np.array(last).reshape(-1), seed=9))
+    *_, found = replay(second, Script(origin, actions, np.array(last).reshape(-1), seed=9))
     assert found.exact and np.array_equal(found.observation, last)
     if not over:
         action = first.action_space.sample()
@@ -53,7 +53,7 @@ def test_what_a_seed_does_not_determine_is_found_out(name, wanted):
 
 def test_a_replay_that_ends_elsewhere_becomes_a_reset_with_the_seed_that_was_given():
     env, fresh = made("CartPole-v1"), made("CartPole-v1")
-    found = replay(env, Script({"seed": 3}, [0, 1], np.zeros(4, np.float32), seed=9))
+    *_, found = replay(env, Script({"seed": 3}, [0, 1], np.zeros(4, np.float32), seed=9))
     assert not found.exact and found.origin == {"seed": 9}
     assert np.array_equal(found.observation, fresh.reset(seed=9)[0])
 
@@ -62,7 +62,8 @@ def test_a_foreign_bit_generator_is_refused():
     """A checkpoint names it; nothing but Gymnasium's own is made from that name."""
     env = made("CartPole-v1")
     state = {"bit_generator": "__loader__", "state": {}}
-    assert not replay(env, Script(state, [], np.zeros(4, np.float32), seed=1)).exact
+    *_, found = replay(env, Script(state, [], np.zeros(4, np.float32), seed=1))
+    assert not found.exact
 
 
 def at(time: int, number: int = 0) -> Standing:

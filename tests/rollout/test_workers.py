@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rlopt.errors import EnvironmentFault, UserError
+from rlopt.rollout import child
 from rlopt.rollout.batch import Batch
 from rlopt.rollout.vector import STEPS
 from rlopt.run import checkpoint
@@ -97,9 +98,12 @@ def started_from(batch: Batch) -> Tensor:
         ("raises", "environment 5, at its step 7, raised RuntimeError: the simulator broke"),
         ("dies", "environment 5, at its step 7, was lost: the process of environments 3 to 5 ended with SIGKILL"),
         ("hangs", "environment 5, at its step 7, has not come back for env.timeout=0.4 seconds"),
+        ("exits", "environment 5, at its step 7, raised SystemExit: 0"),
+        ("interrupts", "environment 5, at its step 7, raised KeyboardInterrupt"),
     ],
 )
-def test_an_environment_that_breaks_ends_the_run_with_its_number_and_step(tmp_path, how, said):
+def test_an_environment_that_breaks_ends_the_run_with_its_number_and_step(tmp_path, monkeypatch, how, said):
+    monkeypatch.setattr(child, "_PATIENCE", 0.3)
     run = make_trainer(f"run_dir={tmp_path}", *breaking(how, which=5, at=7, count=6), "env.timeout=0.4", "batch_size=24",
                        "total_steps=2400", "workers=2")  # fmt: skip
     assert failed(run, saved=24) == said
@@ -151,7 +155,7 @@ def sleep(seconds):
 
 forever, time.sleep = time.sleep, sleep
 with probes.registered():
-    sys.exit(main(["train", "workers=2", "batch_size=40", "total_steps=4000", "run_dir=" + sys.argv[1], *sys.argv[2:]]))
+    sys.exit(main(["train", "batch_size=40", "total_steps=4000", "run_dir=" + sys.argv[1], *sys.argv[2:]]))
 """
 
 
@@ -163,16 +167,20 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
-def test_no_worker_survives_a_learner_that_is_killed_or_interrupted(tmp_path, number):
-    """One of the two workers hangs in its environment's step, where it hears of nothing."""
-    typed = [str(tmp_path / "run"), *breaking("hangs", which=3, at=12, count=4)]
+@pytest.mark.parametrize(
+    ("own", "number"),
+    [("workers=2", signal.SIGKILL), ("workers=2", signal.SIGINT), ("workers=2", signal.SIGTERM),
+     ("env.backend=async", signal.SIGKILL), ("env.backend=async", signal.SIGINT)],
+)  # fmt: skip
+def test_no_child_survives_a_learner_that_is_killed_or_interrupted(tmp_path, own, number):
+    """One of them hangs in its environment's step, where it hears of nothing."""
+    typed = [str(tmp_path / "run"), *breaking("hangs", which=3, at=12, count=4), own]
     run = subprocess.Popen([sys.executable, "-c", PROGRAM, *typed], cwd=ROOT, start_new_session=True,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     try:
         assert until(lambda: (tmp_path / "run" / "hangs").exists())
         workers = children(run.pid)
-        assert len(workers) == 2
+        assert len(workers) == (2 if own == "workers=2" else 4)
         if number == signal.SIGKILL:
             os.kill(run.pid, number)
         else:

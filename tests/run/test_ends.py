@@ -2,8 +2,10 @@
 
 import pytest
 
+from rlopt import cli
 from rlopt.errors import EnvironmentFault, Stopped
 from rlopt.rollout.collector import Collector
+from rlopt.run.agent import Agent
 from rlopt.run.recorder import Recorder
 from tests.run.training import NAN, saved, scalars, start
 
@@ -25,6 +27,22 @@ def test_an_environment_that_fails_leaves_a_checkpoint_and_its_curves(tmp_path):
     step, tree = saved(tmp_path)
     assert (step, tree["updates"]) == (40, 2)
     assert [step for step, _ in scalars(tmp_path)["step/kl"]] == [20, 40]
+
+
+def test_a_run_that_outgrows_memory_is_one_line_and_leaves_a_checkpoint(tmp_path, monkeypatch, capsys):
+    learn, count = Agent.learn, []
+
+    def growing(*arguments):
+        count.append(1)
+        if len(count) == 3:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return learn(*arguments)
+
+    monkeypatch.setattr(Agent, "learn", growing)
+    sizes = ["batch_size=40", "total_steps=160", "policy.hidden=[4]", "critic.hidden=[4]"]
+    assert cli.main(["train", *sizes, f"run_dir={tmp_path / 'run'}"]) == 2
+    assert "rlopt: the run does not fit into memory; lower batch_size" in capsys.readouterr().err
+    assert saved(tmp_path / "run")[0] == 80
 
 
 @pytest.mark.parametrize("ends", ["well", "stopped", "failed"])
