@@ -32,7 +32,9 @@ def moved(case: Case) -> Case:
     return replace(case, module=module)
 
 
-@pytest.mark.parametrize("make", [lambda d: KFAC("exact", d, 1, 1), lambda d: EKFAC(d, 0.0, 1, 4)], ids=["kfac", "ekfac"])
+@pytest.mark.parametrize(
+    "make", [lambda d: KFAC("exact", d, 1, 1), lambda d: EKFAC(d, 0.0, 1, 4)], ids=["kfac", "ekfac"]
+)
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.95])
 def test_factors_are_weighted_means_that_count_the_first_batch_in_full(make, decay):
     solver, cases = make(decay), [moved(case) for case in drifting(4)]

@@ -113,6 +113,7 @@ def test_mahalanobis_names_the_sizes_that_do_not_fit(save):
     case = make_case("categorical", hidden=())
     for metric in (Mahalanobis((1.0, 2.0), None, None), Mahalanobis(1.0, None, save(randn(5, 2)))):
         with pytest.raises(
-            ValueError, match=r"of 12 rows, as theta is, or one number .*; got '(diagonal of shape \(2,\)|factor of shape)"
+            ValueError,
+            match=r"of 12 rows, as theta is, or one number .*; got '(diagonal of shape \(2,\)|factor of shape)",
         ):
             bind(metric, case)
