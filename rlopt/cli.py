@@ -6,8 +6,10 @@ policy, 128 + n on signal n.
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 
 from rlopt import __version__, catalogue
 from rlopt.commands.common import exit_code
@@ -43,7 +45,10 @@ COMMANDS = {  # -> its file
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        arguments = sys.argv[1:]
+        if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+            sys.stdout.reconfigure(errors="backslashreplace")  # a path may have letters that a terminal has not
     return exit_code(lambda: _run(list(arguments)))
 
 
@@ -55,6 +60,10 @@ def _run(arguments: list[str]) -> int:
     if command == "--version":
         print(f"rlopt {__version__}")
         return 0
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(f"the folder that this was typed in cannot be found: {error.strerror}") from error
     if command not in COMMANDS:
         hint = catalogue.nearest(command, list(COMMANDS))
         raise UserError(f"there is no command {command!r}{hint}; `rlopt --help` lists the commands")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,9 @@ from rlopt.construct import construct
 from rlopt.core.checks import at_least_one, between, check
 from rlopt.errors import UserError
 from rlopt.run.ranks import own_device
+
+LOWER = "lower batch_size, env.num_envs, policy.hidden or critic.hidden"  # to make a run smaller
+_TOO_LARGE = re.compile("allocate|size calculation overflow|too large|index-sized")  # errors of torch and Python
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Common:
     updates: int | None
 
     def __post_init__(self) -> None:
+        check("\0" not in (self.run_dir or ""), "run_dir", "a path", self.run_dir)
         check(self.seed >= 0, "seed", "a whole number, 0 or above", self.seed)
         at_least_one("total_steps", self.total_steps)
         at_least_one("batch_size", self.batch_size)
@@ -62,6 +68,17 @@ class Common:
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)
         return device
+
+
+@contextmanager
+def in_memory(what: str, advice: str) -> Iterator[None]:
+    """What does not fit there is the user's mistake, with advice."""
+    try:
+        yield
+    except (MemoryError, RuntimeError, OverflowError) as error:
+        if not isinstance(error, MemoryError) and not _TOO_LARGE.search(str(error)):
+            raise
+        raise UserError(f"{what} does not fit into memory; {advice}") from error
 
 
 def common_options(config: Mapping[str, Any]) -> Common:

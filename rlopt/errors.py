@@ -19,7 +19,7 @@ class Signalled(KeyboardInterrupt):
     """A signal asked the run to end. Exit code 128 + its number."""
 
     def __init__(self, number: int):
-        super().__init__()
+        super().__init__(number)  # which pickle gives it again
         self.number = number
 
 

@@ -14,6 +14,9 @@ from typing import NoReturn
 
 from rlopt.errors import RankLost, Signalled, Stopped, UserError
 from rlopt.run import ranks
+from rlopt.run.telling import say
+
+COPY = "each of its checkpoints holds a copy: config in state.json, which is YAML too"
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,28 +29,41 @@ class Parser(argparse.ArgumentParser):
 def exit_code(command: Callable[[], int]) -> int:
     """What ``command`` returns, or the code of the way it ended, told in one line."""
     try:
-        return command()
+        code = command()
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where its failing can be told
+        return code
     except UserError as error:
-        _tell(error)
+        _tell(str(error), error)
+        return 2
+    except BrokenPipeError:  # whoever reads has read enough, as `head` does
+        return 128 + getattr(signal, "SIGPIPE", 13)
+    except OSError as error:
+        _tell(f"{error.filename}: {error.strerror}" if error.filename else str(error), error)
         return 2
     except Stopped as error:
-        _tell(error)
+        _tell(str(error), error)
         return 3
     except RankLost as error:
-        _tell(error)
+        _tell(str(error), error)
         return 1
     except KeyboardInterrupt as error:
         return 128 + (error.number if isinstance(error, Signalled) else signal.SIGINT)
 
 
-def _tell(error: Exception) -> None:
+def _tell(said: str, error: Exception) -> None:
     if ranks.tells(error):
-        print(f"rlopt: {error}", file=sys.stderr)
+        say(f"rlopt: {said}")
 
 
 def check_run_dir(run_dir: Path) -> None:
-    if not (run_dir / "config.yaml").is_file():
-        raise UserError(f"{run_dir} is not the folder of a run: it has no config.yaml")
+    try:
+        there, saved = (run_dir / "config.yaml").is_file(), (run_dir / "checkpoints").is_dir()
+    except OSError as error:
+        raise UserError(f"{run_dir} cannot be read: {error.strerror}") from error
+    if not there:
+        lost = f"; {COPY}" if saved else ""
+        raise UserError(f"{run_dir} is not the folder of a run: it has no config.yaml{lost}")
 
 
 def program(name: str) -> str:

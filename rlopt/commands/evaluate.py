@@ -29,8 +29,6 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--video", type=Path, nargs="?", const=Path(), metavar="PATH", help="film the first episode "
                         "with the policy's mode (RUN_DIR/video.mp4; also .webm, .gif)")  # fmt: skip
     options = parser.parse_args(arguments)
-    if options.episodes < 1:
-        raise UserError(f"--episodes must be 1 or above; got {options.episodes}")
     if options.seed is not None and options.seed < 0:
         raise UserError(f"--seed must be 0 or above; got {options.seed}")
     check_run_dir(options.run_dir)
@@ -40,9 +38,11 @@ def run(arguments: list[str]) -> int:
 
     from rlopt.build import load
     from rlopt.run import film
-    from rlopt.run.evaluate import evaluate
+    from rlopt.run.evaluate import MOST_EPISODES, evaluate
     from rlopt.saved import policy
 
+    if not 1 <= options.episodes <= MOST_EPISODES:
+        raise UserError(f"--episodes must be 1 or above, at most {MOST_EPISODES:,}; got {options.episodes}")
     torch.set_num_threads(1)
     config = load(options.run_dir / "config.yaml")
     environment, head, frozen, step, seed = policy(config, options.run_dir, options.best)

@@ -35,17 +35,19 @@ def run(arguments: list[str]) -> int:
     check_run_dir(options.run_dir)
 
     import torch
-    from rich.console import Console
 
     from rlopt.build import load
+    from rlopt.common import in_memory
     from rlopt.fit import pairs
     from rlopt.run.inspect_report import publish
+    from rlopt.run.telling import terminal
     from rlopt.saved import inspection
 
     torch.set_num_threads(1)
     chosen = pairs(*(names and names.split(",") for names in (options.metric, options.solver)))
     config = load(options.run_dir / "config.yaml")
-    with Console(stderr=True).status("") as status:
+    memory = in_memory("the inspection", "lower --samples, or name fewer of --metric and --solver")
+    with memory, terminal().status("") as status:
         about, found = inspection(config, options.run_dir, chosen, options.samples, options.radius, options.damping,
                                   options.fresh, options.seed, status.update)  # fmt: skip
     if options.json:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -22,9 +21,12 @@ from typing import Any
 from rlopt import catalogue, extensions
 from rlopt.assemble import free
 from rlopt.build import explained, resolve
+from rlopt.commands.elsewhere import end_all
 from rlopt.commands.sweep import Failed, Sweep
-from rlopt.errors import Signalled, UserError
+from rlopt.errors import UserError
 from rlopt.overrides import check_several, first_run, named, parse, rewritten, spelled
+from rlopt.run.stops import Stops
+from rlopt.run.telling import give, say
 
 _LAUNCHERS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit"}  # -> plugin's name
 
@@ -44,15 +46,15 @@ def multirun(overrides: list[str], once: Callable[[list[str]], int]) -> int:
              "hydra/hydra_logging=none", "hydra/job_logging=none"]  # fmt: skip
     program, sys.argv = sys.argv, ["rlopt", "--multirun", *rewritten(overrides), *quiet]
     full_error, os.environ["HYDRA_FULL_ERROR"] = os.environ.get("HYDRA_FULL_ERROR"), "1"  # errors come to us
-    before = signal.signal(signal.SIGTERM, _raise_signalled)  # so that a launcher ends its processes
+    stops = Stops(first=lambda: end_all(folder / ".sweep"))  # whereupon a launcher ends its processes
     try:
-        with explained():
+        with stops.listening(), explained():
             hydra.main(version_base="1.3", config_path=str(catalogue.conf_dir()), config_name="config")(job)()
     except KeyboardInterrupt:
-        print(f"The same command with sweep_dir={folder} goes on where this one stopped.", file=sys.stderr)
+        say(f"The same command with sweep_dir={folder} goes on where this one stopped.")
         raise
     except Failed as failed:
-        print(f"rlopt: {failed.name} ended with exit code {failed.code}; others may have failed too", file=sys.stderr)
+        say(f"rlopt: {failed.name} ended with exit code {failed.code}; others may have failed too")
         return max([*job.codes, failed.code])
     except (AttributeError, TypeError, ValueError, LookupError, ImportError, OSError, RuntimeError) as error:
         if job.failed:
@@ -60,12 +62,11 @@ def multirun(overrides: list[str], once: Callable[[list[str]], int]) -> int:
         of_hydra = " ".join(o for o in overrides if o.lstrip("+~").startswith("hydra"))
         raise UserError(f"{of_hydra or 'these runs'} cannot be begun: {' '.join(str(error).split())}") from error
     finally:
-        signal.signal(signal.SIGTERM, before)
         sys.argv = program
         os.environ.pop("HYDRA_FULL_ERROR")
         if full_error is not None:
             os.environ["HYDRA_FULL_ERROR"] = full_error
-    print(f"All runs are in {folder}")
+    give(f"All runs are in {folder}")
     return max(job.codes, default=0)
 
 
@@ -123,7 +124,3 @@ def _check_launcher(overrides: list[str]) -> None:
         plugin = _LAUNCHERS.get(str(override.value())) if override.key_or_group == "hydra/launcher" else None
         if plugin and importlib.util.find_spec(f"hydra_plugins.hydra_{plugin}_launcher") is None:
             raise UserError(f"{override.input_line} needs a package that is not installed: pip install 'rlopt[sweep]'")
-
-
-def _raise_signalled(number: int, frame: object) -> None:
-    raise Signalled(number)

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from rlopt.commands.common import Parser, check_run_dir
+from rlopt.commands.common import COPY, Parser, check_run_dir
 from rlopt.errors import UserError
 from rlopt.run import ranks
 from rlopt.run.lock import alone
@@ -69,7 +69,7 @@ def _found(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | 
     try:
         config = changed(saved, given)
     except (KeyError, TypeError) as error:
-        raise UserError(f"{run_dir / 'config.yaml'} is not a run's configuration: it lacks {error}") from error
+        raise UserError(f"{run_dir / 'config.yaml'} is not a run's configuration: it lacks {error}; {COPY}") from error
     if not checkpoint.list_checkpoints(run_dir / "checkpoints"):
         if (run_dir / "summary.json").exists():
             raise UserError(f"{run_dir} was finished, but its checkpoints are gone: put them back, or train anew")

@@ -2,41 +2,47 @@
 
 from __future__ import annotations
 
+import json
+import math
 import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rlopt import extensions
 from rlopt.commands.common import program
+from rlopt.common import LOWER, in_memory
 from rlopt.run import ranks
 from rlopt.run.callbacks import Callbacks, Moment
+from rlopt.run.stops import Stops
+from rlopt.run.telling import give, say
 from rlopt.run.trainer import Trainer
 
 
-def carry_out(run: Trainer) -> int:
-    """Train to the end; a signal ends it with a checkpoint and the command that goes on from there."""
-    run_dir = run.plan.run_dir
+def carry_out(run: Trainer, stops: Stops) -> int:
+    """Train to the end; a signal ends it with a checkpoint and the command that goes on from there.
+
+    ``stops`` has been listening since before the run was made: what processes are forked with can lose an exception.
+    """
+    run_dir, run.stops = run.plan.run_dir, stops
     if ranks.leads():
         run.callbacks = Callbacks(on_begin=_begun)
-    with run.stops.listening():
-        try:
+    try:
+        with in_memory("the run", LOWER):
             summary = run.run()
-        except KeyboardInterrupt:
-            if ranks.leads():
-                print(f"\nStopped at step {run.steps:,}; {run.saver.told(run.steps)}.", file=sys.stderr)
-                print(f"  resume:    {resuming(run_dir)}\n{what_next(run_dir)}", file=sys.stderr)
-            raise
+    except KeyboardInterrupt:
+        if ranks.leads():
+            say(f"\nStopped at step {run.steps:,}; {run.saver.told(run.steps)}.")
+            say(f"  resume:    {resuming(run_dir)}\n{what_next(run_dir)}")
+        raise
     if ranks.leads():
-        print(result(summary))
-        print(what_next(run_dir))
+        give(f"{result(summary)}\n{what_next(run_dir)}")
     return 0
 
 
 def _begun(moment: Moment, config: Mapping[str, Any]) -> None:
-    print(f"{config['algo']} on {config['env']['id']}, seed {config['seed']}, in {moment.run_dir}", file=sys.stderr)
-    print(_curves(moment.run_dir), file=sys.stderr)
+    say(f"{config['algo']} on {config['env']['id']}, seed {config['seed']}, in {moment.run_dir}")
+    say(_curves(moment.run_dir))
 
 
 def resuming(run_dir: Path) -> str:
@@ -54,15 +60,27 @@ def result(summary: dict[str, Any]) -> str:
     """A finished run in one line."""
     text = f"{summary['algo']} on {summary['env']}, seed {summary['seed']}: "
     if "evaluation_return" in summary:
-        text += f"evaluation return {summary['evaluation_return']:.1f} +- {summary['evaluation_std']:.1f} (mode), "
-        text += f"{summary['sampled_evaluation_return']:.1f} +- {summary['sampled_evaluation_std']:.1f} (sampled); "
+        mean, std, sampled_mean, sampled_std = (
+            math.nan if summary[name] is None else summary[name]  # as JSON has it
+            for kind in ("evaluation", "sampled_evaluation")
+            for name in (f"{kind}_return", f"{kind}_std")
+        )
+        text += f"evaluation return {mean:.1f} +- {std:.1f} (mode), {sampled_mean:.1f} +- {sampled_std:.1f} (sampled); "
     return text + f"{summary['steps']:,} steps at {summary['steps_per_second']:,.0f} steps/s"
+
+
+def finished(run_dir: Path) -> str | None:
+    """The same of a run's summary.json; None where there is no whole one, and so something left to do."""
+    try:
+        return result(json.loads((run_dir / "summary.json").read_text()))
+    except (OSError, ValueError, TypeError, LookupError):
+        return None
 
 
 def what_next(run_dir: Path) -> str:
     """The commands that look at a run."""
-    return f"{_curves(run_dir)}\n  evaluate:  {program('rlopt')} eval {run_dir}"
+    return f"{_curves(run_dir)}\n  evaluate:  {program('rlopt')} eval {shlex.quote(str(run_dir))}"
 
 
 def _curves(run_dir: Path) -> str:
-    return f"  curves:    {program('tensorboard')} --logdir {run_dir}"
+    return f"  curves:    {program('tensorboard')} --logdir {shlex.quote(str(run_dir))}"

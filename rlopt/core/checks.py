@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 LARGEST = 3.4e38  # what float32 can hold
-_MOST = 2**63  # what int64 cannot
+_MOST = 10**15  # its products with sizes of batches fit int64
 
 
 def check(holds: bool, name: str, wanted: str, came: Any) -> None:
@@ -16,12 +16,12 @@ def check(holds: bool, name: str, wanted: str, came: Any) -> None:
 
 
 def positive(name: str, value: float) -> None:
-    check(value > 0 and math.isfinite(value), name, "a finite number above 0", value)
+    check(0 < value < math.inf, name, "a finite number above 0", value)
     check(value <= LARGEST, name, f"at most {LARGEST:g}, what float32 can hold", value)
 
 
 def non_negative(name: str, value: float) -> None:
-    check(value >= 0 and math.isfinite(value), name, "a finite number, 0 or above", value)
+    check(0 <= value < math.inf, name, "a finite number, 0 or above", value)
     check(value <= LARGEST, name, f"at most {LARGEST:g}, what float32 can hold", value)
 
 
@@ -31,4 +31,4 @@ def between(name: str, value: float, low: float, high: float) -> None:
 
 def at_least_one(name: str, value: int) -> None:
     check(isinstance(value, int) and value >= 1, name, "a whole number, 1 or above", value)
-    check(value < _MOST, name, f"below {_MOST:,}", value)
+    check(value <= _MOST, name, f"at most {_MOST:g}", value)

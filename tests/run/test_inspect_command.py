@@ -113,6 +113,7 @@ def test_a_missing_matplotlib_is_one_line_and_the_table_is_printed(capsys, folde
     [
         (["nowhere"], "nowhere is not the folder of a run"),
         (["{}", "--samples", "0"], "--samples must be 1 or above; got 0"),
+        (["{}", "--samples", "99999999999999"], "the inspection does not fit into memory; lower --samples"),
         (["{}", "--radius", "nan"], "--radius must be a number above 0; got nan"),
         (["{}", "--damping", "-1"], "--damping must be 0 or above; got -1"),
         (["{}", "--damping", "nan"], "--damping must be 0 or above; got nan"),

@@ -1,5 +1,6 @@
 """What would change the past of a run is refused where it is taken up again, and other versions are told of."""
 
+import json
 import shutil
 
 import pytest
@@ -68,7 +69,20 @@ def test_only_a_schedule_with_a_course_holds_a_run_to_its_end(scheduler, refused
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
     assert resume(tmp_path) == 2
-    assert "is not the folder of a run: it has no config.yaml" in capsys.readouterr().err
+    assert capsys.readouterr().err.endswith("is not the folder of a run: it has no config.yaml\n")
+
+
+def test_a_configuration_that_is_lost_can_be_had_from_a_checkpoint(tmp_path, runs, capsys):
+    run_dir = tmp_path / "run"
+    shutil.copytree(runs("cartpole trpo"), run_dir)
+    config = run_dir / "config.yaml"
+    for lost in (lambda: config.unlink(), lambda: config.write_text("seed: 0\n")):
+        lost()
+        assert resume(run_dir, "checkpoint.keep=3") == 2
+        assert "each of its checkpoints holds a copy: config in state.json" in capsys.readouterr().err
+    state = json.loads((run_dir / "checkpoints/step-000000000200/state.json").read_text())
+    config.write_text(json.dumps(state["config"]))
+    assert resume(run_dir, "total_steps=240") == 0
 
 
 def test_a_run_of_1e5_steps_ends_there(tmp_path, runs, capsys):

@@ -4,18 +4,22 @@ import os
 import signal
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rlopt import assemble, cli
-from rlopt.run import checkpoint
+from rlopt import api, assemble, cli
+from rlopt.errors import Signalled
+from rlopt.run import checkpoint, stops
 from rlopt.run.agent import Agent
+from rlopt.run.stops import Stops
 from rlopt.run.table import Table
+from rlopt.run.trainer import Trainer
 from tests import torture
 from tests.launching import until
-from tests.run.resuming import CASES, SMALL, resume
+from tests.run.resuming import CASES, SMALL, cut, resume
 from tests.torture import forked
 from tests.traces import differences, tree_of
 
@@ -24,8 +28,8 @@ pytestmark = pytest.mark.usefixtures("probe_environments")
 
 @pytest.mark.parametrize(
     ("number", "workers"),
-    [(signal.SIGINT, 1), (signal.SIGTERM, 2), (signal.SIGUSR1, 1)],
-    ids=["SIGINT", "SIGTERM, workers", "SIGUSR1"],
+    [(signal.SIGINT, 1), (signal.SIGTERM, 2), (signal.SIGUSR1, 1), (signal.SIGHUP, 1)],
+    ids=["SIGINT", "SIGTERM, workers", "SIGUSR1", "SIGHUP"],
 )
 def test_a_signal_drops_the_update_saves_and_says_how_to_go_on(tmp_path, runs, capsys, monkeypatch, number, workers):
     """It arrives in the middle of the third update, when the actor has learned."""
@@ -73,6 +77,55 @@ def test_a_signal_while_the_curves_are_written_waits_and_loses_nothing(tmp_path,
     assert (run_dir / "scalars.csv").read_text().splitlines()[-1].startswith("120,")
     assert resume(run_dir) == 0
     assert tree_of(run_dir)["steps"] == 200
+
+
+def test_a_run_without_a_terminal_goes_on_where_that_was_wished():
+    """As nohup wishes."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stops().listening():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("command", ["train", "resume"])
+def test_an_interrupt_that_is_lost_while_processes_are_forked_is_remembered(tmp_path, runs, monkeypatch, command):
+    """Python drops what is raised between a fork and its hooks."""
+    run_dir, made = tmp_path / "run", api.trainer
+
+    def losing(*arguments: Any) -> Any:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return made(*arguments)
+
+    if command == "resume":
+        cut(runs("cartpole trpo"), run_dir, keep=1)
+    typed = ["resume", str(run_dir)] if command == "resume" else ["train", *SMALL, f"run_dir={run_dir}"]
+    monkeypatch.setattr(api, "trainer", losing)
+    monkeypatch.setattr(Trainer, "_update", lambda *_: pytest.fail("the run has begun"))
+    assert cli.main(typed) == 128 + signal.SIGINT
+
+
+def test_a_signal_in_the_middle_of_a_fork_comes_after_it():
+    with Stops().listening(), pytest.raises(Signalled):
+        stops._before_fork()
+        signal.raise_signal(signal.SIGTERM)
+        stops._after_fork()
+        time.sleep(60)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_processes_of_a_run_leave_the_groups_signals_to_it_and_can_be_ended():
+    with Stops().listening():
+        child = os.fork()
+        if not child:
+            try:
+                for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
+                    signal.raise_signal(number)
+            finally:
+                os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
 
 
 def ended(processes: list[int], seconds: float = 60) -> list[int]:

@@ -1,0 +1,77 @@
+"""What is printed beside the work: a stream that cannot be written costs what would have been printed, and no more."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from rlopt import cli
+from rlopt.run import telling
+from rlopt.run.progress import ProgressDisplay
+from rlopt.run.telling import Lasting, give, say
+
+SHORT = ["total_steps=80", "batch_size=40", "policy.hidden=[4]", "critic.hidden=[4]", "evaluation.episodes=1"]
+
+
+class Gone(io.TextIOBase):
+    """A terminal that nothing can be written to: a full disk, a closed pipe, a closed file, or one of other letters."""
+
+    errors = "strict"
+
+    def __init__(self, error: Exception, terminal: bool = False):
+        self._error, self._terminal, self.tries = error, terminal, 0
+
+    def write(self, text: str) -> int:
+        self.tries += 1
+        raise self._error
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+
+FULL, CLOSED = OSError(28, "No space left on device"), BrokenPipeError(32, "Broken pipe")
+ERRORS = [FULL, CLOSED, ValueError("I/O operation on closed file"), UnicodeEncodeError("ascii", "é", 0, 1, "no")]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_what_is_said_to_nobody_raises_nothing(monkeypatch, error):
+    for name, tell in (("stderr", say), ("stdout", give)):
+        for stream in (gone := Gone(error), None):
+            monkeypatch.setattr(telling.sys, name, stream)
+            tell("text")
+        assert gone.tries == 1
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_progress_display_switches_itself_off(monkeypatch, terminal):
+    gone = Gone(CLOSED)
+    display = ProgressDisplay(100, Console(file=Lasting(gone), force_terminal=terminal))
+    for steps in (50, 100):
+        display.update(steps, 1.0, 1.0, 0.1)
+    display.close()
+    assert gone.tries == 1
+
+
+@pytest.mark.parametrize("error", ERRORS[:2], ids=["full", "closed"])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_run_is_done_though_nobody_hears_of_it(elsewhere, tmp_path, monkeypatch, error, terminal):
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(telling.sys, name, Gone(error, terminal))
+    assert cli.main(["train", *SHORT, "run_dir=here"]) == 0
+    assert (tmp_path / "here/summary.json").is_file()
+
+
+def test_an_answer_that_nobody_reads_is_quiet_and_one_that_cannot_be_written_is_told(monkeypatch, capsys):
+    for error, code, told in ((CLOSED, 141, ""), (FULL, 2, "rlopt: [Errno 28] No space left on device\n")):
+        monkeypatch.setattr(telling.sys, "stdout", Gone(error))
+        assert cli.main(["train", "--help"]) == code
+        assert capsys.readouterr().err == told
+
+
+def test_letters_that_a_terminal_has_not_are_spelled(monkeypatch):
+    buffer = io.BytesIO()
+    monkeypatch.setattr(telling.sys, "argv", ["rlopt", "--version"])
+    monkeypatch.setattr(telling.sys, "stdout", io.TextIOWrapper(buffer, "ascii"))
+    assert cli.main() == 0
+    give("é ☃ \udcc3")
+    assert buffer.getvalue().splitlines()[1] == b"\\xe9 \\u2603 \\udcc3"
