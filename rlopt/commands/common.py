@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib.util
 import os
 import shutil
@@ -39,6 +40,8 @@ def exit_code(command: Callable[[], int]) -> int:
     except BrokenPipeError:  # whoever reads has read enough, as `head` does
         return 128 + getattr(signal, "SIGPIPE", 13)
     except OSError as error:
+        if not error.filename and error.errno != errno.ENOSPC:
+            raise  # no file of the user's, and no full disk: a mistake of ours
         _tell(f"{error.filename}: {error.strerror}" if error.filename else str(error), error)
         return 2
     except Stopped as error:
