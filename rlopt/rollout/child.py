@@ -5,19 +5,16 @@ Ctrl-C and the like reach the whole group and are for the learner, who tells its
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
 _PATIENCE = 2.0  # seconds that children have, all together, for closing their environments before they are killed
-_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, Linux: what a process gets when its parent ends
 
 
 def settle() -> None:
@@ -27,8 +24,6 @@ def settle() -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_leave_with_the_learner, daemon=True).start()
-    with suppress(AttributeError, OSError, TypeError):  # for one that is lost in compiled code, where no thread runs
-        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def end(children: Iterable[BaseProcess]) -> None:
@@ -50,7 +45,10 @@ def fate(child: BaseProcess) -> str:
 
 
 def _leave_with_the_learner() -> None:
-    """End this process as soon as its parent has ended, however that came about and whatever it is doing."""
+    """End this process as soon as its parent has ended, however that came about.
+
+    Whatever it is doing, but for compiled code that lets no other thread run.
+    """
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])
