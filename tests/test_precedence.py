@@ -168,7 +168,10 @@ def test_what_has_an_effect_beside_another_value_goes_through():
         "solver=diagonal solver.method=hutchinson solver.draws=3 solver.seed=1", "solver=low_rank solver.seed=3",
         "algo=ppo batch_size=40", "observations.clip=3 rewards.clip=3", "algo=ppo schedule.minibatch=2048",
     ):  # fmt: skip
-        resolve(typed.split())
+        config = resolve(typed.split())
+        for option, _, value in (text.partition("=") for text in typed.split() if "." in text):
+            group, name = option.split(".")
+            assert str(config[group][name]) == value
 
 
 @pytest.mark.parametrize(

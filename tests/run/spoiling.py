@@ -54,3 +54,13 @@ def forge(place: Path, **contents: bytes) -> None:
     manifest = {"format": old["format"], "step": old["step"], "score": old["score"], "files": sums}
     digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
     (place / "manifest.json").write_text(json.dumps({**manifest, "sha256": digest}))
+
+
+def small() -> dict:
+    """A tree with a little of everything."""
+    return {
+        "theta": torch.randn(7, generator=torch.Generator().manual_seed(0), dtype=torch.float64),
+        "parts": {"step": {"group": {"lr": 3e-4, "betas": [0.9, 0.999], "fused": True}, "moments": {}}, "none": None},
+        "generator": torch.Generator().manual_seed(1).get_state(),
+        "steps": 12,
+    }

@@ -1,7 +1,5 @@
 import builtins
 import ctypes
-import io
-import json
 import math
 import pickle
 from pathlib import Path
@@ -13,6 +11,7 @@ from hypothesis import strategies as st
 
 from rlopt.errors import UserError
 from rlopt.run import checkpoint
+from tests.run.spoiling import small
 from tests.traces import same
 
 DTYPES = [
@@ -40,15 +39,6 @@ TREES = st.dictionaries(
     ),
     max_size=4,
 )
-
-
-def example() -> dict:
-    return {
-        "theta": torch.randn(7, generator=torch.Generator().manual_seed(0), dtype=torch.float64),
-        "parts": {"step": {"group": {"lr": 3e-4, "betas": [0.9, 0.999], "fused": True}, "moments": {}}, "none": None},
-        "generator": torch.Generator().manual_seed(1).get_state(),
-        "steps": 12,
-    }
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
@@ -83,7 +73,7 @@ def test_keys_that_are_numbers_stay_numbers(tmp_path):
 
 
 def test_a_saved_tensor_is_a_copy(tmp_path):
-    tree = example()
+    tree = small()
     place = checkpoint.save(tmp_path, 0, tree, keep=1)
     before = tree["theta"].clone()
     tree["theta"].zero_()
@@ -242,56 +232,6 @@ def test_the_newest_whole_one_is_loaded_and_the_others_are_told_of(tmp_path):
     assert len(told) == 2 and "state.json is not as it was written; step 1 is taken in its place" in told[0]
 
 
-def refused(place: Path) -> str:
-    with pytest.raises(UserError) as caught:
-        checkpoint.load(place)
-    message = str(caught.value)
-    assert str(place) in message
-    assert "\n" not in message
-    return message
-
-
-def test_another_format_is_refused_with_both_numbers(tmp_path):
-    place = checkpoint.save(tmp_path, 0, example(), keep=1)
-    manifest = json.loads((place / "manifest.json").read_text()) | {"format": 99}
-    (place / "manifest.json").write_text(json.dumps(manifest))
-    assert "checkpoint format 99; this rlopt reads format 2" in refused(place)
-
-
-@pytest.mark.parametrize("name", ["state.json", "tensors.safetensors", "manifest.json"])
-@pytest.mark.parametrize("spoil", ["cut", "empty", "missing", "noise", "list"])
-def test_a_spoilt_file_is_one_line_for_the_user(tmp_path, name, spoil):
-    place = checkpoint.save(tmp_path, 0, example(), keep=1)
-    content = (place / name).read_bytes()
-    if spoil == "missing":
-        (place / name).unlink()
-    else:
-        spoilt = {"cut": content[: len(content) // 2], "empty": b"", "noise": b"\xff\n\xfe" * 50, "list": b"[1,\n2]"}
-        (place / name).write_bytes(spoilt[spoil])
-    assert "is not a whole checkpoint" in refused(place)
-
-
-def resealed(place: Path, name: str, content: bytes) -> None:
-    """The file with other content, and a manifest that fits it."""
-    manifest = json.loads((place / "manifest.json").read_text())
-    (place / name).write_bytes(content)
-    contents = {file: (place / file).read_bytes() for file in ("state.json", "tensors.safetensors")}
-    (place / "manifest.json").write_bytes(checkpoint._manifest(manifest["step"], manifest["score"], contents))
-
-
-@pytest.mark.parametrize("new", ['"tetha"', '"generator"'], ids=["unknown", "twice"])
-def test_files_that_do_not_belong_together_are_refused_whatever_the_manifest_says(tmp_path, new):
-    place = checkpoint.save(tmp_path, 0, example(), keep=1)
-    text = (place / "state.json").read_text()
-    resealed(place, "state.json", text.replace('"theta",', f"{new},").encode())
-    assert "tetha" in refused(place) if "tetha" in new else "do not belong together" in refused(place)
-
-
-def test_a_folder_without_checkpoints_is_no_run(tmp_path):
-    with pytest.raises(UserError, match="holds no checkpoint; give the folder of a run"):
-        checkpoint.load_newest(tmp_path)
-
-
 def test_what_a_checkpoint_cannot_hold_is_named_when_it_is_saved(tmp_path):
     with pytest.raises(TypeError, match="parts/step is function"):
         checkpoint.save(tmp_path, 0, {"parts": {"step": test_the_same_step_is_replaced}}, keep=1)
@@ -305,21 +245,6 @@ def test_nothing_is_pickled(tmp_path, monkeypatch):
                          (pickle, "Pickler"), (pickle, "Unpickler"), (torch, "save"), (torch, "load"),
                          (builtins, "eval"), (builtins, "exec")):  # fmt: skip
         monkeypatch.setattr(module, name, forbidden)
-    place = checkpoint.save(tmp_path, 0, example(), keep=1)
-    assert same(checkpoint.load(place), example())
+    place = checkpoint.save(tmp_path, 0, small(), keep=1)
+    assert same(checkpoint.load(place), small())
     assert sorted(p.name for p in place.iterdir()) == ["manifest.json", "state.json", "tensors.safetensors"]
-
-
-def test_a_pickle_in_a_checkpoints_place_is_refused_and_not_run(tmp_path):
-    class Payload:
-        def __reduce__(self):
-            return (print, ("ran",))
-
-    place = checkpoint.save(tmp_path, 0, example(), keep=1)
-    stream = io.BytesIO()
-    pickle.dump(Payload(), stream)
-    for name in ("state.json", "tensors.safetensors"):
-        resealed(place, name, stream.getvalue())
-        assert "is not a whole checkpoint" in refused(place)
-    (place / "manifest.json").write_bytes(stream.getvalue())
-    assert "is not a whole checkpoint" in refused(place)

@@ -83,8 +83,10 @@ def test_a_run_without_a_terminal_goes_on_where_that_was_wished():
     """As nohup wishes."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with Stops().listening():
+        stops = Stops()
+        with stops.listening():
             signal.raise_signal(signal.SIGHUP)
+        assert stops.number is None
     finally:
         signal.signal(signal.SIGHUP, before)
 
