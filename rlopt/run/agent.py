@@ -115,10 +115,10 @@ class Agent:
     ) -> tuple[State, Lesson]:
         """One update: actor first, then critic (alternating by epochs where advantages are recomputed).
 
-        The normalisers take in the batch after the actor's last step; ``acts`` is then given the policy of the next
-        rollout, which may be collected while the critic learns. When the batch is not finite the state comes back as
-        it was and ``acts`` is given nothing; a network whose parameters, or what it makes of the batch, are not finite
-        after its last step goes back to where it was.
+        What the normalisers make of the batch counts after the actor's last step; ``acts`` is then given the policy of
+        the next rollout, which may be collected while the critic learns. When the batch is not finite the state comes
+        back as it was and ``acts`` is given nothing; a network whose parameters, or what it makes of the batch, are not
+        finite after its last step goes back to where it was.
         """
         before = self._values(state, batch)
         estimates = self._estimates(state, batch, before)
