@@ -22,7 +22,7 @@ from rlopt.construct import construct_part
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import Solver
 from rlopt.core.samples import Samples
-from rlopt.core.tape import Tape
+from rlopt.core.tapes.tape import Tape
 from rlopt.core.update import Update
 from rlopt.saved import fresh_samples, restored
 

@@ -24,9 +24,9 @@ from rlopt.core.heads import DiagonalGaussian
 from rlopt.errors import UserError
 from rlopt.extensions import extended
 from rlopt.overrides import spelled
+from rlopt.parallel import ranks
 from rlopt.rollout.acting import Policy
 from rlopt.rollout.batch import Batch
-from rlopt.run import ranks
 from rlopt.run.callbacks import Callbacks, Moment
 from rlopt.run.lock import alone
 from rlopt.run.trainer import Trainer

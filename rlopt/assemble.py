@@ -16,7 +16,6 @@ from rlopt.common import Common, common_options
 from rlopt.construct import construct, construct_part, convert, options
 from rlopt.core.averaging import Averaging
 from rlopt.core.checks import at_least_one, non_negative
-from rlopt.core.distributed import own, ranks
 from rlopt.core.heads import Head, Joint, Value
 from rlopt.core.learner import Learner, Schedule
 from rlopt.core.network import Network
@@ -26,6 +25,7 @@ from rlopt.core.update import Update
 from rlopt.errors import UserError
 from rlopt.fit import check_compatible, check_first_step, check_fit, check_sizes
 from rlopt.networks import network
+from rlopt.parallel.collectives import own, ranks
 from rlopt.policy.normaliser import ObservationNormaliser, RewardScaler
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.environments import Environment

@@ -13,7 +13,7 @@ import torch
 from rlopt.construct import construct
 from rlopt.core.checks import at_least_one, between, check
 from rlopt.errors import UserError
-from rlopt.run.ranks import own_device
+from rlopt.parallel.ranks import own_device
 
 LOWER = "lower batch_size, env.num_envs, policy.hidden or critic.hidden"  # to make a run smaller
 _TOO_LARGE = re.compile("allocate|size calculation overflow|too large|index-sized")  # errors of torch and Python

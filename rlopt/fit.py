@@ -13,7 +13,6 @@ from rlopt.build import load
 from rlopt.catalogue import choices, file, nearest, stands_for
 from rlopt.construct import construct_part
 from rlopt.core.agreement import refused
-from rlopt.core.distributed import ranks
 from rlopt.core.heads import Head, Joint, Value
 from rlopt.core.learner import Learner, Schedule
 from rlopt.core.parts import COMPATIBLE, EUCLIDEAN, HISTORY, PRODUCT, ROOT, SEMIDEFINITE, Metric, Solver
@@ -21,6 +20,7 @@ from rlopt.core.samples import Samples
 from rlopt.core.solvers.per_layer import root, rooted
 from rlopt.core.update import Update
 from rlopt.errors import UserError
+from rlopt.parallel.collectives import ranks
 from rlopt.run.agent import Agent
 
 

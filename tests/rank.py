@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from rlopt.core.distributed import rank
-from rlopt.run import ranks as processes
+from rlopt.parallel import ranks as processes
+from rlopt.parallel.collectives import rank
 from tests.ranked import CASES
 from tests.ranked_faults import FAULTS
 

@@ -19,7 +19,6 @@ from rlopt.catalogue import conf_dir
 from rlopt.construct import construct_part
 from rlopt.core.damping.constant import Constant
 from rlopt.core.damping.levenberg_marquardt import LevenbergMarquardt
-from rlopt.core.distributed import gather, own, rank, ranks
 from rlopt.core.learner import Learner, Schedule
 from rlopt.core.metrics.identity import Identity as IdentityMetric
 from rlopt.core.samples import Samples
@@ -28,6 +27,7 @@ from rlopt.core.solvers.identity import Identity
 from rlopt.core.steps.kl_line_search import KLLineSearch
 from rlopt.core.steps.optimizer import Optimizer
 from rlopt.core.update import Update
+from rlopt.parallel.collectives import gather, own, rank, ranks
 from rlopt.policy.normaliser import RewardScaler, empty_moments, merge_moments
 from rlopt.rollout.returns import normalised
 from tests.oracles import make_case, randn, seeded

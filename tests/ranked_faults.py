@@ -16,7 +16,6 @@ from rlopt.assemble import trainer
 from rlopt.build import resolve
 from rlopt.core import spectrum
 from rlopt.core.damping.constant import Constant
-from rlopt.core.distributed import adopted, everywhere, gather, own, rank
 from rlopt.core.failure import NumericalFailure
 from rlopt.core.metrics.identity import Identity as IdentityMetric
 from rlopt.core.parts import Solution
@@ -25,10 +24,11 @@ from rlopt.core.solvers.identity import Identity
 from rlopt.core.steps.fixed import Fixed
 from rlopt.core.update import Update
 from rlopt.errors import EnvironmentFault, UserError
+from rlopt.parallel import ranks as processes
+from rlopt.parallel.collectives import adopted, everywhere, gather, own, rank
 from rlopt.policy.normaliser import empty_moments, merge_moments
 from rlopt.rollout.batch import Episodes
 from rlopt.run import nan_report
-from rlopt.run import ranks as processes
 from rlopt.run.tally import together
 from tests.oracles import randn
 from tests.ranked import LINE_SEARCH, SMALL, given, part

@@ -31,7 +31,7 @@ OBJECTS = {"all_gather_object", "gather_object", "broadcast_object_list", "scatt
            "recv_object_list"}  # fmt: skip
 # what is left, and why it is safe there
 ALLOWED = {
-    ("rlopt.core.distributed", "all_gather_object"),  # among ranks of one run, never from a file
+    ("rlopt.parallel.collectives", "all_gather_object"),  # among ranks of one run, never from a file
     ("rlopt.cli", "import_module"),  # rlopt.commands by a fixed table
     ("rlopt", "import_module"),  # the same for what `import rlopt` offers
     ("rlopt.construct", "import_module"),  # rlopt.core alone

@@ -41,10 +41,10 @@ from rlopt.core.network import Network
 from rlopt.core.objectives.clipped import Clipped
 from rlopt.core.objectives.value import Value as ValueObjective
 from rlopt.core.samples import Samples
-from rlopt.core.solvers import kronecker
 from rlopt.core.solvers.cg import CG
 from rlopt.core.solvers.identity import Identity as NoSolver
 from rlopt.core.solvers.kfac import KFAC
+from rlopt.core.solvers.kronecker.factors import factors as kronecker
 from rlopt.core.update import Update
 
 WIDTHS, BATCHES = (64, 256, 1024, 4096), (2048, 16384, 131072, 1048576)

@@ -28,7 +28,6 @@ from rlopt.core.network import Network
 from rlopt.core.objectives.clipped import Clipped
 from rlopt.core.objectives.value import Value as ValueObjective
 from rlopt.core.samples import Samples
-from rlopt.core.solvers import kronecker
 from rlopt.core.solvers.block import Block
 from rlopt.core.solvers.cg import CG
 from rlopt.core.solvers.diagonal import Diagonal
@@ -37,6 +36,7 @@ from rlopt.core.solvers.gram import Gram
 from rlopt.core.solvers.identity import Identity as NoSolver
 from rlopt.core.solvers.kfac import KFAC
 from rlopt.core.solvers.kfra import KFRA
+from rlopt.core.solvers.kronecker.factors import factors as kronecker
 from rlopt.core.solvers.low_rank import LowRank
 from rlopt.core.steps.optimizer import Optimizer
 from rlopt.core.update import Update

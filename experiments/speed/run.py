@@ -24,8 +24,8 @@ from setting import Setting, machine, microseconds, ratio, spread
 
 from rlopt.assemble import trainer
 from rlopt.build import resolve
-from rlopt.core.autograd_tape import AutogradTape
 from rlopt.core.curvature import PullBack
+from rlopt.core.tapes.autograd import AutogradTape
 from rlopt.run.trainer import Trainer
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rlopt.commands.common import COPY, Parser, check_run_dir
 from rlopt.errors import UserError
-from rlopt.run import ranks
+from rlopt.parallel import ranks
 from rlopt.run.lock import alone
 from rlopt.run.telling import give, say
 

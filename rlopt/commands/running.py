@@ -12,7 +12,7 @@ from typing import Any
 from rlopt import extensions
 from rlopt.commands.common import program
 from rlopt.common import LOWER, in_memory
-from rlopt.run import ranks
+from rlopt.parallel import ranks
 from rlopt.run.callbacks import Callbacks, Moment
 from rlopt.run.stops import Stops
 from rlopt.run.telling import give, say

@@ -6,7 +6,7 @@ from contextlib import closing
 
 from rlopt import catalogue
 from rlopt.errors import UserError
-from rlopt.run import ranks
+from rlopt.parallel import ranks
 from rlopt.run.lock import alone
 
 

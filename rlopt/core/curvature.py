@@ -14,9 +14,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from rlopt.core.distributed import all_sum, all_sums
 from rlopt.core.rank_one import rank_one
-from rlopt.core.tape import Layer, Tape
+from rlopt.core.tapes.tape import Layer, Tape
+from rlopt.parallel.collectives import all_sum, all_sums
 
 _ROWS = 4096  # factors times samples whose signals are held at a time: they stay in the processor's cache
 

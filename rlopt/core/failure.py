@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from rlopt.core.distributed import all_sum
+from rlopt.parallel.collectives import all_sum
 
 
 class NumericalFailure(ArithmeticError):

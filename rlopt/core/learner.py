@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check, positive
-from rlopt.core.distributed import adopted, ranks
 from rlopt.core.heads import Head, Joint
 from rlopt.core.objectives.objective import adaptive
 from rlopt.core.parts import Scalars, State
 from rlopt.core.samples import Samples
 from rlopt.core.update import Report, Update
+from rlopt.parallel.collectives import adopted, ranks
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from rlopt.core.autograd_tape import AutogradTape
 from rlopt.core.flat import CONSTANTS, Layout
-from rlopt.core.mlp_tape import Affine, MLPTape, plan
-from rlopt.core.tape import Tape
+from rlopt.core.tapes.autograd import AutogradTape
+from rlopt.core.tapes.mlp import Affine, MLPTape, plan
+from rlopt.core.tapes.tape import Tape
 
 _ROWS = 1024  # of inputs at a time where only outputs are wanted, so that no large batch's activations are all alive
 

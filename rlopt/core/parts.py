@@ -25,7 +25,7 @@ from rlopt.core.heads import Head
 from rlopt.core.objectives.objective import Objective
 from rlopt.core.problem import Problem
 from rlopt.core.samples import Samples
-from rlopt.core.tape import Tape
+from rlopt.core.tapes.tape import Tape
 
 State = dict[str, Any]  # nested: str -> Tensor, float, int, or another State
 Scalars = Mapping[str, Tensor | float]

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from rlopt.core.curvature import PullBack
-from rlopt.core.distributed import all_sum, all_sums, everywhere
 from rlopt.core.heads import Head
 from rlopt.core.network import Network
 from rlopt.core.objectives.objective import Objective
 from rlopt.core.samples import Samples
-from rlopt.core.tape import Tape
+from rlopt.core.tapes.tape import Tape
+from rlopt.parallel.collectives import all_sum, all_sums, everywhere
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from rlopt.core.flat import Layout
-from rlopt.core.tape import Layer, Tape
+from rlopt.core.tapes.tape import Layer, Tape
 
 
 def rank_one(tape: Tape, layout: Layout, share: Tensor, u: Tensor) -> Callable[[Tensor], Tensor]:

@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from rlopt.core.distributed import all_sum, counts, rank, ranks
+from rlopt.parallel.collectives import all_sum, counts, rank, ranks
 
 
 def sent(x: Tensor, device: torch.device) -> Tensor:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from rlopt.core.curvature import Curvature
-from rlopt.core.distributed import everywhere
 from rlopt.core.failure import NumericalFailure
+from rlopt.parallel.collectives import everywhere
 
 _CLOSED = 100  # a new direction below this many roundings of M's size is rounding
 

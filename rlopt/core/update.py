@@ -28,7 +28,6 @@ from torch import Tensor
 
 from rlopt.core.agreement import agreement, refused
 from rlopt.core.checks import non_negative
-from rlopt.core.distributed import all_sums, ranks
 from rlopt.core.failure import NumericalFailure, first_nonfinite
 from rlopt.core.heads import Head
 from rlopt.core.network import Network
@@ -36,6 +35,7 @@ from rlopt.core.objectives.objective import Objective, adaptive
 from rlopt.core.parts import HISTORY, OBJECTIVE, Damping, History, Metric, Scalars, Solver, State, Step
 from rlopt.core.problem import Problem
 from rlopt.core.samples import Samples
+from rlopt.parallel.collectives import all_sums, ranks
 
 
 @dataclass(frozen=True)

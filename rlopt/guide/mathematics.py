@@ -7,7 +7,7 @@ Everything that is trained, policy or value function, is trained by one update (
 **Outputs.** A network maps theta (P,) and an input to outputs z (O,), and a *head* makes a distribution p(a | z) of
 them: logits of a category, mean and scale of a Gaussian, a value (`rlopt.core.heads`). J_b = dz_b / dtheta is the
 Jacobian at sample b. A *tape* records one forward pass on B samples and gives `jvp` v -> J v and `vjp` u -> J^T u
-(`rlopt.core.tape`). All means are weighted: mean_b f_b = sum_b w_b f_b / sum_b w_b (`rlopt.core.samples`).
+(`rlopt.core.tapes.tape`). All means are weighted: mean_b f_b = sum_b w_b f_b / sum_b w_b (`rlopt.core.samples`).
 
 **Objective.** g = mean_b J_b^T l_b, where l_b is the gradient in z of what sample b is worth:
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from rlopt.core.checks import positive
-from rlopt.core.distributed import all_sum, own
 from rlopt.core.parts import State
+from rlopt.parallel.collectives import all_sum, own
 
 _EPSILON = 1e-8  # added to variances
 

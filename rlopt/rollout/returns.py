@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlopt.core.distributed import all_sum, all_sums
+from rlopt.parallel.collectives import all_sum, all_sums
 
 
 def gae(

@@ -34,7 +34,7 @@ from gymnasium.vector.async_vector_env import _async_worker
 from gymnasium.vector.utils import batch_space
 
 from rlopt.errors import EnvironmentFault, UserError
-from rlopt.rollout import child
+from rlopt.parallel import processes as child
 from rlopt.rollout.fitting import fitting, number, over
 from rlopt.rollout.replay import Origin, Replayed, Script, origin_of, replay
 

@@ -10,7 +10,7 @@ Environments keep their global numbers, by which seeds, noise and inference bloc
 bit, for any number of workers.
 
 Workers are forked: they start at once, know every environment that was registered, and share memory that has no name.
-A worker leaves when it is told to, or when the learner is gone (rollout/child.py).
+A worker leaves when it is told to, or when the learner is gone (parallel/processes.py).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import gymnasium as gym
 import torch
 
 from rlopt.errors import EnvironmentFault, UserError
-from rlopt.rollout import child
+from rlopt.parallel import processes as child
 from rlopt.rollout.batch import Batch
 from rlopt.rollout.collector import batch
 from rlopt.rollout.environments import Environment

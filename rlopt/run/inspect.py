@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from rlopt.core.curvature import Curvature
-from rlopt.core.distributed import all_sum
 from rlopt.core.failure import NumericalFailure
 from rlopt.core.parts import HISTORY, OBJECTIVE, History, Metric, Solution, Solver
 from rlopt.core.problem import Problem
@@ -30,6 +29,7 @@ from rlopt.core.spectrum import ritz_values
 from rlopt.core.steps.bound import length
 from rlopt.core.update import Update
 from rlopt.errors import Stopped, UserError
+from rlopt.parallel.collectives import all_sum
 from rlopt.run.findings import Direction, Inspection, Spectrum
 from rlopt.run.memory import NewTensors
 

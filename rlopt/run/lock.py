@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rlopt.errors import UserError
-from rlopt.run import ranks
+from rlopt.parallel import ranks
 
 _held: set[int] = set()  # descriptors
 

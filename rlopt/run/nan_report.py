@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from rlopt.catalogue import PARTS, stands_for
-from rlopt.core.distributed import gather
-from rlopt.core.distributed import rank as own_rank
 from rlopt.core.learner import Learner
+from rlopt.parallel.collectives import gather
+from rlopt.parallel.collectives import rank as own_rank
 from rlopt.run.checkpoint import replace_file
 
 NAME = "nan_report.json"

@@ -26,9 +26,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlopt.core.distributed import gather, own
-from rlopt.core.distributed import ranks as world
 from rlopt.core.parts import State
+from rlopt.parallel.collectives import gather, own
+from rlopt.parallel.collectives import ranks as world
 from rlopt.rollout.standing import Boundary, Standing
 from rlopt.run.telling import say
 

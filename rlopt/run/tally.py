@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlopt.core.distributed import gather
+from rlopt.parallel.collectives import gather
 from rlopt.rollout.batch import Batch, Episodes
 
 

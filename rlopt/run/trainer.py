@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from rlopt.core.distributed import gather
-from rlopt.core.distributed import ranks as world
 from rlopt.core.parts import State
 from rlopt.errors import EnvironmentFault, RankLost, Signalled, Stopped, UserError
+from rlopt.parallel import ranks
+from rlopt.parallel.collectives import gather
+from rlopt.parallel.collectives import ranks as world
 from rlopt.rollout.acting import Policy
 from rlopt.rollout.batch import EpisodeCounter
 from rlopt.rollout.collector import Collector
@@ -24,7 +25,6 @@ from rlopt.rollout.environments import Environment
 from rlopt.rollout.inference import Inference
 from rlopt.rollout.seeding import Purpose, integer
 from rlopt.rollout.workers import Workers
-from rlopt.run import ranks
 from rlopt.run.agent import Agent
 from rlopt.run.callbacks import Callbacks, Moment
 from rlopt.run.checkpoint import replace_file

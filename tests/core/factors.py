@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rlopt.core.autograd_tape import AutogradTape
 from rlopt.core.metrics.fisher import Fisher
 from rlopt.core.solvers.ekfac import EKFAC
 from rlopt.core.solvers.kfac import KFAC
 from rlopt.core.solvers.kfra import KFRA
+from rlopt.core.tapes.autograd import AutogradTape
 from tests import oracles
 from tests.oracles import HEADS, Case, eye, share
 

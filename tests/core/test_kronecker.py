@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rlopt.core.autograd_tape import AutogradTape
 from rlopt.core.network import Network
+from rlopt.core.tapes.autograd import AutogradTape
 from tests.core.factors import (
     EKFAC_NOW,
     EXACT,

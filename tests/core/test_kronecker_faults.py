@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from rlopt.core.failure import NumericalFailure
-from rlopt.core.solvers import kronecker
 from rlopt.core.solvers.ekfac import EKFAC
 from rlopt.core.solvers.kfac import KFAC
 from rlopt.core.solvers.kfra import KFRA
+from rlopt.core.solvers.kronecker import factors as kronecker
 from tests import oracles
 from tests.core.factors import LAMBDA, bind, dense_factors, every_solver, solve
 from tests.oracles import Case, bits, close, fisher, make_case, randn

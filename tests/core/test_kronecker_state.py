@@ -8,10 +8,10 @@ from torch import nn
 
 from rlopt.core import heads
 from rlopt.core.network import Network
-from rlopt.core.solvers import kronecker
 from rlopt.core.solvers.ekfac import EKFAC
 from rlopt.core.solvers.kfac import KFAC
 from rlopt.core.solvers.kfra import KFRA
+from rlopt.core.solvers.kronecker import factors as kronecker
 from tests.core.factors import EXACT, FACTORED, LAMBDA, bind, dense_factors, every_head, plain, solve
 from tests.oracles import TAPES, Case, bits, close, make_case, mlp, randn
 

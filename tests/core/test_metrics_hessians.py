@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from rlopt.core.autograd_tape import AutogradTape
 from rlopt.core.heads import Categorical, DiagonalGaussian, Joint
-from rlopt.core.mlp_tape import ACTIVATIONS, MLPTape
 from rlopt.core.objectives.clipped import Clipped
 from rlopt.core.objectives.log_prob import LogProb
 from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.objectives.value import Value
+from rlopt.core.tapes.autograd import AutogradTape
+from rlopt.core.tapes.mlp import ACTIVATIONS, MLPTape
 from tests.core.modules import CHAINS, OTHERS, setup
 from tests.densities import distribution, log_prob
 from tests.oracles import HEADS, close, draw, hessian, make_case, outputs, points, randn, sample_values

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rlopt.core.autograd_tape import AutogradTape
 from rlopt.core.flat import Layout
-from rlopt.core.mlp_tape import MLPTape
+from rlopt.core.tapes.autograd import AutogradTape
+from rlopt.core.tapes.mlp import MLPTape
 from tests.core.modules import CHAINS, OTHERS, B, Normed, Twice, double, leaf_twice, setup, tied_weights
 from tests.oracles import Wrapped, close, mlp, outputs, randn
 

@@ -12,7 +12,7 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rlopt.errors import UserError
-from rlopt.rollout import child
+from rlopt.parallel import processes as child
 from rlopt.rollout.batch import Batch, EpisodeCounter
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.returns import gae

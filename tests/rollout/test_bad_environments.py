@@ -15,7 +15,8 @@ from gymnasium import spaces
 
 from rlopt import cli
 from rlopt.errors import EnvironmentFault, UserError
-from rlopt.rollout import child, environments, watchdog
+from rlopt.parallel import processes as child
+from rlopt.rollout import environments, watchdog
 from rlopt.rollout.fitting import Misfit, fitting, number
 from rlopt.rollout.seeding import Purpose, integer
 from rlopt.rollout.watchdog import watched

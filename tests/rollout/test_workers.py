@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rlopt.errors import EnvironmentFault, UserError
-from rlopt.rollout import child
+from rlopt.parallel import processes as child
 from rlopt.rollout.batch import Batch
 from rlopt.rollout.vector import STEPS
 from rlopt.run import checkpoint

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rlopt.core.heads import Head
 from rlopt.core.samples import Samples
-from rlopt.core.tape import Tape
+from rlopt.core.tapes.tape import Tape
 
 
 @dataclass(frozen=True)

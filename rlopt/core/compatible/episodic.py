@@ -25,9 +25,9 @@ from rlopt.core.checks import non_negative
 from rlopt.core.compatible.critic import Estimate, Experience
 from rlopt.core.compatible.features import check_degrees
 from rlopt.core.compatible.regression import GivenScores, removed, solve
-from rlopt.core.distributed import all_sum
 from rlopt.core.solvers.per_layer import gradients, place
 from rlopt.errors import UserError
+from rlopt.parallel.collectives import all_sum
 
 
 @dataclass(frozen=True)

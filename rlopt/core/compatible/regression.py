@@ -16,10 +16,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from rlopt.core.distributed import all_sum, ranks
 from rlopt.core.failure import NumericalFailure
 from rlopt.core.solvers.per_layer import gradients, place, products
-from rlopt.core.tape import Tape
+from rlopt.core.tapes.tape import Tape
+from rlopt.parallel.collectives import all_sum, ranks
 
 
 class Scores(Protocol):

@@ -15,7 +15,7 @@ from rlopt.core.heads import Head
 from rlopt.core.objectives.objective import Objective
 from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, State
 from rlopt.core.samples import Samples
-from rlopt.core.tape import Tape
+from rlopt.core.tapes.tape import Tape
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import Curvature, PullBack, factored
-from rlopt.core.distributed import rank
 from rlopt.core.heads import Head
 from rlopt.core.objectives.objective import Objective
 from rlopt.core.parts import KL, PRODUCT, ROOT, SEMIDEFINITE, State
 from rlopt.core.samples import Samples, sent
-from rlopt.core.tape import Tape
+from rlopt.core.tapes.tape import Tape
+from rlopt.parallel.collectives import rank
 
 
 @dataclass(frozen=True)

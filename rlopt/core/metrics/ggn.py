@@ -24,7 +24,7 @@ from rlopt.core.heads import Head
 from rlopt.core.objectives.objective import Objective
 from rlopt.core.parts import OBJECTIVE, PRODUCT, ROOT, SEMIDEFINITE, State
 from rlopt.core.samples import Samples
-from rlopt.core.tape import Tape
+from rlopt.core.tapes.tape import Tape
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from rlopt.core.curvature import Curvature, PullBack, factored
-from rlopt.core.distributed import all_sum
 from rlopt.core.heads import Head
 from rlopt.core.objectives.objective import Objective
 from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, State
 from rlopt.core.samples import Samples
-from rlopt.core.tape import Tape
+from rlopt.core.tapes.tape import Tape
+from rlopt.parallel.collectives import all_sum
 
 
 @dataclass(frozen=True)

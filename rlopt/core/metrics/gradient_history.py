@@ -17,12 +17,12 @@ from torch import Tensor
 
 from rlopt.core.checks import check
 from rlopt.core.curvature import Curvature, Given
-from rlopt.core.distributed import all_sum
 from rlopt.core.heads import Head
 from rlopt.core.objectives.objective import Objective
 from rlopt.core.parts import HISTORY, PRODUCT, SEMIDEFINITE, State
 from rlopt.core.samples import Samples
-from rlopt.core.tape import Tape
+from rlopt.core.tapes.tape import Tape
+from rlopt.parallel.collectives import all_sum
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from rlopt.core.curvature import ByProduct, Curvature
-from rlopt.core.distributed import all_sum
 from rlopt.core.heads import Head
 from rlopt.core.objectives.objective import Objective
 from rlopt.core.parts import OBJECTIVE, PRODUCT, State
 from rlopt.core.samples import Samples
-from rlopt.core.tape import Tape
+from rlopt.core.tapes.tape import Tape
+from rlopt.parallel.collectives import all_sum
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from rlopt.core.parts import ROOT, Solution, State
 from rlopt.core.solvers.dense import factorise_blocks
 from rlopt.core.solvers.per_layer import Place, chunks, gradients, join, layer_means, merged, place, split
 from rlopt.core.solvers.report import measured
-from rlopt.core.tape import Layer
+from rlopt.core.tapes.tape import Layer
 
 By = Literal["layer", "incoming", "outgoing"]
 

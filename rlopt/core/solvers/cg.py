@@ -23,9 +23,9 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, between, check
 from rlopt.core.curvature import Curvature
-from rlopt.core.distributed import everywhere
 from rlopt.core.parts import PRODUCT, Solution, Solver, State
 from rlopt.core.solvers.lbfgs import LBFGS
+from rlopt.parallel.collectives import everywhere
 
 
 @dataclass(frozen=True)

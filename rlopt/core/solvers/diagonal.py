@@ -26,11 +26,11 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check, non_negative
 from rlopt.core.curvature import Curvature, PullBack, factored
-from rlopt.core.distributed import rank
 from rlopt.core.parts import PRODUCT, ROOT, Solution, State
 from rlopt.core.solvers.per_layer import chunks, gradients, join, layer_means, root, rooted, squares, weighted
 from rlopt.core.solvers.report import measured
-from rlopt.core.tape import Layer
+from rlopt.core.tapes.tape import Layer
+from rlopt.parallel.collectives import rank
 
 Method = Literal["exact", "hutchinson", "curvature_propagation", "lehman_sum", "lehman_abs"]
 _RANDOM = ("hutchinson", "curvature_propagation")

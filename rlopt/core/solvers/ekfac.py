@@ -19,9 +19,10 @@ from torch import Tensor
 from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import ROOT, Solution, State
-from rlopt.core.solvers import eigenbasis, kronecker
+from rlopt.core.solvers.kronecker import eigenbasis
+from rlopt.core.solvers.kronecker import factors as kronecker
 from rlopt.core.solvers.per_layer import squares
-from rlopt.core.tape import Layer
+from rlopt.core.tapes.tape import Layer
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one
 from rlopt.core.curvature import Curvature
-from rlopt.core.distributed import ranks
 from rlopt.core.failure import NumericalFailure
 from rlopt.core.parts import ROOT, Solution, State
 from rlopt.core.solvers.dense import factorise
 from rlopt.core.solvers.per_layer import products, root, rooted
 from rlopt.core.solvers.report import measured
 from rlopt.errors import UserError
+from rlopt.parallel.collectives import ranks
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from torch import Tensor
 from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import ROOT, Solution, State
-from rlopt.core.solvers import eigenbasis, inverses, kronecker
+from rlopt.core.solvers.kronecker import eigenbasis, inverses
+from rlopt.core.solvers.kronecker import factors as kronecker
 from rlopt.core.solvers.per_layer import Places, rooted
 
 

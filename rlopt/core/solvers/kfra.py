@@ -17,10 +17,10 @@ from torch import Tensor
 
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import ROOT, Solution, State
-from rlopt.core.solvers import kronecker
 from rlopt.core.solvers.kfac import check_options, solve_with
+from rlopt.core.solvers.kronecker import factors as kronecker
 from rlopt.core.solvers.per_layer import rooted
-from rlopt.core.tape import Layer
+from rlopt.core.tapes.tape import Layer
 
 
 @dataclass(frozen=True)

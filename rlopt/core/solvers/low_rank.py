@@ -28,7 +28,7 @@ from rlopt.core.solvers.dense import damping_for, eigenvalues
 from rlopt.core.solvers.per_layer import chunks, gradients, layer_means
 from rlopt.core.solvers.report import measured
 from rlopt.core.spectrum import krylov
-from rlopt.core.tape import Layer
+from rlopt.core.tapes.tape import Layer
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rlopt.core.curvature import Curvature, PullBack
-from rlopt.core.tape import Layer
+from rlopt.core.tapes.tape import Layer
 
 
 class Place(NamedTuple):

@@ -17,10 +17,10 @@ from typing import ClassVar
 from torch import Tensor
 
 from rlopt.core.checks import check, non_negative, positive
-from rlopt.core.distributed import everywhere
 from rlopt.core.parts import Scalars, Solution, State
 from rlopt.core.problem import Problem
 from rlopt.core.steps.bound import length
+from rlopt.parallel.collectives import everywhere
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from rlopt.core.parts import State
 from rlopt.core.solvers import per_layer
 from rlopt.core.solvers.dense import dampings
 from rlopt.core.solvers.per_layer import Place, Places
-from rlopt.core.tape import Layer
+from rlopt.core.tapes.tape import Layer
 
 
 def init() -> State:

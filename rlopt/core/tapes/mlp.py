@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from rlopt.core.flat import CONSTANTS, Layout
-from rlopt.core.tape import Layer
+from rlopt.core.tapes.tape import Layer
 
 
 class Activation(NamedTuple):

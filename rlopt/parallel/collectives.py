@@ -107,7 +107,7 @@ def adopted(theta: Tensor, before: Tensor) -> Tensor:
     if not everywhere(~(off > _FAITHFUL * moved)):
         raise RuntimeError(
             f"the ranks have computed different updates: rank {rank()} is off by {float(off):.3g} after a move of "
-            f"{float(moved):.3g}. A part forms a mean over its own samples only; see rlopt/core/distributed.py"
+            f"{float(moved):.3g}. A part forms a mean over its own samples only; see rlopt/parallel/collectives.py"
         )
     return first
 

@@ -103,7 +103,7 @@ def agreed(make: Callable[[], Any], send: bool = False) -> Any:
     """
     if not launched():
         return [make()] if send else make()
-    from rlopt.core.distributed import gather
+    from rlopt.parallel.collectives import gather
 
     value, fault = None, None
     try:

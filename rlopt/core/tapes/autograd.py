@@ -18,8 +18,8 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.func import functional_call
 
 from rlopt.core.flat import CONSTANTS, Layout
-from rlopt.core.mlp_tape import constant_layer
-from rlopt.core.tape import Layer
+from rlopt.core.tapes.mlp import constant_layer
+from rlopt.core.tapes.tape import Layer
 
 
 class AutogradTape:

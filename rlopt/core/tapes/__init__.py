@@ -1,0 +1,1 @@
+"""Tapes: the record of one forward pass, and its products with the Jacobian."""

@@ -1,0 +1,1 @@
+"""Many processes, one run: collectives, the ranks that torchrun starts, and child processes."""
