@@ -22,15 +22,15 @@ from rlopt.core.network import Network
 from rlopt.core.objectives.joint import JointObjective
 from rlopt.core.parts import COMPATIBLE, State
 from rlopt.core.update import Update
+from rlopt.envs.spaces import Gaussian, head_for, image, indicators, observation_size
+from rlopt.envs.spec import Environment
 from rlopt.errors import UserError
 from rlopt.fit import check_compatible, check_first_step, check_fit, check_sizes
 from rlopt.networks import network
 from rlopt.parallel.collectives import own, ranks
 from rlopt.policy.normaliser import ObservationNormaliser, RewardScaler
 from rlopt.rollout.collector import Collector
-from rlopt.rollout.environments import Environment
 from rlopt.rollout.seeding import Purpose, torch_generator
-from rlopt.rollout.spaces import Gaussian, head_for, image, indicators, observation_size
 from rlopt.rollout.workers import Workers
 from rlopt.run import film
 from rlopt.run.agent import Agent, Returns

@@ -11,10 +11,10 @@ import torch
 from rlopt.construct import construct, options, parameters
 from rlopt.core.heads import Head
 from rlopt.core.network import Network
+from rlopt.envs.spaces import described, image, observation_size
 from rlopt.errors import UserError
 from rlopt.policy.nature_cnn import NatureCNN
 from rlopt.policy.networks import MLP
-from rlopt.rollout.spaces import described, image, observation_size
 
 _KINDS: dict[str, type[MLP] | type[NatureCNN]] = {"mlp": MLP, "nature_cnn": NatureCNN}
 

@@ -12,12 +12,12 @@ import torch
 from rlopt.assemble import Config, Setup, setup
 from rlopt.catalogue import stands_for
 from rlopt.core.samples import Samples
+from rlopt.envs.spaces import PolicyHead
+from rlopt.envs.spec import Environment
 from rlopt.errors import UserError
 from rlopt.rollout.collector import Collector
-from rlopt.rollout.environments import Environment
 from rlopt.rollout.inference import Inference
 from rlopt.rollout.seeding import Purpose, integer
-from rlopt.rollout.spaces import PolicyHead
 from rlopt.run import checkpoint
 from rlopt.run.findings import Inspection
 from rlopt.run.inspect import Pairs, inspect

@@ -36,7 +36,7 @@ ALLOWED = {
     ("rlopt", "import_module"),  # the same for what `import rlopt` offers
     ("rlopt.construct", "import_module"),  # rlopt.core alone
     ("rlopt.extensions", "import_module"),  # folders and modules that the command line names
-    ("rlopt.rollout.vector", "import_module"),  # "envpool"
+    ("rlopt.envs.vector", "import_module"),  # "envpool"
 }
 
 

@@ -11,8 +11,8 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
 from torch import Tensor
 
+from rlopt.envs.spaces import ActionDoor, PolicyHead, observation_dtype, observation_size
 from rlopt.rollout.inference import Inference
-from rlopt.rollout.spaces import ActionDoor, PolicyHead, observation_dtype, observation_size
 
 
 class Policy:

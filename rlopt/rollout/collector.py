@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
+from rlopt.envs.spaces import PolicyHead
+from rlopt.envs.vector import described
+from rlopt.envs.watchdog import watched
 from rlopt.rollout.batch import Batch
 from rlopt.rollout.inference import Inference
-from rlopt.rollout.spaces import PolicyHead
 from rlopt.rollout.standing import Boundary, Running, Standing
 from rlopt.rollout.stepper import Final, Stepper, unhidden
 from rlopt.rollout.storage import Storage, allocate
-from rlopt.rollout.vector import described
-from rlopt.rollout.watchdog import watched
 
 
 class Collector:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlopt.rollout.replay import LONGEST, Origin
+from rlopt.envs.replay import LONGEST, Origin
 
 
 @dataclass(frozen=True)

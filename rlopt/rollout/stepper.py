@@ -14,15 +14,15 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
+from rlopt.envs.replay import Script
+from rlopt.envs.spaces import ActionDoor, PolicyHead, observation_dtype, observation_size
+from rlopt.envs.vector import REPLAYED, STEPS, STOP, Place, described, new_place
+from rlopt.envs.wrappers import Faults
 from rlopt.rollout.drawing import drawing
-from rlopt.rollout.fitting import Faults
 from rlopt.rollout.inference import BLOCK, Inference
-from rlopt.rollout.replay import Script
 from rlopt.rollout.seeding import Purpose, integer, noise, sequence
-from rlopt.rollout.spaces import ActionDoor, PolicyHead, observation_dtype, observation_size
 from rlopt.rollout.standing import Standing
 from rlopt.rollout.storage import Storage
-from rlopt.rollout.vector import REPLAYED, STEPS, STOP, Place, described, new_place
 
 
 class Final(NamedTuple):

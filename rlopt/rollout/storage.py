@@ -12,7 +12,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
-from rlopt.rollout.spaces import PolicyHead, observation_dtype, observation_size
+from rlopt.envs.spaces import PolicyHead, observation_dtype, observation_size
 
 Storage = dict[str, Tensor]
 

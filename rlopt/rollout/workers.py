@@ -28,17 +28,17 @@ from typing import Any
 import gymnasium as gym
 import torch
 
+from rlopt.envs.spaces import PolicyHead, observation_size
+from rlopt.envs.spec import Environment
+from rlopt.envs.vector import ENVIRONMENT, STOP, Place, described, new_place
 from rlopt.errors import EnvironmentFault, UserError
 from rlopt.parallel import processes as child
 from rlopt.rollout.batch import Batch
 from rlopt.rollout.collector import batch
-from rlopt.rollout.environments import Environment
 from rlopt.rollout.inference import Inference
-from rlopt.rollout.spaces import PolicyHead, observation_size
 from rlopt.rollout.standing import Boundary, Running, Standing
 from rlopt.rollout.stepper import Stepper
 from rlopt.rollout.storage import Storage, allocate, columns, shared
-from rlopt.rollout.vector import ENVIRONMENT, STOP, Place, described, new_place
 
 _BUFFERS = 2
 

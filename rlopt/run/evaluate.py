@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from rlopt.core.heads import Head
+from rlopt.envs.spaces import ActionDoor, observation_dtype, observation_size
+from rlopt.envs.spec import Environment
+from rlopt.envs.watchdog import watched
+from rlopt.envs.wrappers import Faults, fitting, number, over
 from rlopt.errors import EnvironmentFault
-from rlopt.rollout.environments import Environment
-from rlopt.rollout.fitting import Faults, fitting, number, over
 from rlopt.rollout.inference import Inference
 from rlopt.rollout.seeding import Purpose, integer, sequence
-from rlopt.rollout.spaces import ActionDoor, observation_dtype, observation_size
-from rlopt.rollout.watchdog import watched
 from rlopt.run.telling import say
 
 MOST_EPISODES = 10**6

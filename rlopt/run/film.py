@@ -19,13 +19,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from rlopt.envs.spaces import PolicyHead
+from rlopt.envs.spec import Environment
+from rlopt.envs.wrappers import FAULTS, Faults, number, over
 from rlopt.errors import UserError
 from rlopt.rollout.acting import Policy
-from rlopt.rollout.environments import Environment
-from rlopt.rollout.fitting import FAULTS, Faults, number, over
 from rlopt.rollout.inference import Inference
 from rlopt.rollout.seeding import Purpose, integer
-from rlopt.rollout.spaces import PolicyHead
 
 KINDS = (".mp4", ".webm", ".gif")
 _RATE = 30.0  # frames per second, where the environment does not say

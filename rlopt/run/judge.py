@@ -11,8 +11,8 @@ from collections.abc import Collection
 import numpy as np
 
 from rlopt.core.parts import State
+from rlopt.envs.spec import Environment
 from rlopt.parallel import ranks
-from rlopt.rollout.environments import Environment
 from rlopt.run.agent import Agent
 from rlopt.run.clock import Clock
 from rlopt.run.evaluate import Evaluation, evaluate

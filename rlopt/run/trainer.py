@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 
 from rlopt.core.parts import State
+from rlopt.envs.spec import Environment
 from rlopt.errors import EnvironmentFault, RankLost, Signalled, Stopped, UserError
 from rlopt.parallel import ranks
 from rlopt.parallel.collectives import gather
@@ -21,7 +22,6 @@ from rlopt.parallel.collectives import ranks as world
 from rlopt.rollout.acting import Policy
 from rlopt.rollout.batch import EpisodeCounter
 from rlopt.rollout.collector import Collector
-from rlopt.rollout.environments import Environment
 from rlopt.rollout.inference import Inference
 from rlopt.rollout.seeding import Purpose, integer
 from rlopt.rollout.workers import Workers
@@ -98,7 +98,7 @@ class Trainer:
         with closing(recording) as recorder:
             display = ProgressDisplay(self.plan.total_steps, None if leads else Console(quiet=True))
             if leads and not self.collector.replays:
-                say(f"rlopt: {self.environment.id} cannot be replayed (rollout/replay.py): if this run is stopped "
+                say(f"rlopt: {self.environment.id} cannot be replayed (envs/replay.py): if this run is stopped "
                     "and resumed, its environments will begin new episodes")  # fmt: skip
             self._clock.start()
             self._position = self._here()

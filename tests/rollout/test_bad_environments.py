@@ -14,12 +14,13 @@ import pytest
 from gymnasium import spaces
 
 from rlopt import cli
+from rlopt.envs import spec as environments
+from rlopt.envs import watchdog
+from rlopt.envs.watchdog import watched
+from rlopt.envs.wrappers import Misfit, fitting, number
 from rlopt.errors import EnvironmentFault, UserError
 from rlopt.parallel import processes as child
-from rlopt.rollout import environments, watchdog
-from rlopt.rollout.fitting import Misfit, fitting, number
 from rlopt.rollout.seeding import Purpose, integer
-from rlopt.rollout.watchdog import watched
 from rlopt.run import checkpoint, evaluate, position
 from rlopt.run.trainer import Trainer
 from tests.failing import Fails, breaking, failed

@@ -5,8 +5,8 @@ import torch
 
 from rlopt.build import load
 from rlopt.catalogue import choices, file
+from rlopt.envs.replay import Script, origin_of, replay, reproducible
 from rlopt.rollout import standing
-from rlopt.rollout.replay import Script, origin_of, replay, reproducible
 from rlopt.rollout.standing import Running, Standing
 
 pytestmark = pytest.mark.usefixtures("probe_environments")

@@ -7,9 +7,7 @@ import torch
 from gymnasium import spaces
 
 from rlopt.core.heads import Bernoulli, Categorical, DiagonalGaussian, MultiCategorical
-from rlopt.errors import UserError
-from rlopt.policy.nature_cnn import Image
-from rlopt.rollout.spaces import (
+from rlopt.envs.spaces import (
     ActionDoor,
     Gaussian,
     boxed,
@@ -20,6 +18,8 @@ from rlopt.rollout.spaces import (
     observation_dtype,
     observation_size,
 )
+from rlopt.errors import UserError
+from rlopt.policy.nature_cnn import Image
 from rlopt.rollout.storage import allocate
 
 GAUSSIAN = Gaussian(scale="sigma", initial_sigma=0.3, squash=True)

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from rlopt.envs.vector import STEPS
 from rlopt.errors import EnvironmentFault, UserError
 from rlopt.parallel import processes as child
 from rlopt.rollout.batch import Batch
-from rlopt.rollout.vector import STEPS
 from rlopt.run import checkpoint
 from tests.failing import breaking, failed
 from tests.launching import children, until

@@ -3,11 +3,11 @@ import pytest
 import torch
 
 from rlopt.core.heads import Head
+from rlopt.envs.spaces import ActionDoor
+from rlopt.envs.spec import Environment
 from rlopt.errors import EnvironmentFault
-from rlopt.rollout.environments import Environment
 from rlopt.rollout.inference import Inference
 from rlopt.rollout.seeding import Purpose, integer, sequence
-from rlopt.rollout.spaces import ActionDoor
 from rlopt.run import evaluate as module
 from rlopt.run.evaluate import evaluate
 from rlopt.run.trainer import Trainer

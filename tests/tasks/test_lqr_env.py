@@ -9,8 +9,8 @@ from rlopt import catalogue
 from rlopt.assemble import trainer
 from rlopt.build import resolve
 from rlopt.core.heads import DiagonalGaussian
+from rlopt.envs.spec import Environment
 from rlopt.errors import UserError
-from rlopt.rollout.environments import Environment
 from rlopt.tasks.lqr_env import LQREnv
 
 A, B = [[0.9, 0.3], [-0.2, 0.8]], [[0.0], [1.0]]

@@ -33,10 +33,10 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from gymnasium.vector.async_vector_env import _async_worker
 from gymnasium.vector.utils import batch_space
 
+from rlopt.envs.replay import Origin, Replayed, Script, origin_of, replay
+from rlopt.envs.wrappers import fitting, number, over
 from rlopt.errors import EnvironmentFault, UserError
 from rlopt.parallel import processes as child
-from rlopt.rollout.fitting import fitting, number, over
-from rlopt.rollout.replay import Origin, Replayed, Script, origin_of, replay
 
 # a Place: vector steps begun, environment being stepped (-1: none), asked to stop, calls made in a replay (0: in none)
 STEPS, ENVIRONMENT, STOP, REPLAYED = range(4)

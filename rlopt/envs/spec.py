@@ -19,12 +19,12 @@ from gymnasium.vector import VectorEnv
 
 import rlopt.tasks  # noqa: F401  # registers rlopt's own environments
 from rlopt.core.checks import at_least_one, between, check
+from rlopt.envs.replay import Origin, Replayed, Script, origin_of, replay, reproducible
+from rlopt.envs.spaces import boxed
+from rlopt.envs.vector import PART, Place, Pool, Processes, StepLoop
+from rlopt.envs.watchdog import watched
+from rlopt.envs.wrappers import Faults, fitting, number, over
 from rlopt.errors import EnvironmentFault, UserError
-from rlopt.rollout.fitting import Faults, fitting, number, over
-from rlopt.rollout.replay import Origin, Replayed, Script, origin_of, replay, reproducible
-from rlopt.rollout.spaces import boxed
-from rlopt.rollout.vector import PART, Place, Pool, Processes, StepLoop
-from rlopt.rollout.watchdog import watched
 
 _EXTRAS = {  # where an environment's code lives -> the extra that brings what it needs
     "gymnasium.envs.mujoco": "mujoco",

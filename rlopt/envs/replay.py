@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 
+from rlopt.envs.wrappers import FAULTS
 from rlopt.errors import EnvironmentFault
-from rlopt.rollout.fitting import FAULTS
 
 Origin = dict[str, Any]  # {"seed": int}, or the state of a bit generator; what JSON can hold
 _GENERATORS = {"PCG64": np.random.PCG64, "PCG64DXSM": np.random.PCG64DXSM}  # their states are plain numbers

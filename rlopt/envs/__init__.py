@@ -1,0 +1,1 @@
+"""Environments: how one is made, checked, stepped, replayed and watched."""
