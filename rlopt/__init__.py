@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from rlopt.api import train as train
     from rlopt.library import curvature as curvature
     from rlopt.library import solve as solve
-    from rlopt.rollout.export import export as export
+    from rlopt.policy.export import export as export
 
 __version__ = "0.1.0"
 
 
 _FROM = {
-    "train": "rlopt.api", "load": "rlopt.api", "export": "rlopt.rollout.export",
+    "train": "rlopt.api", "load": "rlopt.api", "export": "rlopt.policy.export",
     "curvature": "rlopt.library", "solve": "rlopt.library",
 }  # fmt: skip
 

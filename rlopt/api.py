@@ -25,7 +25,7 @@ from rlopt.errors import UserError
 from rlopt.extensions import extended
 from rlopt.overrides import spelled
 from rlopt.parallel import ranks
-from rlopt.rollout.acting import Policy
+from rlopt.policy.policy import Policy
 from rlopt.rollout.batch import Batch
 from rlopt.run.callbacks import Callbacks, Moment
 from rlopt.run.lock import alone

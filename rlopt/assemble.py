@@ -28,7 +28,7 @@ from rlopt.errors import UserError
 from rlopt.fit import check_compatible, check_first_step, check_fit, check_sizes
 from rlopt.networks import network
 from rlopt.parallel.collectives import own, ranks
-from rlopt.policy.normaliser import ObservationNormaliser, RewardScaler
+from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.seeding import Purpose, torch_generator
 from rlopt.rollout.workers import Workers

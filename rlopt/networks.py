@@ -13,8 +13,8 @@ from rlopt.core.heads import Head
 from rlopt.core.network import Network
 from rlopt.envs.spaces import described, image, observation_size
 from rlopt.errors import UserError
+from rlopt.policy.mlp import MLP
 from rlopt.policy.nature_cnn import NatureCNN
-from rlopt.policy.networks import MLP
 
 _KINDS: dict[str, type[MLP] | type[NatureCNN]] = {"mlp": MLP, "nature_cnn": NatureCNN}
 

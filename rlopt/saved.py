@@ -15,8 +15,8 @@ from rlopt.core.samples import Samples
 from rlopt.envs.spaces import PolicyHead
 from rlopt.envs.spec import Environment
 from rlopt.errors import UserError
+from rlopt.policy.inference import Inference
 from rlopt.rollout.collector import Collector
-from rlopt.rollout.inference import Inference
 from rlopt.rollout.seeding import Purpose, integer
 from rlopt.run import checkpoint
 from rlopt.run.findings import Inspection

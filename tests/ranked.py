@@ -28,7 +28,7 @@ from rlopt.core.steps.kl_line_search import KLLineSearch
 from rlopt.core.steps.optimizer import Optimizer
 from rlopt.core.update import Update
 from rlopt.parallel.collectives import gather, own, rank, ranks
-from rlopt.policy.normaliser import RewardScaler, empty_moments, merge_moments
+from rlopt.policy.normalisers import RewardScaler, empty_moments, merge_moments
 from rlopt.rollout.returns import normalised
 from tests.oracles import make_case, randn, seeded
 

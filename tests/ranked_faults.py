@@ -26,7 +26,7 @@ from rlopt.core.update import Update
 from rlopt.errors import EnvironmentFault, UserError
 from rlopt.parallel import ranks as processes
 from rlopt.parallel.collectives import adopted, everywhere, gather, own, rank
-from rlopt.policy.normaliser import empty_moments, merge_moments
+from rlopt.policy.normalisers import empty_moments, merge_moments
 from rlopt.rollout.batch import Episodes
 from rlopt.run import nan_report
 from rlopt.run.tally import together

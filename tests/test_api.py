@@ -17,7 +17,7 @@ import rlopt
 from rlopt import cli
 from rlopt.errors import UserError
 from rlopt.overrides import spelled
-from rlopt.rollout.acting import Policy
+from rlopt.policy.policy import Policy
 from rlopt.rollout.seeding import Purpose, integer, sequence
 from rlopt.run.callbacks import Moment
 from tests.probes import make_trainer

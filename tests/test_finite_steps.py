@@ -11,7 +11,7 @@ from rlopt.core.heads import Categorical, DiagonalGaussian
 from rlopt.core.network import Network
 from rlopt.core.samples import Samples
 from rlopt.errors import UserError
-from rlopt.policy.networks import MLP
+from rlopt.policy.mlp import MLP
 from tests.configurations import GROUPS, PARTS, load_part
 
 

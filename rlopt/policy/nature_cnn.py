@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rlopt.core.checks import at_least_one, check, positive
-from rlopt.policy.networks import ACTIVATIONS, orthogonal
+from rlopt.policy.mlp import ACTIVATIONS, orthogonal
 
 
 @dataclass(frozen=True)

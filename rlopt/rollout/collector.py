@@ -11,8 +11,8 @@ from gymnasium.vector import VectorEnv
 from rlopt.envs.spaces import PolicyHead
 from rlopt.envs.vector import described
 from rlopt.envs.watchdog import watched
+from rlopt.policy.inference import Inference
 from rlopt.rollout.batch import Batch
-from rlopt.rollout.inference import Inference
 from rlopt.rollout.standing import Boundary, Running, Standing
 from rlopt.rollout.stepper import Final, Stepper, unhidden
 from rlopt.rollout.storage import Storage, allocate

@@ -18,8 +18,8 @@ from rlopt.envs.replay import Script
 from rlopt.envs.spaces import ActionDoor, PolicyHead, observation_dtype, observation_size
 from rlopt.envs.vector import REPLAYED, STEPS, STOP, Place, described, new_place
 from rlopt.envs.wrappers import Faults
-from rlopt.rollout.drawing import drawing
-from rlopt.rollout.inference import BLOCK, Inference
+from rlopt.policy.drawing import drawing
+from rlopt.policy.inference import BLOCK, Inference
 from rlopt.rollout.seeding import Purpose, integer, noise, sequence
 from rlopt.rollout.standing import Standing
 from rlopt.rollout.storage import Storage

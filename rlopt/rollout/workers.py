@@ -33,9 +33,9 @@ from rlopt.envs.spec import Environment
 from rlopt.envs.vector import ENVIRONMENT, STOP, Place, described, new_place
 from rlopt.errors import EnvironmentFault, UserError
 from rlopt.parallel import processes as child
+from rlopt.policy.inference import Inference
 from rlopt.rollout.batch import Batch
 from rlopt.rollout.collector import batch
-from rlopt.rollout.inference import Inference
 from rlopt.rollout.standing import Boundary, Running, Standing
 from rlopt.rollout.stepper import Stepper
 from rlopt.rollout.storage import Storage, allocate, columns, shared

@@ -20,9 +20,9 @@ from rlopt.core.learner import Learner, Outcome, host
 from rlopt.core.parts import Scalars, State
 from rlopt.core.samples import Samples, sent
 from rlopt.envs.spaces import PolicyHead
-from rlopt.policy.normaliser import ObservationNormaliser, RewardScaler
+from rlopt.policy.inference import Inference
+from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler
 from rlopt.rollout.batch import Batch
-from rlopt.rollout.inference import Inference
 from rlopt.rollout.returns import gae, normalised
 from rlopt.run.compatible import Compatible, informed
 from rlopt.run.nan_report import earliest

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlopt.rollout.acting import Policy
+from rlopt.policy.policy import Policy
 from rlopt.rollout.batch import Batch
 
 

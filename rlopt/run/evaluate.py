@@ -18,7 +18,7 @@ from rlopt.envs.spec import Environment
 from rlopt.envs.watchdog import watched
 from rlopt.envs.wrappers import Faults, fitting, number, over
 from rlopt.errors import EnvironmentFault
-from rlopt.rollout.inference import Inference
+from rlopt.policy.inference import Inference
 from rlopt.rollout.seeding import Purpose, integer, sequence
 from rlopt.run.telling import say
 

@@ -23,8 +23,8 @@ from rlopt.envs.spaces import PolicyHead
 from rlopt.envs.spec import Environment
 from rlopt.envs.wrappers import FAULTS, Faults, number, over
 from rlopt.errors import UserError
-from rlopt.rollout.acting import Policy
-from rlopt.rollout.inference import Inference
+from rlopt.policy.inference import Inference
+from rlopt.policy.policy import Policy
 from rlopt.rollout.seeding import Purpose, integer
 
 KINDS = (".mp4", ".webm", ".gif")

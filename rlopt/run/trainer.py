@@ -19,10 +19,10 @@ from rlopt.errors import EnvironmentFault, RankLost, Signalled, Stopped, UserErr
 from rlopt.parallel import ranks
 from rlopt.parallel.collectives import gather
 from rlopt.parallel.collectives import ranks as world
-from rlopt.rollout.acting import Policy
+from rlopt.policy.inference import Inference
+from rlopt.policy.policy import Policy
 from rlopt.rollout.batch import EpisodeCounter
 from rlopt.rollout.collector import Collector
-from rlopt.rollout.inference import Inference
 from rlopt.rollout.seeding import Purpose, integer
 from rlopt.rollout.workers import Workers
 from rlopt.run.agent import Agent

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from rlopt.policy.networks import ACTIVATIONS, MLP
+from rlopt.policy.mlp import ACTIVATIONS, MLP
 
 PLAIN = MLP(hidden=(16, 24), activation="tanh", bias=True, gain=1.5, last_gain=0.01)
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlopt.policy.normaliser import ObservationNormaliser, RewardScaler, empty_moments, merge_moments
+from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler, empty_moments, merge_moments
 
 NORMALISER = ObservationNormaliser(enabled=True, clip=10.0)
 SCALER = RewardScaler(enabled=True, clip=10.0)

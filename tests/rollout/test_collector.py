@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlopt.policy.normaliser import ObservationNormaliser
+from rlopt.policy.normalisers import ObservationNormaliser
 from rlopt.rollout.batch import Batch
 from rlopt.rollout.seeding import Purpose, integer, sequence, torch_generator
 from rlopt.run.trainer import Trainer

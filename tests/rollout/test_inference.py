@@ -5,9 +5,9 @@ from torch import nn
 
 from rlopt.core.heads import Bernoulli, Categorical, DiagonalGaussian, MultiCategorical
 from rlopt.core.network import Network
-from rlopt.policy.normaliser import ObservationNormaliser
-from rlopt.rollout.drawing import drawing
-from rlopt.rollout.inference import BLOCK, Inference
+from rlopt.policy.drawing import drawing
+from rlopt.policy.inference import BLOCK, Inference
+from rlopt.policy.normalisers import ObservationNormaliser
 
 ACTIVATIONS = [nn.Tanh, nn.ReLU, nn.ELU, nn.Sigmoid, nn.SiLU]  # the last is no chain that a tape knows
 NORMALISER = ObservationNormaliser(enabled=True, clip=1.5)

@@ -6,7 +6,7 @@ from rlopt.core.heads import Head
 from rlopt.envs.spaces import ActionDoor
 from rlopt.envs.spec import Environment
 from rlopt.errors import EnvironmentFault
-from rlopt.rollout.inference import Inference
+from rlopt.policy.inference import Inference
 from rlopt.rollout.seeding import Purpose, integer, sequence
 from rlopt.run import evaluate as module
 from rlopt.run.evaluate import evaluate

@@ -22,7 +22,7 @@ from rlopt.core.flat import CONSTANTS
 from rlopt.core.heads import DiagonalGaussian
 from rlopt.envs.spaces import observation_dtype, observation_size, to_bounds
 from rlopt.errors import UserError
-from rlopt.rollout.acting import Policy
+from rlopt.policy.policy import Policy
 
 _EXAMPLES = 3  # observations that are traced; the graph takes any number
 

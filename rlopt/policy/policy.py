@@ -12,7 +12,7 @@ from gymnasium.vector.utils import batch_space, iterate
 from torch import Tensor
 
 from rlopt.envs.spaces import ActionDoor, PolicyHead, observation_dtype, observation_size
-from rlopt.rollout.inference import Inference
+from rlopt.policy.inference import Inference
 
 
 class Policy:

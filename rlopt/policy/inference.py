@@ -22,7 +22,7 @@ from rlopt.core.flat import CONSTANTS
 from rlopt.core.heads import Head
 from rlopt.core.network import Network
 from rlopt.core.parts import State
-from rlopt.policy.normaliser import ObservationNormaliser
+from rlopt.policy.normalisers import ObservationNormaliser
 
 BLOCK = 8  # rows; 4, 8 and 16 give the same bits where this was measured, 1 and 2 do not
 Affine = tuple[Tensor, Tensor]  # shift and scale, (D,) each
