@@ -26,7 +26,7 @@ from rlopt.extensions import extended
 from rlopt.overrides import spelled
 from rlopt.parallel import ranks
 from rlopt.policy.policy import Policy
-from rlopt.rollout.batch import Batch
+from rlopt.rollout.buffer import Batch
 from rlopt.run.callbacks import Callbacks, Moment
 from rlopt.run.lock import alone
 from rlopt.run.trainer import Trainer

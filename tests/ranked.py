@@ -29,7 +29,7 @@ from rlopt.core.steps.optimizer import Optimizer
 from rlopt.core.update import Update
 from rlopt.parallel.collectives import gather, own, rank, ranks
 from rlopt.policy.normalisers import RewardScaler, empty_moments, merge_moments
-from rlopt.rollout.returns import normalised
+from rlopt.rollout.advantages import normalised
 from tests.oracles import make_case, randn, seeded
 
 LINE_SEARCH = KLLineSearch(radius=0.01, shrink=0.8, backtracks=10, accept_ratio=0.0, largest=1e6)

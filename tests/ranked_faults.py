@@ -27,9 +27,9 @@ from rlopt.errors import EnvironmentFault, UserError
 from rlopt.parallel import ranks as processes
 from rlopt.parallel.collectives import adopted, everywhere, gather, own, rank
 from rlopt.policy.normalisers import empty_moments, merge_moments
-from rlopt.rollout.batch import Episodes
+from rlopt.rollout.buffer import Episodes
+from rlopt.rollout.episodes import together
 from rlopt.run import nan_report
-from rlopt.run.tally import together
 from tests.oracles import randn
 from tests.ranked import LINE_SEARCH, SMALL, given, part
 

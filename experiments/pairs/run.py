@@ -41,7 +41,7 @@ def train(run: Run) -> dict[str, object]:
 
     from rlopt.assemble import trainer
     from rlopt.build import resolve
-    from rlopt.rollout.batch import EpisodeCounter
+    from rlopt.rollout.buffer import EpisodeCounter
 
     torch.set_num_threads(1)
     metric, solver, seed = run

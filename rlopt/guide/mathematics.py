@@ -20,7 +20,7 @@ Jacobian at sample b. A *tape* records one forward pass on B samples and gives `
 | value      | log N(target; z, variance): squared error of a critic |
 
 each with `entropy` times the entropy added where it is a policy's. Advantages are those of
-`rlopt.rollout.returns.gae`: sums of (gamma `gae_lambda`)^k delta_{t+k}, delta_t = r_t + gamma V(s_{t+1}) - V(s_t),
+`rlopt.rollout.advantages.gae`: sums of (gamma `gae_lambda`)^k delta_{t+k}, delta_t = r_t + gamma V(s_{t+1}) - V(s_t),
 where a truncated episode bootstraps from the value of its last observation and a terminated one does not.
 
 **Metric.** The length of a small step d is d^T M d. Nearly all metrics are a matrix C_b (O, O) pulled back from the

@@ -12,9 +12,9 @@ from rlopt.envs.spaces import PolicyHead
 from rlopt.envs.vector import described
 from rlopt.envs.watchdog import watched
 from rlopt.policy.inference import Inference
-from rlopt.rollout.batch import Batch
-from rlopt.rollout.standing import Boundary, Running, Standing
-from rlopt.rollout.stepper import Final, Stepper, unhidden
+from rlopt.rollout.buffer import Batch
+from rlopt.rollout.env_state import Boundary, Running, Standing
+from rlopt.rollout.sampler import Final, Stepper, unhidden
 from rlopt.rollout.storage import Storage, allocate
 
 

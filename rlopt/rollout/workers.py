@@ -34,10 +34,10 @@ from rlopt.envs.vector import ENVIRONMENT, STOP, Place, described, new_place
 from rlopt.errors import EnvironmentFault, UserError
 from rlopt.parallel import processes as child
 from rlopt.policy.inference import Inference
-from rlopt.rollout.batch import Batch
+from rlopt.rollout.buffer import Batch
 from rlopt.rollout.collector import batch
-from rlopt.rollout.standing import Boundary, Running, Standing
-from rlopt.rollout.stepper import Stepper
+from rlopt.rollout.env_state import Boundary, Running, Standing
+from rlopt.rollout.sampler import Stepper
 from rlopt.rollout.storage import Storage, allocate, columns, shared
 
 _BUFFERS = 2

@@ -22,8 +22,8 @@ from rlopt.core.samples import Samples, sent
 from rlopt.envs.spaces import PolicyHead
 from rlopt.policy.inference import Inference
 from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler
-from rlopt.rollout.batch import Batch
-from rlopt.rollout.returns import gae, normalised
+from rlopt.rollout.advantages import gae, normalised
+from rlopt.rollout.buffer import Batch
 from rlopt.run.compatible import Compatible, informed
 from rlopt.run.nan_report import earliest
 from rlopt.run.undo import copied, exploded

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rlopt.policy.policy import Policy
-from rlopt.rollout.batch import Batch
+from rlopt.rollout.buffer import Batch
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from rlopt.core.parts import COMPATIBLE
 from rlopt.core.samples import Samples
 from rlopt.core.solvers.compatible import handed
 from rlopt.core.update import Update
-from rlopt.rollout.batch import Batch
+from rlopt.rollout.buffer import Batch
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from rlopt.core.checks import at_least_one
 from rlopt.core.failure import NumericalFailure
 from rlopt.core.parts import State
 from rlopt.core.spectrum import ritz_values
-from rlopt.rollout.batch import Batch
+from rlopt.rollout.buffer import Batch
 from rlopt.run.agent import Agent
 
 _PRODUCTS = 50  # with M, for a spectrum

@@ -6,7 +6,7 @@
 | steps, updates, skipped | counters; bad_in_a_row is that of the failure policy                              |
 | minibatches             | the generator that shuffles them                                                  |
 | recent                  | returns of the last training episodes                                             |
-| environments            | one entry each: where it stands (rollout/standing.py), return and length so far   |
+| environments            | one entry each: where it stands (rollout/env_state.py), return and length so far   |
 | seconds, wall_seconds   | spent: without start-up and evaluations, on everything (run/clock.py)             |
 | best, score             | highest return of a periodic evaluation; what was measured of this policy         |
 | config, versions        | what the run is, and what it ran on                                               |
@@ -29,7 +29,7 @@ from torch import Tensor
 from rlopt.core.parts import State
 from rlopt.parallel.collectives import gather, own
 from rlopt.parallel.collectives import ranks as world
-from rlopt.rollout.standing import Boundary, Standing
+from rlopt.rollout.env_state import Boundary, Standing
 from rlopt.run.telling import say
 
 # whose bits a run's depend on

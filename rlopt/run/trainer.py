@@ -21,8 +21,9 @@ from rlopt.parallel.collectives import gather
 from rlopt.parallel.collectives import ranks as world
 from rlopt.policy.inference import Inference
 from rlopt.policy.policy import Policy
-from rlopt.rollout.batch import EpisodeCounter
+from rlopt.rollout.buffer import EpisodeCounter
 from rlopt.rollout.collector import Collector
+from rlopt.rollout.episodes import Tally
 from rlopt.rollout.seeding import Purpose, integer
 from rlopt.rollout.workers import Workers
 from rlopt.run.agent import Agent
@@ -40,7 +41,6 @@ from rlopt.run.recorder import Recorder, Silent
 from rlopt.run.saving import Saver
 from rlopt.run.stops import Stops
 from rlopt.run.suiting import check_suits
-from rlopt.run.tally import Tally
 from rlopt.run.telling import say
 
 _RECENT = 100  # training episodes whose returns the summary describes

@@ -5,7 +5,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from rlopt.rollout.batch import Batch
+from rlopt.rollout.buffer import Batch
 
 FIELDS = [field.name for field in dataclasses.fields(Batch)]
 

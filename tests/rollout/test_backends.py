@@ -13,9 +13,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rlopt.errors import UserError
 from rlopt.parallel import processes as child
-from rlopt.rollout.batch import Batch, EpisodeCounter
+from rlopt.rollout.advantages import gae
+from rlopt.rollout.buffer import Batch, EpisodeCounter
 from rlopt.rollout.collector import Collector
-from rlopt.rollout.returns import gae
 from rlopt.rollout.seeding import Purpose, integer
 from rlopt.run.trainer import Trainer
 from tests.failing import breaking, failed

@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor
 
-from rlopt.rollout.batch import Batch, EpisodeCounter
+from rlopt.rollout.buffer import Batch, EpisodeCounter
 
 NONE = torch.zeros(0)
 

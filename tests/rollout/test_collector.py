@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rlopt.policy.normalisers import ObservationNormaliser
-from rlopt.rollout.batch import Batch
+from rlopt.rollout.buffer import Batch
 from rlopt.rollout.seeding import Purpose, integer, sequence, torch_generator
 from rlopt.run.trainer import Trainer
 from tests.probes import Counter

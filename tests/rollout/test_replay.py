@@ -6,8 +6,8 @@ import torch
 from rlopt.build import load
 from rlopt.catalogue import choices, file
 from rlopt.envs.replay import Script, origin_of, replay, reproducible
-from rlopt.rollout import standing
-from rlopt.rollout.standing import Running, Standing
+from rlopt.rollout import env_state as standing
+from rlopt.rollout.env_state import Running, Standing
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
 

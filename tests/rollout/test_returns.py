@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rlopt.rollout.returns import gae, normalised
+from rlopt.rollout.advantages import gae, normalised
 
 GOES_ON, TERMINATES, TRUNCATES, BOTH = range(4)
 

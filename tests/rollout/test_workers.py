@@ -13,7 +13,7 @@ from torch import Tensor
 from rlopt.envs.vector import STEPS
 from rlopt.errors import EnvironmentFault, UserError
 from rlopt.parallel import processes as child
-from rlopt.rollout.batch import Batch
+from rlopt.rollout.buffer import Batch
 from rlopt.run import checkpoint
 from tests.failing import breaking, failed
 from tests.launching import children, until

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlopt.parallel.collectives import gather
-from rlopt.rollout.batch import Batch, Episodes
+from rlopt.rollout.buffer import Batch, Episodes
 
 
 @dataclass(frozen=True)

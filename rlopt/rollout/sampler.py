@@ -20,8 +20,8 @@ from rlopt.envs.vector import REPLAYED, STEPS, STOP, Place, described, new_place
 from rlopt.envs.wrappers import Faults
 from rlopt.policy.drawing import drawing
 from rlopt.policy.inference import BLOCK, Inference
+from rlopt.rollout.env_state import Standing
 from rlopt.rollout.seeding import Purpose, integer, noise, sequence
-from rlopt.rollout.standing import Standing
 from rlopt.rollout.storage import Storage
 
 
