@@ -26,6 +26,7 @@ from rlopt.envs.spaces import Gaussian, head_for, image, indicators, observation
 from rlopt.envs.spec import Environment
 from rlopt.errors import UserError
 from rlopt.fit import check_compatible, check_first_step, check_fit, check_sizes
+from rlopt.loggers.logger import Recorder
 from rlopt.networks import network
 from rlopt.parallel.collectives import own, ranks
 from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler
@@ -39,7 +40,6 @@ from rlopt.run.compatible import Compatible
 from rlopt.run.evaluate import MOST_EPISODES
 from rlopt.run.looks import Recording
 from rlopt.run.plan import Plan
-from rlopt.run.recorder import Recorder
 from rlopt.run.saving import Saving
 from rlopt.run.trainer import Trainer
 

@@ -15,6 +15,7 @@ from rlopt.core.samples import Samples
 from rlopt.envs.spaces import PolicyHead
 from rlopt.envs.spec import Environment
 from rlopt.errors import UserError
+from rlopt.loggers.console import say
 from rlopt.policy.inference import Inference
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.seeding import Purpose, integer
@@ -22,7 +23,6 @@ from rlopt.run import checkpoint
 from rlopt.run.findings import Inspection
 from rlopt.run.inspect import Pairs, inspect
 from rlopt.run.suiting import check_suits
-from rlopt.run.telling import say
 
 
 def restored(config: Config, run_dir: Path, best: bool = False) -> tuple[Setup, int]:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from rlopt.errors import RankLost, Signalled, Stopped, UserError
+from rlopt.loggers.console import say
 from rlopt.parallel import ranks
-from rlopt.run.telling import say
 
 COPY = "each of its checkpoints holds a copy: config in state.json, which is YAML too"
 

@@ -24,9 +24,9 @@ from rlopt.build import explained, resolve
 from rlopt.commands.elsewhere import end_all
 from rlopt.commands.sweep import Failed, Sweep
 from rlopt.errors import UserError
+from rlopt.loggers.console import give, say
 from rlopt.overrides import check_several, first_run, named, parse, rewritten, spelled
 from rlopt.run.stops import Stops
-from rlopt.run.telling import give, say
 
 _LAUNCHERS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit"}  # -> plugin's name
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from rlopt.commands.common import COPY, Parser, check_run_dir
 from rlopt.errors import UserError
+from rlopt.loggers.console import give, say
 from rlopt.parallel import ranks
 from rlopt.run.lock import alone
-from rlopt.run.telling import give, say
 
 
 def run(arguments: list[str]) -> int:

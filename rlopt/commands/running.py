@@ -12,10 +12,10 @@ from typing import Any
 from rlopt import extensions
 from rlopt.commands.common import program
 from rlopt.common import LOWER, in_memory
+from rlopt.loggers.console import give, say
 from rlopt.parallel import ranks
 from rlopt.run.callbacks import Callbacks, Moment
 from rlopt.run.stops import Stops
-from rlopt.run.telling import give, say
 from rlopt.run.trainer import Trainer
 
 

@@ -27,10 +27,10 @@ from rlopt.commands.resume import run as resume
 from rlopt.commands.running import finished
 from rlopt.errors import Signalled, UserError
 from rlopt.extensions import extended
+from rlopt.loggers.console import give
 from rlopt.overrides import spelled
 from rlopt.run.lock import held_elsewhere
 from rlopt.run.resume import differences
-from rlopt.run.telling import give
 
 _LONGEST = 150  # letters of a folder's name
 

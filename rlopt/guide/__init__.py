@@ -8,7 +8,7 @@
 | `rlopt.guide.options`     | every option of every choice, from the yaml files |
 | `rlopt.guide.comparison`  | what other trainers do, and when to take one of them |
 | `rlopt.api`               | training, callbacks, acting and export from Python |
-| `rlopt.run.recorder`      | what the curves in TensorBoard are |
+| `rlopt.loggers.logger`      | what the curves in TensorBoard are |
 | `rlopt.commands.multirun` | sweeps, on this machine and by SLURM |
 
 The README has the ten-minute tour.

@@ -14,8 +14,8 @@ import yaml
 
 from rlopt.catalogue import stands_for
 from rlopt.errors import UserError
+from rlopt.loggers.console import say
 from rlopt.report.scalars import Array, Series, scalars
-from rlopt.run.telling import say
 
 _SECONDS = ("time/collect", "time/update")
 

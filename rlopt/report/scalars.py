@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rlopt.run.table import NAME, read
+from rlopt.loggers.csv import NAME, read
 
 Array = NDArray[np.float64]
 

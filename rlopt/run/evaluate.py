@@ -18,9 +18,9 @@ from rlopt.envs.spec import Environment
 from rlopt.envs.watchdog import watched
 from rlopt.envs.wrappers import Faults, fitting, number, over
 from rlopt.errors import EnvironmentFault
+from rlopt.loggers.console import say
 from rlopt.policy.inference import Inference
 from rlopt.rollout.seeding import Purpose, integer, sequence
-from rlopt.run.telling import say
 
 MOST_EPISODES = 10**6
 _SIDE_BY_SIDE = 16  # environments at once; changes speed only

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from rlopt.errors import UserError
+from rlopt.loggers.console import say
 from rlopt.run.checkpoint import replace_file
 from rlopt.run.findings import Direction, Inspection
-from rlopt.run.telling import say
 
 _WIDTH = 120  # of the table; a narrower terminal breaks its lines
 _HEADS = (
@@ -50,7 +50,7 @@ def publish(about: Mapping[str, Any], found: Inspection, run_dir: Path, out: Pat
 
     figure(found, title, out)
     if out.suffix == ".png":
-        from rlopt.run.tensorboard import add_figure
+        from rlopt.loggers.tensorboard import add_figure
 
         add_figure(run_dir, "inspect", out, about["step"])
     print(f"  data:      {path}\n  figure:    {out}")

@@ -27,10 +27,10 @@ import torch
 from torch import Tensor
 
 from rlopt.core.parts import State
+from rlopt.loggers.console import say
 from rlopt.parallel.collectives import gather, own
 from rlopt.parallel.collectives import ranks as world
 from rlopt.rollout.env_state import Boundary, Standing
-from rlopt.run.telling import say
 
 # whose bits a run's depend on
 _PACKAGES = ("rlopt", "torch", "numpy", "gymnasium", "mujoco", "box2d", "box2d-py", "envpool")

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from rlopt.errors import UserError
+from rlopt.loggers.console import say
 from rlopt.run import checkpoint
-from rlopt.run.telling import say
 
 
 @dataclass(frozen=True)

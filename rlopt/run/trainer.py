@@ -16,6 +16,9 @@ from rich.console import Console
 from rlopt.core.parts import State
 from rlopt.envs.spec import Environment
 from rlopt.errors import EnvironmentFault, RankLost, Signalled, Stopped, UserError
+from rlopt.loggers.console import say
+from rlopt.loggers.logger import Recorder, Silent
+from rlopt.loggers.progress import ProgressDisplay
 from rlopt.parallel import ranks
 from rlopt.parallel.collectives import gather
 from rlopt.parallel.collectives import ranks as world
@@ -36,12 +39,9 @@ from rlopt.run.judge import Judge
 from rlopt.run.looks import look
 from rlopt.run.plan import Plan
 from rlopt.run.position import Position, replaying, standing
-from rlopt.run.progress import ProgressDisplay
-from rlopt.run.recorder import Recorder, Silent
 from rlopt.run.saving import Saver
 from rlopt.run.stops import Stops
 from rlopt.run.suiting import check_suits
-from rlopt.run.telling import say
 
 _RECENT = 100  # training episodes whose returns the summary describes
 

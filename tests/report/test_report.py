@@ -8,12 +8,12 @@ import pytest
 import yaml
 
 from rlopt import cli
+from rlopt.loggers.tensorboard import Events
 from rlopt.report.comparison import compare, improvements, markdown, pooled_table, table
 from rlopt.report.curves import aligned, average
 from rlopt.report.grouping import groups, labels
 from rlopt.report.runs import flat, read_all
 from rlopt.report.scalars import scalars
-from rlopt.run.tensorboard import Events
 
 SHORT = ["total_steps=800", "batch_size=400", "policy.hidden=[4]", "critic.hidden=[4]", "evaluation.episodes=2"]
 

@@ -3,8 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from rlopt.run import progress
-from rlopt.run.progress import ProgressDisplay
+from rlopt.loggers import progress
+from rlopt.loggers.progress import ProgressDisplay
 
 
 def lines(stream: io.StringIO) -> list[str]:

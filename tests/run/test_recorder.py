@@ -13,9 +13,11 @@ import torch
 from PIL import Image
 
 from rlopt.errors import UserError
-from rlopt.run import looks, recorder, tensorboard
-from rlopt.run.recorder import Recorder
-from rlopt.run.tensorboard import Events
+from rlopt.loggers import logger as recorder
+from rlopt.loggers import tensorboard
+from rlopt.loggers.logger import Recorder
+from rlopt.loggers.tensorboard import Events
+from rlopt.run import looks
 from tests.probes import make_trainer
 from tests.traces import read, rows
 

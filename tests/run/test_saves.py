@@ -11,8 +11,8 @@ import torch
 
 import rlopt
 from rlopt import cli
+from rlopt.loggers.csv import Table
 from rlopt.run import checkpoint
-from rlopt.run.table import Table
 from tests.failing import breaking
 from tests.probes import make_trainer
 from tests.run.resuming import CASES, SMALL, resume

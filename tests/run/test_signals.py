@@ -12,10 +12,10 @@ import pytest
 
 from rlopt import api, assemble, cli
 from rlopt.errors import Signalled
+from rlopt.loggers.csv import Table
 from rlopt.run import checkpoint, stops
 from rlopt.run.agent import Agent
 from rlopt.run.stops import Stops
-from rlopt.run.table import Table
 from rlopt.run.trainer import Trainer
 from tests import torture
 from tests.launching import until

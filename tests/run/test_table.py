@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from rlopt.loggers.csv import Table
+from rlopt.loggers.logger import Recorder
 from rlopt.run import looks
-from rlopt.run.recorder import Recorder
-from rlopt.run.table import Table
 from tests.traces import rows
 
 ROWS = [

@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 
 from rlopt import cli
-from rlopt.run import telling
-from rlopt.run.progress import ProgressDisplay
-from rlopt.run.telling import Lasting, give, say
+from rlopt.loggers import console as telling
+from rlopt.loggers.console import Lasting, give, say
+from rlopt.loggers.progress import ProgressDisplay
 
 SHORT = ["total_steps=80", "batch_size=40", "policy.hidden=[4]", "critic.hidden=[4]", "evaluation.episodes=1"]
 

@@ -97,7 +97,7 @@ def test_the_documented_scalars_are_recorded_at_every_update(tmp_path, algo):
 
 
 def test_every_scalar_is_documented(tmp_path):
-    from rlopt.run import recorder
+    from rlopt.loggers import logger as recorder
 
     names = set()
     for algo in ("ppo", "trpo", "npg"):

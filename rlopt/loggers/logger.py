@@ -1,7 +1,7 @@
 """Recorder: what a run leaves behind to be looked at: TensorBoard events, scalars.csv and summary.json.
 
 Scalars, by group; the actor's have no prefix, the critic's begin with ``critic/``. How TensorBoard shows them is in
-run/tensorboard.py; what is recorded only now and then in run/looks.py.
+loggers/tensorboard.py; what is recorded only now and then in run/looks.py.
 
 | name | is |
 |---|---|
@@ -32,7 +32,7 @@ run/tensorboard.py; what is recorded only now and then in run/looks.py.
 | update/skipped                       | steps not taken since training began because a number was not finite |
 | time/steps_per_second                | over the whole run so far, without start-up and evaluations |
 | time/collect, time/update            | seconds of this update |
-| at_a_glance/...                      | TensorBoard alone: copies of the most telling, see run/tensorboard.py |
+| at_a_glance/...                      | TensorBoard alone: copies of the most telling, see loggers/tensorboard.py |
 | final/...                            | TensorBoard alone: the returns in summary.json |
 """
 
@@ -48,11 +48,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from rlopt.errors import UserError
+from rlopt.loggers.console import say
+from rlopt.loggers.csv import Table
+from rlopt.loggers.tensorboard import Events
 from rlopt.run.checkpoint import replace_file
 from rlopt.run.looks import Recording
-from rlopt.run.table import Table
-from rlopt.run.telling import say
-from rlopt.run.tensorboard import Events
 
 
 class Recorder:

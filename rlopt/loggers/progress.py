@@ -8,7 +8,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from rlopt.run.telling import terminal
+from rlopt.loggers.console import terminal
 
 _PLAIN_SECONDS = 5.0  # between plain lines
 

@@ -29,7 +29,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard.summary import custom_scalars, histogram, hparams, text
 
 from rlopt.errors import UserError
-from rlopt.run.event_file import EventFile
+from rlopt.loggers.event_file import EventFile
 
 GLANCE = {
     "1_return": "episode/return",
