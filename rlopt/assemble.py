@@ -12,6 +12,8 @@ import gymnasium as gym
 import torch
 
 from rlopt.catalogue import PARTS, stands_for
+from rlopt.checkpoint.format import replace_file, synchronise
+from rlopt.checkpoint.manager import Saving
 from rlopt.common import Common, common_options
 from rlopt.construct import construct, construct_part, convert, options
 from rlopt.core.averaging import Averaging
@@ -35,12 +37,10 @@ from rlopt.rollout.seeding import Purpose, torch_generator
 from rlopt.rollout.workers import Workers
 from rlopt.run import film
 from rlopt.run.agent import Agent, Returns
-from rlopt.run.checkpoint import replace_file, synchronise
 from rlopt.run.compatible import Compatible
 from rlopt.run.evaluate import MOST_EPISODES
 from rlopt.run.looks import Recording
 from rlopt.run.plan import Plan
-from rlopt.run.saving import Saving
 from rlopt.run.trainer import Trainer
 
 Config = Mapping[str, Any]

@@ -11,6 +11,8 @@ import torch
 
 from rlopt.assemble import Config, Setup, setup
 from rlopt.catalogue import stands_for
+from rlopt.checkpoint import format as checkpoint
+from rlopt.checkpoint.suiting import check_suits
 from rlopt.core.samples import Samples
 from rlopt.envs.spaces import PolicyHead
 from rlopt.envs.spec import Environment
@@ -19,10 +21,8 @@ from rlopt.loggers.console import say
 from rlopt.policy.inference import Inference
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.seeding import Purpose, integer
-from rlopt.run import checkpoint
 from rlopt.run.findings import Inspection
 from rlopt.run.inspect import Pairs, inspect
-from rlopt.run.suiting import check_suits
 
 
 def restored(config: Config, run_dir: Path, best: bool = False) -> tuple[Setup, int]:

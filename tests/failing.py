@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from rlopt.checkpoint import format as checkpoint
 from rlopt.errors import EnvironmentFault
 from rlopt.rollout.seeding import Purpose, integer
-from rlopt.run import checkpoint
 from rlopt.run.trainer import Trainer
 
 

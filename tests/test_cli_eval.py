@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rlopt import cli
-from rlopt.run import checkpoint
+from rlopt.checkpoint import format as checkpoint
 from tests.command_line import SHORT, created, one_line
 
 pytestmark = pytest.mark.usefixtures("elsewhere")

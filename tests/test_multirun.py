@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from rlopt.run import checkpoint
+from rlopt.checkpoint import format as checkpoint
 from rlopt.run.trainer import Trainer
 from tests.command_line import SHORT, created, one_line
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from rlopt import cli
+from rlopt.checkpoint import format as checkpoint
 from rlopt.commands.sweep import Sweep
-from rlopt.run import checkpoint
 from rlopt.run.trainer import Trainer
 from tests.extending import FILES, write
 

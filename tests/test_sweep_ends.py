@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from rlopt.checkpoint import format as checkpoint
 from rlopt.commands import elsewhere
 from rlopt.errors import Signalled
-from rlopt.run import checkpoint
 from rlopt.run.lock import taken
 from tests.launching import environment, until
 

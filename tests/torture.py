@@ -30,7 +30,7 @@ import rlopt.commands.resume
 import rlopt.commands.running
 import rlopt.commands.train  # noqa: F401
 from rlopt import cli
-from rlopt.run import checkpoint
+from rlopt.checkpoint import format as checkpoint
 from tests.launching import until
 from tests.traces import differences, table_of
 

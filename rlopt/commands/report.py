@@ -26,11 +26,11 @@ def run(arguments: list[str]) -> int:
         raise UserError(f"--out must end in .html; got {out}")
     needs_plotting("rlopt report")
 
+    from rlopt.checkpoint.format import replace_file
     from rlopt.report import comparison as made
     from rlopt.report.grouping import groups
     from rlopt.report.page import page
     from rlopt.report.runs import read_all, tell
-    from rlopt.run.checkpoint import replace_file
 
     runs, left_out = read_all([options.folder], "episode/return", unfinished=False)
     tell(left_out)

@@ -30,8 +30,8 @@ def _resume(run_dir: Path, overrides: list[str]) -> int:
     import torch
 
     from rlopt.api import prepared
+    from rlopt.checkpoint import format as checkpoint
     from rlopt.commands.running import carry_out, finished
-    from rlopt.run import checkpoint
     from rlopt.run.stops import Stops
 
     torch.set_num_threads(1)
@@ -58,10 +58,10 @@ def _resume(run_dir: Path, overrides: list[str]) -> int:
 def _found(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | None, dict[str, bytes] | None]:
     """The configuration, and the checkpoint to go on from; its contents are None where the run is finished."""
     from rlopt.build import load
+    from rlopt.checkpoint import format as checkpoint
+    from rlopt.checkpoint.resume_rules import changed, check_same, other_versions
     from rlopt.commands.running import finished
     from rlopt.overrides import check_single, parse
-    from rlopt.run import checkpoint
-    from rlopt.run.resume import changed, check_same, other_versions
 
     check_single(overrides)
     given = {override.key_or_group: override.value() for override in map(parse, overrides)}

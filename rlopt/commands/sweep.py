@@ -21,6 +21,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from rlopt.build import load, resolve
+from rlopt.checkpoint.resume_rules import differences
 from rlopt.commands import elsewhere
 from rlopt.commands.common import exit_code
 from rlopt.commands.resume import run as resume
@@ -30,7 +31,6 @@ from rlopt.extensions import extended
 from rlopt.loggers.console import give
 from rlopt.overrides import spelled
 from rlopt.run.lock import held_elsewhere
-from rlopt.run.resume import differences
 
 _LONGEST = 150  # letters of a folder's name
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TextIO
 
-from rlopt.run.checkpoint import synchronise
+from rlopt.checkpoint.format import synchronise
 
 NAME = "scalars.csv"
 

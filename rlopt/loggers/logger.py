@@ -47,11 +47,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from rlopt.checkpoint.format import replace_file
 from rlopt.errors import UserError
 from rlopt.loggers.console import say
 from rlopt.loggers.csv import Table
 from rlopt.loggers.tensorboard import Events
-from rlopt.run.checkpoint import replace_file
 from rlopt.run.looks import Recording
 
 

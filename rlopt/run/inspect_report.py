@@ -11,9 +11,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from rlopt.checkpoint.format import replace_file
 from rlopt.errors import UserError
 from rlopt.loggers.console import say
-from rlopt.run.checkpoint import replace_file
 from rlopt.run.findings import Direction, Inspection
 
 _WIDTH = 120  # of the table; a narrower terminal breaks its lines

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from rlopt.catalogue import PARTS, stands_for
+from rlopt.checkpoint.format import replace_file
 from rlopt.core.learner import Learner
 from rlopt.parallel.collectives import gather
 from rlopt.parallel.collectives import rank as own_rank
-from rlopt.run.checkpoint import replace_file
 
 NAME = "nan_report.json"
 _COURSE = ("observation", "policy output", "action", "reward")  # as in Batch.course

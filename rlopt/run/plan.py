@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlopt.checkpoint.manager import Saving
 from rlopt.run.looks import Recording
-from rlopt.run.saving import Saving
 
 
 @dataclass(frozen=True)

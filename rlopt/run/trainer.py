@@ -13,6 +13,10 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from rlopt.checkpoint.format import replace_file
+from rlopt.checkpoint.manager import Saver
+from rlopt.checkpoint.run_state import Position, replaying, standing
+from rlopt.checkpoint.suiting import check_suits
 from rlopt.core.parts import State
 from rlopt.envs.spec import Environment
 from rlopt.errors import EnvironmentFault, RankLost, Signalled, Stopped, UserError
@@ -31,17 +35,13 @@ from rlopt.rollout.seeding import Purpose, integer
 from rlopt.rollout.workers import Workers
 from rlopt.run.agent import Agent
 from rlopt.run.callbacks import Callbacks, Moment
-from rlopt.run.checkpoint import replace_file
 from rlopt.run.clock import Clock
 from rlopt.run.evaluate import Evaluation
 from rlopt.run.failures import Failures
 from rlopt.run.judge import Judge
 from rlopt.run.looks import look
 from rlopt.run.plan import Plan
-from rlopt.run.position import Position, replaying, standing
-from rlopt.run.saving import Saver
 from rlopt.run.stops import Stops
-from rlopt.run.suiting import check_suits
 
 _RECENT = 100  # training episodes whose returns the summary describes
 

@@ -14,6 +14,8 @@ import pytest
 from gymnasium import spaces
 
 from rlopt import cli
+from rlopt.checkpoint import format as checkpoint
+from rlopt.checkpoint import run_state as position
 from rlopt.envs import spec as environments
 from rlopt.envs import watchdog
 from rlopt.envs.watchdog import watched
@@ -21,7 +23,7 @@ from rlopt.envs.wrappers import Misfit, fitting, number
 from rlopt.errors import EnvironmentFault, UserError
 from rlopt.parallel import processes as child
 from rlopt.rollout.seeding import Purpose, integer
-from rlopt.run import checkpoint, evaluate, position
+from rlopt.run import evaluate
 from rlopt.run.trainer import Trainer
 from tests.failing import Fails, breaking, failed
 from tests.probes import make_trainer

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from rlopt.checkpoint import format as checkpoint
 from rlopt.envs.vector import STEPS
 from rlopt.errors import EnvironmentFault, UserError
 from rlopt.parallel import processes as child
 from rlopt.rollout.buffer import Batch
-from rlopt.run import checkpoint
 from tests.failing import breaking, failed
 from tests.launching import children, until
 from tests.probes import make_trainer

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from rlopt import cli
-from rlopt.run import checkpoint
+from rlopt.checkpoint import format as checkpoint
 
 SMALL = ["policy.hidden=[8]", "evaluation.episodes=2", "checkpoint.every_updates=1",
          "checkpoint.every_seconds=null", "checkpoint.keep=99"]  # fmt: skip

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from rlopt.checkpoint import format as checkpoint
 from rlopt.errors import UserError
-from rlopt.run import checkpoint
 
 NAMES = ("manifest.json", "state.json", "tensors.safetensors")
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from rlopt import cli
+from rlopt.checkpoint import format as checkpoint
 from rlopt.errors import Stopped
-from rlopt.run import checkpoint
 from rlopt.run.nan_report import summary
 from rlopt.run.trainer import Trainer
 from tests.probes import make_trainer

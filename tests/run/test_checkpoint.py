@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlopt.checkpoint import format as checkpoint
 from rlopt.errors import UserError
-from rlopt.run import checkpoint
 from tests.run.spoiling import small
 from tests.traces import same
 

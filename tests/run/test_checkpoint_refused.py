@@ -6,8 +6,8 @@ import pickle
 
 import pytest
 
+from rlopt.checkpoint import format as checkpoint
 from rlopt.errors import UserError
-from rlopt.run import checkpoint
 from tests.run.spoiling import forge, refused, small
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rlopt.run import checkpoint
+from rlopt.checkpoint import format as checkpoint
 from tests.run.spoiling import NAMES, example, refused, whole_run
 from tests.traces import same
 

@@ -13,7 +13,7 @@ import yaml
 from safetensors.torch import save as packed
 
 from rlopt import cli
-from rlopt.run import checkpoint
+from rlopt.checkpoint import format as checkpoint
 from tests.run.spoiling import forge, refused, whole_run
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rlopt.run import checkpoint
+from rlopt.checkpoint import format as checkpoint
 from tests import torture
 from tests.probes import make_trainer
 from tests.run.resuming import CASES, SMALL, cut, resume

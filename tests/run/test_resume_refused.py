@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from rlopt.build import resolve
+from rlopt.checkpoint import format as checkpoint
+from rlopt.checkpoint.resume_rules import changed
 from rlopt.errors import UserError
-from rlopt.run import checkpoint
-from rlopt.run.resume import changed
 from tests.run.resuming import cut, resume
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
@@ -49,7 +49,7 @@ def test_a_config_that_was_edited_is_refused(tmp_path, runs, capsys):
 def test_other_versions_are_told_of(tmp_path, runs, capsys, monkeypatch):
     part = tmp_path / "part"
     cut(runs("cartpole trpo"), part, 3)
-    from rlopt.run import resume as module
+    from rlopt.checkpoint import resume_rules as module
 
     monkeypatch.setattr(module, "versions", lambda: {**checkpoint.load_newest(part)[1]["versions"], "torch": "99.0"})
     assert resume(part) == 0

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from rlopt import cli
-from rlopt.run import checkpoint, nan_report
+from rlopt.checkpoint import format as checkpoint
+from rlopt.run import nan_report
 from tests.run.resuming import CASES, SMALL, cut, resume
 
 pytestmark = pytest.mark.usefixtures("probe_environments")

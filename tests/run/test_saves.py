@@ -11,8 +11,8 @@ import torch
 
 import rlopt
 from rlopt import cli
+from rlopt.checkpoint import format as checkpoint
 from rlopt.loggers.csv import Table
-from rlopt.run import checkpoint
 from tests.failing import breaking
 from tests.probes import make_trainer
 from tests.run.resuming import CASES, SMALL, resume

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from rlopt import api, assemble, cli
+from rlopt.checkpoint import format as checkpoint
 from rlopt.errors import Signalled
 from rlopt.loggers.csv import Table
-from rlopt.run import checkpoint, stops
+from rlopt.run import stops
 from rlopt.run.agent import Agent
 from rlopt.run.stops import Stops
 from rlopt.run.trainer import Trainer

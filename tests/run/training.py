@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlopt.run import checkpoint
+from rlopt.checkpoint import format as checkpoint
 from rlopt.run.trainer import Trainer
 from tests.probes import make_trainer
 from tests.traces import read

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
+from rlopt.checkpoint.run_state import versions
 from rlopt.errors import UserError
-from rlopt.run.position import versions
 
 # what has no part in the numbers of the updates that were done
 FREE = (

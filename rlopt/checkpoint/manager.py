@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlopt.checkpoint import format as checkpoint
 from rlopt.errors import UserError
 from rlopt.loggers.console import say
-from rlopt.run import checkpoint
 
 
 @dataclass(frozen=True)

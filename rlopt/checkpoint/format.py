@@ -26,8 +26,8 @@ from typing import Any
 
 import torch
 
+from rlopt.checkpoint import tree as trees
 from rlopt.errors import UserError
-from rlopt.run import tree as trees
 
 FORMAT = 2
 STATE, TENSORS, MANIFEST = "state.json", "tensors.safetensors", "manifest.json"
