@@ -27,6 +27,8 @@ from rlopt.core.update import Update
 from rlopt.envs.spaces import Gaussian, head_for, image, indicators, observation_size
 from rlopt.envs.spec import Environment
 from rlopt.errors import UserError
+from rlopt.evaluation import video as film
+from rlopt.evaluation.episodes import MOST_EPISODES
 from rlopt.fit import check_compatible, check_first_step, check_fit, check_sizes
 from rlopt.loggers.logger import Recorder
 from rlopt.networks import network
@@ -35,10 +37,8 @@ from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.seeding import Purpose, torch_generator
 from rlopt.rollout.workers import Workers
-from rlopt.run import film
 from rlopt.run.agent import Agent, Returns
 from rlopt.run.compatible import Compatible
-from rlopt.run.evaluate import MOST_EPISODES
 from rlopt.run.looks import Recording
 from rlopt.run.plan import Plan
 from rlopt.run.trainer import Trainer

@@ -15,7 +15,7 @@ from rlopt.commands.common import Parser, check_run_dir
 from rlopt.errors import UserError
 
 if TYPE_CHECKING:
-    from rlopt.run.evaluate import Evaluation
+    from rlopt.evaluation.episodes import Evaluation
 
 
 def run(arguments: list[str]) -> int:
@@ -37,8 +37,8 @@ def run(arguments: list[str]) -> int:
     import torch
 
     from rlopt.build import load
-    from rlopt.run import film
-    from rlopt.run.evaluate import MOST_EPISODES, evaluate
+    from rlopt.evaluation import video as film
+    from rlopt.evaluation.episodes import MOST_EPISODES, evaluate
     from rlopt.saved import policy
 
     if not 1 <= options.episodes <= MOST_EPISODES:

@@ -12,12 +12,12 @@ import numpy as np
 
 from rlopt.core.parts import State
 from rlopt.envs.spec import Environment
+from rlopt.evaluation.episodes import Evaluation, evaluate
+from rlopt.evaluation.video import Reel, animation
 from rlopt.loggers.console import say
 from rlopt.parallel import ranks
 from rlopt.run.agent import Agent
 from rlopt.run.clock import Clock
-from rlopt.run.evaluate import Evaluation, evaluate
-from rlopt.run.film import Reel, animation
 from rlopt.run.plan import Plan
 
 

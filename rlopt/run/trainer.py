@@ -20,6 +20,7 @@ from rlopt.checkpoint.suiting import check_suits
 from rlopt.core.parts import State
 from rlopt.envs.spec import Environment
 from rlopt.errors import EnvironmentFault, RankLost, Signalled, Stopped, UserError
+from rlopt.evaluation.episodes import Evaluation
 from rlopt.loggers.console import say
 from rlopt.loggers.logger import Recorder, Silent
 from rlopt.loggers.progress import ProgressDisplay
@@ -36,7 +37,6 @@ from rlopt.rollout.workers import Workers
 from rlopt.run.agent import Agent
 from rlopt.run.callbacks import Callbacks, Moment
 from rlopt.run.clock import Clock
-from rlopt.run.evaluate import Evaluation
 from rlopt.run.failures import Failures
 from rlopt.run.judge import Judge
 from rlopt.run.looks import look

@@ -21,9 +21,9 @@ from rlopt.envs import watchdog
 from rlopt.envs.watchdog import watched
 from rlopt.envs.wrappers import Misfit, fitting, number
 from rlopt.errors import EnvironmentFault, UserError
+from rlopt.evaluation import episodes as evaluate
 from rlopt.parallel import processes as child
 from rlopt.rollout.seeding import Purpose, integer
-from rlopt.run import evaluate
 from rlopt.run.trainer import Trainer
 from tests.failing import Fails, breaking, failed
 from tests.probes import make_trainer

@@ -11,8 +11,8 @@ from scipy import stats
 
 from rlopt import cli
 from rlopt.commands import evaluate as command
-from rlopt.run import film
-from rlopt.run.evaluate import Evaluation
+from rlopt.evaluation import video as film
+from rlopt.evaluation.episodes import Evaluation
 from tests.probes import make_trainer
 
 pytestmark = pytest.mark.usefixtures("probe_environments")

@@ -6,10 +6,10 @@ from rlopt.core.heads import Head
 from rlopt.envs.spaces import ActionDoor
 from rlopt.envs.spec import Environment
 from rlopt.errors import EnvironmentFault
+from rlopt.evaluation import episodes as module
+from rlopt.evaluation.episodes import evaluate
 from rlopt.policy.inference import Inference
 from rlopt.rollout.seeding import Purpose, integer, sequence
-from rlopt.run import evaluate as module
-from rlopt.run.evaluate import evaluate
 from rlopt.run.trainer import Trainer
 from tests.probes import make_trainer
 

@@ -74,8 +74,8 @@ def test_a_run_that_breaks_on_a_full_disk_says_what_is_saved(tmp_path, monkeypat
 
 
 def test_the_best_stays_by_the_evaluation_that_was_asked_for(tmp_path, monkeypatch):
+    from rlopt.evaluation.episodes import Evaluation
     from rlopt.run import judge
-    from rlopt.run.evaluate import Evaluation
 
     returns = iter([math.nan, 9.0, 3.0, math.nan, 5.0])
     monkeypatch.setattr(judge, "evaluate", lambda *a: Evaluation([next(returns, 0.0)], [1]))

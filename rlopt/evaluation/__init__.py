@@ -1,0 +1,1 @@
+"""Evaluation of a frozen policy: whole episodes, and videos."""
