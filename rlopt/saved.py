@@ -17,12 +17,12 @@ from rlopt.core.samples import Samples
 from rlopt.envs.spaces import PolicyHead
 from rlopt.envs.spec import Environment
 from rlopt.errors import UserError
+from rlopt.inspection.findings import Inspection
+from rlopt.inspection.inspect import Pairs, inspect
 from rlopt.loggers.console import say
 from rlopt.policy.inference import Inference
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.seeding import Purpose, integer
-from rlopt.run.findings import Inspection
-from rlopt.run.inspect import Pairs, inspect
 
 
 def restored(config: Config, run_dir: Path, best: bool = False) -> tuple[Setup, int]:

@@ -25,7 +25,7 @@ from torch import Tensor
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import Solution, Solver
 from rlopt.core.solvers.per_layer import Place, statistics
-from rlopt.run.memory import NewTensors
+from rlopt.inspection.memory import NewTensors
 
 DRAWS = 16  # random vectors
 RANKS = (1, 3, 10, 30, 100)

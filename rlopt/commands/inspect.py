@@ -39,8 +39,8 @@ def run(arguments: list[str]) -> int:
     from rlopt.build import load
     from rlopt.common import in_memory
     from rlopt.fit import pairs
+    from rlopt.inspection.report import publish
     from rlopt.loggers.console import terminal
-    from rlopt.run.inspect_report import publish
     from rlopt.saved import inspection
 
     torch.set_num_threads(1)

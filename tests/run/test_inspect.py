@@ -14,9 +14,9 @@ from rlopt.catalogue import choices, conf_dir
 from rlopt.construct import construct_part
 from rlopt.core.failure import NumericalFailure
 from rlopt.fit import pairs
-from rlopt.run import inspect_figure
-from rlopt.run.findings import Direction, Inspection, Spectrum
-from rlopt.run.inspect import inspect
+from rlopt.inspection import figure as inspect_figure
+from rlopt.inspection.findings import Direction, Inspection, Spectrum
+from rlopt.inspection.inspect import inspect
 from rlopt.saved import fresh_samples, restored
 from tests import oracles
 from tests.probes import make_trainer

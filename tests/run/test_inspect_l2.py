@@ -15,7 +15,7 @@ from rlopt.core.solvers.identity import Identity
 from rlopt.core.solvers.power import Power
 from rlopt.core.steps.fixed import Fixed
 from rlopt.core.update import Update
-from rlopt.run.inspect import inspect
+from rlopt.inspection.inspect import inspect
 from tests import oracles
 from tests.oracles import eye, make_case
 

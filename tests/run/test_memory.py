@@ -1,6 +1,6 @@
 import torch
 
-from rlopt.run.memory import NewTensors
+from rlopt.inspection.memory import NewTensors
 
 KILOBYTE = 250  # float32 numbers
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rlopt.checkpoint.format import replace_file
 from rlopt.errors import UserError
-from rlopt.run.findings import Inspection, Spectrum
+from rlopt.inspection.findings import Inspection, Spectrum
 
 
 def figure(found: Inspection, title: str, path: Path) -> None:

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from rlopt.checkpoint.format import replace_file
 from rlopt.errors import UserError
+from rlopt.inspection.findings import Direction, Inspection
 from rlopt.loggers.console import say
-from rlopt.run.findings import Direction, Inspection
 
 _WIDTH = 120  # of the table; a narrower terminal breaks its lines
 _HEADS = (
@@ -46,7 +46,7 @@ def publish(about: Mapping[str, Any], found: Inspection, run_dir: Path, out: Pat
         say("rlopt: no figure, it needs matplotlib: pip install 'rlopt[plot]'")
         print(f"  data:      {path}")
         return
-    from rlopt.run.inspect_figure import figure
+    from rlopt.inspection.figure import figure
 
     figure(found, title, out)
     if out.suffix == ".png":

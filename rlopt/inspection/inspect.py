@@ -29,9 +29,9 @@ from rlopt.core.spectrum import ritz_values
 from rlopt.core.steps.bound import length
 from rlopt.core.update import Update
 from rlopt.errors import Stopped, UserError
+from rlopt.inspection.findings import Direction, Inspection, Spectrum
+from rlopt.inspection.memory import NewTensors
 from rlopt.parallel.collectives import all_sum
-from rlopt.run.findings import Direction, Inspection, Spectrum
-from rlopt.run.memory import NewTensors
 
 Pairs = Iterable[tuple[str, Metric, Mapping[str, Solver]]]  # metrics, each with the solvers that can serve it
 

@@ -1,0 +1,1 @@
+"""`rlopt inspect`: compares the directions of every metric and solver at one policy."""
