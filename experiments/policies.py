@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlopt.assemble import trainer
 from rlopt.build import load, resolve
 from rlopt.catalogue import file
 from rlopt.construct import construct_part
@@ -24,7 +23,8 @@ from rlopt.core.parts import Solver
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 from rlopt.core.update import Update
-from rlopt.saved import fresh_samples, restored
+from rlopt.training.factory import trainer
+from rlopt.training.restore import fresh_samples, restored
 
 
 def trained(folder: Path, env: str, steps: int, seed: int, hidden: int, *overrides: str) -> Path:

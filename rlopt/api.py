@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from rlopt.assemble import trainer
 from rlopt.build import load as load_config
 from rlopt.build import resolve, typed
 from rlopt.common import LOWER, in_memory
@@ -27,10 +26,11 @@ from rlopt.overrides import spelled
 from rlopt.parallel import ranks
 from rlopt.policy.policy import Policy
 from rlopt.rollout.buffer import Batch
-from rlopt.run.callbacks import Callbacks, Moment
-from rlopt.run.lock import alone
-from rlopt.run.trainer import Trainer
-from rlopt.saved import restored
+from rlopt.training.callbacks import Callbacks, Moment
+from rlopt.training.factory import trainer
+from rlopt.training.restore import restored
+from rlopt.training.run_lock import alone
+from rlopt.training.trainer import Trainer
 
 
 class Trained(NamedTuple):
@@ -54,7 +54,7 @@ def train(
 
     Choices and options are the command line's, as text (``"step.radius=0.02"``) or by keyword: ``seed=1``,
     ``step="kl_clip"``, and ``policy={"hidden": [64, 64]}`` for ``policy.hidden``. For the callbacks see
-    rlopt.run.callbacks; for ``extensions``, folders of parts of one's own, rlopt.extensions.
+    rlopt.training.callbacks; for ``extensions``, folders of parts of one's own, rlopt.extensions.
 
     Raises rlopt.errors.UserError before anything is written where a choice cannot be served.
     """

@@ -21,7 +21,7 @@ from rlopt.core.solvers.per_layer import root, rooted
 from rlopt.core.update import Update
 from rlopt.errors import UserError
 from rlopt.parallel.collectives import ranks
-from rlopt.run.agent import Agent
+from rlopt.training.agent import Agent
 
 
 def pairs(

@@ -7,8 +7,8 @@ import torch
 import yaml
 
 from rlopt import catalogue
-from rlopt.assemble import trainer
 from rlopt.build import load, resolve, to_yaml
+from rlopt.training.factory import trainer
 
 GROUPS = catalogue.groups()
 ALGOS, ENVS = GROUPS["algo"], [env for env in GROUPS["env"] if env != "any"]

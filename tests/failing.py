@@ -21,7 +21,7 @@ from gymnasium import spaces
 from rlopt.checkpoint import format as checkpoint
 from rlopt.errors import EnvironmentFault
 from rlopt.rollout.seeding import Purpose, integer
-from rlopt.run.trainer import Trainer
+from rlopt.training.trainer import Trainer
 
 
 class Raises(gym.Env):

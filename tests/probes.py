@@ -27,9 +27,9 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from rlopt.assemble import trainer
 from rlopt.build import resolve
-from rlopt.run.trainer import Trainer
+from rlopt.training.factory import trainer
+from rlopt.training.trainer import Trainer
 from tests.choices import CHOICES
 from tests.failing import Breaks, Fails, Misfit, NotFinite, Raises, Strict
 

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlopt.assemble import trainer
 from rlopt.build import load, resolve
 from rlopt.catalogue import conf_dir
 from rlopt.construct import construct_part
@@ -30,6 +29,7 @@ from rlopt.core.update import Update
 from rlopt.parallel.collectives import gather, own, rank, ranks
 from rlopt.policy.normalisers import RewardScaler, empty_moments, merge_moments
 from rlopt.rollout.advantages import normalised
+from rlopt.training.factory import trainer
 from tests.oracles import make_case, randn, seeded
 
 LINE_SEARCH = KLLineSearch(radius=0.01, shrink=0.8, backtracks=10, accept_ratio=0.0, largest=1e6)

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from rlopt.assemble import trainer
 from rlopt.build import resolve
 from rlopt.core import spectrum
 from rlopt.core.damping.constant import Constant
@@ -29,7 +28,8 @@ from rlopt.parallel.collectives import adopted, everywhere, gather, own, rank
 from rlopt.policy.normalisers import empty_moments, merge_moments
 from rlopt.rollout.buffer import Episodes
 from rlopt.rollout.episodes import together
-from rlopt.run import nan_report
+from rlopt.training import nan_report
+from rlopt.training.factory import trainer
 from tests.oracles import randn
 from tests.ranked import LINE_SEARCH, SMALL, given, part
 

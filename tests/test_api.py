@@ -19,7 +19,7 @@ from rlopt.errors import UserError
 from rlopt.overrides import spelled
 from rlopt.policy.policy import Policy
 from rlopt.rollout.seeding import Purpose, integer, sequence
-from rlopt.run.callbacks import Moment
+from rlopt.training.callbacks import Moment
 from tests.probes import make_trainer
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "probe_environments")

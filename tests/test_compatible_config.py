@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from rlopt.assemble import trainer
 from rlopt.build import resolve
 from rlopt.errors import UserError
+from rlopt.training.factory import trainer
 
 SMALL = ["env=cartpole", "env.num_envs=2", "batch_size=1200", "policy.hidden=[4]", "critic.hidden=[4]", "dtype=float64",
          "critic.schedule.epochs=1", "total_steps=2400", "evaluation.episodes=0"]  # fmt: skip

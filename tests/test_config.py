@@ -8,9 +8,9 @@ import gymnasium as gym
 import pytest
 
 from rlopt import catalogue
-from rlopt.assemble import trainer
 from rlopt.build import load, resolve
 from rlopt.errors import UserError
+from rlopt.training.factory import trainer
 from tests.configurations import (
     ALGOS,
     ENVS,

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from rlopt import catalogue
-from rlopt.assemble import trainer
 from rlopt.build import load, resolve, to_yaml
 from rlopt.errors import UserError
+from rlopt.training.factory import trainer
 from tests.configurations import ALGOS, small_config
 
 

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from rlopt.assemble import learner
 from rlopt.core.heads import Categorical, DiagonalGaussian
 from rlopt.core.network import Network
 from rlopt.core.samples import Samples
 from rlopt.errors import UserError
 from rlopt.policy.mlp import MLP
+from rlopt.training.factory import learner
 from tests.configurations import GROUPS, PARTS, load_part
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from rlopt import catalogue, cli
 from rlopt.errors import UserError
-from rlopt.run.trainer import Trainer
+from rlopt.training.trainer import Trainer
 
 pytestmark = [
     pytest.mark.usefixtures("elsewhere"),

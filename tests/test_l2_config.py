@@ -2,9 +2,9 @@
 
 import pytest
 
-from rlopt.assemble import trainer
 from rlopt.build import resolve
 from rlopt.errors import UserError
+from rlopt.training.factory import trainer
 
 
 @pytest.mark.parametrize("where", ["", "critic."])

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from rlopt.checkpoint import format as checkpoint
-from rlopt.run.trainer import Trainer
+from rlopt.training.trainer import Trainer
 from tests.command_line import SHORT, created, one_line
 
 pytestmark = pytest.mark.usefixtures("elsewhere")

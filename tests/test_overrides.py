@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from rlopt.assemble import trainer
 from rlopt.build import resolve
 from rlopt.core.heads import Value
 from rlopt.errors import UserError
 from rlopt.overrides import rewritten
+from rlopt.training.factory import trainer
 from tests.configurations import SMALL
 
 

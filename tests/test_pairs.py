@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from rlopt.assemble import trainer
 from rlopt.build import load, resolve
 from rlopt.catalogue import choices, conf_dir
 from rlopt.construct import construct_part
 from rlopt.core.parts import COMPATIBLE
 from rlopt.errors import UserError
+from rlopt.training.factory import trainer
 
 SMALL = [
     "algo=npg", "env=cartpole", "env.num_envs=4", "batch_size=64", "total_steps=1280", "policy.hidden=[8]",

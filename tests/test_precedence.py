@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from rlopt import catalogue
-from rlopt.assemble import trainer
 from rlopt.build import load, resolve
 from rlopt.errors import UserError
+from rlopt.training.factory import trainer
 from tests.configurations import ALGOS
 
 CONF = catalogue.conf_dir()

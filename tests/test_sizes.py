@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from rlopt.assemble import trainer
 from rlopt.build import resolve
 from rlopt.errors import UserError
+from rlopt.training.factory import trainer
 
 SMALL = ["env=cartpole", "env.num_envs=4", "batch_size=80", "policy.hidden=[4]"]
 

@@ -12,7 +12,7 @@ import torch
 from rlopt import cli
 from rlopt.checkpoint import format as checkpoint
 from rlopt.commands.sweep import Sweep
-from rlopt.run.trainer import Trainer
+from rlopt.training.trainer import Trainer
 from tests.extending import FILES, write
 
 SHORT = ["total_steps=120", "batch_size=40", "policy.hidden=[4]", "critic.hidden=[4]", "evaluation.episodes=2"]

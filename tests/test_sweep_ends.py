@@ -14,7 +14,7 @@ import pytest
 from rlopt.checkpoint import format as checkpoint
 from rlopt.commands import elsewhere
 from rlopt.errors import Signalled
-from rlopt.run.lock import taken
+from rlopt.training.run_lock import taken
 from tests.launching import environment, until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")

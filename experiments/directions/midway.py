@@ -21,7 +21,7 @@ from picture import SIX
 
 from rlopt.build import load
 from rlopt.fit import pairs
-from rlopt.saved import inspection
+from rlopt.training.restore import inspection
 
 METRICS = (*SIX, "fisher")
 DAMPING, RADIUS = 0.01, 0.01  # lambda, nats

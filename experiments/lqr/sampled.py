@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from settings import FLOOR, HORIZON, Setting
 
-from rlopt.assemble import trainer
 from rlopt.build import resolve
+from rlopt.training.factory import trainer
 
 _PRESETS = {
     "vanilla": ["algo=vpg", "step=trust_region", "step.largest=1e9"],

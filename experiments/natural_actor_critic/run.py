@@ -95,8 +95,8 @@ def directions(episodes: int, seed: int) -> dict[str, np.ndarray]:
 
 def trained(algo: str, seed: int) -> list[float]:
     """w, two numbers, that `rlopt train` would step along."""
-    from rlopt.assemble import trainer
     from rlopt.build import resolve
+    from rlopt.training.factory import trainer
 
     with tempfile.TemporaryDirectory() as folder:
         overrides = ["experiment=lqr", f"algo={algo}", f"policy.initial_sigma={SIGMA}",

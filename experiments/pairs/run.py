@@ -39,9 +39,9 @@ def train(run: Run) -> dict[str, object]:
     """One run, until it has reached WANTED or LIMIT."""
     import torch
 
-    from rlopt.assemble import trainer
     from rlopt.build import resolve
     from rlopt.rollout.buffer import EpisodeCounter
+    from rlopt.training.factory import trainer
 
     torch.set_num_threads(1)
     metric, solver, seed = run

@@ -17,9 +17,9 @@ import report
 import torch
 from setting import machine
 
-from rlopt.assemble import trainer
 from rlopt.build import resolve
-from rlopt.run.trainer import Trainer
+from rlopt.training.factory import trainer
+from rlopt.training.trainer import Trainer
 
 BATCH, ENVIRONMENTS = 1024, 64
 BOUNDS = {"training step": 1.10, "update": 1.6}  # ACKTR's in A2C's

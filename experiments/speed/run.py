@@ -22,11 +22,11 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from setting import Setting, machine, microseconds, ratio, spread
 
-from rlopt.assemble import trainer
 from rlopt.build import resolve
 from rlopt.core.curvature import PullBack
 from rlopt.core.tapes.autograd import AutogradTape
-from rlopt.run.trainer import Trainer
+from rlopt.training.factory import trainer
+from rlopt.training.trainer import Trainer
 
 
 def products(repeats: int) -> dict[str, list[float]]:

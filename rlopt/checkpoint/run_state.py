@@ -7,7 +7,7 @@
 | minibatches             | the generator that shuffles them                                                  |
 | recent                  | returns of the last training episodes                                             |
 | environments            | one entry each: where it stands (rollout/env_state.py), return and length so far   |
-| seconds, wall_seconds   | spent: without start-up and evaluations, on everything (run/clock.py)             |
+| seconds, wall_seconds   | spent: without start-up and evaluations, on everything (training/timer.py)             |
 | best, score             | highest return of a periodic evaluation; what was measured of this policy         |
 | config, versions        | what the run is, and what it ran on                                               |
 """

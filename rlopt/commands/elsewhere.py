@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rlopt.errors import Signalled
-from rlopt.run.lock import taken
+from rlopt.training.run_lock import taken
 
 _PATIENCE = 60.0  # seconds in which a run should have saved
 _PAUSE = 0.05  # seconds between two looks at the locks

@@ -39,7 +39,7 @@ def run(arguments: list[str]) -> int:
     from rlopt.build import load
     from rlopt.evaluation import video as film
     from rlopt.evaluation.episodes import MOST_EPISODES, evaluate
-    from rlopt.saved import policy
+    from rlopt.training.restore import policy
 
     if not 1 <= options.episodes <= MOST_EPISODES:
         raise UserError(f"--episodes must be 1 or above, at most {MOST_EPISODES:,}; got {options.episodes}")

@@ -41,7 +41,7 @@ def run(arguments: list[str]) -> int:
     from rlopt.fit import pairs
     from rlopt.inspection.report import publish
     from rlopt.loggers.console import terminal
-    from rlopt.saved import inspection
+    from rlopt.training.restore import inspection
 
     torch.set_num_threads(1)
     chosen = pairs(*(names and names.split(",") for names in (options.metric, options.solver)))

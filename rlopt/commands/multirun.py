@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from rlopt import catalogue, extensions
-from rlopt.assemble import free
 from rlopt.build import explained, resolve
 from rlopt.commands.elsewhere import end_all
 from rlopt.commands.sweep import Failed, Sweep
 from rlopt.errors import UserError
 from rlopt.loggers.console import give, say
 from rlopt.overrides import check_several, first_run, named, parse, rewritten, spelled
-from rlopt.run.stops import Stops
+from rlopt.training.factory import free
+from rlopt.training.signals import Stops
 
 _LAUNCHERS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit"}  # -> plugin's name
 

@@ -10,7 +10,7 @@ from rlopt.commands.common import COPY, Parser, check_run_dir
 from rlopt.errors import UserError
 from rlopt.loggers.console import give, say
 from rlopt.parallel import ranks
-from rlopt.run.lock import alone
+from rlopt.training.run_lock import alone
 
 
 def run(arguments: list[str]) -> int:
@@ -32,7 +32,7 @@ def _resume(run_dir: Path, overrides: list[str]) -> int:
     from rlopt.api import prepared
     from rlopt.checkpoint import format as checkpoint
     from rlopt.commands.running import carry_out, finished
-    from rlopt.run.stops import Stops
+    from rlopt.training.signals import Stops
 
     torch.set_num_threads(1)
     config, place, contents = ranks.from_first(lambda: _found(run_dir, overrides))

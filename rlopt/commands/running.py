@@ -14,9 +14,9 @@ from rlopt.commands.common import program
 from rlopt.common import LOWER, in_memory
 from rlopt.loggers.console import give, say
 from rlopt.parallel import ranks
-from rlopt.run.callbacks import Callbacks, Moment
-from rlopt.run.stops import Stops
-from rlopt.run.trainer import Trainer
+from rlopt.training.callbacks import Callbacks, Moment
+from rlopt.training.signals import Stops
+from rlopt.training.trainer import Trainer
 
 
 def carry_out(run: Trainer, stops: Stops) -> int:

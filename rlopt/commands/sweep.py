@@ -30,7 +30,7 @@ from rlopt.errors import Signalled, UserError
 from rlopt.extensions import extended
 from rlopt.loggers.console import give
 from rlopt.overrides import spelled
-from rlopt.run.lock import held_elsewhere
+from rlopt.training.run_lock import held_elsewhere
 
 _LONGEST = 150  # letters of a folder's name
 

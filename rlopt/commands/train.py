@@ -7,7 +7,7 @@ from contextlib import closing
 from rlopt import catalogue
 from rlopt.errors import UserError
 from rlopt.parallel import ranks
-from rlopt.run.lock import alone
+from rlopt.training.run_lock import alone
 
 
 def run(arguments: list[str]) -> int:
@@ -50,9 +50,9 @@ def _train(overrides: list[str]) -> int:
     import torch
 
     from rlopt.api import prepared
-    from rlopt.assemble import run_directory
     from rlopt.commands.running import carry_out
-    from rlopt.run.stops import Stops
+    from rlopt.training.factory import run_directory
+    from rlopt.training.signals import Stops
 
     torch.set_num_threads(1)  # small networks are slower on more
     run_dir = ranks.from_first(lambda: run_directory(config))

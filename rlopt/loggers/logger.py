@@ -1,7 +1,7 @@
 """Recorder: what a run leaves behind to be looked at: TensorBoard events, scalars.csv and summary.json.
 
 Scalars, by group; the actor's have no prefix, the critic's begin with ``critic/``. How TensorBoard shows them is in
-loggers/tensorboard.py; what is recorded only now and then in run/looks.py.
+loggers/tensorboard.py; what is recorded only now and then in training/diagnostics.py.
 
 | name | is |
 |---|---|
@@ -52,7 +52,7 @@ from rlopt.errors import UserError
 from rlopt.loggers.console import say
 from rlopt.loggers.csv import Table
 from rlopt.loggers.tensorboard import Events
-from rlopt.run.looks import Recording
+from rlopt.training.diagnostics import Recording
 
 
 class Recorder:

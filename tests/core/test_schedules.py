@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from rlopt.assemble import trainer
 from rlopt.build import resolve
 from rlopt.core.damping.constant import Constant
 from rlopt.core.learner import Learner, Schedule
@@ -14,6 +13,7 @@ from rlopt.core.steps.fixed import Fixed
 from rlopt.core.steps.optimizer import Optimizer
 from rlopt.core.update import Update
 from rlopt.errors import UserError
+from rlopt.training.factory import trainer
 from tests.oracles import bits, make_case, mean_kl, seeded
 
 SMALL = ["env=cartpole", "env.num_envs=2", "batch_size=64", "policy.hidden=[4]", "critic.hidden=[4]", "dtype=float64",

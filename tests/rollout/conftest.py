@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from rlopt.run.trainer import Trainer
+from rlopt.training.trainer import Trainer
 from tests.probes import make_trainer
 
 

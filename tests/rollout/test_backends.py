@@ -17,7 +17,7 @@ from rlopt.rollout.advantages import gae
 from rlopt.rollout.buffer import Batch, EpisodeCounter
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.seeding import Purpose, integer
-from rlopt.run.trainer import Trainer
+from rlopt.training.trainer import Trainer
 from tests.failing import breaking, failed
 from tests.probes import Counter, make_trainer
 from tests.rollout.batches import FIELDS, same

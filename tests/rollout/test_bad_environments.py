@@ -24,7 +24,7 @@ from rlopt.errors import EnvironmentFault, UserError
 from rlopt.evaluation import episodes as evaluate
 from rlopt.parallel import processes as child
 from rlopt.rollout.seeding import Purpose, integer
-from rlopt.run.trainer import Trainer
+from rlopt.training.trainer import Trainer
 from tests.failing import Fails, breaking, failed
 from tests.probes import make_trainer
 

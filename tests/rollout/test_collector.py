@@ -9,7 +9,7 @@ import torch
 from rlopt.policy.normalisers import ObservationNormaliser
 from rlopt.rollout.buffer import Batch
 from rlopt.rollout.seeding import Purpose, integer, sequence, torch_generator
-from rlopt.run.trainer import Trainer
+from rlopt.training.trainer import Trainer
 from tests.probes import Counter
 from tests.rollout.batches import FIELDS, same
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from rlopt import cli
 from rlopt.checkpoint import format as checkpoint
 from rlopt.errors import Stopped
-from rlopt.run.nan_report import summary
-from rlopt.run.trainer import Trainer
+from rlopt.training.nan_report import summary
+from rlopt.training.trainer import Trainer
 from tests.probes import make_trainer
 
 pytestmark = pytest.mark.usefixtures("probe_environments")

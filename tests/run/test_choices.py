@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from rlopt.api import prepared
-from rlopt.assemble import trainer
 from rlopt.errors import UserError
+from rlopt.training.factory import trainer
 from tests.probes import GAMMA, resolved
 
 pytestmark = pytest.mark.usefixtures("probe_environments")

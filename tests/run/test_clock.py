@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from rlopt.run.clock import Clock
+from rlopt.training.timer import Clock
 
 
 def test_training_is_all_but_start_up_and_evaluations(monkeypatch):

@@ -6,7 +6,7 @@ from rlopt import cli
 from rlopt.errors import EnvironmentFault, Stopped
 from rlopt.loggers.logger import Recorder
 from rlopt.rollout.collector import Collector
-from rlopt.run.agent import Agent
+from rlopt.training.agent import Agent
 from tests.run.training import NAN, saved, scalars, start
 
 pytestmark = pytest.mark.usefixtures("probe_environments")

@@ -10,7 +10,7 @@ from rlopt.evaluation import episodes as module
 from rlopt.evaluation.episodes import evaluate
 from rlopt.policy.inference import Inference
 from rlopt.rollout.seeding import Purpose, integer, sequence
-from rlopt.run.trainer import Trainer
+from rlopt.training.trainer import Trainer
 from tests.probes import make_trainer
 
 pytestmark = pytest.mark.usefixtures("probe_environments")

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from rlopt import cli
-from rlopt.assemble import setup
 from rlopt.build import load
 from rlopt.catalogue import choices, conf_dir
 from rlopt.construct import construct_part
@@ -17,7 +16,8 @@ from rlopt.fit import pairs
 from rlopt.inspection import figure as inspect_figure
 from rlopt.inspection.findings import Direction, Inspection, Spectrum
 from rlopt.inspection.inspect import inspect
-from rlopt.saved import fresh_samples, restored
+from rlopt.training.factory import setup
+from rlopt.training.restore import fresh_samples, restored
 from tests import oracles
 from tests.probes import make_trainer
 from tests.run.inspecting import DAMPING, RADIUS, RUNS, SAMPLES, SMALL, directions

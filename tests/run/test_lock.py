@@ -5,7 +5,7 @@ import os
 import time
 from pathlib import Path
 
-from rlopt.run.lock import alone, taken
+from rlopt.training.run_lock import alone, taken
 from tests.launching import until
 
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from rlopt.assemble import trainer
 from rlopt.build import resolve
-from rlopt.run.looks import Recording, look
+from rlopt.training.diagnostics import Recording, look
+from rlopt.training.factory import trainer
 from tests import oracles
 
 OPTIONS = ["algo=trpo", "env=cartpole", "batch_size=80", "policy.hidden=[3]", "critic.hidden=[3]", "dtype=float64",

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlopt.assemble import trainer
-from rlopt.run.trainer import Trainer
+from rlopt.training.factory import trainer
+from rlopt.training.trainer import Trainer
 from tests.probes import GAMMA, resolved
 
 pytestmark = pytest.mark.usefixtures("probe_environments")

@@ -17,7 +17,7 @@ from rlopt.loggers import logger as recorder
 from rlopt.loggers import tensorboard
 from rlopt.loggers.logger import Recorder
 from rlopt.loggers.tensorboard import Events
-from rlopt.run import looks
+from rlopt.training import diagnostics as looks
 from tests.probes import make_trainer
 from tests.traces import read, rows
 

@@ -11,7 +11,7 @@ import pytest
 
 from rlopt import cli
 from rlopt.checkpoint import format as checkpoint
-from rlopt.run import nan_report
+from rlopt.training import nan_report
 from tests.run.resuming import CASES, SMALL, cut, resume
 
 pytestmark = pytest.mark.usefixtures("probe_environments")

@@ -75,7 +75,7 @@ def test_a_run_that_breaks_on_a_full_disk_says_what_is_saved(tmp_path, monkeypat
 
 def test_the_best_stays_by_the_evaluation_that_was_asked_for(tmp_path, monkeypatch):
     from rlopt.evaluation.episodes import Evaluation
-    from rlopt.run import judge
+    from rlopt.training import evaluator as judge
 
     returns = iter([math.nan, 9.0, 3.0, math.nan, 5.0])
     monkeypatch.setattr(judge, "evaluate", lambda *a: Evaluation([next(returns, 0.0)], [1]))
@@ -101,7 +101,7 @@ def test_the_best_can_be_evaluated_and_loaded(tmp_path, runs, capsys):
 
 
 def test_what_goes_wrong_after_training_leaves_the_summary(tmp_path, monkeypatch, capsys):
-    from rlopt.run import judge
+    from rlopt.training import evaluator as judge
 
     def broken(*_: object) -> None:
         raise RuntimeError("no screen")

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from rlopt import cli
-from rlopt.assemble import trainer
 from rlopt.build import load, resolve
 from rlopt.checkpoint import format as checkpoint
 from rlopt.core.heads import Categorical, DiagonalGaussian, Joint
-from rlopt.saved import policy
+from rlopt.training.factory import trainer
+from rlopt.training.restore import policy
 from tests.probes import make_trainer
 from tests.run.training import scalars
 

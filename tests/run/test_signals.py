@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from rlopt import api, assemble, cli
+from rlopt import api, cli
 from rlopt.checkpoint import format as checkpoint
 from rlopt.errors import Signalled
 from rlopt.loggers.csv import Table
-from rlopt.run import stops
-from rlopt.run.agent import Agent
-from rlopt.run.stops import Stops
-from rlopt.run.trainer import Trainer
+from rlopt.training import factory as assemble
+from rlopt.training import signals as stops
+from rlopt.training.agent import Agent
+from rlopt.training.signals import Stops
+from rlopt.training.trainer import Trainer
 from tests import torture
 from tests.launching import until
 from tests.run.resuming import CASES, SMALL, cut, resume
@@ -224,7 +225,7 @@ def test_a_signal_while_a_checkpoint_is_written_waits_for_it(tmp_path, monkeypat
 def test_a_signal_before_the_first_update_or_after_the_last_loses_nothing(
     tmp_path, runs, capsys, monkeypatch, where, steps
 ):
-    from rlopt.run import judge
+    from rlopt.training import evaluator as judge
 
     run_dir, whole = tmp_path / "run", runs("cartpole trpo")
     module, name = (assemble, "Recorder") if steps == 0 else (judge, "evaluate")

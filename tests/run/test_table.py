@@ -8,7 +8,7 @@ import pytest
 
 from rlopt.loggers.csv import Table
 from rlopt.loggers.logger import Recorder
-from rlopt.run import looks
+from rlopt.training import diagnostics as looks
 from tests.traces import rows
 
 ROWS = [

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rlopt.checkpoint import format as checkpoint
-from rlopt.run.trainer import Trainer
+from rlopt.training.trainer import Trainer
 from tests.probes import make_trainer
 from tests.traces import read
 

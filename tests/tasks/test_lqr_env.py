@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from rlopt import catalogue
-from rlopt.assemble import trainer
 from rlopt.build import resolve
 from rlopt.core.heads import DiagonalGaussian
 from rlopt.envs.spec import Environment
 from rlopt.errors import UserError
 from rlopt.tasks.lqr_env import LQREnv
+from rlopt.training.factory import trainer
 
 A, B = [[0.9, 0.3], [-0.2, 0.8]], [[0.0], [1.0]]
 Q, R = [[2.0, 0.5], [0.5, 1.0]], [[0.3]]

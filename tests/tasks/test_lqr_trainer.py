@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import nn
 
-from rlopt.assemble import trainer
 from rlopt.build import resolve
 from rlopt.construct import construct_part
 from rlopt.core.learner import Learner
 from rlopt.core.network import Network
 from rlopt.tasks.lqr import LQR
+from rlopt.training.factory import trainer
 
 HORIZON, RATE = 200, 1e-4
 CASES = {  # system, K, sigma

@@ -28,7 +28,7 @@ from rlopt.core.failure import NumericalFailure
 from rlopt.core.parts import State
 from rlopt.core.spectrum import ritz_values
 from rlopt.rollout.buffer import Batch
-from rlopt.run.agent import Agent
+from rlopt.training.agent import Agent
 
 _PRODUCTS = 50  # with M, for a spectrum
 

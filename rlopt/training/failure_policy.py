@@ -11,8 +11,8 @@ from pathlib import Path
 
 from rlopt.core.learner import Learner
 from rlopt.errors import Stopped
-from rlopt.run import nan_report
-from rlopt.run.agent import Lesson
+from rlopt.training import nan_report
+from rlopt.training.agent import Lesson
 
 
 class Failures:

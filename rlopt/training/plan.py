@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlopt.checkpoint.manager import Saving
-from rlopt.run.looks import Recording
+from rlopt.training.diagnostics import Recording
 
 
 @dataclass(frozen=True)

@@ -31,17 +31,17 @@ from rlopt.evaluation import video as film
 from rlopt.evaluation.episodes import MOST_EPISODES
 from rlopt.fit import check_compatible, check_first_step, check_fit, check_sizes
 from rlopt.loggers.logger import Recorder
-from rlopt.networks import network
 from rlopt.parallel.collectives import own, ranks
 from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.seeding import Purpose, torch_generator
 from rlopt.rollout.workers import Workers
-from rlopt.run.agent import Agent, Returns
-from rlopt.run.compatible import Compatible
-from rlopt.run.looks import Recording
-from rlopt.run.plan import Plan
-from rlopt.run.trainer import Trainer
+from rlopt.training.agent import Agent, Returns
+from rlopt.training.compatible_critic import Compatible
+from rlopt.training.diagnostics import Recording
+from rlopt.training.networks import network
+from rlopt.training.plan import Plan
+from rlopt.training.trainer import Trainer
 
 Config = Mapping[str, Any]
 

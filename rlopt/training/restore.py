@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from rlopt.assemble import Config, Setup, setup
 from rlopt.catalogue import stands_for
 from rlopt.checkpoint import format as checkpoint
 from rlopt.checkpoint.suiting import check_suits
@@ -23,6 +22,7 @@ from rlopt.loggers.console import say
 from rlopt.policy.inference import Inference
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.seeding import Purpose, integer
+from rlopt.training.factory import Config, Setup, setup
 
 
 def restored(config: Config, run_dir: Path, best: bool = False) -> tuple[Setup, int]:

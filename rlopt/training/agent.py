@@ -24,9 +24,9 @@ from rlopt.policy.inference import Inference
 from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler
 from rlopt.rollout.advantages import gae, normalised
 from rlopt.rollout.buffer import Batch
-from rlopt.run.compatible import Compatible, informed
-from rlopt.run.nan_report import earliest
-from rlopt.run.undo import copied, exploded
+from rlopt.training.compatible_critic import Compatible, informed
+from rlopt.training.nan_report import earliest
+from rlopt.training.undo import copied, exploded
 
 Pair = tuple[Tensor, Tensor]
 

@@ -34,14 +34,14 @@ from rlopt.rollout.collector import Collector
 from rlopt.rollout.episodes import Tally
 from rlopt.rollout.seeding import Purpose, integer
 from rlopt.rollout.workers import Workers
-from rlopt.run.agent import Agent
-from rlopt.run.callbacks import Callbacks, Moment
-from rlopt.run.clock import Clock
-from rlopt.run.failures import Failures
-from rlopt.run.judge import Judge
-from rlopt.run.looks import look
-from rlopt.run.plan import Plan
-from rlopt.run.stops import Stops
+from rlopt.training.agent import Agent
+from rlopt.training.callbacks import Callbacks, Moment
+from rlopt.training.diagnostics import look
+from rlopt.training.evaluator import Judge
+from rlopt.training.failure_policy import Failures
+from rlopt.training.plan import Plan
+from rlopt.training.signals import Stops
+from rlopt.training.timer import Clock
 
 _RECENT = 100  # training episodes whose returns the summary describes
 

@@ -16,9 +16,9 @@ from rlopt.evaluation.episodes import Evaluation, evaluate
 from rlopt.evaluation.video import Reel, animation
 from rlopt.loggers.console import say
 from rlopt.parallel import ranks
-from rlopt.run.agent import Agent
-from rlopt.run.clock import Clock
-from rlopt.run.plan import Plan
+from rlopt.training.agent import Agent
+from rlopt.training.plan import Plan
+from rlopt.training.timer import Clock
 
 
 class Judge:
