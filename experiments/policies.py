@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlopt.build import load, resolve
-from rlopt.catalogue import file
-from rlopt.construct import construct_part
+from rlopt.config.choices import file
+from rlopt.config.compose import load, resolve
+from rlopt.config.schema import construct_part
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import Solver
 from rlopt.core.samples import Samples

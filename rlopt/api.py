@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from rlopt.build import load as load_config
-from rlopt.build import resolve, typed
-from rlopt.common import LOWER, in_memory
+from rlopt.config.compose import load as load_config
+from rlopt.config.compose import resolve, typed
+from rlopt.config.extensions import extended
+from rlopt.config.options import LOWER, in_memory
+from rlopt.config.overrides import spelled
 from rlopt.core.heads import DiagonalGaussian
 from rlopt.errors import UserError
-from rlopt.extensions import extended
-from rlopt.overrides import spelled
 from rlopt.parallel import ranks
 from rlopt.policy.policy import Policy
 from rlopt.rollout.buffer import Batch
@@ -54,7 +54,7 @@ def train(
 
     Choices and options are the command line's, as text (``"step.radius=0.02"``) or by keyword: ``seed=1``,
     ``step="kl_clip"``, and ``policy={"hidden": [64, 64]}`` for ``policy.hidden``. For the callbacks see
-    rlopt.training.callbacks; for ``extensions``, folders of parts of one's own, rlopt.extensions.
+    rlopt.training.callbacks; for ``extensions``, folders of parts of one's own, rlopt.config.extensions.
 
     Raises rlopt.errors.UserError before anything is written where a choice cannot be served.
     """

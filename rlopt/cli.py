@@ -11,10 +11,11 @@ import sys
 from importlib import import_module
 from io import TextIOWrapper
 
-from rlopt import __version__, catalogue
+from rlopt import __version__
 from rlopt.commands.common import exit_code
+from rlopt.config import choices as catalogue
+from rlopt.config.extensions import extended
 from rlopt.errors import UserError
-from rlopt.extensions import extended
 
 USAGE = """\
 rlopt: policy-gradient training where the geometry of the update is a choice

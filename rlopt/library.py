@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlopt.build import load
-from rlopt.catalogue import choices, file, nearest
-from rlopt.construct import construct_part
+from rlopt.config.choices import choices, file, nearest
+from rlopt.config.compose import load
+from rlopt.config.schema import construct_part
 from rlopt.core.curvature import Curvature
 from rlopt.core.heads import Head
 from rlopt.core.network import Network

@@ -8,7 +8,8 @@ from types import ModuleType
 import pytest
 import torch
 
-from rlopt import catalogue, cli
+from rlopt import cli
+from rlopt.config import choices as catalogue
 from tests import probes
 from tests.extending import FILES, write
 

@@ -27,7 +27,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from rlopt.build import resolve
+from rlopt.config.compose import resolve
 from rlopt.training.factory import trainer
 from rlopt.training.trainer import Trainer
 from tests.choices import CHOICES

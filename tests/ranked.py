@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlopt.build import load, resolve
-from rlopt.catalogue import conf_dir
-from rlopt.construct import construct_part
+from rlopt.config.choices import conf_dir
+from rlopt.config.compose import load, resolve
+from rlopt.config.schema import construct_part
 from rlopt.core.damping.constant import Constant
 from rlopt.core.damping.levenberg_marquardt import LevenbergMarquardt
 from rlopt.core.learner import Learner, Schedule

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from rlopt.build import resolve
+from rlopt.config.compose import resolve
 from rlopt.core import spectrum
 from rlopt.core.damping.constant import Constant
 from rlopt.core.failure import NumericalFailure

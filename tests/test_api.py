@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 import rlopt
 from rlopt import cli
+from rlopt.config.overrides import spelled
 from rlopt.errors import UserError
-from rlopt.overrides import spelled
 from rlopt.policy.policy import Policy
 from rlopt.rollout.seeding import Purpose, integer, sequence
 from rlopt.training.callbacks import Moment

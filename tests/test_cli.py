@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rlopt import __version__, catalogue
+from rlopt import __version__
 from rlopt.checkpoint import format as checkpoint
+from rlopt.config import choices as catalogue
 from tests.command_line import SHORT, created, one_line
 
 pytestmark = pytest.mark.usefixtures("elsewhere")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rlopt.build import resolve
+from rlopt.config.compose import resolve
 from rlopt.errors import UserError
 from rlopt.training.factory import trainer
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from rlopt import catalogue
-from rlopt.build import load, resolve, to_yaml
+from rlopt.config import choices as catalogue
+from rlopt.config.compose import load, resolve, to_yaml
 from rlopt.errors import UserError
 from rlopt.training.factory import trainer
 from tests.configurations import ALGOS, small_config

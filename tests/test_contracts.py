@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlopt.build import load
-from rlopt.catalogue import choices, conf_dir
-from rlopt.construct import construct_part
+from rlopt.config.choices import choices, conf_dir
+from rlopt.config.compose import load
+from rlopt.config.schema import construct_part
 from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.objectives.value import Value
 from tests import oracles

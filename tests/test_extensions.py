@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rlopt import catalogue
-from rlopt.build import load
-from rlopt.extensions import extended
-from rlopt.fit import pairs
+from rlopt.config import choices as catalogue
+from rlopt.config.compatibility import pairs
+from rlopt.config.compose import load
+from rlopt.config.extensions import extended
 from tests.command_line import SHORT
 from tests.configurations import learns_once, small_config
 from tests.extending import FILES, PLAIN, write

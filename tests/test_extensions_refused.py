@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rlopt.config.extensions import extended
 from rlopt.errors import UserError
-from rlopt.extensions import extended
 from tests.command_line import SHORT
 from tests.extending import FILES, PLAIN, write
 

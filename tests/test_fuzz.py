@@ -13,7 +13,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rlopt import catalogue, cli
+from rlopt import cli
+from rlopt.config import choices as catalogue
 from rlopt.errors import UserError
 from rlopt.training.trainer import Trainer
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlopt.build import resolve
+from rlopt.config.compose import resolve
 from rlopt.errors import UserError
 from rlopt.training.factory import trainer
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from rlopt.build import resolve
+from rlopt.config.compose import resolve
+from rlopt.config.overrides import rewritten
 from rlopt.core.heads import Value
 from rlopt.errors import UserError
-from rlopt.overrides import rewritten
 from rlopt.training.factory import trainer
 from tests.configurations import SMALL
 

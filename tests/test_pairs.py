@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from rlopt.build import load, resolve
-from rlopt.catalogue import choices, conf_dir
-from rlopt.construct import construct_part
+from rlopt.config.choices import choices, conf_dir
+from rlopt.config.compose import load, resolve
+from rlopt.config.schema import construct_part
 from rlopt.core.parts import COMPATIBLE
 from rlopt.errors import UserError
 from rlopt.training.factory import trainer

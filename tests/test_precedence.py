@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
-from rlopt import catalogue
-from rlopt.build import load, resolve
+from rlopt.config import choices as catalogue
+from rlopt.config.compose import load, resolve
 from rlopt.errors import UserError
 from rlopt.training.factory import trainer
 from tests.configurations import ALGOS

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from rlopt.catalogue import choices, described, file
+from rlopt.config.choices import choices, described, file
 
 
 @pytest.mark.parametrize("algo", choices("algo"))

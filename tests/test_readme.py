@@ -13,8 +13,8 @@ import pytest
 
 import rlopt
 from rlopt import api, cli
-from rlopt.build import resolve
-from rlopt.catalogue import groups
+from rlopt.config.choices import groups
+from rlopt.config.compose import resolve
 from rlopt.guide import extending, options
 from tests.test_sweep import test_joblib_trains_in_processes_what_one_process_trains as with_joblib
 

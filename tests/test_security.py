@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlopt import catalogue
-from rlopt.construct import construct_part, part_class
+from rlopt.config import choices as catalogue
+from rlopt.config.schema import construct_part, part_class
 from rlopt.core.steps.optimizer import Optimizer
 from rlopt.errors import UserError
 
@@ -34,8 +34,8 @@ ALLOWED = {
     ("rlopt.parallel.collectives", "all_gather_object"),  # among ranks of one run, never from a file
     ("rlopt.cli", "import_module"),  # rlopt.commands by a fixed table
     ("rlopt", "import_module"),  # the same for what `import rlopt` offers
-    ("rlopt.construct", "import_module"),  # rlopt.core alone
-    ("rlopt.extensions", "import_module"),  # folders and modules that the command line names
+    ("rlopt.config.schema", "import_module"),  # rlopt.core alone
+    ("rlopt.config.extensions", "import_module"),  # folders and modules that the command line names
     ("rlopt.envs.vector", "import_module"),  # "envpool"
 }
 
@@ -113,7 +113,7 @@ def test_what_could_not_is_left_alone(text):
 
 TARGETS = [
     "os.system", "builtins.eval", "subprocess.Popen", "torch.load", "torch.nn.Linear", "torch.optim.Adam", "rlopt.cli.main",
-    "rlopt.build.load", "rlopt.core.checks.check", "rlopt.core.parts.Tensor", "rlopt.core.steps.optimizer.torch",
+    "rlopt.config.compose.load", "rlopt.core.checks.check", "rlopt.core.parts.Tensor", "rlopt.core.steps.optimizer.torch",
     "rlopt.core.steps.optimizer.inspect", "rlopt.core.metrics.mahalanobis.zipfile.ZipFile", "rlopt.core..os.system",
     "rlopt.core.../../planted.Evil", "rlopt.core.planted.Evil", "planted.Evil", "..planted.Evil", "", ".", "rlopt", None, 3,
     ["os.system"], {"_target_": "os.system"}, "rlopt.core.metrics.fisher.Fisher.__init__", "rlopt.core.metrics.fisher.__class__",

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rlopt.build import resolve
+from rlopt.config.compose import resolve
 from rlopt.errors import UserError
 from rlopt.training.factory import trainer
 

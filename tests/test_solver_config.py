@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from rlopt import catalogue
-from rlopt.build import load, resolve
-from rlopt.construct import construct_part
+from rlopt.config import choices as catalogue
+from rlopt.config.compose import load, resolve
+from rlopt.config.schema import construct_part
 from rlopt.core.solvers.cg import CG
 from rlopt.core.solvers.diagonal import Diagonal
 from rlopt.errors import UserError

@@ -19,8 +19,8 @@ import policies
 import torch
 from picture import SIX
 
-from rlopt.build import load
-from rlopt.fit import pairs
+from rlopt.config.compatibility import pairs
+from rlopt.config.compose import load
 from rlopt.training.restore import inspection
 
 METRICS = (*SIX, "fisher")

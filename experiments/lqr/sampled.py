@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from settings import FLOOR, HORIZON, Setting
 
-from rlopt.build import resolve
+from rlopt.config.compose import resolve
 from rlopt.training.factory import trainer
 
 _PRESETS = {

@@ -95,7 +95,7 @@ def directions(episodes: int, seed: int) -> dict[str, np.ndarray]:
 
 def trained(algo: str, seed: int) -> list[float]:
     """w, two numbers, that `rlopt train` would step along."""
-    from rlopt.build import resolve
+    from rlopt.config.compose import resolve
     from rlopt.training.factory import trainer
 
     with tempfile.TemporaryDirectory() as folder:

@@ -39,7 +39,7 @@ def train(run: Run) -> dict[str, object]:
     """One run, until it has reached WANTED or LIMIT."""
     import torch
 
-    from rlopt.build import resolve
+    from rlopt.config.compose import resolve
     from rlopt.rollout.buffer import EpisodeCounter
     from rlopt.training.factory import trainer
 
@@ -65,7 +65,7 @@ def train(run: Run) -> dict[str, object]:
 
 def wanted(quick: bool) -> list[Run]:
     """Every allowed pair with every seed, a seed of all pairs first."""
-    from rlopt.fit import pairs
+    from rlopt.config.compatibility import pairs
 
     found = pairs(QUICK["metrics"], QUICK["solvers"]) if quick else pairs()
     return [(metric, solver, seed) for seed in SEEDS[: 1 if quick else None] for metric, _, s in found for solver in s]

@@ -17,7 +17,7 @@ import report
 import torch
 from setting import machine
 
-from rlopt.build import resolve
+from rlopt.config.compose import resolve
 from rlopt.training.factory import trainer
 from rlopt.training.trainer import Trainer
 

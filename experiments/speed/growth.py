@@ -2,8 +2,8 @@
 
 Time: 17-w-w-6 tanh Gaussian policy, float32, one thread's processor time, least of the repeats. An update is TRPO's:
 forward pass, gradient, CG-10 with the analytic Fisher metric, line search; or the same with K-FAC.
-Memory: bytes of tensors made and alive at once (`rlopt.inspection.memory`), which is exact and the same on every machine;
-in units of the activations that the forward pass caches, all layers' outputs.
+Memory: bytes of tensors made and alive at once (`rlopt.inspection.memory`), exact and the same on every machine, in
+units of the activations that the forward pass caches, all layers' outputs.
 Solvers: `prepare` and one solve at 64 samples, K = 1, for networks 17-w-w-6 of about 5, 50 and 500 thousand parameters.
 With ``--training`` instead: whole training runs with one process, two workers and two ranks (`training`), 4 minutes.
 """

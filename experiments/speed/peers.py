@@ -28,7 +28,7 @@ from peers_report import draw, show, write
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training import with_threads
 
-from rlopt.build import resolve
+from rlopt.config.compose import resolve
 from rlopt.errors import UserError
 
 HERE = Path(__file__).resolve().parent

@@ -22,7 +22,7 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from setting import Setting, machine, microseconds, ratio, spread
 
-from rlopt.build import resolve
+from rlopt.config.compose import resolve
 from rlopt.core.curvature import PullBack
 from rlopt.core.tapes.autograd import AutogradTape
 from rlopt.training.factory import trainer

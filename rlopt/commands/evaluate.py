@@ -36,7 +36,7 @@ def run(arguments: list[str]) -> int:
 
     import torch
 
-    from rlopt.build import load
+    from rlopt.config.compose import load
     from rlopt.evaluation import video as film
     from rlopt.evaluation.episodes import MOST_EPISODES, evaluate
     from rlopt.training.restore import policy

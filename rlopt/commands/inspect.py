@@ -36,9 +36,9 @@ def run(arguments: list[str]) -> int:
 
     import torch
 
-    from rlopt.build import load
-    from rlopt.common import in_memory
-    from rlopt.fit import pairs
+    from rlopt.config.compatibility import pairs
+    from rlopt.config.compose import load
+    from rlopt.config.options import in_memory
     from rlopt.inspection.report import publish
     from rlopt.loggers.console import terminal
     from rlopt.training.restore import inspection

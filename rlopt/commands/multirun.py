@@ -18,13 +18,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rlopt import catalogue, extensions
-from rlopt.build import explained, resolve
 from rlopt.commands.elsewhere import end_all
 from rlopt.commands.sweep import Failed, Sweep
+from rlopt.config import choices as catalogue
+from rlopt.config import extensions
+from rlopt.config.compose import explained, resolve
+from rlopt.config.overrides import check_several, first_run, named, parse, rewritten, spelled
 from rlopt.errors import UserError
 from rlopt.loggers.console import give, say
-from rlopt.overrides import check_several, first_run, named, parse, rewritten, spelled
 from rlopt.training.factory import free
 from rlopt.training.signals import Stops
 

@@ -57,11 +57,11 @@ def _resume(run_dir: Path, overrides: list[str]) -> int:
 
 def _found(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | None, dict[str, bytes] | None]:
     """The configuration, and the checkpoint to go on from; its contents are None where the run is finished."""
-    from rlopt.build import load
     from rlopt.checkpoint import format as checkpoint
     from rlopt.checkpoint.resume_rules import changed, check_same, other_versions
     from rlopt.commands.running import finished
-    from rlopt.overrides import check_single, parse
+    from rlopt.config.compose import load
+    from rlopt.config.overrides import check_single, parse
 
     check_single(overrides)
     given = {override.key_or_group: override.value() for override in map(parse, overrides)}

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rlopt import extensions
 from rlopt.commands.common import program
-from rlopt.common import LOWER, in_memory
+from rlopt.config import extensions
+from rlopt.config.options import LOWER, in_memory
 from rlopt.loggers.console import give, say
 from rlopt.parallel import ranks
 from rlopt.training.callbacks import Callbacks, Moment

@@ -20,16 +20,16 @@ from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 from urllib.parse import quote
 
-from rlopt.build import load, resolve
 from rlopt.checkpoint.resume_rules import differences
 from rlopt.commands import elsewhere
 from rlopt.commands.common import exit_code
 from rlopt.commands.resume import run as resume
 from rlopt.commands.running import finished
+from rlopt.config.compose import load, resolve
+from rlopt.config.extensions import extended
+from rlopt.config.overrides import spelled
 from rlopt.errors import Signalled, UserError
-from rlopt.extensions import extended
 from rlopt.loggers.console import give
-from rlopt.overrides import spelled
 from rlopt.training.run_lock import held_elsewhere
 
 _LONGEST = 150  # letters of a folder's name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from rlopt import catalogue
+from rlopt.config import choices as catalogue
 from rlopt.errors import UserError
 from rlopt.parallel import ranks
 from rlopt.training.run_lock import alone
@@ -31,7 +31,7 @@ def run(arguments: list[str]) -> int:
 
         return multirun(overrides, _train_once)
     if "--cfg" in flags:
-        from rlopt.build import resolve, to_yaml
+        from rlopt.config.compose import resolve, to_yaml
 
         print(to_yaml(resolve(overrides)), end="")
         return 0
@@ -44,7 +44,7 @@ def _train_once(overrides: list[str]) -> int:
 
 
 def _train(overrides: list[str]) -> int:
-    from rlopt.build import resolve
+    from rlopt.config.compose import resolve
 
     config = ranks.from_first(lambda: resolve(overrides))
     import torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from rlopt.catalogue import conf_dir, described, file, groups
+from rlopt.config.choices import conf_dir, described, file, groups
 
 _LINE = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z_][\w.@]*):(?P<value>(?:[^#]|#(?<! #))*)(?:#(?P<said>.*))?$")
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from rlopt.catalogue import PARTS
+from rlopt.config.choices import PARTS
 from rlopt.report.runs import Run
 
 _ASIDE = ("seed", "run_dir", "updates", "env.id", "env.name")  # not compared, or follow from what is

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from rlopt.catalogue import stands_for
+from rlopt.config.choices import stands_for
 from rlopt.errors import UserError
 from rlopt.loggers.console import say
 from rlopt.report.scalars import Array, Series, scalars

@@ -11,11 +11,12 @@ from typing import Any
 import gymnasium as gym
 import torch
 
-from rlopt.catalogue import PARTS, stands_for
 from rlopt.checkpoint.format import replace_file, synchronise
 from rlopt.checkpoint.manager import Saving
-from rlopt.common import Common, common_options
-from rlopt.construct import construct, construct_part, convert, options
+from rlopt.config.choices import PARTS, stands_for
+from rlopt.config.compatibility import check_compatible, check_first_step, check_fit, check_sizes
+from rlopt.config.options import Common, common_options
+from rlopt.config.schema import construct, construct_part, convert, options
 from rlopt.core.averaging import Averaging
 from rlopt.core.checks import at_least_one, non_negative
 from rlopt.core.heads import Head, Joint, Value
@@ -29,7 +30,6 @@ from rlopt.envs.spec import Environment
 from rlopt.errors import UserError
 from rlopt.evaluation import video as film
 from rlopt.evaluation.episodes import MOST_EPISODES
-from rlopt.fit import check_compatible, check_first_step, check_fit, check_sizes
 from rlopt.loggers.logger import Recorder
 from rlopt.parallel.collectives import own, ranks
 from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler
@@ -280,7 +280,7 @@ def free(base: Path) -> Path:
 
 def _open(run_dir: Path, config: Config, recording: Recording, after: int | None) -> Recorder:
     """Create the run directory, with the configuration in it, and the recorder, which goes on after a step."""
-    from rlopt.build import to_yaml
+    from rlopt.config.compose import to_yaml
 
     text = to_yaml(dict(config))
     try:

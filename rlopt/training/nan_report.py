@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlopt.catalogue import PARTS, stands_for
 from rlopt.checkpoint.format import replace_file
+from rlopt.config.choices import PARTS, stands_for
 from rlopt.core.learner import Learner
 from rlopt.parallel.collectives import gather
 from rlopt.parallel.collectives import rank as own_rank

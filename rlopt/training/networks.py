@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 import torch
 
-from rlopt.construct import construct, options, parameters
+from rlopt.config.schema import construct, options, parameters
 from rlopt.core.heads import Head
 from rlopt.core.network import Network
 from rlopt.envs.spaces import described, image, observation_size

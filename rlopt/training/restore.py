@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from rlopt.catalogue import stands_for
 from rlopt.checkpoint import format as checkpoint
 from rlopt.checkpoint.suiting import check_suits
+from rlopt.config.choices import stands_for
 from rlopt.core.samples import Samples
 from rlopt.envs.spaces import PolicyHead
 from rlopt.envs.spec import Environment

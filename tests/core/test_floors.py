@@ -9,18 +9,18 @@ FILES = sorted((ROOT / "rlopt").rglob("*.py"))
 
 # lowest first; a file imports from its own floor and from those below
 FLOORS = [
-    ("rlopt.core", "rlopt.errors", "rlopt.catalogue"),
+    ("rlopt.core", "rlopt.errors", "rlopt.config.choices"),
     ("rlopt.policy", "rlopt.rollout", "rlopt.tasks"),
     ("rlopt.run", "rlopt.report"),
     (
         *(
-            "rlopt.extensions",
-            "rlopt.overrides",
-            "rlopt.precedence",
-            "rlopt.construct",
-            "rlopt.common",
-            "rlopt.build",
-            "rlopt.fit",
+            "rlopt.config.extensions",
+            "rlopt.config.overrides",
+            "rlopt.config.precedence",
+            "rlopt.config.schema",
+            "rlopt.config.options",
+            "rlopt.config.compose",
+            "rlopt.config.compatibility",
             "rlopt.training.networks",
             "rlopt.training.factory",
             "rlopt.training.restore",
@@ -31,7 +31,7 @@ FLOORS = [
     ),
     ("rlopt.commands", "rlopt.cli", "rlopt.__main__"),
 ]
-KNOW_HYDRA = ("rlopt.build", "rlopt.overrides", "rlopt.precedence", "rlopt.commands.multirun")
+KNOW_HYDRA = ("rlopt.config.compose", "rlopt.config.overrides", "rlopt.config.precedence", "rlopt.commands.multirun")
 ONE_UPDATE = ["update.py", "metrics/fisher.py", "solvers/cg.py", "steps/kl_line_search.py"]
 
 

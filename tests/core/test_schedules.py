@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rlopt.build import resolve
+from rlopt.config.compose import resolve
 from rlopt.core.damping.constant import Constant
 from rlopt.core.learner import Learner, Schedule
 from rlopt.core.metrics.identity import Identity as IdentityMetric

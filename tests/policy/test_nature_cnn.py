@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from rlopt.build import load
-from rlopt.catalogue import conf_dir
+from rlopt.config.choices import conf_dir
+from rlopt.config.compose import load
 from rlopt.core.network import Network
 from rlopt.policy.nature_cnn import Image, NatureCNN
 from tests.oracles import close, seeded

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from rlopt.build import load
-from rlopt.catalogue import choices, file
+from rlopt.config.choices import choices, file
+from rlopt.config.compose import load
 from rlopt.envs.replay import Script, origin_of, replay, reproducible
 from rlopt.rollout import env_state as standing
 from rlopt.rollout.env_state import Running, Standing

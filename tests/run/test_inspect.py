@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from rlopt import cli
-from rlopt.build import load
-from rlopt.catalogue import choices, conf_dir
-from rlopt.construct import construct_part
+from rlopt.config.choices import choices, conf_dir
+from rlopt.config.compatibility import pairs
+from rlopt.config.compose import load
+from rlopt.config.schema import construct_part
 from rlopt.core.failure import NumericalFailure
-from rlopt.fit import pairs
 from rlopt.inspection import figure as inspect_figure
 from rlopt.inspection.findings import Direction, Inspection, Spectrum
 from rlopt.inspection.inspect import inspect

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rlopt.build import resolve
+from rlopt.config.compose import resolve
 from rlopt.training.diagnostics import Recording, look
 from rlopt.training.factory import trainer
 from tests import oracles

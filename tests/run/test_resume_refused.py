@@ -6,9 +6,9 @@ import shutil
 import pytest
 import torch
 
-from rlopt.build import resolve
 from rlopt.checkpoint import format as checkpoint
 from rlopt.checkpoint.resume_rules import changed
+from rlopt.config.compose import resolve
 from rlopt.errors import UserError
 from tests.run.resuming import cut, resume
 

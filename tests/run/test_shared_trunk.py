@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from rlopt import cli
-from rlopt.build import load, resolve
 from rlopt.checkpoint import format as checkpoint
+from rlopt.config.compose import load, resolve
 from rlopt.core.heads import Categorical, DiagonalGaussian, Joint
 from rlopt.training.factory import trainer
 from rlopt.training.restore import policy

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from rlopt import catalogue
-from rlopt.build import resolve
+from rlopt.config import choices as catalogue
+from rlopt.config.compose import resolve
 from rlopt.core.heads import DiagonalGaussian
 from rlopt.envs.spec import Environment
 from rlopt.errors import UserError

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rlopt.build import resolve
+from rlopt.config.compose import resolve
 from rlopt.tasks.lqr import LQR
 
 OLD = (-0.3, 0.6)

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from rlopt.build import resolve
-from rlopt.construct import construct_part
+from rlopt.config.compose import resolve
+from rlopt.config.schema import construct_part
 from rlopt.core.learner import Learner
 from rlopt.core.network import Network
 from rlopt.tasks.lqr import LQR

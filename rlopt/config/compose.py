@@ -23,11 +23,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from rlopt.catalogue import PARTS, UPDATE_GROUPS, choices, conf_dir, extra_dirs, file, stands_for
-from rlopt.construct import parameters, part_class
+from rlopt.config.choices import PARTS, UPDATE_GROUPS, choices, conf_dir, extra_dirs, file, stands_for
+from rlopt.config.overrides import CHOSEN, NESTED, check_single, named, parse, rewritten
+from rlopt.config.precedence import composed
+from rlopt.config.schema import parameters, part_class
 from rlopt.errors import UserError
-from rlopt.overrides import CHOSEN, NESTED, check_single, named, parse, rewritten
-from rlopt.precedence import composed
 
 # option -> another, and its values with which the first has no effect
 _IDLE = {
@@ -52,7 +52,7 @@ def _is_number(value: Any) -> bool:
 
 
 class _ExtraDirs(SearchPathPlugin):
-    """Hydra looks for choices in the folders of rlopt.extensions too, after rlopt's own."""
+    """Hydra looks for choices in the folders of rlopt.config.extensions too, after rlopt's own."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         for folder in extra_dirs():

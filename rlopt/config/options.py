@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from rlopt.construct import construct
+from rlopt.config.schema import construct
 from rlopt.core.checks import at_least_one, between, check
 from rlopt.errors import UserError
 from rlopt.parallel.ranks import own_device

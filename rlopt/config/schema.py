@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, TypeVar
 
-from rlopt.catalogue import extra_dirs, nearest
+from rlopt.config.choices import extra_dirs, nearest
+from rlopt.config.extensions import module as extension
 from rlopt.core.objectives.objective import Objective
 from rlopt.core.parts import Damping, Metric, Solver, Step
 from rlopt.errors import UserError
-from rlopt.extensions import module as extension
 
 T = TypeVar("T")
 _KINDS: dict[str, type[Any]] = {
@@ -57,7 +57,7 @@ def construct(cls: type[T], values: Mapping[str, Any], where: str, **given: Any)
 
 
 def part_class(values: Mapping[str, Any], where: str) -> type[Any]:
-    """The class that ``_target_`` names: of rlopt.core, or of a folder named on the command line (rlopt.extensions).
+    """The class that ``_target_`` names: of rlopt.core, or of a folder named by --extensions (config/extensions.py).
 
     A config file can so run no other code.
     """

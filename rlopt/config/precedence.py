@@ -13,8 +13,8 @@ from pathlib import Path
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
-from rlopt.catalogue import UPDATE_GROUPS, extra_dirs
-from rlopt.overrides import CHOSEN, parse
+from rlopt.config.choices import UPDATE_GROUPS, extra_dirs
+from rlopt.config.overrides import CHOSEN, parse
 
 _PRESETS = ("algo", "env", "recipe", "experiment")  # groups whose choices choose among the others
 _WITH_VALUES = (*UPDATE_GROUPS, "policy", "critic")  # groups of whose options presets give values

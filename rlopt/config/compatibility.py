@@ -9,9 +9,9 @@ import torch
 from gymnasium.envs.registration import EnvSpec
 from torch import Tensor
 
-from rlopt.build import load
-from rlopt.catalogue import choices, file, nearest, stands_for
-from rlopt.construct import construct_part
+from rlopt.config.choices import choices, file, nearest, stands_for
+from rlopt.config.compose import load
+from rlopt.config.schema import construct_part
 from rlopt.core.agreement import refused
 from rlopt.core.heads import Head, Joint, Value
 from rlopt.core.learner import Learner, Schedule

@@ -18,7 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, Quote, QuotedString
 from hydra.errors import HydraException
 
-from rlopt.catalogue import UPDATE_GROUPS, choices, nearest
+from rlopt.config.choices import UPDATE_GROUPS, choices, nearest
 from rlopt.errors import UserError
 
 OPTIONAL = ("recipe", "experiment")  # null = none

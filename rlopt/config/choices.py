@@ -17,7 +17,7 @@ UPDATE_GROUPS = (*PARTS, "schedule", "optimizer", "scheduler")
 
 def conf_dir() -> Path:
     """The folder of yaml files: inside an installed package, beside it in a checkout."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
 
@@ -26,7 +26,7 @@ _extra: tuple[Path, ...] = ()
 
 
 def extra_dirs() -> tuple[Path, ...]:
-    """Further folders of choices, named on the command line; see rlopt.extensions."""
+    """Further folders of choices, named on the command line; see rlopt.config.extensions."""
     return _extra
 
 

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from rlopt.catalogue import GROUPS, conf_dir, extra_dirs, nearest, own_choices, set_extra_dirs
+from rlopt.config.choices import GROUPS, conf_dir, extra_dirs, nearest, own_choices, set_extra_dirs
 from rlopt.errors import UserError
 
 _PACKAGE = "rlopt_extensions"
