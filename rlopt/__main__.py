@@ -1,4 +1,4 @@
-from rlopt.cli import main
+from rlopt.cli.main import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rlopt import cli
 from rlopt.checkpoint import format as checkpoint
+from rlopt.cli.main import main as cli
 from tests.command_line import SHORT, created, one_line
 
 pytestmark = pytest.mark.usefixtures("elsewhere")

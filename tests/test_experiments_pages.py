@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rlopt import cli
+from rlopt.cli.main import main as cli
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 PAGES = sorted(EXPERIMENTS.rglob("README.md"))

@@ -131,7 +131,7 @@ def curves(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_a_run_under_torchrun_is_that_of_one_process_and_is_written_once(tmp_path):
-    from rlopt.cli import main
+    from rlopt.cli.main import main
 
     overrides = [*ranked.SMALL, "evaluation.episodes=2"]
     process = torchrun(*overrides, "run_dir=two", cwd=tmp_path)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import rlopt
-from rlopt import api, cli
+from rlopt import api
+from rlopt.cli.main import main as cli
 from rlopt.config.choices import groups
 from rlopt.config.compose import resolve
 from rlopt.guide import extending, options

@@ -32,7 +32,7 @@ OBJECTS = {"all_gather_object", "gather_object", "broadcast_object_list", "scatt
 # what is left, and why it is safe there
 ALLOWED = {
     ("rlopt.parallel.collectives", "all_gather_object"),  # among ranks of one run, never from a file
-    ("rlopt.cli", "import_module"),  # rlopt.commands by a fixed table
+    ("rlopt.cli.main", "import_module"),  # rlopt.commands by a fixed table
     ("rlopt", "import_module"),  # the same for what `import rlopt` offers
     ("rlopt.config.schema", "import_module"),  # rlopt.core alone
     ("rlopt.config.extensions", "import_module"),  # folders and modules that the command line names

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlopt import cli
 from rlopt.checkpoint import format as checkpoint
-from rlopt.commands.sweep import Sweep
+from rlopt.cli.main import main as cli
+from rlopt.cli.sweep.job import Sweep
 from rlopt.training.trainer import Trainer
 from tests.extending import FILES, write
 

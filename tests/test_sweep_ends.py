@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rlopt.cli.main.sweep import processes as elsewhere
 
 from rlopt.checkpoint import format as checkpoint
-from rlopt.commands import elsewhere
 from rlopt.errors import Signalled
 from rlopt.training.run_lock import taken
 from tests.launching import environment, until

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rlopt.cli import main
+from rlopt.cli.main import main
 from tests.launching import ended, environment
 from tests.ranked import SMALL
 

@@ -26,11 +26,11 @@ from typing import Any
 import torch
 
 import rlopt.api  # noqa: F401  # imported before forking, as are the commands
-import rlopt.commands.resume
-import rlopt.commands.running
-import rlopt.commands.train  # noqa: F401
-from rlopt import cli
+import rlopt.cli.process
+import rlopt.cli.resume
+import rlopt.cli.train  # noqa: F401
 from rlopt.checkpoint import format as checkpoint
+from rlopt.cli.main import main as cli
 from tests.launching import until
 from tests.traces import differences, table_of
 

@@ -9,7 +9,7 @@
 | `rlopt.guide.comparison`  | what other trainers do, and when to take one of them |
 | `rlopt.api`               | training, callbacks, acting and export from Python |
 | `rlopt.loggers.logger`      | what the curves in TensorBoard are |
-| `rlopt.commands.multirun` | sweeps, on this machine and by SLURM |
+| `rlopt.cli.sweep.launch` | sweeps, on this machine and by SLURM |
 
 The README has the ten-minute tour.
 """

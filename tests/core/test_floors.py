@@ -29,9 +29,9 @@ FLOORS = [
         ),
         "rlopt.library",
     ),
-    ("rlopt.commands", "rlopt.cli", "rlopt.__main__"),
+    ("rlopt.commands", "rlopt.cli.main", "rlopt.__main__"),
 ]
-KNOW_HYDRA = ("rlopt.config.compose", "rlopt.config.overrides", "rlopt.config.precedence", "rlopt.commands.multirun")
+KNOW_HYDRA = ("rlopt.config.compose", "rlopt.config.overrides", "rlopt.config.precedence", "rlopt.cli.sweep.launch")
 ONE_UPDATE = ["update.py", "metrics/fisher.py", "solvers/cg.py", "steps/kl_line_search.py"]
 
 

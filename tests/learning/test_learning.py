@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from rlopt import cli
+from rlopt.cli.main import main as cli
 
 pytestmark = pytest.mark.learning
 SOLVED = 475  # CartPole-v1

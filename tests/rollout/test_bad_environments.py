@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from rlopt import cli
 from rlopt.checkpoint import format as checkpoint
 from rlopt.checkpoint import run_state as position
+from rlopt.cli.main import main as cli
 from rlopt.envs import spec as environments
 from rlopt.envs import watchdog
 from rlopt.envs.watchdog import watched

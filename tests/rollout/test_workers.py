@@ -147,7 +147,7 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 from tests import probes
-from rlopt.cli import main
+from rlopt.cli.main import main
 
 def sleep(seconds):
     (Path(sys.argv[1]) / "hangs").touch()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rlopt import cli
+from rlopt.cli.main import main as cli
 from tests.probes import make_trainer
 from tests.run import inspecting, resuming
 

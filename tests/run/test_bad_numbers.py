@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlopt import cli
 from rlopt.checkpoint import format as checkpoint
+from rlopt.cli.main import main as cli
 from rlopt.errors import Stopped
 from rlopt.training.nan_report import summary
 from rlopt.training.trainer import Trainer

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlopt import cli
+from rlopt.cli.main import main as cli
 from rlopt.errors import EnvironmentFault, Stopped
 from rlopt.loggers.logger import Recorder
 from rlopt.rollout.collector import Collector

@@ -12,8 +12,8 @@ import torch
 import yaml
 from safetensors.torch import save as packed
 
-from rlopt import cli
 from rlopt.checkpoint import format as checkpoint
+from rlopt.cli.main import main as cli
 from tests.run.spoiling import forge, refused, whole_run
 
 

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from rlopt.commands.running import finished
+from rlopt.cli.process import finished
 from tests.run.resuming import resume
 
 NULLS = json.dumps(dict.fromkeys(("algo", "env", "seed", "steps", "steps_per_second")))

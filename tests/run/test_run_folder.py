@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from rlopt import cli
 from rlopt.checkpoint import format as checkpoint
+from rlopt.cli.main import main as cli
 from rlopt.training import nan_report
 from tests.run.resuming import CASES, SMALL, cut, resume
 

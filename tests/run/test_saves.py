@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import rlopt
-from rlopt import cli
 from rlopt.checkpoint import format as checkpoint
+from rlopt.cli.main import main as cli
 from rlopt.loggers.csv import Table
 from tests.failing import breaking
 from tests.probes import make_trainer

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from rlopt import cli
 from rlopt.checkpoint import format as checkpoint
+from rlopt.cli.main import main as cli
 from rlopt.config.compose import load, resolve
 from rlopt.core.heads import Categorical, DiagonalGaussian, Joint
 from rlopt.training.factory import trainer

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from rlopt import api, cli
+from rlopt import api
 from rlopt.checkpoint import format as checkpoint
+from rlopt.cli.main import main as cli
 from rlopt.errors import Signalled
 from rlopt.loggers.csv import Table
 from rlopt.training import factory as assemble

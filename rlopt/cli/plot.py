@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rlopt.commands.common import Parser, needs_plotting
+from rlopt.cli.exit_codes import Parser, needs_plotting
 
 
 def run(arguments: list[str]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from rlopt.commands.common import Parser, check_run_dir
+from rlopt.cli.exit_codes import Parser, check_run_dir
 from rlopt.errors import UserError
 
 

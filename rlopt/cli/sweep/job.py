@@ -21,10 +21,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from rlopt.checkpoint.resume_rules import differences
-from rlopt.commands import elsewhere
-from rlopt.commands.common import exit_code
-from rlopt.commands.resume import run as resume
-from rlopt.commands.running import finished
+from rlopt.cli.exit_codes import exit_code
+from rlopt.cli.process import finished
+from rlopt.cli.resume import run as resume
+from rlopt.cli.sweep import processes as elsewhere
 from rlopt.config.compose import load, resolve
 from rlopt.config.extensions import extended
 from rlopt.config.overrides import spelled

@@ -1,4 +1,4 @@
-"""The command line: rlopt train, rlopt eval, ...; each is a file of rlopt.commands, imported when it runs.
+"""The command line: rlopt train, rlopt eval, ...; each is a file of rlopt.cli, imported when it runs.
 
 Exit codes: 0 done, 1 another rank was lost, 2 the user's mistake or an environment's failure, 3 stopped by the failure
 policy, 128 + n on signal n.
@@ -12,7 +12,7 @@ from importlib import import_module
 from io import TextIOWrapper
 
 from rlopt import __version__
-from rlopt.commands.common import exit_code
+from rlopt.cli.exit_codes import exit_code
 from rlopt.config import choices as catalogue
 from rlopt.config.extensions import extended
 from rlopt.errors import UserError
@@ -71,7 +71,7 @@ def _run(arguments: list[str]) -> int:
     folders, rest = _taken("--extensions", "DIR", rest)
     modules, rest = _taken("--import", "MODULE", rest)
     with extended(folders, modules):
-        code: int = import_module(f"rlopt.commands.{COMMANDS[command]}").run(rest)
+        code: int = import_module(f"rlopt.cli.{COMMANDS[command]}").run(rest)
     return code
 
 

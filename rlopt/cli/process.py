@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rlopt.commands.common import program
+from rlopt.cli.exit_codes import program
 from rlopt.config import extensions
 from rlopt.config.options import LOWER, in_memory
 from rlopt.loggers.console import give, say

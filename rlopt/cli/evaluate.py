@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlopt.commands.common import Parser, check_run_dir
+from rlopt.cli.exit_codes import Parser, check_run_dir
 from rlopt.errors import UserError
 
 if TYPE_CHECKING:

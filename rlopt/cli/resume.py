@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from rlopt.commands.common import COPY, Parser, check_run_dir
+from rlopt.cli.exit_codes import COPY, Parser, check_run_dir
 from rlopt.errors import UserError
 from rlopt.loggers.console import give, say
 from rlopt.parallel import ranks
@@ -31,7 +31,7 @@ def _resume(run_dir: Path, overrides: list[str]) -> int:
 
     from rlopt.api import prepared
     from rlopt.checkpoint import format as checkpoint
-    from rlopt.commands.running import carry_out, finished
+    from rlopt.cli.process import carry_out, finished
     from rlopt.training.signals import Stops
 
     torch.set_num_threads(1)
@@ -59,7 +59,7 @@ def _found(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | 
     """The configuration, and the checkpoint to go on from; its contents are None where the run is finished."""
     from rlopt.checkpoint import format as checkpoint
     from rlopt.checkpoint.resume_rules import changed, check_same, other_versions
-    from rlopt.commands.running import finished
+    from rlopt.cli.process import finished
     from rlopt.config.compose import load
     from rlopt.config.overrides import check_single, parse
 

@@ -27,7 +27,7 @@ def run(arguments: list[str]) -> int:
     if several and ranks.launched():
         raise UserError("-m is for one process; with torchrun, start the combinations one after another")
     if several:
-        from rlopt.commands.multirun import multirun
+        from rlopt.cli.sweep.launch import multirun
 
         return multirun(overrides, _train_once)
     if "--cfg" in flags:
@@ -50,7 +50,7 @@ def _train(overrides: list[str]) -> int:
     import torch
 
     from rlopt.api import prepared
-    from rlopt.commands.running import carry_out
+    from rlopt.cli.process import carry_out
     from rlopt.training.factory import run_directory
     from rlopt.training.signals import Stops
 

@@ -1,7 +1,7 @@
 """rlopt train -m: one run for every combination, through Hydra's sweeper and launcher.
 
 All go into one folder, sweep_dir (runs/sweep-TIME), each into one named by its own values: algo=ppo,seed=1. The same
-command with the same sweep_dir goes on where it stopped: see rlopt.commands.sweep. Hydra's launchers take the runs to
+command with the same sweep_dir goes on where it stopped: see rlopt.cli.sweep.job. Hydra's launchers take the runs to
 other processes or machines:
 
     rlopt train -m algo=trpo,ppo seed=0,1,2 sweep_dir=runs/two hydra/launcher=joblib hydra.launcher.n_jobs=2
@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rlopt.commands.elsewhere import end_all
-from rlopt.commands.sweep import Failed, Sweep
+from rlopt.cli.sweep.job import Failed, Sweep
+from rlopt.cli.sweep.processes import end_all
 from rlopt.config import choices as catalogue
 from rlopt.config import extensions
 from rlopt.config.compose import explained, resolve

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from rlopt import __version__
-from rlopt.commands.common import Parser, needs_plotting
+from rlopt.cli.exit_codes import Parser, needs_plotting
 from rlopt.errors import UserError
 
 

@@ -1,0 +1,1 @@
+"""`rlopt train -m`: one run for every combination of values."""
