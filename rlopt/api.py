@@ -26,7 +26,7 @@ from rlopt.errors import UserError
 from rlopt.parallel import ranks
 from rlopt.policy.policy import Policy
 from rlopt.rollout.buffer import Batch
-from rlopt.training.callbacks import Callbacks, Moment
+from rlopt.training.callbacks import Callbacks, RunContext
 from rlopt.training.factory import trainer
 from rlopt.training.restore import restored
 from rlopt.training.run_lock import alone
@@ -42,11 +42,11 @@ class Trained(NamedTuple):
 
 def train(
     *overrides: str,
-    on_begin: Callable[[Moment, Mapping[str, Any]], object] | None = None,
-    on_rollout: Callable[[Moment, Batch], object] | None = None,
-    on_update: Callable[[Moment, Mapping[str, float]], object] | None = None,
-    on_checkpoint: Callable[[Moment, Path], object] | None = None,
-    on_end: Callable[[Moment, Mapping[str, Any]], object] | None = None,
+    on_begin: Callable[[RunContext, Mapping[str, Any]], object] | None = None,
+    on_rollout: Callable[[RunContext, Batch], object] | None = None,
+    on_update: Callable[[RunContext, Mapping[str, float]], object] | None = None,
+    on_checkpoint: Callable[[RunContext, Path], object] | None = None,
+    on_end: Callable[[RunContext, Mapping[str, Any]], object] | None = None,
     extensions: Sequence[str | Path] = (),
     **options: Any,
 ) -> Trained:

@@ -147,7 +147,7 @@ class NotFinite(gym.Env):
         return observation, reward, self._steps % 5 == 0, False, {}
 
 
-class Misfit(gym.Env):
+class InvalidOutput(gym.Env):
     """Its step ``at``, counted from 1 (0: its first reset), gives as ``what`` that which GIVEN has under ``how``."""
 
     GIVEN = {

@@ -31,7 +31,7 @@ from rlopt.config.compose import resolve
 from rlopt.training.factory import trainer
 from rlopt.training.trainer import Trainer
 from tests.choices import CHOICES
-from tests.failing import Breaks, Fails, Misfit, NotFinite, Raises, Strict
+from tests.failing import Breaks, Fails, InvalidOutput, NotFinite, Raises, Strict
 
 GAMMA = 0.5  # of the probes
 
@@ -152,7 +152,7 @@ PROBES: dict[str, Callable[..., gym.Env]] = {
     "Breaks": Breaks,
     "Fails": Fails,
     "NotFinite": NotFinite,
-    "Misfit": Misfit,
+    "Misfit": InvalidOutput,
     "Strict": Strict,
     "Endless": partial(Probe, _sign, lambda x, a, t: x, length=10**9),
 }

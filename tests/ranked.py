@@ -26,7 +26,7 @@ from rlopt.core.solvers.identity import Identity
 from rlopt.core.steps.kl_line_search import KLLineSearch
 from rlopt.core.steps.optimizer import Optimizer
 from rlopt.core.update import Update
-from rlopt.parallel.collectives import gather, own, rank, ranks
+from rlopt.parallel.collectives import gather, local_slice, rank, world_size
 from rlopt.policy.normalisers import RewardScaler, empty_moments, merge_moments
 from rlopt.rollout.advantages import normalised
 from rlopt.training.factory import trainer
@@ -45,7 +45,7 @@ def part(group: str, name: str, **options: Any) -> Any:
 def mine(samples: Samples, how: str) -> Samples:
     """This rank's samples: the first 11 and the rest, or those of rows of 4 that are this rank's two; all alone."""
     index = torch.arange(len(samples))
-    if ranks() == 1:
+    if world_size() == 1:
         return samples
     chosen = (index < 11) == (rank() == 0) if how == "uneven" else (index % 4 // 2) == rank()
     here = samples.take(chosen)
@@ -91,7 +91,9 @@ def minibatches(size: int, how: str, dtype: torch.dtype) -> dict[str, Any]:
 def moments() -> dict[str, Any]:
     data = randn(COUNT, 3)[mine(make_case(count=COUNT).samples, "uneven").time]
     state = merge_moments(merge_moments(empty_moments((3,)), data, "data"), 2 * data, "data")
-    weight = randn(COUNT, seed=1).abs()[: len(data)] if ranks() == 1 else randn(COUNT, seed=1).abs()[place(len(data))]
+    weight = (
+        randn(COUNT, seed=1).abs()[: len(data)] if world_size() == 1 else randn(COUNT, seed=1).abs()[place(len(data))]
+    )
     return {**state, "normalised": torch.cat(gather(normalised(data[:, 0], weight)))}
 
 
@@ -100,7 +102,7 @@ def place(count: int) -> slice:
 
 
 def reward_scale() -> dict[str, Any]:
-    scaler, columns = RewardScaler(True, 10.0), own(4)
+    scaler, columns = RewardScaler(True, 10.0), local_slice(4)
     state = scaler.init(4)
     for i in range(3):
         rewards, done = randn(6, 4, seed=i), randn(6, 4, seed=9 + i) > 1

@@ -24,7 +24,7 @@ from rlopt.core.steps.fixed import Fixed
 from rlopt.core.update import Update
 from rlopt.errors import EnvironmentFault, UserError
 from rlopt.parallel import ranks as processes
-from rlopt.parallel.collectives import adopted, everywhere, gather, own, rank
+from rlopt.parallel.collectives import adopted, all_ranks, gather, local_slice, rank
 from rlopt.policy.normalisers import empty_moments, merge_moments
 from rlopt.rollout.buffer import Episodes
 from rlopt.rollout.episodes import together
@@ -177,7 +177,7 @@ FAULTS: dict[str, Callable[[], Any]] = {
     "report": reported,
     "domain": out_of_domain,
     "moments": lambda: told(merge_bad),
-    "everywhere": lambda: (everywhere(rank() == 1), everywhere(True)),
+    "everywhere": lambda: (all_ranks(rank() == 1), all_ranks(True)),
     "rounding": lambda: differing(1e-6),
     "another update": lambda: told(lambda: differing(0.5)),
     "user": lambda: told(lambda: processes.agreed(lambda: on_rank_1(UserError("no such thing")))),
@@ -188,7 +188,7 @@ FAULTS: dict[str, Callable[[], Any]] = {
     "gram": lambda: refusal("solver=gram"),
     "critic's gram": lambda: refusal("critic.metric=fisher", "critic.solver=gram", "critic.step=fixed"),
     "environments": lambda: refusal("env.num_envs=5", "batch_size=125"),
-    "own": lambda: list(own(6)),
+    "own": lambda: list(local_slice(6)),
     "conjugate gradient": leaving_cg,
     "lanczos": closing_lanczos,
 }

@@ -19,7 +19,7 @@ from rlopt.config.overrides import spelled
 from rlopt.errors import UserError
 from rlopt.policy.policy import Policy
 from rlopt.rollout.seeding import Purpose, integer, sequence
-from rlopt.training.callbacks import Moment
+from rlopt.training.callbacks import RunContext
 from tests.probes import make_trainer
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "probe_environments")
@@ -123,11 +123,11 @@ def test_mistakes_are_user_errors_and_write_nothing():
 
 
 def test_callbacks_are_called_in_order_with_what_is_documented():
-    calls: list[tuple[str, Moment, Any]] = []
+    calls: list[tuple[str, RunContext, Any]] = []
     policies = []
 
     def on(name: str):
-        def call(moment: Moment, about: Any) -> None:
+        def call(moment: RunContext, about: Any) -> None:
             calls.append((name, moment, about))
             if name == "update":
                 policies.append(moment.policy().outputs(np.ones(4)))
@@ -158,7 +158,7 @@ def test_a_callback_can_end_the_run_and_only_by_true():
 
 
 def test_what_a_callback_raises_ends_the_run_with_a_checkpoint():
-    def fail(moment: Moment, _: Any) -> None:
+    def fail(moment: RunContext, _: Any) -> None:
         if moment.updates == 2:
             raise ZeroDivisionError
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import Solution, Solver
-from rlopt.core.solvers.per_layer import Place, statistics
+from rlopt.core.solvers.per_layer import LayerShape, statistics
 from rlopt.inspection.memory import NewTensors
 
 DRAWS = 16  # random vectors
@@ -39,7 +39,7 @@ class Choice(NamedTuple):
     family: str
     solver: str
     options: dict[str, Any]
-    stored: Callable[[list[Place], int], int]
+    stored: Callable[[list[LayerShape], int], int]
     matrix: bool = True  # it stands for one F_s, whatever v
 
     def part(self) -> Solver:
@@ -47,11 +47,11 @@ class Choice(NamedTuple):
         return found
 
 
-def _blocks(count: Callable[[Place], int]) -> Callable[[list[Place], int], int]:
+def _blocks(count: Callable[[LayerShape], int]) -> Callable[[list[LayerShape], int], int]:
     return lambda places, size: sum(count(at) for at in places)
 
 
-def _times(factor: int) -> Callable[[list[Place], int], int]:
+def _times(factor: int) -> Callable[[list[LayerShape], int], int]:
     return lambda places, size: factor * size
 
 
@@ -94,7 +94,7 @@ class Truth:
 
 
 @torch.no_grad()
-def places(curvature: Curvature) -> list[Place]:
+def places(curvature: Curvature) -> list[LayerShape]:
     """The layers' shapes, the head's constants among them."""
     found, _ = statistics(curvature, lambda layer, root: (root.new_zeros(1),))
     return list(found.values())

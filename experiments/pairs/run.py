@@ -40,14 +40,14 @@ def train(run: Run) -> dict[str, object]:
     import torch
 
     from rlopt.config.compose import resolve
-    from rlopt.rollout.buffer import EpisodeCounter
+    from rlopt.rollout.buffer import EpisodeTracker
     from rlopt.training.factory import trainer
 
     torch.set_num_threads(1)
     metric, solver, seed = run
     made = trainer(resolve([*SETTINGS, f"metric={metric}", f"solver={solver}", f"seed={seed}"]))
     agent, collector, state = made.agent, made.collector, made.state
-    counter, recent = EpisodeCounter(collector.num_envs), deque[float](maxlen=EPISODES)
+    counter, recent = EpisodeTracker(collector.num_envs), deque[float](maxlen=EPISODES)
     steps, skipped, reached, mean, start = 0, 0, False, 0.0, time.perf_counter()
     while steps < LIMIT and not reached:
         batch = collector.collect(agent.policy(state))

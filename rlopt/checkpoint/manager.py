@@ -10,11 +10,11 @@ from typing import Any
 
 from rlopt.checkpoint import format as checkpoint
 from rlopt.errors import UserError
-from rlopt.loggers.console import say
+from rlopt.loggers import console
 
 
 @dataclass(frozen=True)
-class Saving:
+class CheckpointOptions:
     """When checkpoints are written, besides the one at the end."""
 
     every_updates: int | None
@@ -22,10 +22,10 @@ class Saving:
     keep: int  # the newest that stay, besides the best
 
 
-class Saver:
+class CheckpointManager:
     """Writes a run's checkpoints. When that happens changes nothing in the run itself."""
 
-    def __init__(self, saving: Saving, run_dir: Path):
+    def __init__(self, saving: CheckpointOptions, run_dir: Path):
         self._saving, self._run_dir = saving, run_dir
         self._failure: OSError | None = None  # of the last save
         self._warned = False
@@ -48,7 +48,7 @@ class Saver:
             self._failure = error
             if not self._warned:
                 self._warned = True
-                say(f"rlopt: {self._trouble()}. Training goes on and tries again")
+                console.info(f"rlopt: {self._trouble()}. Training goes on and tries again")
         self._last = time.perf_counter()
         return place
 

@@ -27,10 +27,9 @@ import torch
 from torch import Tensor
 
 from rlopt.core.parts import State
-from rlopt.loggers.console import say
-from rlopt.parallel.collectives import gather, own
-from rlopt.parallel.collectives import ranks as world
-from rlopt.rollout.env_state import Boundary, Standing
+from rlopt.loggers import console
+from rlopt.parallel.collectives import gather, local_slice, world_size
+from rlopt.rollout.env_state import EnvState, EnvStates
 
 # whose bits a run's depend on
 _PACKAGES = ("rlopt", "torch", "numpy", "gymnasium", "mujoco", "box2d", "box2d-py", "envpool")
@@ -38,7 +37,7 @@ _QUIET = 2.0  # seconds that a replay may take without a word
 
 
 @dataclass(frozen=True)
-class Position:
+class RunState:
     """Nothing in it changes afterwards: updates are functional in their state."""
 
     agent: State
@@ -52,7 +51,7 @@ class Position:
     score: float | None
     minibatches: Tensor
     recent: list[float]
-    boundary: Boundary | None  # this rank's environments; None before the first rollout
+    boundary: EnvStates | None  # this rank's environments; None before the first rollout
     returns: Tensor  # (E,) of its running episodes so far
     lengths: Tensor  # (E,)
 
@@ -66,27 +65,27 @@ class Position:
         if self.boundary is not None:
             sums = zip(self.boundary.complete(), self.returns.tolist(), self.lengths.tolist(), strict=True)
             here = [{**standing.plain(), "return": total, "length": length} for standing, total, length in sums]
-        if world() == 1:
+        if world_size() == 1:
             return here
         if together:
             parts = gather(here)
             return None if None in parts else [entry for part in parts for entry in part or []]
         if here is None:
             return None
-        mine = own(len(here) * world())  # of the others' nothing is known
-        return [here[i - mine.start] if i in mine else None for i in range(len(here) * world())]
+        mine = local_slice(len(here) * world_size())  # of the others' nothing is known
+        return [here[i - mine.start] if i in mine else None for i in range(len(here) * world_size())]
 
 
-def standing(entry: dict[str, Any] | None) -> Standing | None:
+def standing(entry: dict[str, Any] | None) -> EnvState | None:
     """An environment's, from its entry."""
-    return None if entry is None else Standing.of({k: v for k, v in entry.items() if k not in ("return", "length")})
+    return None if entry is None else EnvState.of({k: v for k, v in entry.items() if k not in ("return", "length")})
 
 
 @contextmanager
-def replaying(standings: Sequence[Standing | None]) -> Iterator[None]:
+def replaying(standings: Sequence[EnvState | None]) -> Iterator[None]:
     """Within, environments are put back where they stood; where that takes a while, what goes on is told."""
     count = sum(len(s.actions) for s in standings if s is not None and s.actions is not None)
-    timer = Timer(_QUIET, say, (f"rlopt: replays {count:,} transitions of the episodes that were running",))
+    timer = Timer(_QUIET, console.info, (f"rlopt: replays {count:,} transitions of the episodes that were running",))
     timer.daemon = True
     if count:
         timer.start()

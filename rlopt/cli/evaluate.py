@@ -58,7 +58,7 @@ def run(arguments: list[str]) -> int:
         if not options.json:
             print(f"{environment.id}, {name}: {_line(report[name])}, policy of step {step:,}")
     if video:
-        reel = film.Reel(environment, frozen, head, seed)
+        reel = film.Video(environment, frozen, head, seed)
         film.write(reel, video)
         report["video"] = {"path": str(video), "return": reel.total, "length": reel.length}
         if not options.json:

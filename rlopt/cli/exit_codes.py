@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from rlopt.errors import RankLost, Signalled, Stopped, UserError
-from rlopt.loggers.console import say
+from rlopt.loggers import console
 from rlopt.parallel import ranks
 
 COPY = "each of its checkpoints holds a copy: config in state.json, which is YAML too"
@@ -56,7 +56,7 @@ def exit_code(command: Callable[[], int]) -> int:
 
 def _tell(said: str, error: Exception) -> None:
     if ranks.tells(error):
-        say(f"rlopt: {said}")
+        console.info(f"rlopt: {said}")
 
 
 def check_run_dir(run_dir: Path) -> None:

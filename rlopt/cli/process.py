@@ -12,14 +12,14 @@ from typing import Any
 from rlopt.cli.exit_codes import program
 from rlopt.config import extensions
 from rlopt.config.options import LOWER, in_memory
-from rlopt.loggers.console import give, say
+from rlopt.loggers import console
 from rlopt.parallel import ranks
-from rlopt.training.callbacks import Callbacks, Moment
-from rlopt.training.signals import Stops
+from rlopt.training.callbacks import Callbacks, RunContext
+from rlopt.training.signals import SignalHandler
 from rlopt.training.trainer import Trainer
 
 
-def carry_out(run: Trainer, stops: Stops) -> int:
+def carry_out(run: Trainer, stops: SignalHandler) -> int:
     """Train to the end; a signal ends it with a checkpoint and the command that goes on from there.
 
     ``stops`` has been listening since before the run was made: what processes are forked with can lose an exception.
@@ -32,17 +32,17 @@ def carry_out(run: Trainer, stops: Stops) -> int:
             summary = run.run()
     except KeyboardInterrupt:
         if ranks.leads():
-            say(f"\nStopped at step {run.steps:,}; {run.saver.told(run.steps)}.")
-            say(f"  resume:    {resuming(run_dir)}\n{what_next(run_dir)}")
+            console.info(f"\nStopped at step {run.steps:,}; {run.saver.told(run.steps)}.")
+            console.info(f"  resume:    {resuming(run_dir)}\n{what_next(run_dir)}")
         raise
     if ranks.leads():
-        give(f"{result(summary)}\n{what_next(run_dir)}")
+        console.output(f"{result(summary)}\n{what_next(run_dir)}")
     return 0
 
 
-def _begun(moment: Moment, config: Mapping[str, Any]) -> None:
-    say(f"{config['algo']} on {config['env']['id']}, seed {config['seed']}, in {moment.run_dir}")
-    say(_curves(moment.run_dir))
+def _begun(moment: RunContext, config: Mapping[str, Any]) -> None:
+    console.info(f"{config['algo']} on {config['env']['id']}, seed {config['seed']}, in {moment.run_dir}")
+    console.info(_curves(moment.run_dir))
 
 
 def resuming(run_dir: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rlopt.cli.exit_codes import COPY, Parser, check_run_dir
 from rlopt.errors import UserError
-from rlopt.loggers.console import give, say
+from rlopt.loggers import console
 from rlopt.parallel import ranks
 from rlopt.training.run_lock import alone
 
@@ -32,16 +32,16 @@ def _resume(run_dir: Path, overrides: list[str]) -> int:
     from rlopt.api import prepared
     from rlopt.checkpoint import format as checkpoint
     from rlopt.cli.process import carry_out, finished
-    from rlopt.training.signals import Stops
+    from rlopt.training.signals import SignalHandler
 
     torch.set_num_threads(1)
     config, place, contents = ranks.from_first(lambda: _found(run_dir, overrides))
     if contents is None and place is not None:
         if ranks.leads():
-            give(f"{run_dir} is finished: {finished(run_dir)}")
-            give("  total_steps=N above these steps extends it, where its learning rates do not end with it")
+            console.output(f"{run_dir} is finished: {finished(run_dir)}")
+            console.output("  total_steps=N above these steps extends it, where its learning rates do not end with it")
         return 0
-    stops = Stops()
+    stops = SignalHandler()
     with stops.listening():
         made = ranks.agreed(lambda: prepared([], config, run_dir))
         with closing(made.collector):
@@ -88,4 +88,4 @@ def _found(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | 
 
 
 def _tell(said: str) -> None:
-    say(f"rlopt: {said}")
+    console.info(f"rlopt: {said}")

@@ -52,11 +52,11 @@ def _train(overrides: list[str]) -> int:
     from rlopt.api import prepared
     from rlopt.cli.process import carry_out
     from rlopt.training.factory import run_directory
-    from rlopt.training.signals import Stops
+    from rlopt.training.signals import SignalHandler
 
     torch.set_num_threads(1)  # small networks are slower on more
     run_dir = ranks.from_first(lambda: run_directory(config))
-    stops = Stops()
+    stops = SignalHandler()
     with stops.listening():
         made = ranks.agreed(lambda: prepared(overrides, config, run_dir))
         with closing(made.collector), alone(run_dir, new=True):

@@ -20,7 +20,7 @@ from rlopt.core.samples import Samples
 from rlopt.core.solvers.per_layer import root, rooted
 from rlopt.core.update import Update
 from rlopt.errors import UserError
-from rlopt.parallel.collectives import ranks
+from rlopt.parallel.collectives import world_size
 from rlopt.training.agent import Agent
 
 
@@ -75,7 +75,7 @@ def check_fit(
             f"{', '.join(_LACKING.get(need, need).format(where=where) for need in sorted(lacking))}. "
             f"These can: {', '.join(f'{where}solver={name}' for name in able)}"
         )
-    if ranks() > 1 and getattr(solver, "one_rank", False):
+    if world_size() > 1 and getattr(solver, "one_rank", False):
         solvers = {name: _part("solver", name) for name in choices("solver")}
         able = [
             name for name, other in solvers.items()

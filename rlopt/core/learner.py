@@ -13,7 +13,7 @@ from rlopt.core.objectives.objective import adaptive
 from rlopt.core.parts import Scalars, State
 from rlopt.core.samples import Samples
 from rlopt.core.update import Report, Update
-from rlopt.parallel.collectives import adopted, ranks
+from rlopt.parallel.collectives import adopted, world_size
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingResult:
     """What the updates of one network did together."""
 
     steps: int = 0
@@ -47,8 +47,8 @@ class Outcome:
     last: Report = Report()  # of the last step that was not skipped
     stopped: bool = False  # at the target KL
 
-    def __add__(self, other: Outcome) -> Outcome:
-        return Outcome(
+    def __add__(self, other: TrainingResult) -> TrainingResult:
+        return TrainingResult(
             self.steps + other.steps,
             self.skipped + other.skipped,
             self.failure or other.failure,
@@ -86,9 +86,9 @@ class Learner:
     @torch.no_grad()
     def run(
         self, theta: Tensor, state: State, samples: Samples, generator: torch.Generator, epochs: int
-    ) -> tuple[Tensor, State, Outcome]:
+    ) -> tuple[Tensor, State, TrainingResult]:
         """``epochs`` passes over the samples, from theta (P,)."""
-        before = theta.clone() if ranks() > 1 else theta  # an optimizer may change theta in place
+        before = theta.clone() if world_size() > 1 else theta  # an optimizer may change theta in place
         steps, skipped, failure, last, stopped = 0, 0, None, Report(), False
         for _ in range(epochs):
             for minibatch in samples.minibatches(self.schedule.minibatch, generator):
@@ -101,7 +101,7 @@ class Learner:
                     last = report
             if stopped := self._reached(theta, samples):
                 break
-        return adopted(theta, before), state, Outcome(steps, skipped, failure, last, stopped)
+        return adopted(theta, before), state, TrainingResult(steps, skipped, failure, last, stopped)
 
     def _reached(self, theta: Tensor, samples: Samples) -> bool:
         """Whether the policy has come as far from the one that acted as it may."""
@@ -128,7 +128,8 @@ class Learner:
         KL in nats (of a Joint head that of both parts, and the policy's), improvement in units of the objective,
         what it loses by l2 included where ``start`` is given, entropy in nats.
         """
-        update, head, policy, objective = self.update, self.update.head, self.policy, self.update.aims(state)
+        update, head, policy = self.update, self.update.head, self.policy
+        objective = update.current_objective(state)
         old = samples.old_outputs
         z = update.network.outputs(theta, samples.inputs)
         before = samples.mean(objective.values(head, old, samples))

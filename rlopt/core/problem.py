@@ -13,7 +13,7 @@ from rlopt.core.network import Network
 from rlopt.core.objectives.objective import Objective
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
-from rlopt.parallel.collectives import all_sum, all_sums, everywhere
+from rlopt.parallel.collectives import all_ranks, all_sum, all_sums
 
 
 @dataclass(frozen=True)
@@ -62,4 +62,4 @@ class Problem:
         """Whether theta is finite and its outputs name distributions, on every rank."""
         if not self.head.bounded:
             return bool(theta.sum().isfinite())
-        return everywhere(self.head.in_domain(self.network.outputs(theta, self.samples.inputs)))
+        return all_ranks(self.head.in_domain(self.network.outputs(theta, self.samples.inputs)))

@@ -14,10 +14,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from rlopt.parallel.collectives import all_sum, counts, rank, ranks
+from rlopt.parallel.collectives import all_sum, counts, rank, world_size
 
 
-def sent(x: Tensor, device: torch.device) -> Tensor:
+def to_device(x: Tensor, device: torch.device) -> Tensor:
     """``x`` on ``device``; itself if it is there.
 
     From the host to a GPU it goes by way of pinned memory, which torch keeps until the copy is done, so that nothing
@@ -80,10 +80,10 @@ class Samples:
         if size is None or size >= total:
             yield self
             return
-        order = sent(torch.randperm(total, generator=generator), self.weight.device)
+        order = to_device(torch.randperm(total, generator=generator), self.weight.device)
         count = total // size
         sizes = [size] * (count - 1) + [total - (count - 1) * size]
-        if ranks() > 1:
+        if world_size() > 1:
             first = sum(here[: rank()])
             index = torch.arange(first, first + len(self), device=order.device) if self.index is None else self.index
             places, order = torch.argsort(order)[index].sort()  # of this rank's samples in the whole order
@@ -92,11 +92,11 @@ class Samples:
         shuffled = replace(self, time=None, episode=None, index=None).take(order)  # type: ignore[arg-type]
         values = (getattr(shuffled, field.name) for field in fields(self))
         columns = [[None] * count if value is None else value.split(sizes) for value in values]
-        if ranks() > 1:  # the weights of all minibatches in one sum, in place of one for each
+        if world_size() > 1:  # the weights of all minibatches in one sum, in place of one for each
             weights = all_sum(torch.stack([part.sum() for part in shuffled.weight.split(sizes)])).unbind()
         for i, parts in enumerate(zip(*columns, strict=True)):
             minibatch = Samples(*parts)
-            if ranks() > 1:
+            if world_size() > 1:
                 vars(minibatch)["share"] = minibatch.weight / weights[i]
             yield minibatch
 
@@ -108,4 +108,4 @@ class Samples:
         """The samples on ``device``; themselves if they are there."""
         if self.weight.device == device:
             return self
-        return self.map(lambda value: sent(value, device))
+        return self.map(lambda value: to_device(value, device))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rlopt.core.curvature import Curvature
 from rlopt.core.failure import NumericalFailure
-from rlopt.parallel.collectives import everywhere
+from rlopt.parallel.collectives import all_ranks
 
 _CLOSED = 100  # a new direction below this many roundings of M's size is rounding
 
@@ -46,7 +46,7 @@ def krylov(
     MV, size, closed = torch.zeros_like(V), 0.0, _CLOSED * torch.finfo(v.dtype).eps
     for m in range(V.shape[1]):
         v, length = _orthogonal(v, V[:, :m])
-        while not everywhere(length > closed * size):
+        while not all_ranks(length > closed * size):
             if length.isnan():
                 raise NumericalFailure("the metric's matrix holds a number that is not finite")
             if fresh is None:

@@ -35,7 +35,7 @@ from rlopt.core.objectives.objective import Objective, adaptive
 from rlopt.core.parts import HISTORY, OBJECTIVE, Damping, History, Metric, Scalars, Solver, State, Step
 from rlopt.core.problem import Problem
 from rlopt.core.samples import Samples
-from rlopt.parallel.collectives import all_sums, ranks
+from rlopt.parallel.collectives import all_sums, world_size
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Update:
             "objective": own.init() if (own := adaptive(self.objective)) else {},
         }
 
-    def aims(self, state: State) -> Objective:
+    def current_objective(self, state: State) -> Objective:
         """The objective as it stands."""
         own = adaptive(self.objective)
         return own.at(state["objective"]) if own else self.objective
@@ -85,7 +85,7 @@ class Update:
     @torch.no_grad()
     def __call__(self, theta: Tensor, state: State, samples: Samples) -> tuple[Tensor, State, Report]:
         """One step on these samples, from theta (P,)."""
-        tape, objective = self.network.tape(theta, samples.inputs), self.aims(state)
+        tape, objective = self.network.tape(theta, samples.inputs), self.current_objective(state)
         values, dz = objective.values_and_gradient(self.head, tape.outputs, samples)
         share = samples.share
         failed: NumericalFailure | None = None
@@ -104,7 +104,7 @@ class Update:
             if HISTORY in self.metric.supplies:
                 curvature, metric_state = cast(History, self.metric).add(state["metric"], g)
         try:
-            if failed or (ranks() > 1 and ill):
+            if failed or (world_size() > 1 and ill):
                 raise failed or NumericalFailure("the metric of another rank's samples")
             solve, solver_state = self.solver.prepare(state["solver"], curvature, damping)
             solution = solve(g)

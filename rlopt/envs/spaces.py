@@ -41,7 +41,7 @@ class Gaussian:
     squash: bool
 
 
-def boxed(env: gym.Env) -> gym.Env:
+def flatten_observations(env: gym.Env) -> gym.Env:
     """``env`` with observations of a Box, flattened where they were none. Raises UserError where they cannot be."""
     space = env.observation_space
     if isinstance(space, spaces.Box):
@@ -134,7 +134,7 @@ def to_bounds(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
     return (high - low) / 2, (high + low) / 2
 
 
-class ActionDoor:
+class ActionTransform:
     """Policy actions (E, ...) -> what the environments' step takes."""
 
     def __init__(self, space: gym.Space, squash: bool):

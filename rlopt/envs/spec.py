@@ -20,10 +20,10 @@ from gymnasium.vector import VectorEnv
 import rlopt.tasks  # noqa: F401  # registers rlopt's own environments
 from rlopt.core.checks import at_least_one, between, check
 from rlopt.envs.replay import Origin, Replayed, Script, origin_of, replay, reproducible
-from rlopt.envs.spaces import boxed
-from rlopt.envs.vector import PART, Place, Pool, Processes, StepLoop
+from rlopt.envs.spaces import flatten_observations
+from rlopt.envs.vector import PART, Pool, Processes, StepCounter, SyncEnvs
 from rlopt.envs.watchdog import watched
-from rlopt.envs.wrappers import Faults, fitting, number, over
+from rlopt.envs.wrappers import check_flags, check_reward, guard, observation_check
 from rlopt.errors import EnvironmentFault, UserError
 
 _EXTRAS = {  # where an environment's code lives -> the extra that brings what it needs
@@ -57,7 +57,7 @@ class Environment:
         """One environment, its observations a Box; raises UserError where that cannot be, saying what to do instead."""
         env = self._make(render_mode)
         try:
-            return boxed(env)
+            return flatten_observations(env)
         except UserError as error:
             env.close()
             raise UserError(f"env.id={self.id}: {error}") from error
@@ -93,7 +93,7 @@ class Environment:
             return
         described = f"env.id={self.id}, when it was closed,"
         try:
-            with watched(lambda: None, self.timeout, lambda: described), Faults(lambda: described):
+            with watched(lambda: None, self.timeout, lambda: described), guard(lambda: described):
                 closes()
         except EnvironmentFault as fault:
             if self.id not in _left:
@@ -130,7 +130,7 @@ class Environment:
             said = _first_line(error) if isinstance(error, Exception) else f"{type(error).__name__} {error}".strip()
             raise UserError(f"env.kwargs={self.kwargs} do not suit env.id={self.id}: {said}") from error
 
-    def make_vector(self, first: int = 0, count: int | None = None, place: Place | None = None) -> VectorEnv:
+    def make_vector(self, first: int = 0, count: int | None = None, place: StepCounter | None = None) -> VectorEnv:
         """``count`` environments (all by default) stepped together; observations are valid until the next step.
 
         ``place`` is told the number, from ``first`` on, of the environment that is being stepped.
@@ -142,7 +142,7 @@ class Environment:
             return Pool(self.id, like, count, self.kwargs)
         if self.backend == "async":
             return Processes([self._without_info] * count, self.timeout, first, place)
-        return StepLoop([self.make] * count, first, place)
+        return SyncEnvs([self.make] * count, first, place)
 
     def _without_info(self) -> gym.Env:
         return _WithoutInfo(self.make())
@@ -171,8 +171,8 @@ class _WithoutInfo(gym.Wrapper):
 
     def __init__(self, env: gym.Env):
         super().__init__(env)
-        self._fit = fitting(env.observation_space)  # type: ignore[arg-type]  # `boxed`
-        self._faults = Faults()
+        self._fit = observation_check(env.observation_space)  # type: ignore[arg-type]  # `flatten_observations`
+        self._faults = guard()
         self.origin: Origin | None = None  # of the episode that is running
         self.script: Script | None = None  # to be replayed
         self._replay: Iterator[Replayed | None] = iter(())
@@ -181,8 +181,8 @@ class _WithoutInfo(gym.Wrapper):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         with self._faults:
             observation, reward, terminated, truncated, _ = self.env.step(action)
-            observation, reward = self._fit(observation), number(reward)
-            if over(terminated, truncated):  # the reset that follows at once may write into the same array
+            observation, reward = self._fit(observation), check_reward(reward)
+            if check_flags(terminated, truncated):  # the reset that follows at once may write into the same array
                 observation = copy(observation)
         return observation, reward, terminated, truncated, {}
 

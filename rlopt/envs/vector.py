@@ -34,21 +34,22 @@ from gymnasium.vector.async_vector_env import _async_worker
 from gymnasium.vector.utils import batch_space
 
 from rlopt.envs.replay import Origin, Replayed, Script, origin_of, replay
-from rlopt.envs.wrappers import fitting, number, over
+from rlopt.envs.wrappers import check_flags, check_reward, observation_check
 from rlopt.errors import EnvironmentFault, UserError
 from rlopt.parallel import processes as child
 
-# a Place: vector steps begun, environment being stepped (-1: none), asked to stop, calls made in a replay (0: in none)
+# entries of a StepCounter: vector steps begun; environment being stepped (-1: none); 1 if asked to stop; calls made
+# while an episode is replayed (0: none is)
 STEPS, ENVIRONMENT, STOP, REPLAYED = range(4)
-Place = memoryview  # of four int64, which another process may read
+StepCounter = memoryview  # of four int64, which another process may read
 PART = 0.05  # seconds of a replay in another process between two signs of life
 
 
-def new_place() -> Place:
+def new_step_counter() -> StepCounter:
     return memoryview(array("q", [0, -1, 0, 0]))
 
 
-def described(place: Place) -> str:
+def described(place: StepCounter) -> str:
     """The environment that is being stepped, and its step."""
     name = f"environment {place[ENVIRONMENT]}" if place[ENVIRONMENT] >= 0 else "the environment"
     if place[REPLAYED]:
@@ -56,17 +57,17 @@ def described(place: Place) -> str:
     return f"{name}, at its {f'step {place[STEPS]:,}' if place[STEPS] else 'first reset'},"
 
 
-class StepLoop(SyncVectorEnv):
+class SyncEnvs(SyncVectorEnv):
     """Gymnasium's SyncVectorEnv, reset in the same step, with the loop itself cut down to what a rollout needs.
 
     What `step` and `reset` return is valid until the next call; of infos only ``final_obs`` is kept. ``place`` tells
     the number, counted from ``first``, of the environment that is being stepped.
     """
 
-    def __init__(self, makers: Sequence[Callable[[], gym.Env]], first: int = 0, place: Place | None = None):
+    def __init__(self, makers: Sequence[Callable[[], gym.Env]], first: int = 0, place: StepCounter | None = None):
         super().__init__(makers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
-        self._first, self.place = first, new_place() if place is None else place
-        self._fit = fitting(self.single_observation_space)  # type: ignore[arg-type]  # `boxed`
+        self._first, self.place = first, new_step_counter() if place is None else place
+        self._fit = observation_check(self.single_observation_space)  # type: ignore[arg-type]  # `boxed`
         self.origins: list[Origin | None] = [None] * self.num_envs  # of the episodes that are running
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -83,8 +84,8 @@ class StepLoop(SyncVectorEnv):
         for e, (env, action) in enumerate(zip(self.envs, actions, strict=True)):
             place[ENVIRONMENT] = first + e
             observation, reward, terminated, truncated, _ = env.step(action)
-            observation, rewards[e] = fit(observation), number(reward)
-            if over(terminated, truncated):
+            observation, rewards[e] = fit(observation), check_reward(reward)
+            if check_flags(terminated, truncated):
                 if not info:
                     info = {"final_obs": np.full(self.num_envs, None, object)}
                 info["final_obs"][e] = copy(observation)  # the reset may write into the same array
@@ -114,10 +115,14 @@ class Processes(AsyncVectorEnv):
     """
 
     def __init__(
-        self, makers: Sequence[Callable[[], gym.Env]], timeout: float | None, first: int = 0, place: Place | None = None
+        self,
+        makers: Sequence[Callable[[], gym.Env]],
+        timeout: float | None,
+        first: int = 0,
+        place: StepCounter | None = None,
     ):
         self._timeout, self._first = timeout, first
-        self.place = new_place() if place is None else place
+        self.place = new_step_counter() if place is None else place
         self.parent_pipes, self.processes = [], []
         try:
             with warnings.catch_warnings():

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from rlopt.core.heads import Head
-from rlopt.envs.spaces import ActionDoor, observation_dtype, observation_size
+from rlopt.envs.spaces import ActionTransform, observation_dtype, observation_size
 from rlopt.envs.spec import Environment
 from rlopt.envs.watchdog import watched
-from rlopt.envs.wrappers import Faults, fitting, number, over
+from rlopt.envs.wrappers import check_flags, check_reward, guard, observation_check
 from rlopt.errors import EnvironmentFault
-from rlopt.loggers.console import say
-from rlopt.policy.inference import Inference
+from rlopt.loggers import console
+from rlopt.policy.inference import FrozenPolicy
 from rlopt.rollout.seeding import Purpose, integer, sequence
 
 MOST_EPISODES = 10**6
@@ -51,12 +51,12 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    environment: Environment, policy: Inference, head: Head, episodes: int, seed: int, deterministic: bool
+    environment: Environment, policy: FrozenPolicy, head: Head, episodes: int, seed: int, deterministic: bool
 ) -> Evaluation:
     """``episodes`` episodes with the policy's mode, or with its samples. Raises EnvironmentFault where one fails."""
     count = min(episodes, _SIDE_BY_SIDE)
     envs = [environment.make() for _ in range(count)]
-    door = ActionDoor(envs[0].action_space, getattr(head, "squash", False))
+    door = ActionTransform(envs[0].action_space, getattr(head, "squash", False))
     dtype = policy.theta.dtype
     space = envs[0].observation_space
     raw = torch.zeros(count, observation_size(space), dtype=observation_dtype(space, dtype))
@@ -67,7 +67,7 @@ def evaluate(
     playing: dict[int, int] = {}  # environment -> episode
     generators: dict[int, np.random.Generator] = {}
     started = current = 0  # episodes begun; the environment that is being stepped or reset
-    fit = fitting(space)  # type: ignore[arg-type]  # `boxed`
+    fit = observation_check(space)  # type: ignore[arg-type]  # `boxed`
 
     def described() -> str:
         episode = playing.get(current, -1)
@@ -77,7 +77,7 @@ def evaluate(
     def progress() -> object:
         return started, current, sum(lengths)
 
-    faults = Faults(described)
+    faults = guard(described)
 
     def begin(e: int) -> None:
         nonlocal started
@@ -99,7 +99,7 @@ def evaluate(
             while playing:
                 if time.monotonic() - told > _QUIET:
                     told, done = time.monotonic(), started - len(playing)
-                    say(f"evaluation: {done} of {episodes} episodes, {sum(lengths):,} transitions")
+                    console.info(f"evaluation: {done} of {episodes} episodes, {sum(lengths):,} transitions")
                 z = policy.outputs(policy.normalise(raw, out=inputs))
                 if deterministic:
                     actions = head.mode(z)
@@ -114,16 +114,16 @@ def evaluate(
                     with faults:
                         observation, reward, terminated, truncated, _ = envs[current].step(taken[current])
                         observations[current] = fit(observation).reshape(-1)
-                        returns[episode] += number(reward)
-                        ended = over(terminated, truncated)
+                        returns[episode] += check_reward(reward)
+                        ended = check_flags(terminated, truncated)
                     lengths[episode] += 1
                     if ended:
                         begin(current)
                     elif lengths[episode] >= _LONGEST:
                         raise EnvironmentFault(
                             f"environment {current} of the evaluation has not ended its episode within {_LONGEST:,} "
-                            "transitions; give it an end, env.kwargs.max_episode_steps=1000, say, or leave evaluations "
-                            "out: evaluation.episodes=0"
+                            "transitions; give it an end, env.kwargs.max_episode_steps=1000, for example, or leave "
+                            "evaluations out: evaluation.episodes=0"
                         )
     finally:
         for env in envs:

@@ -21,9 +21,9 @@ import numpy as np
 
 from rlopt.envs.spaces import PolicyHead
 from rlopt.envs.spec import Environment
-from rlopt.envs.wrappers import FAULTS, Faults, number, over
+from rlopt.envs.wrappers import FAULTS, check_flags, check_reward, guard
 from rlopt.errors import UserError
-from rlopt.policy.inference import Inference
+from rlopt.policy.inference import FrozenPolicy
 from rlopt.policy.policy import Policy
 from rlopt.rollout.seeding import Purpose, integer
 
@@ -34,25 +34,25 @@ _WIDTH = 240  # pixels, about, of a GIF for TensorBoard
 _EVERY = 2  # frames of an episode to one of such a GIF
 
 
-class Reel:
+class Video:
     """The first episode of an evaluation with these seeds, with the policy's mode. Iterate for its frames (H, W, 3)."""
 
-    def __init__(self, environment: Environment, policy: Inference, head: PolicyHead, seed: int):
+    def __init__(self, environment: Environment, policy: FrozenPolicy, head: PolicyHead, seed: int):
         self._id, self._env, self._seed = environment.id, _made(environment), seed
         self._policy = Policy(policy, head, self._env.observation_space, self._env.action_space)
         self.rate = float(self._env.metadata.get("render_fps") or _RATE)  # frames per second
         self.total, self.length = 0.0, 0  # return and transitions of what has been drawn
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        faults, ended = Faults(lambda: f"env.id={self._id}, when it was filmed,"), False
+        faults, ended = guard(lambda: f"env.id={self._id}, when it was filmed,"), False
         with faults:
             observation, _ = self._env.reset(seed=integer(self._seed, Purpose.EVALUATION_ENVIRONMENT))
         yield _frame(self._env, self._id)
         while not ended:
             with faults:
                 observation, reward, terminated, truncated, _ = self._env.step(self._policy(observation))
-                self.total, self.length = self.total + number(reward), self.length + 1
-                ended = over(terminated, truncated)
+                self.total, self.length = self.total + check_reward(reward), self.length + 1
+                ended = check_flags(terminated, truncated)
             yield _frame(self._env, self._id)
 
     def close(self) -> None:
@@ -64,7 +64,7 @@ def check(environment: Environment) -> None:
     if not (find_spec("imageio") and find_spec("imageio_ffmpeg")):
         raise UserError(f"a video needs imageio and imageio-ffmpeg: {_EXTRA}")
     with closing(_made(environment)) as env:
-        with Faults(lambda: f"env.id={environment.id}, when it was filmed,"):
+        with guard(lambda: f"env.id={environment.id}, when it was filmed,"):
             env.reset(seed=0)
         _frame(env, environment.id)
 
@@ -77,7 +77,7 @@ def check_path(path: Path) -> None:
         raise UserError(f"--video: there is no folder {path.parent}")
 
 
-def write(reel: Reel, path: Path) -> None:
+def write(reel: Video, path: Path) -> None:
     """The whole episode as a video; frames go to the file as they are drawn."""
     import imageio.v2 as imageio
 
@@ -92,7 +92,7 @@ def write(reel: Reel, path: Path) -> None:
         raise UserError(f"the video {path} cannot be written: {error}") from error
 
 
-def animation(reel: Reel, steps: int) -> tuple[bytes, int, int]:
+def animation(reel: Video, steps: int) -> tuple[bytes, int, int]:
     """The first ``steps`` transitions as a small GIF: encoded, height and width."""
     import imageio.v2 as imageio
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rlopt.checkpoint.format import replace_file
 from rlopt.errors import UserError
 from rlopt.inspection.findings import Direction, Inspection
-from rlopt.loggers.console import say
+from rlopt.loggers import console
 
 _WIDTH = 120  # of the table; a narrower terminal breaks its lines
 _HEADS = (
@@ -43,7 +43,7 @@ def publish(about: Mapping[str, Any], found: Inspection, run_dir: Path, out: Pat
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error}") from error
     if importlib.util.find_spec("matplotlib") is None:
-        say("rlopt: no figure, it needs matplotlib: pip install 'rlopt[plot]'")
+        console.info("rlopt: no figure, it needs matplotlib: pip install 'rlopt[plot]'")
         print(f"  data:      {path}")
         return
     from rlopt.inspection.figure import figure

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 UNHEARD = (OSError, ValueError)  # of a stream: it cannot be written, or is closed, or cannot hold these letters
 
 
-def say(text: str) -> None:
+def info(text: str) -> None:
     """Print to stderr, if that can be."""
     _print(text, sys.stderr)
 
 
-def give(text: str) -> None:
+def output(text: str) -> None:
     """Print what was asked for to stdout, if that can be: of work that is done and saved."""
     _print(text, sys.stdout)
 

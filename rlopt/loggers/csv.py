@@ -19,7 +19,7 @@ from rlopt.checkpoint.format import synchronise
 NAME = "scalars.csv"
 
 
-class Table:
+class CSVWriter:
     """Appends rows to scalars.csv of one run directory, each handed to the system before the next.
 
     Rows that are there are kept, those beyond step ``after`` excepted; with None the table begins anew.

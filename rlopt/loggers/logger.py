@@ -49,13 +49,13 @@ from numpy.typing import NDArray
 
 from rlopt.checkpoint.format import replace_file
 from rlopt.errors import UserError
-from rlopt.loggers.console import say
-from rlopt.loggers.csv import Table
-from rlopt.loggers.tensorboard import Events
-from rlopt.training.diagnostics import Recording
+from rlopt.loggers import console
+from rlopt.loggers.csv import CSVWriter
+from rlopt.loggers.tensorboard import TensorBoardWriter
+from rlopt.training.diagnostics import RecordOptions
 
 
-class Recorder:
+class Logger:
     """Writes under one run directory. Curves that cannot be written are told of once; the run goes on.
 
     A run that is taken up ``after`` a step keeps what was recorded up to it. Later points, of a course that was broken
@@ -67,7 +67,7 @@ class Recorder:
         run_dir: Path,
         config: Mapping[str, Any],
         config_text: str,
-        recording: Recording,
+        recording: RecordOptions,
         after: int | None = None,
     ):
         self.run_dir = run_dir
@@ -75,8 +75,8 @@ class Recorder:
         self._config = config
         self._events = self._table = None
         try:
-            self._events = Events(run_dir, after) if recording.tensorboard else None
-            self._table = Table(run_dir, after) if recording.csv else None
+            self._events = TensorBoardWriter(run_dir, after) if recording.tensorboard else None
+            self._table = CSVWriter(run_dir, after) if recording.csv else None
             if self._events and (after is None or after < 0):
                 self._events.begin(config_text)
         except BaseException:
@@ -135,10 +135,10 @@ class Recorder:
         except (OSError, ValueError) as error:
             if not self._told:
                 self._told = True
-                say(f"rlopt: the curves in {self.run_dir} are no longer recorded: {error}")
+                console.info(f"rlopt: the curves in {self.run_dir} are no longer recorded: {error}")
 
 
-class Silent:
+class NullLogger:
     """The recorder of a rank that writes nothing."""
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:

@@ -94,7 +94,7 @@ COLUMNS = {  # of the hparams tab, which sorts them and shows the first five: co
 }
 
 
-class Events:
+class TensorBoardWriter:
     """Writes TensorBoard events under one run directory. What an earlier writer put beyond step ``after`` is hidden."""
 
     def __init__(self, run_dir: Path, after: int | None = None):
@@ -154,7 +154,7 @@ def add_figure(run_dir: Path, name: str, png: Path, step: int) -> None:
         raise UserError(f"{run_dir / name} is a link; remove it, or put a folder in its place")
     encoded = png.read_bytes()
     width, height = struct.unpack(">II", encoded[16:24])  # of a PNG's first chunk
-    with closing(Events(run_dir / name)) as events:
+    with closing(TensorBoardWriter(run_dir / name)) as events:
         events.image(name, encoded, height, width, step)
 
 

@@ -5,7 +5,7 @@ Every mean in rlopt is ``sum_b w_b f_b / sum_b w_b``. Samples divide their weigh
 different numbers of samples. Nothing is squared, inverted or decomposed before it has passed through here.
 
 What ranks decide they must decide alike, or one would wait for sums that another never brings: on numbers that have
-been summed, which are the same to the bit on all of them, or by `everywhere`. On one rank nothing here does anything.
+been summed, which are the same to the bit on all of them, or by `all_ranks`. On one rank nothing here does anything.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ _SOURCE = re.compile(r"^\[[^]]*\] *")  # of a message: the file and line of gloo
 _FAITHFUL = 0.1  # of an update: ranks whose results differ by more did not compute the same thing
 
 
-def ranks() -> int:
+def world_size() -> int:
     """Number of ranks that share this update; 1 without torch.distributed."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
     """Which of them this is, from 0."""
-    return dist.get_rank() if ranks() > 1 else 0
+    return dist.get_rank() if world_size() > 1 else 0
 
 
-def own(count: int) -> range:
+def local_slice(count: int) -> range:
     """Which of ``count`` things, numbered over all ranks, are this rank's: equal consecutive parts.
 
     Environments are shared out by this, so a global index is ``own(num_envs)[local index]``.
     """
-    each = count // ranks()
+    each = count // world_size()
     return range(rank() * each, (rank() + 1) * each)
 
 
 def all_sum(x: Tensor) -> Tensor:
     """Sum of ``x`` over ranks, a new tensor; ``x`` itself on one rank."""
-    if ranks() == 1:
+    if world_size() == 1:
         return x
     total = x.clone(memory_format=torch.contiguous_format)
     with _others():
@@ -57,7 +57,7 @@ def all_sum(x: Tensor) -> Tensor:
 
 def all_sums(*parts: Tensor) -> list[Tensor]:
     """`all_sum` of several tensors of one type at the price of one."""
-    if ranks() == 1:
+    if world_size() == 1:
         return list(parts)
     total = torch.cat([part.reshape(-1) for part in parts])
     with _others():
@@ -66,27 +66,27 @@ def all_sums(*parts: Tensor) -> list[Tensor]:
     return [piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True)]
 
 
-def everywhere(holds: Tensor | bool) -> bool:
+def all_ranks(holds: Tensor | bool) -> bool:
     """Whether ``holds``, one truth value, is true on every rank."""
-    if ranks() == 1:
+    if world_size() == 1:
         return bool(holds)
     return not all_sum(torch.as_tensor(holds).logical_not().to(torch.float32))
 
 
 def counts(here: int, device: torch.device) -> list[int]:
     """``here`` of every rank, in their order."""
-    if ranks() == 1:
+    if world_size() == 1:
         return [here]
-    each = torch.zeros(ranks(), dtype=torch.int64, device=device)
+    each = torch.zeros(world_size(), dtype=torch.int64, device=device)
     each[rank()] = here
     return all_sum(each).tolist()
 
 
 def gather(thing: T) -> list[T]:
     """``thing`` of every rank, in their order; plain values that pickle can carry."""
-    if ranks() == 1:
+    if world_size() == 1:
         return [thing]
-    things: list[Any] = [None] * ranks()
+    things: list[Any] = [None] * world_size()
     with _others():
         dist.all_gather_object(things, thing)
     return things
@@ -98,13 +98,13 @@ def adopted(theta: Tensor, before: Tensor) -> Tensor:
     Solvers work on the same sums, but processors of different make round differently. Raises RuntimeError where a
     rank is farther off than rounding explains: then some sum has not passed through here.
     """
-    if ranks() == 1:
+    if world_size() == 1:
         return theta
     first = theta.clone()
     with _others():
         dist.broadcast(first, 0)
     off, moved = (theta - first).norm(), (first - before).norm()
-    if not everywhere(~(off > _FAITHFUL * moved)):
+    if not all_ranks(~(off > _FAITHFUL * moved)):
         raise RuntimeError(
             f"the ranks have computed different updates: rank {rank()} is off by {float(off):.3g} after a move of "
             f"{float(moved):.3g}. A part forms a mean over its own samples only; see rlopt/parallel/collectives.py"

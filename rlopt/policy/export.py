@@ -60,7 +60,7 @@ class Graph(nn.Module):
         return self._taken(self.head.mode(z)), z
 
     def _taken(self, a: Tensor) -> Tensor:
-        """The policy's actions (N, ...) as the environment takes them; see rollout.spaces.ActionDoor."""
+        """The policy's actions (N, ...) as the environment takes them; see rollout.spaces.ActionTransform."""
         if not isinstance(self.head, DiagonalGaussian):
             return (a.reshape(-1, *self.shape) + self.get_buffer("start")).to(self.dtype)
         scale, shift, low, high = self.get_buffer("bounds")

@@ -40,7 +40,7 @@ class _Layer(NamedTuple):
     activate_: Callable[[np.ndarray], object] | None
 
 
-class Inference:
+class FrozenPolicy:
     """A policy frozen for a rollout: theta and normaliser do not change while it acts."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Inference:
         self._layers: list[_Layer] = []
         self._bind()
 
-    def at(self, theta: Tensor, affine: Affine | None) -> Inference:
+    def at(self, theta: Tensor, affine: Affine | None) -> FrozenPolicy:
         """The same policy with other parameters."""
         other = copy(self)
         other.theta, other.affine = theta, affine

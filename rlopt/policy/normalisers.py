@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rlopt.core.checks import positive
 from rlopt.core.parts import State
-from rlopt.parallel.collectives import all_sum, own
+from rlopt.parallel.collectives import all_sum, local_slice
 
 _EPSILON = 1e-8  # added to variances
 
@@ -119,7 +119,7 @@ class RewardScaler:
         """
         if not self.enabled:
             return state
-        mine = own(len(state["returns"]))
+        mine = local_slice(len(state["returns"]))
         running = state["returns"][mine.start : mine.stop].numpy().copy()
         r, keep = rewards.double().numpy(), gamma * (1 - done.double().numpy())
         returns = np.empty_like(r)

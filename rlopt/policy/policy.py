@@ -11,8 +11,8 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
 from torch import Tensor
 
-from rlopt.envs.spaces import ActionDoor, PolicyHead, observation_dtype, observation_size
-from rlopt.policy.inference import Inference
+from rlopt.envs.spaces import ActionTransform, PolicyHead, observation_dtype, observation_size
+from rlopt.policy.inference import FrozenPolicy
 
 
 class Policy:
@@ -23,12 +23,14 @@ class Policy:
     them.
     """
 
-    def __init__(self, inference: Inference, head: PolicyHead, observation_space: gym.Space, action_space: gym.Space):
+    def __init__(
+        self, inference: FrozenPolicy, head: PolicyHead, observation_space: gym.Space, action_space: gym.Space
+    ):
         self.inference, self.head = inference, head
         plain = isinstance(observation_space, spaces.Box)
         self.flat = observation_space if plain else spaces.flatten_space(observation_space)  # a Box
         self.observation_space, self.action_space = observation_space, action_space
-        self._door = ActionDoor(action_space, getattr(head, "squash", False))
+        self._door = ActionTransform(action_space, getattr(head, "squash", False))
 
     def __call__(self, observation: Any) -> np.ndarray:
         """The most probable action of each observation."""

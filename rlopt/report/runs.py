@@ -14,7 +14,7 @@ import yaml
 
 from rlopt.config.choices import stands_for
 from rlopt.errors import UserError
-from rlopt.loggers.console import say
+from rlopt.loggers import console
 from rlopt.report.scalars import Array, Series, scalars
 
 _SECONDS = ("time/collect", "time/update")
@@ -161,4 +161,4 @@ def _one_for_each_seed(runs: list[Run]) -> tuple[list[Run], list[LeftOut]]:
 def tell(left_out: Sequence[LeftOut]) -> None:
     """Name on the terminal what is not shown."""
     for one in left_out:
-        say(f"rlopt: left out {one.path}: {one.why}")
+        console.info(f"rlopt: left out {one.path}: {one.why}")

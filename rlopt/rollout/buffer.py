@@ -127,7 +127,7 @@ class Episodes:
     ends: list[int]  # the step of the rollout they ended at; the lists are in its order
 
 
-class EpisodeCounter:
+class EpisodeTracker:
     """Sums rewards and lengths across rollouts, and tells which episodes ended."""
 
     def __init__(self, num_envs: int):

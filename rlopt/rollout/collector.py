@@ -11,10 +11,10 @@ from gymnasium.vector import VectorEnv
 from rlopt.envs.spaces import PolicyHead
 from rlopt.envs.vector import described
 from rlopt.envs.watchdog import watched
-from rlopt.policy.inference import Inference
+from rlopt.policy.inference import FrozenPolicy
 from rlopt.rollout.buffer import Batch
-from rlopt.rollout.env_state import Boundary, Running, Standing
-from rlopt.rollout.sampler import Final, Stepper, unhidden
+from rlopt.rollout.env_state import EnvState, EnvStates, EpisodeHistory
+from rlopt.rollout.sampler import Final, Sampler, unhidden
 from rlopt.rollout.storage import Storage, allocate
 
 
@@ -38,15 +38,15 @@ class Collector:
     ):
         self.envs, self.num_envs = envs, envs.num_envs
         self.first, self.total = first, total or envs.num_envs
-        self._stepper = Stepper(envs, head, steps, seed, dtype, first, self.total)
+        self._stepper = Sampler(envs, head, steps, seed, dtype, first, self.total)
         self._storage = allocate(steps, self.num_envs, envs.single_observation_space, head, dtype)
-        self._policy: Inference | None = None
+        self._policy: FrozenPolicy | None = None
         self._timeout = timeout
         self.replays = replays
-        self._running = Running(replays)
-        self.boundary: Boundary | None = None  # where the environments stand after the last rollout
+        self._running = EpisodeHistory(replays)
+        self.boundary: EnvStates | None = None  # where the environments stand after the last rollout
 
-    def start(self, policy: Inference) -> None:
+    def start(self, policy: FrozenPolicy) -> None:
         """Name the policy of the next rollout. Here it is collected when it is asked for."""
         self._policy = policy
 
@@ -61,13 +61,13 @@ class Collector:
         self.boundary = self._running.after(self._storage["actions"], self._stepper.standings())
         return batch(self._storage, [final], policy, self.first, self.total)
 
-    def collect(self, policy: Inference) -> Batch:
+    def collect(self, policy: FrozenPolicy) -> Batch:
         """`start` and `finish`."""
         self.start(policy)
         return self.finish()
 
-    def restore(self, standings: Sequence[Standing | None], anew: int) -> list[int]:
-        """Go on from where the environments stood; the numbers of those that begin new episodes. See Stepper."""
+    def restore(self, standings: Sequence[EnvState | None], anew: int) -> list[int]:
+        """Go on from where the environments stood; the numbers of those that begin new episodes. See Sampler."""
         place = self._stepper.place
         with watched(place.tolist, self._timeout, lambda: described(place)):
             begun = self._stepper.restore(standings, anew)
@@ -78,7 +78,7 @@ class Collector:
         self.envs.close()
 
 
-def batch(storage: Storage, finals: list[Final], policy: Inference, first: int, total: int) -> Batch:
+def batch(storage: Storage, finals: list[Final], policy: FrozenPolicy, first: int, total: int) -> Batch:
     """The rollout in ``storage``, whose truncated episodes ended in ``finals``."""
     t, e, last = (np.concatenate(parts) for parts in zip(*finals, strict=True))
     order = np.lexsort((e, t))

@@ -14,8 +14,8 @@ from rlopt.envs.replay import LONGEST, Origin
 
 
 @dataclass(frozen=True)
-class Standing:
-    """One environment's, in arrays, which go between processes as they are. ``actions`` are added by `Boundary`."""
+class EnvState:
+    """One environment's, in arrays, which go between processes as they are. ``actions`` are added by `EnvStates`."""
 
     number: int  # of all environments of the run
     observation: np.ndarray  # (D,) raw, which the next action will be for
@@ -33,19 +33,19 @@ class Standing:
         return {**vars(self), "observation": torch.from_numpy(self.observation), "actions": actions}
 
     @classmethod
-    def of(cls, plain: dict[str, Any]) -> Standing:
+    def of(cls, plain: dict[str, Any]) -> EnvState:
         actions = None if plain["actions"] is None else plain["actions"].numpy()
         return cls(**{**plain, "observation": plain["observation"].numpy(), "actions": actions})
 
 
 @dataclass(frozen=True)
-class Boundary:
+class EnvStates:
     """All environments of a process between two rollouts, and the actions of the last ones. Never changes."""
 
-    standings: Sequence[Standing]
+    standings: Sequence[EnvState]
     actions: tuple[Tensor, ...]  # of rollouts, [T, E, ...] each, oldest first
 
-    def complete(self) -> list[Standing]:
+    def complete(self) -> list[EnvState]:
         """The standings, with the actions of their episodes; an episode of which these are not kept has no origin."""
         found = []
         for e, standing in enumerate(self.standings):
@@ -58,14 +58,14 @@ class Boundary:
         return found
 
 
-class Running:
+class EpisodeHistory:
     """Keeps the actions of the episodes that are running, over as many rollouts as the longest of them has seen."""
 
     def __init__(self, keeps: bool):
         self._keeps = keeps  # False: nothing can be replayed
         self._actions: tuple[Tensor, ...] = ()
 
-    def after(self, actions: Tensor, standings: Sequence[Standing]) -> Boundary:
+    def after(self, actions: Tensor, standings: Sequence[EnvState]) -> EnvStates:
         """The boundary at the end of a rollout with these actions [T, E, ...]."""
         if self._keeps:
             chunks = [*self._actions, actions.clone()]
@@ -73,9 +73,9 @@ class Running:
             while len(chunks) > 1 and sum(map(len, chunks[1:])) >= longest:
                 del chunks[0]
             self._actions = tuple(chunks)
-        return Boundary(standings, self._actions)
+        return EnvStates(standings, self._actions)
 
-    def restore(self, standings: Sequence[Standing | None]) -> None:
+    def restore(self, standings: Sequence[EnvState | None]) -> None:
         """Take up the episodes that these hold."""
         known = [s.actions for s in standings if s is not None and s.actions is not None]
         if not known or not self._keeps:

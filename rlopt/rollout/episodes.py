@@ -12,13 +12,13 @@ from rlopt.rollout.buffer import Batch, Episodes
 
 
 @dataclass(frozen=True)
-class Tally:
+class RolloutStats:
     steps: int  # environment transitions
     reward: float  # raw, summed over them
     episodes: Episodes  # that ended, in the order of their ends
 
     @classmethod
-    def of(cls, batch: Batch, episodes: Episodes) -> Tally:
+    def of(cls, batch: Batch, episodes: Episodes) -> RolloutStats:
         """That of all ranks' batches, the same on every rank."""
         counts = gather((batch.steps, float((batch.rewards * batch.mask).sum())))
         return cls(sum(steps for steps, _ in counts), sum(reward for _, reward in counts), together(episodes))

@@ -15,12 +15,12 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
 from rlopt.envs.replay import Script
-from rlopt.envs.spaces import ActionDoor, PolicyHead, observation_dtype, observation_size
-from rlopt.envs.vector import REPLAYED, STEPS, STOP, Place, described, new_place
-from rlopt.envs.wrappers import Faults
+from rlopt.envs.spaces import ActionTransform, PolicyHead, observation_dtype, observation_size
+from rlopt.envs.vector import REPLAYED, STEPS, STOP, StepCounter, described, new_step_counter
+from rlopt.envs.wrappers import guard
 from rlopt.policy.drawing import drawing
-from rlopt.policy.inference import BLOCK, Inference
-from rlopt.rollout.env_state import Standing
+from rlopt.policy.inference import BLOCK, FrozenPolicy
+from rlopt.rollout.env_state import EnvState
 from rlopt.rollout.seeding import Purpose, integer, noise, sequence
 from rlopt.rollout.storage import Storage
 
@@ -33,7 +33,7 @@ class Final(NamedTuple):
     observations: np.ndarray  # (N, D) raw
 
 
-class Stepper:
+class Sampler:
     """Owns environments and where they stand: those from number ``first`` on of the run's ``total``.
 
     Seeds, noise and the row of an inference block go by that number. The ``place`` of ``envs`` tells how far it is.
@@ -51,12 +51,12 @@ class Stepper:
     ):
         self.envs, self.head, self.steps, self.dtype = envs, head, steps, dtype
         self._total = total
-        self.place: Place = getattr(envs, "place", None) or new_place()
+        self.place: StepCounter = getattr(envs, "place", None) or new_step_counter()
         count = envs.num_envs
         self._numbers = numbers = range(first, first + count)
         space = envs.single_observation_space
         size, seen = observation_size(space), observation_dtype(space, dtype)
-        self._door = ActionDoor(envs.single_action_space, getattr(head, "squash", False))
+        self._door = ActionTransform(envs.single_action_space, getattr(head, "squash", False))
         self._seeds = [integer(seed, Purpose.ENVIRONMENT, e) for e in numbers]
         self._generators = [np.random.default_rng(sequence(seed, Purpose.ACTION, e)) for e in numbers]
         self._resets_later = envs.metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP
@@ -74,7 +74,7 @@ class Stepper:
         self._started = False
 
     @torch.inference_mode()
-    def collect(self, policy: Inference, storage: Storage) -> Final | None:
+    def collect(self, policy: FrozenPolicy, storage: Storage) -> Final | None:
         """The next ``steps`` transitions of every environment; None where it was asked to stop."""
         own, place, step, door, draw = self._own, self.place, self.envs.step, self._door, self._draw
         observations = self._raw[:, own].numpy()
@@ -84,7 +84,7 @@ class Stepper:
         time, episode = storage["time"].numpy(), storage["episode"].numpy()
         final: list[tuple[Any, Any, np.ndarray]] = []
         taken = storage["actions"].numpy()
-        head, faults = self.head, Faults(lambda: described(place))
+        head, faults = self.head, guard(lambda: described(place))
         self._noise[:, own] = noise(self._generators, head.noise, self.steps, head.noise_size, self.dtype)
         if self._started:
             observations[0] = observations[-1]
@@ -122,18 +122,18 @@ class Stepper:
         t_of, e_of = (np.array([place[i] for place in final], np.int64) for i in (0, 1))
         return Final(t_of, e_of, last)
 
-    def standings(self) -> list[Standing]:
+    def standings(self) -> list[EnvState]:
         """Where the environments stand after a rollout."""
         origins = getattr(self.envs, "origins", None) or [None] * len(self._numbers)
         rows = zip(self._numbers, self._raw[-1, self._own].numpy().copy(), self._time.tolist(), self._episode.tolist(),
                    self._over.tolist(), self._generators, origins, strict=True)  # fmt: skip
         steps = int(self.place[STEPS])
         return [
-            Standing(number, last, time, episode, over, steps, dict(generator.bit_generator.state), origin)
+            EnvState(number, last, time, episode, over, steps, dict(generator.bit_generator.state), origin)
             for number, last, time, episode, over, generator, origin in rows
         ]
 
-    def restore(self, standings: Sequence[Standing | None], anew: int) -> list[int]:
+    def restore(self, standings: Sequence[EnvState | None], anew: int) -> list[int]:
         """Bring every environment to where it stood; the numbers of those that begin a new episode instead.
 
         Where nothing is known of one (None), or replay fails, its seeds follow from ``anew``.
@@ -151,7 +151,7 @@ class Stepper:
                 self._generators[e].bit_generator.state = stood.noise
                 self._episode[e], self.place[STEPS] = stood.episode, stood.steps
         begun, self.place[REPLAYED] = [], 1
-        with Faults(lambda: described(self.place)):
+        with guard(lambda: described(self.place)):
             replayed = self.envs.replay(scripts)  # type: ignore[attr-defined]  # of our own
         self.place[REPLAYED] = 0
         for e, found in enumerate(replayed):

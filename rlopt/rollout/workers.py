@@ -30,14 +30,14 @@ import torch
 
 from rlopt.envs.spaces import PolicyHead, observation_size
 from rlopt.envs.spec import Environment
-from rlopt.envs.vector import ENVIRONMENT, STOP, Place, described, new_place
+from rlopt.envs.vector import ENVIRONMENT, STOP, StepCounter, described, new_step_counter
 from rlopt.errors import EnvironmentFault, UserError
 from rlopt.parallel import processes as child
-from rlopt.policy.inference import Inference
+from rlopt.policy.inference import FrozenPolicy
 from rlopt.rollout.buffer import Batch
 from rlopt.rollout.collector import batch
-from rlopt.rollout.env_state import Boundary, Running, Standing
-from rlopt.rollout.sampler import Stepper
+from rlopt.rollout.env_state import EnvState, EnvStates, EpisodeHistory
+from rlopt.rollout.sampler import Sampler
 from rlopt.rollout.storage import Storage, allocate, columns, shared
 
 _BUFFERS = 2
@@ -54,7 +54,7 @@ class Workers:
         self,
         environment: Environment,
         space: gym.Space,
-        policy: Inference,
+        policy: FrozenPolicy,
         head: PolicyHead,
         steps: int,
         seed: int,
@@ -68,10 +68,10 @@ class Workers:
         dtype = policy.theta.dtype
         self._buffers = [allocate(steps, self.num_envs, space, head, dtype, True) for _ in range(_BUFFERS)]
         self._published = _Published(policy, observation_size(space))
-        self._policy: Inference | None = None  # of the rollout that was started
+        self._policy: FrozenPolicy | None = None  # of the rollout that was started
         self.replays = replays
-        self._running = Running(replays)
-        self.boundary: Boundary | None = None  # where the environments stand after the last rollout
+        self._running = EpisodeHistory(replays)
+        self.boundary: EnvStates | None = None  # where the environments stand after the last rollout
         self._turn = 0  # the buffer it goes to
         edges = [self.num_envs * k // workers for k in range(workers + 1)]
         self._parts = [slice(start, stop) for start, stop in zip(edges, edges[1:], strict=False)]
@@ -87,7 +87,7 @@ class Workers:
             self.close()
             raise
 
-    def start(self, policy: Inference) -> None:
+    def start(self, policy: FrozenPolicy) -> None:
         """Begin the next rollout with this policy. The last one stays valid while it is collected."""
         self._published.take(policy)
         for worker in self._workers:
@@ -108,13 +108,13 @@ class Workers:
         self._turn, self._policy = (self._turn + 1) % _BUFFERS, None
         return found
 
-    def collect(self, policy: Inference) -> Batch:
+    def collect(self, policy: FrozenPolicy) -> Batch:
         """`start` and `finish`."""
         self.start(policy)
         return self.finish()
 
-    def restore(self, standings: Sequence[Standing | None], anew: int) -> list[int]:
-        """Go on from where the environments stood; the numbers of those that begin new episodes. See Stepper."""
+    def restore(self, standings: Sequence[EnvState | None], anew: int) -> list[int]:
+        """Go on from where the environments stood; the numbers of those that begin new episodes. See Sampler."""
         for worker, part in zip(self._workers, self._parts, strict=True):
             worker.tell((standings[part], anew))
         begun = [number for numbers in self._answers(self._timeout) for number in numbers]
@@ -159,7 +159,7 @@ class _Order:
 
     environment: Environment
     head: PolicyHead
-    policy: Inference
+    policy: FrozenPolicy
     published: _Published
     steps: int
     seed: int
@@ -173,7 +173,7 @@ class _Worker:
 
     def __init__(self, order: _Order):
         context = multiprocessing.get_context("fork")
-        self.place: Place = shared((len(new_place()),), torch.int64).numpy().data
+        self.place: StepCounter = shared((len(new_step_counter()),), torch.int64).numpy().data
         self.place[ENVIRONMENT] = -1
         self._numbers = order.numbers
         self.connection, theirs = context.Pipe()
@@ -183,7 +183,7 @@ class _Worker:
             self.process.start()
         theirs.close()
 
-    def tell(self, what: int | tuple[Sequence[Standing | None], int] | None) -> None:
+    def tell(self, what: int | tuple[Sequence[EnvState | None], int] | None) -> None:
         """Which buffer to fill next, or where to go on from; None: leave."""
         with suppress(OSError):  # it is dead, which `answer` will say
             self.connection.send(what)
@@ -209,20 +209,20 @@ class _Worker:
 class _Published:
     """Theta and the frozen normaliser, as workers read them."""
 
-    def __init__(self, policy: Inference, size: int):
+    def __init__(self, policy: FrozenPolicy, size: int):
         dtype = policy.theta.dtype
         self._theta = shared((len(policy.theta),), dtype)
         self._shift, self._scale = shared((size,), dtype), shared((size,), dtype)
         self._normalises = shared((1,), torch.bool)
 
-    def take(self, policy: Inference) -> None:
+    def take(self, policy: FrozenPolicy) -> None:
         self._theta.copy_(policy.theta)
         self._normalises.fill_(policy.affine is not None)
         if policy.affine is not None:
             self._shift.copy_(policy.affine[0])
             self._scale.copy_(policy.affine[1])
 
-    def policy(self, like: Inference) -> Inference:
+    def policy(self, like: FrozenPolicy) -> FrozenPolicy:
         return like.at(self._theta, (self._shift, self._scale) if self._normalises else None)
 
 
@@ -236,7 +236,7 @@ class _Elsewhere(Exception):
     """Where in a worker an error was raised."""
 
 
-def _work(order: _Order, place: Place, connection: Connection) -> None:
+def _work(order: _Order, place: StepCounter, connection: Connection) -> None:
     """A worker's life."""
     child.settle()
     torch.set_num_threads(1)
@@ -244,7 +244,7 @@ def _work(order: _Order, place: Place, connection: Connection) -> None:
     try:
         numbers = order.numbers
         envs = order.environment.make_vector(numbers[0], len(numbers), place)
-        stepper = Stepper(envs, order.head, order.steps, order.seed, order.policy.theta.dtype, numbers[0],
+        stepper = Sampler(envs, order.head, order.steps, order.seed, order.policy.theta.dtype, numbers[0],
                           order.total)  # fmt: skip
         connection.send("ready")
         while (told := connection.recv()) is not None:

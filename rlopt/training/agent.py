@@ -16,11 +16,11 @@ from rlopt.core.averaging import Averaging
 from rlopt.core.compatible.critic import Estimate
 from rlopt.core.failure import NumericalFailure, first_nonfinite
 from rlopt.core.heads import Joint
-from rlopt.core.learner import Learner, Outcome, host
+from rlopt.core.learner import Learner, TrainingResult, host
 from rlopt.core.parts import Scalars, State
-from rlopt.core.samples import Samples, sent
+from rlopt.core.samples import Samples, to_device
 from rlopt.envs.spaces import PolicyHead
-from rlopt.policy.inference import Inference
+from rlopt.policy.inference import FrozenPolicy
 from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler
 from rlopt.rollout.advantages import gae, normalised
 from rlopt.rollout.buffer import Batch
@@ -43,7 +43,7 @@ class Returns:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class UpdateResult:
     """What one update did: scalars to record, and the first quantity that was not finite, if any."""
 
     scalars: dict[str, float]
@@ -92,27 +92,27 @@ class Agent:
             "rewards": self.rewards.init(num_envs),
         }
 
-    def policy(self, state: State) -> Inference:
+    def policy(self, state: State) -> FrozenPolicy:
         """The policy as it stands, on the host, frozen: neither theta nor the normaliser will change under it."""
         theta = state["actor"]["theta"].to("cpu", copy=True)
         return self._inference(theta, state)
 
-    def evaluated_policy(self, state: State) -> Inference:
+    def evaluated_policy(self, state: State) -> FrozenPolicy:
         """The policy that evaluation judges: of the averaged theta, where there is one."""
         actor = state["actor"]
         theta = actor["average"].get("theta", actor["theta"]).to("cpu", copy=True)
         return self._inference(theta, state)
 
-    def _inference(self, theta: Tensor, state: State) -> Inference:
-        return Inference(self.actor.update.network, self.head, self.observations, theta, state["observations"])
+    def _inference(self, theta: Tensor, state: State) -> FrozenPolicy:
+        return FrozenPolicy(self.actor.update.network, self.head, self.observations, theta, state["observations"])
 
     def learn(
         self,
         state: State,
         batch: Batch,
         generator: torch.Generator,
-        acts: Callable[[Inference], None] = lambda policy: None,
-    ) -> tuple[State, Lesson]:
+        acts: Callable[[FrozenPolicy], None] = lambda policy: None,
+    ) -> tuple[State, UpdateResult]:
         """One update: actor first, then critic (alternating by epochs where advantages are recomputed).
 
         What the normalisers make of the batch counts after the actor's last step; ``acts`` is then given the policy of
@@ -124,25 +124,25 @@ class Agent:
         estimates = self._estimates(state, batch, before)
         seen = {**batch.course, "last observation": batch.last, "value": before[0], "advantage": estimates[0]}
         if bad := first_nonfinite(seen, over_ranks=True):
-            return state, Lesson({}, 1, earliest(seen) or bad, seen)
+            return state, UpdateResult({}, 1, earliest(seen) or bad, seen)
         done, mask = batch.done, batch.mask.bool()
         try:
             observations = self.observations.merge(state["observations"], batch.visited)
             rewards = self.rewards.merge(state["rewards"], batch.rewards, done, self.returns.gamma, mask)
         except FloatingPointError as failure:
-            return state, Lesson({}, 1, str(failure), seen)
+            return state, UpdateResult({}, 1, str(failure), seen)
 
         # all that follows is done to copies: a run that is interrupted goes back to ``state``
         kept = {name: dict(state[name]) for name in self.learners}
         networks = {name: copied(state[name]) for name in self.learners}
-        outcomes = dict.fromkeys(self.learners, Outcome())
+        outcomes = dict.fromkeys(self.learners, TrainingResult())
         samples = self._samples(batch, estimates, before)
         found: Scalars = {"critic/explained_variance": self._explained(samples["actor"], estimates[1], before[0])}
         if self.compatible is not None:
             try:
                 estimate = self._compatible(self.compatible, state, batch, samples["actor"])
             except NumericalFailure as failure:
-                return state, Lesson({}, 1, str(failure), seen)
+                return state, UpdateResult({}, 1, str(failure), seen)
             samples["actor"], found = estimate.samples, {**found, **estimate.scalars}
             networks["actor"] = informed(networks["actor"], self.actor.update, estimate)
         rounds = max(learner.schedule.epochs for learner in self.learners.values()) if self.returns.recompute else 1
@@ -159,14 +159,14 @@ class Agent:
                         measured = self._measured(networks, samples["actor"], state["actor"]["theta"])
                         if bad := exploded(networks["actor"], "KL", measured["step/kl"]):
                             networks["actor"] = kept["actor"]
-                            outcomes["actor"] += Outcome(skipped=1, failure=bad)
+                            outcomes["actor"] += TrainingResult(skipped=1, failure=bad)
                             measured = self._measured(networks, samples["actor"], state["actor"]["theta"])
                         acts(self.policy({"actor": networks["actor"], "observations": observations}))
 
         loss = self._loss(networks, samples["actor"], estimates[1])
         if "critic" in outcomes and (bad := exploded(networks["critic"], "loss", loss)):
             networks["critic"] = kept["critic"]
-            outcomes["critic"] += Outcome(skipped=1, failure=bad)
+            outcomes["critic"] += TrainingResult(skipped=1, failure=bad)
             loss = self._loss(networks, samples["actor"], estimates[1])
         for name, learner in self.learners.items():
             changed = measured if name == "actor" and not outcomes[name].failure else None
@@ -181,9 +181,9 @@ class Agent:
         failures = [f"{name} {o.failure}".removeprefix("actor ") for name, o in outcomes.items() if o.failure]
         skipped = sum(outcome.skipped for outcome in outcomes.values())
         if not failures:
-            return state, Lesson(host(scalars), skipped, None, seen)
+            return state, UpdateResult(host(scalars), skipped, None, seen)
         seen |= {f"{name} parameters": network["theta"] for name, network in networks.items()}
-        return state, Lesson(host(scalars), skipped, failures[0], seen)
+        return state, UpdateResult(host(scalars), skipped, failures[0], seen)
 
     def _measured(self, networks: State, samples: Samples, start: Tensor) -> Scalars:
         """What the actor's update from ``start`` (P,) changed."""
@@ -220,7 +220,7 @@ class Agent:
     def _values(self, networks: State, batch: Batch) -> Pair:
         """V at every input [T + 1, E] and at the truncated episodes' last observations (N,), on the host."""
         inputs = torch.cat([batch.inputs.flatten(0, 1), batch.final])
-        v = self._value(networks, sent(inputs, self.device)).to("cpu")
+        v = self._value(networks, to_device(inputs, self.device)).to("cpu")
         count = batch.inputs.shape[0] * batch.inputs.shape[1]
         return v[:count].view(batch.inputs.shape[:2]), v[count:]
 
@@ -246,14 +246,14 @@ class Agent:
 
     def _explained(self, samples: Samples, targets: Tensor, values: Tensor) -> Tensor:
         """The share of the targets' variance that the values explained before training."""
-        targets, values = sent(targets, self.device), sent(values[:-1].flatten(), self.device)
+        targets, values = to_device(targets, self.device), to_device(values[:-1].flatten(), self.device)
         variance = samples.mean((targets - samples.mean(targets)) ** 2)
         error = targets - values
         return 1 - samples.mean((error - samples.mean(error)) ** 2) / variance.clamp(min=1e-12)
 
     def _loss(self, networks: State, samples: Samples, targets: Tensor) -> Tensor:
         """How far the values are from the targets after training: mean squared error."""
-        return samples.mean((sent(targets, self.device) - self._value(networks, samples.inputs)) ** 2)
+        return samples.mean((to_device(targets, self.device) - self._value(networks, samples.inputs)) ** 2)
 
 
 _SHOWN = ("step/size", "step/accepted", "step/kl", "solver/", "damping/")  # of the critic's update
@@ -265,7 +265,7 @@ def _of_critic(scalars: Scalars) -> Scalars:
 
 def _train(
     learner: Learner, trained: dict[str, Any], samples: Samples, generator: torch.Generator, epochs: int
-) -> Outcome:
+) -> TrainingResult:
     """Train in place of ``trained``'s theta and parts."""
     trained["theta"], trained["parts"], outcome = learner.run(
         trained["theta"], trained["parts"], samples, generator, epochs

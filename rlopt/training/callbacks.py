@@ -2,11 +2,11 @@
 
 | when                                                    | is called with                     |
 |---|---|
-| on_begin, before the first update, of a resumed run too | Moment, the resolved configuration |
-| on_rollout, before an update learns from the batch      | Moment, rollout.batch.Batch        |
-| on_update, after an update and its record               | Moment, its scalars (run.recorder) |
-| on_checkpoint, after a checkpoint is written            | Moment, its folder                 |
-| on_end, after the evaluation and summary.json           | Moment, the summary                |
+| on_begin, before the first update, of a resumed run too | RunContext, the resolved configuration |
+| on_rollout, before an update learns from the batch      | RunContext, rollout.batch.Batch        |
+| on_update, after an update and its record               | RunContext, its scalars (run.recorder) |
+| on_checkpoint, after a checkpoint is written            | RunContext, its folder                 |
+| on_end, after the evaluation and summary.json           | RunContext, the summary                |
 
 They run in the training process and their time counts; none changes the run but by returning True from on_update, which
 ends it after that update as if total_steps had been reached. What one raises ends the run, with a checkpoint.
@@ -24,7 +24,7 @@ from rlopt.rollout.buffer import Batch
 
 
 @dataclass(frozen=True)
-class Moment:
+class RunContext:
     """Where a run stands."""
 
     steps: int  # environment transitions it has learned from
@@ -33,7 +33,7 @@ class Moment:
     policy: Callable[[], Policy]  # gives the policy that an evaluation would judge now, frozen
 
 
-def _nothing(moment: Moment, about: Any) -> None:
+def _nothing(moment: RunContext, about: Any) -> None:
     pass
 
 
@@ -41,8 +41,8 @@ def _nothing(moment: Moment, about: Any) -> None:
 class Callbacks:
     """See the module's table."""
 
-    on_begin: Callable[[Moment, Mapping[str, Any]], object] = _nothing
-    on_rollout: Callable[[Moment, Batch], object] = _nothing
-    on_update: Callable[[Moment, Mapping[str, float]], object] = _nothing
-    on_checkpoint: Callable[[Moment, Path], object] = _nothing
-    on_end: Callable[[Moment, Mapping[str, Any]], object] = _nothing
+    on_begin: Callable[[RunContext, Mapping[str, Any]], object] = _nothing
+    on_rollout: Callable[[RunContext, Batch], object] = _nothing
+    on_update: Callable[[RunContext, Mapping[str, float]], object] = _nothing
+    on_checkpoint: Callable[[RunContext, Path], object] = _nothing
+    on_end: Callable[[RunContext, Mapping[str, Any]], object] = _nothing

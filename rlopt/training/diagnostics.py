@@ -34,7 +34,7 @@ _PRODUCTS = 50  # with M, for a spectrum
 
 
 @dataclass(frozen=True)
-class Recording:
+class RecordOptions:
     """What is recorded; see ``record`` in conf/config.yaml."""
 
     tensorboard: bool
@@ -50,19 +50,19 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class Look:
+class Diagnostics:
     scalars: dict[str, float] = field(default_factory=dict)
     histograms: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
 def look(
-    recording: Recording, update: int, agent: Agent, state: State, batch: Batch, seen: Mapping[str, Tensor]
-) -> Look:
+    recording: RecordOptions, update: int, agent: Agent, state: State, batch: Batch, seen: Mapping[str, Tensor]
+) -> Diagnostics:
     """At update number ``update``, counted from 1, which learned from ``batch`` of the policy of ``state``.
 
     ``seen`` are the update's own quantities, advantages (B,) among them. Of several ranks each looks at its part.
     """
-    found = Look()
+    found = Diagnostics()
     if _due(recording.histograms_every, update):
         happened = batch.mask.flatten().bool().numpy()
         actions = batch.actions.flatten(0, 1).reshape(len(happened), -1).numpy()[happened]
@@ -94,7 +94,7 @@ def _spectrum(agent: Agent, state: State, batch: Batch) -> NDArray[Any]:
     try:
         samples = agent.actor_samples(state, batch)
         tape = update.network.tape(theta, samples.inputs)
-        objective, history = update.aims(actor["parts"]), actor["parts"]["metric"]
+        objective, history = update.current_objective(actor["parts"]), actor["parts"]["metric"]
         curvature, _ = update.metric.bind(history, tape, update.head, samples, objective)
         return ritz_values(curvature, theta, _PRODUCTS, seed=0).double().cpu().numpy()
     except NumericalFailure:

@@ -13,18 +13,18 @@ import numpy as np
 from rlopt.core.parts import State
 from rlopt.envs.spec import Environment
 from rlopt.evaluation.episodes import Evaluation, evaluate
-from rlopt.evaluation.video import Reel, animation
-from rlopt.loggers.console import say
+from rlopt.evaluation.video import Video, animation
+from rlopt.loggers import console
 from rlopt.parallel import ranks
 from rlopt.training.agent import Agent
 from rlopt.training.plan import Plan
-from rlopt.training.timer import Clock
+from rlopt.training.timer import Timer
 
 
-class Judge:
+class Evaluator:
     """Evaluations take place on the first rank alone, and are no part of training's time."""
 
-    def __init__(self, plan: Plan, environment: Environment, agent: Agent, clock: Clock):
+    def __init__(self, plan: Plan, environment: Environment, agent: Agent, clock: Timer):
         self._plan, self._environment, self._agent, self._clock = plan, environment, agent, clock
         self.best: float | None = None  # highest return of the periodic evaluations
         self.score: float | None = None  # what was measured of the policy as it stands; None where it is not finite
@@ -53,7 +53,7 @@ class Judge:
         episodes = self._plan.evaluation_episodes
         if not episodes:
             return {}
-        say(f"evaluation: {episodes} episodes with the mode, and {episodes} sampled")
+        console.info(f"evaluation: {episodes} episodes with the mode, and {episodes} sampled")
         kinds = {"evaluation": True, "sampled_evaluation": False}
         return {name: self._evaluated(state, deterministic) for name, deterministic in kinds.items()}
 
@@ -64,10 +64,10 @@ class Judge:
             return None
         policy = self._agent.evaluated_policy(state)
         try:
-            reel = Reel(self._environment, policy, self._agent.head, plan.seed)
+            reel = Video(self._environment, policy, self._agent.head, plan.seed)
             return animation(reel, plan.recording.video_steps)
         except Exception as error:  # noqa: BLE001  # whatever an environment's drawing does, the run is done
-            say(f"rlopt: there is no film: {type(error).__name__}: {error}")
+            console.info(f"rlopt: there is no film: {type(error).__name__}: {error}")
             return None
 
     def _evaluated(self, state: State, deterministic: bool) -> Evaluation:

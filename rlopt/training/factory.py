@@ -12,7 +12,7 @@ import gymnasium as gym
 import torch
 
 from rlopt.checkpoint.format import replace_file, synchronise
-from rlopt.checkpoint.manager import Saving
+from rlopt.checkpoint.manager import CheckpointOptions
 from rlopt.config.choices import PARTS, stands_for
 from rlopt.config.compatibility import check_compatible, check_first_step, check_fit, check_sizes
 from rlopt.config.options import Common, common_options
@@ -30,15 +30,15 @@ from rlopt.envs.spec import Environment
 from rlopt.errors import UserError
 from rlopt.evaluation import video as film
 from rlopt.evaluation.episodes import MOST_EPISODES
-from rlopt.loggers.logger import Recorder
-from rlopt.parallel.collectives import own, ranks
+from rlopt.loggers.logger import Logger
+from rlopt.parallel.collectives import local_slice, world_size
 from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.seeding import Purpose, torch_generator
 from rlopt.rollout.workers import Workers
 from rlopt.training.agent import Agent, Returns
 from rlopt.training.compatible_critic import Compatible
-from rlopt.training.diagnostics import Recording
+from rlopt.training.diagnostics import RecordOptions
 from rlopt.training.networks import network
 from rlopt.training.plan import Plan
 from rlopt.training.trainer import Trainer
@@ -62,10 +62,10 @@ def trainer(config: Config, run_dir: Path | None = None) -> Trainer:
     run_dir = run_dir or run_directory(config)
     start = setup(config)
     common, environment, agent = start.common, start.environment, start.agent
-    if environment.num_envs % ranks():
-        good = -(-environment.num_envs // ranks()) * ranks()
+    if environment.num_envs % world_size():
+        good = -(-environment.num_envs // world_size()) * world_size()
         raise UserError(
-            f"env.num_envs counts the environments of all {ranks()} ranks and must be a multiple of that; got "
+            f"env.num_envs counts the environments of all {world_size()} ranks and must be a multiple of that; got "
             f"{environment.num_envs}; try env.num_envs={good}"
         )
     if common.batch_size % environment.num_envs:
@@ -84,8 +84,8 @@ def trainer(config: Config, run_dir: Path | None = None) -> Trainer:
         )
     if not 0 <= episodes <= MOST_EPISODES:
         raise UserError(f"evaluation.episodes must be 0 or above, at most {MOST_EPISODES:,}; got {episodes}")
-    recording = construct(Recording, options(config, "record"), "record")
-    if recording.spectrum_every is not None and ranks() > 1:
+    recording = construct(RecordOptions, options(config, "record"), "record")
+    if recording.spectrum_every is not None and world_size() > 1:
         raise UserError("record.spectrum_every is for one process; leave it out, or run without torchrun")
     if recording.video_steps is not None:
         film.check(environment)
@@ -103,7 +103,7 @@ def trainer(config: Config, run_dir: Path | None = None) -> Trainer:
 def _collector(start: Setup, steps: int) -> Collector | Workers:
     """What collects ``steps`` transitions of every environment of this rank, here or in processes."""
     common, environment, head = start.common, start.environment, start.agent.head
-    mine = own(environment.num_envs)
+    mine = local_slice(environment.num_envs)
     local = replace(environment, num_envs=len(mine))
     replays = environment.reproducible()
     if common.workers == 1:
@@ -226,8 +226,8 @@ def _l2(config: Config, where: str) -> float:
     return l2
 
 
-def _saving(values: Config) -> Saving:
-    saving = construct(Saving, values, "checkpoint")
+def _saving(values: Config) -> CheckpointOptions:
+    saving = construct(CheckpointOptions, values, "checkpoint")
     try:
         if saving.every_updates is not None:
             at_least_one("every_updates", saving.every_updates)
@@ -278,7 +278,7 @@ def free(base: Path) -> Path:
     return place
 
 
-def _open(run_dir: Path, config: Config, recording: Recording, after: int | None) -> Recorder:
+def _open(run_dir: Path, config: Config, recording: RecordOptions, after: int | None) -> Logger:
     """Create the run directory, with the configuration in it, and the recorder, which goes on after a step."""
     from rlopt.config.compose import to_yaml
 
@@ -287,7 +287,7 @@ def _open(run_dir: Path, config: Config, recording: Recording, after: int | None
         run_dir.mkdir(parents=True, exist_ok=True)
         replace_file(run_dir / "config.yaml", text)
         synchronise(run_dir.parent)
-        recorder = Recorder(run_dir, config, text, recording, after)
+        recorder = Logger(run_dir, config, text, recording, after)
         (run_dir / "summary.json").unlink(missing_ok=True)  # of a run that is now extended
     except OSError as error:
         raise UserError(f"run_dir={run_dir} cannot be written: {error}") from error

@@ -12,17 +12,17 @@ from pathlib import Path
 from rlopt.core.learner import Learner
 from rlopt.errors import Stopped
 from rlopt.training import nan_report
-from rlopt.training.agent import Lesson
+from rlopt.training.agent import UpdateResult
 
 
-class Failures:
+class FailurePolicy:
     """Counts bad updates. ``limit`` in a row end the run: 1 stops at the first, None goes on whatever happens."""
 
     def __init__(self, limit: int | None, run_dir: Path, learners: Mapping[str, Learner]):
         self._limit, self._run_dir, self._learners = limit, run_dir, learners
         self.in_a_row = 0
 
-    def judge(self, lesson: Lesson, step: int, update: int, first: int) -> None:
+    def judge(self, lesson: UpdateResult, step: int, update: int, first: int) -> None:
         """Take in an update; ``first`` is the number of this rank's first environment. Raises Stopped.
 
         The first of several bad ones in a row is described in nan_report.json.

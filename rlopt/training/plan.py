@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlopt.checkpoint.manager import Saving
-from rlopt.training.diagnostics import Recording
+from rlopt.checkpoint.manager import CheckpointOptions
+from rlopt.training.diagnostics import RecordOptions
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Plan:
     max_bad_updates: int | None
     evaluation_episodes: int
     evaluation_every: int | None  # updates, between two evaluations in the course of the run
-    saving: Saving
-    recording: Recording
+    saving: CheckpointOptions
+    recording: RecordOptions
     run_dir: Path
     config: Mapping[str, Any]  # all of it, which checkpoints hold

@@ -18,8 +18,8 @@ from rlopt.envs.spec import Environment
 from rlopt.errors import UserError
 from rlopt.inspection.findings import Inspection
 from rlopt.inspection.inspect import Pairs, inspect
-from rlopt.loggers.console import say
-from rlopt.policy.inference import Inference
+from rlopt.loggers import console
+from rlopt.policy.inference import FrozenPolicy
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.seeding import Purpose, integer
 from rlopt.training.factory import Config, Setup, setup
@@ -31,7 +31,7 @@ def restored(config: Config, run_dir: Path, best: bool = False) -> tuple[Setup, 
     if best:
         step, tree = checkpoint.load_best(run_dir)
     else:
-        step, tree = checkpoint.load_newest(run_dir, tell=lambda said: say(f"rlopt: {said}"))
+        step, tree = checkpoint.load_newest(run_dir, tell=lambda said: console.info(f"rlopt: {said}"))
     start = setup(config, cpu)
     try:
         check_suits(tree, {"agent": start.state}, "checkpoint")
@@ -40,7 +40,7 @@ def restored(config: Config, run_dir: Path, best: bool = False) -> tuple[Setup, 
     return replace(start, state=tree["agent"]), step
 
 
-def policy(config: Config, run_dir: Path, best: bool = False) -> tuple[Environment, PolicyHead, Inference, int, int]:
+def policy(config: Config, run_dir: Path, best: bool = False) -> tuple[Environment, PolicyHead, FrozenPolicy, int, int]:
     """A saved policy: environment, head, frozen policy, the step it was saved at, and the run's seed."""
     run, step = restored(config, run_dir, best)
     return run.environment, run.agent.head, run.agent.evaluated_policy(run.state), step, run.common.seed
@@ -58,7 +58,7 @@ def inspection(
     seed = run.common.seed if seed is None else seed
     actor = run.state["actor"]
     update = run.agent.actor.update
-    update = replace(update, objective=update.aims(actor["parts"]))
+    update = replace(update, objective=update.current_objective(actor["parts"]))
     if damping is None:
         damping = float(update.damping.current(actor["parts"]["damping"]))
     batch = fresh_samples(run, samples or run.common.batch_size, seed)

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from rlopt.errors import Signalled
-from rlopt.parallel.collectives import ranks as world
+from rlopt.parallel.collectives import world_size
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
@@ -29,7 +29,7 @@ _LATER = 0.01  # seconds after which it comes again
 _AGAIN = 0.5  # seconds after which another Ctrl-C is meant: launchers pass one on that the process has had already
 
 
-class Stops:
+class SignalHandler:
     """What a run was told from outside; ``number`` is the signal's, None where there was none."""
 
     def __init__(self, first: Callable[[], object] = lambda: None) -> None:
@@ -69,7 +69,7 @@ class Stops:
 
     def check(self, number: int | None = None) -> None:
         """Raise what was remembered here, or ``number``, on which the ranks have agreed."""
-        number = number or (self.number if world() == 1 else None)
+        number = number or (self.number if world_size() == 1 else None)
         if number is not None:
             raise Signalled(number)
 
@@ -85,7 +85,7 @@ class Stops:
                 os._exit(128 + number)
             return
         self.number, self._since = number, time.monotonic()
-        if not self._held and world() == 1:
+        if not self._held and world_size() == 1:
             self._first()
             raise Signalled(number)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Clock:
+class Timer:
     """``training`` up to the last `lap`: what is recorded and saved counts, evaluations do not. ``wall``: all."""
 
     def __init__(self) -> None:

@@ -14,34 +14,33 @@ import torch
 from rich.console import Console
 
 from rlopt.checkpoint.format import replace_file
-from rlopt.checkpoint.manager import Saver
-from rlopt.checkpoint.run_state import Position, replaying, standing
+from rlopt.checkpoint.manager import CheckpointManager
+from rlopt.checkpoint.run_state import RunState, replaying, standing
 from rlopt.checkpoint.suiting import check_suits
 from rlopt.core.parts import State
 from rlopt.envs.spec import Environment
 from rlopt.errors import EnvironmentFault, RankLost, Signalled, Stopped, UserError
 from rlopt.evaluation.episodes import Evaluation
-from rlopt.loggers.console import say
-from rlopt.loggers.logger import Recorder, Silent
+from rlopt.loggers import console
+from rlopt.loggers.logger import Logger, NullLogger
 from rlopt.loggers.progress import ProgressDisplay
 from rlopt.parallel import ranks
-from rlopt.parallel.collectives import gather
-from rlopt.parallel.collectives import ranks as world
-from rlopt.policy.inference import Inference
+from rlopt.parallel.collectives import gather, world_size
+from rlopt.policy.inference import FrozenPolicy
 from rlopt.policy.policy import Policy
-from rlopt.rollout.buffer import EpisodeCounter
+from rlopt.rollout.buffer import EpisodeTracker
 from rlopt.rollout.collector import Collector
-from rlopt.rollout.episodes import Tally
+from rlopt.rollout.episodes import RolloutStats
 from rlopt.rollout.seeding import Purpose, integer
 from rlopt.rollout.workers import Workers
 from rlopt.training.agent import Agent
-from rlopt.training.callbacks import Callbacks, Moment
+from rlopt.training.callbacks import Callbacks, RunContext
 from rlopt.training.diagnostics import look
-from rlopt.training.evaluator import Judge
-from rlopt.training.failure_policy import Failures
+from rlopt.training.evaluator import Evaluator
+from rlopt.training.failure_policy import FailurePolicy
 from rlopt.training.plan import Plan
-from rlopt.training.signals import Stops
-from rlopt.training.timer import Clock
+from rlopt.training.signals import SignalHandler
+from rlopt.training.timer import Timer
 
 _RECENT = 100  # training episodes whose returns the summary describes
 
@@ -57,21 +56,21 @@ class Trainer:
         collector: Collector | Workers,
         state: State,
         minibatches: torch.Generator,
-        open_recorder: Callable[[int | None], Recorder],
+        open_recorder: Callable[[int | None], Logger],
     ):
         self.plan, self.environment, self.agent, self.collector = plan, environment, agent, collector
         self.state = state
         self.minibatches = minibatches
         self._open_recorder = open_recorder
         self.steps = self.updates = self.skipped = 0
-        self.failures = Failures(plan.max_bad_updates, plan.run_dir, agent.learners)
-        self._counter = EpisodeCounter(collector.num_envs)
+        self.failures = FailurePolicy(plan.max_bad_updates, plan.run_dir, agent.learners)
+        self._counter = EpisodeTracker(collector.num_envs)
         self._recent: deque[float] = deque(maxlen=_RECENT)
-        self._clock = Clock()
+        self._clock = Timer()
         self._resumed: int | None = None  # the step from which the run goes on
-        self._judge = Judge(plan, environment, agent, self._clock)
-        self.saver = Saver(plan.saving, plan.run_dir)
-        self.stops = Stops()
+        self._judge = Evaluator(plan, environment, agent, self._clock)
+        self.saver = CheckpointManager(plan.saving, plan.run_dir)
+        self.stops = SignalHandler()
         self._ahead = False  # the next rollout is already under way
         self._ended = False  # by a callback
         self.callbacks = Callbacks()
@@ -94,12 +93,14 @@ class Trainer:
         leads, together = ranks.leads(), False
         self.saver.saved = self._resumed if self.steps else None
         with self.stops.held():
-            recording = ranks.agreed(lambda: self._open_recorder(self._resumed) if leads else Silent())
+            recording = ranks.agreed(lambda: self._open_recorder(self._resumed) if leads else NullLogger())
         with closing(recording) as recorder:
             display = ProgressDisplay(self.plan.total_steps, None if leads else Console(quiet=True))
             if leads and not self.collector.replays:
-                say(f"rlopt: {self.environment.id} cannot be replayed (envs/replay.py): if this run is stopped "
-                    "and resumed, its environments will begin new episodes")  # fmt: skip
+                console.info(
+                    f"rlopt: {self.environment.id} cannot be replayed (envs/replay.py): if this run is stopped and "
+                    "resumed, its environments will begin new episodes"
+                )
             self._clock.start()
             self._position = self._here()
             try:
@@ -138,7 +139,7 @@ class Trainer:
     def _ended_by(self, error: Exception) -> str:
         return f"{error}, after step {self.steps:,}" + (f"; {self.saver.told(self.steps)}" if ranks.leads() else "")
 
-    def save(self, recorder: Recorder | Silent, together: bool = True) -> None:
+    def save(self, recorder: Logger | NullLogger, together: bool = True) -> None:
         """Write a checkpoint of the run as it stood after the last update; ``together`` with all ranks."""
         with self.stops.held():
             position = self._position
@@ -193,8 +194,8 @@ class Trainer:
         self.state["rewards"] = self.agent.rewards.begun(self.state["rewards"], begun)
         return begun
 
-    def _here(self) -> Position:
-        return Position(
+    def _here(self) -> RunState:
+        return RunState(
             agent=self.state, steps=self.steps, updates=self.updates, skipped=self.skipped,
             bad_in_a_row=self.failures.in_a_row, seconds=self._clock.training,
             wall_seconds=self._clock.wall, best=self._judge.best, score=self._judge.score,
@@ -202,23 +203,23 @@ class Trainer:
             returns=self._counter.returns.clone(), lengths=self._counter.lengths.clone(),
         )  # fmt: skip
 
-    def _save_or_stop(self, recorder: Recorder | Silent) -> None:
+    def _save_or_stop(self, recorder: Logger | NullLogger) -> None:
         """After an update. What one rank was told, or finds due, all of them do."""
         due, number = ranks.leads() and (self._judge.found_best or self.saver.due(self.updates)), self.stops.number
-        if world() > 1:
+        if world_size() > 1:
             said = gather((due, number or 0))
             due, number = said[0][0], max(n for _, n in said) or None
         if due:
             self.save(recorder)
         self.stops.check(number)
 
-    def _moment(self) -> Moment:
+    def _moment(self) -> RunContext:
         def policy() -> Policy:
             return Policy(self.agent.evaluated_policy(self.state), self.agent.head, *self.environment.spaces())
 
-        return Moment(self.steps, self.updates, self.plan.run_dir, policy)
+        return RunContext(self.steps, self.updates, self.plan.run_dir, policy)
 
-    def _update(self, recorder: Recorder | Silent, display: ProgressDisplay) -> None:
+    def _update(self, recorder: Logger | NullLogger, display: ProgressDisplay) -> None:
         started = time.perf_counter()
         if not self._ahead:
             self.collector.start(self.agent.policy(self.state))
@@ -227,8 +228,8 @@ class Trainer:
         self.callbacks.on_rollout(self._moment(), batch)
         collected = time.perf_counter()
 
-        def collect_next(policy: Inference) -> None:
-            if self.steps + batch.steps * world() < self.plan.total_steps:
+        def collect_next(policy: FrozenPolicy) -> None:
+            if self.steps + batch.steps * world_size() < self.plan.total_steps:
                 self.collector.start(policy)
                 self._ahead = True
 
@@ -236,7 +237,7 @@ class Trainer:
         self.state, lesson = self.agent.learn(before, batch, self.minibatches, collect_next)
         learned, seconds = time.perf_counter(), self._clock.lap()
 
-        tally = Tally.of(batch, self._counter.take(batch))
+        tally = RolloutStats.of(batch, self._counter.take(batch))
         self.steps += tally.steps
         self.updates += 1
         self.skipped += lesson.skipped

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from rlopt.core.learner import Learner, Outcome, Schedule, host
+from rlopt.core.learner import Learner, Schedule, TrainingResult, host
 from rlopt.core.samples import Samples
 from rlopt.core.update import Report
 from tests import densities, oracles
@@ -125,7 +125,7 @@ def test_an_outcome_names_the_first_failure_and_keeps_the_last_good_report():
     good = [Report(scalars={"step/size": float(i)}) for i in range(3)]
     samples, theta = make_case("categorical").samples, torch.zeros(1)
 
-    def outcome(*reports: Report) -> Outcome:
+    def outcome(*reports: Report) -> TrainingResult:
         learner = Learner(Scripted(*reports), Schedule(epochs=1, minibatch=None, target_kl=None))
         return learner.run(theta, {}, samples, seeded(0), epochs=len(reports))[2]
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from rlopt.cli.main import main as cli
-from rlopt.loggers.tensorboard import Events
+from rlopt.loggers.tensorboard import TensorBoardWriter
 from rlopt.report.comparison import compare, improvements, markdown, pooled_table, table
 from rlopt.report.curves import aligned, average
 from rlopt.report.grouping import groups, labels
@@ -41,7 +41,7 @@ def run(tmp_path):
 
 
 def events(folder, series, after=None):
-    with closing(Events(folder, after)) as written:
+    with closing(TensorBoardWriter(folder, after)) as written:
         for name, points in series.items():
             for step, value in points:
                 written.scalars({name: value}, step)

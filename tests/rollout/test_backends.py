@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from rlopt.errors import UserError
 from rlopt.parallel import processes as child
 from rlopt.rollout.advantages import gae
-from rlopt.rollout.buffer import Batch, EpisodeCounter
+from rlopt.rollout.buffer import Batch, EpisodeTracker
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.seeding import Purpose, integer
 from rlopt.training.trainer import Trainer
@@ -105,7 +105,7 @@ def test_an_environment_that_ends_its_process_when_it_is_made_there_is_told(star
 
 def test_rows_in_which_an_environment_was_only_reset_are_masked_and_not_counted(resets_later):
     run = resets_later("env.id=probe/Counter-v0", "env.num_envs=2", "batch_size=80", "observations.normalise=false")
-    counter, ended, happened = EpisodeCounter(2), [], 0
+    counter, ended, happened = EpisodeTracker(2), [], 0
     for _ in range(3):
         batch = collect(run)
         happened += batch.steps

@@ -19,7 +19,7 @@ from rlopt.cli.main import main as cli
 from rlopt.envs import spec as environments
 from rlopt.envs import watchdog
 from rlopt.envs.watchdog import watched
-from rlopt.envs.wrappers import Misfit, fitting, number
+from rlopt.envs.wrappers import InvalidOutput, check_reward, observation_check
 from rlopt.errors import EnvironmentFault, UserError
 from rlopt.evaluation import episodes as evaluate
 from rlopt.parallel import processes as child
@@ -114,13 +114,13 @@ def test_numbers_of_another_kind_pass(tmp_path, what, how):
 
 
 def test_images_of_floats_are_no_bytes():
-    fit = fitting(spaces.Box(0, 255, (2, 2), np.uint8))
+    fit = observation_check(spaces.Box(0, 255, (2, 2), np.uint8))
     assert fit(np.ones((2, 2), np.uint8)).sum() == 4
-    with pytest.raises(Misfit, match="of type float64 where its space has uint8"):
+    with pytest.raises(InvalidOutput, match="of type float64 where its space has uint8"):
         fit(np.ones((2, 2)) / 2)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert number(np.array(2)) == 2 and number(np.float64(0.5)) == 0.5 and number(3) == 3
+        assert check_reward(np.array(2)) == 2 and check_reward(np.float64(0.5)) == 0.5 and check_reward(3) == 3
 
 
 @pytest.mark.parametrize(

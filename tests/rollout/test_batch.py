@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor
 
-from rlopt.rollout.buffer import Batch, EpisodeCounter
+from rlopt.rollout.buffer import Batch, EpisodeTracker
 
 NONE = torch.zeros(0)
 
@@ -34,7 +34,7 @@ def random_batches(count: int, steps: int, envs: int) -> list[Batch]:
 
 
 def test_episodes_are_summed_across_rollouts_and_told_once_when_they_end():
-    counter, returns, lengths = EpisodeCounter(3), [0.0] * 3, [0] * 3
+    counter, returns, lengths = EpisodeTracker(3), [0.0] * 3, [0] * 3
     ended = 0
     for one in random_batches(4, 9, 3):
         expected = []
@@ -58,7 +58,7 @@ def test_episodes_are_summed_across_rollouts_and_told_once_when_they_end():
 
 
 def test_an_episode_that_ends_with_the_rollout_is_not_carried_into_the_next():
-    counter, ends = EpisodeCounter(1), torch.tensor([[False], [True]])
+    counter, ends = EpisodeTracker(1), torch.tensor([[False], [True]])
     one = batch(torch.ones(2, 1), ends, ~ends & False)
     assert counter.take(one).returns == [2.0]
     assert counter.take(one).returns == [2.0]

@@ -6,7 +6,7 @@ from torch import nn
 from rlopt.core.heads import Bernoulli, Categorical, DiagonalGaussian, MultiCategorical
 from rlopt.core.network import Network
 from rlopt.policy.drawing import drawing
-from rlopt.policy.inference import BLOCK, Inference
+from rlopt.policy.inference import BLOCK, FrozenPolicy
 from rlopt.policy.normalisers import ObservationNormaliser
 
 ACTIVATIONS = [nn.Tanh, nn.ReLU, nn.ELU, nn.Sigmoid, nn.SiLU]  # the last is no chain that a tape knows
@@ -19,11 +19,11 @@ def network(activation: type[nn.Module], outputs: int, constants: int, width: in
     return Network(nn.Sequential(*layers, nn.Linear(width, outputs, bias=bias)).double(), constants)
 
 
-def policy(net: Network, head, normalises: bool = True) -> Inference:
+def policy(net: Network, head, normalises: bool = True) -> FrozenPolicy:
     theta = net.layout.flatten(net.module, torch.full((net_constants(net),), 0.3, dtype=torch.float64))
     state = {"count": torch.tensor(9.0 * normalises, dtype=torch.float64), "mean": torch.arange(5.0, dtype=torch.float64),
              "variance": torch.linspace(0.5, 2, 5, dtype=torch.float64)}  # fmt: skip
-    return Inference(net, head, NORMALISER, theta, state)
+    return FrozenPolicy(net, head, NORMALISER, theta, state)
 
 
 def net_constants(net: Network) -> int:
@@ -73,7 +73,7 @@ def test_a_policy_at_other_parameters_leaves_the_first_as_it_was():
     other = acting.at(acting.theta * 2, (shift, scale))
     out = np.empty((BLOCK, 2))
     other.respond(x.numpy(), out)
-    doubled = Inference(net, Categorical(2), NORMALISER, acting.theta * 2, {"count": torch.tensor(0.0)})
+    doubled = FrozenPolicy(net, Categorical(2), NORMALISER, acting.theta * 2, {"count": torch.tensor(0.0)})
     expected = doubled.outputs(((x - 1) / 2).clamp(-1.5, 1.5))
     assert np.array_equal(out, expected)
     assert torch.equal(acting.outputs(x), before)

@@ -7,7 +7,7 @@ from rlopt.config.choices import choices, file
 from rlopt.config.compose import load
 from rlopt.envs.replay import Script, origin_of, replay, reproducible
 from rlopt.rollout import env_state as standing
-from rlopt.rollout.env_state import Running, Standing
+from rlopt.rollout.env_state import EnvState, EpisodeHistory
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
 
@@ -66,13 +66,13 @@ def test_a_foreign_bit_generator_is_refused():
     assert not found.exact
 
 
-def at(time: int, number: int = 0) -> Standing:
-    return Standing(number, np.zeros(1, np.float32), time, 0, False, 0, {}, {"seed": 0})
+def at(time: int, number: int = 0) -> EnvState:
+    return EnvState(number, np.zeros(1, np.float32), time, 0, False, 0, {}, {"seed": 0})
 
 
 def test_actions_are_kept_as_long_as_an_episode_needs_them_and_no_longer(monkeypatch):
     monkeypatch.setattr(standing, "LONGEST", 30)
-    running, actions = Running(True), torch.arange(200)
+    running, actions = EpisodeHistory(True), torch.arange(200)
     for i, (time, kept) in enumerate([(10, 1), (20, 2), (7, 1), (17, 2), (27, 3), (37, 1), (47, 1)]):
         chunk = actions[10 * i : 10 * i + 10, None]
         boundary = running.after(chunk, [at(time)])
@@ -86,9 +86,9 @@ def test_actions_are_kept_as_long_as_an_episode_needs_them_and_no_longer(monkeyp
 
 
 def test_episodes_that_were_taken_up_go_on():
-    running = Running(True)
+    running = EpisodeHistory(True)
     stood = [at(3), at(0, 1)]
-    full = [Standing(**{**vars(s), "actions": np.arange(s.time)}) for s in stood]
+    full = [EnvState(**{**vars(s), "actions": np.arange(s.time)}) for s in stood]
     running.restore([full[0], full[1], None])
     boundary = running.after(torch.tensor([[7, 8, 9], [7, 8, 9]]), [at(5), at(2, 1), at(1, 2)])
     assert [s.actions.tolist() for s in boundary.complete()] == [[0, 1, 2, 7, 7], [8, 8], [9]]

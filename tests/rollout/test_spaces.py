@@ -8,10 +8,10 @@ from gymnasium import spaces
 
 from rlopt.core.heads import Bernoulli, Categorical, DiagonalGaussian, MultiCategorical
 from rlopt.envs.spaces import (
-    ActionDoor,
+    ActionTransform,
     Gaussian,
-    boxed,
     described,
+    flatten_observations,
     head_for,
     image,
     indicators,
@@ -26,7 +26,7 @@ GAUSSIAN = Gaussian(scale="sigma", initial_sigma=0.3, squash=True)
 
 
 def door(space: gym.Space, *actions: list[float], squash: bool = False) -> np.ndarray:
-    return ActionDoor(space, squash)(torch.tensor(actions, dtype=torch.float64))
+    return ActionTransform(space, squash)(torch.tensor(actions, dtype=torch.float64))
 
 
 def test_policy_actions_are_mapped_affinely_to_finite_bounds():
@@ -75,7 +75,7 @@ def test_squashed_actions_of_any_size_stay_within_the_bounds():
 @pytest.mark.parametrize("start", [0, 5, -1])
 def test_discrete_actions_begin_at_the_start_of_the_space(start):
     space = spaces.Discrete(3, start=start)
-    out = ActionDoor(space, False)(torch.tensor([0, 1, 2]))
+    out = ActionTransform(space, False)(torch.tensor([0, 1, 2]))
     assert out.tolist() == [start, start + 1, start + 2]
     assert all(space.contains(a) for a in out)
 
@@ -96,7 +96,7 @@ def test_actions_of_many_parts_reach_the_space_one_to_one(space):
     z = torch.randn(500, head.network_outputs, generator=torch.Generator().manual_seed(0))
     noise = torch.rand(500, head.noise_size, generator=torch.Generator().manual_seed(1))
     actions = head.sample(z, noise)
-    out = ActionDoor(space, False)(actions)
+    out = ActionTransform(space, False)(actions)
     assert all(space.contains(a) for a in out)
     start = np.asarray(getattr(space, "start", 0))
     assert np.array_equal((out - start).reshape(500, -1), actions.numpy())
@@ -138,7 +138,7 @@ class Still(gym.Env):
 
 def seen(space: gym.Space, observation: Any) -> tuple[list[float], list[int]]:
     """What the network is given of an observation, and which of the numbers are indicators."""
-    env = boxed(Still(space))
+    env = flatten_observations(Still(space))
     flat = env.observation(observation) if env.unwrapped is not env else np.reshape(observation, -1)
     assert len(flat) == observation_size(env.observation_space)
     return flat.tolist(), list(indicators(env))
@@ -170,7 +170,7 @@ def test_observations_are_flattened_as_gymnasium_has_them(space, observation, nu
 
 def test_boxes_are_left_alone():
     env = Still(spaces.Box(-1, 1, (2, 3)))
-    assert boxed(env) is env
+    assert flatten_observations(env) is env
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_observations_that_are_not_served_are_refused_with_what_is(space, names)
     with pytest.raises(
         UserError, match=f"observations of {names} not served; rlopt serves Box, Discrete, MultiDiscrete"
     ):
-        boxed(Still(space))
+        flatten_observations(Still(space))
 
 
 def test_images_are_boxes_of_bytes_in_two_or_three_dimensions():

@@ -2,13 +2,13 @@ import time
 
 import pytest
 
-from rlopt.training.timer import Clock
+from rlopt.training.timer import Timer
 
 
 def test_training_is_all_but_start_up_and_evaluations(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    clock = Clock()
+    clock = Timer()
 
     def passes(seconds: float) -> None:
         now[0] += seconds

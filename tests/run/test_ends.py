@@ -4,7 +4,7 @@ import pytest
 
 from rlopt.cli.main import main as cli
 from rlopt.errors import EnvironmentFault, Stopped
-from rlopt.loggers.logger import Recorder
+from rlopt.loggers.logger import Logger
 from rlopt.rollout.collector import Collector
 from rlopt.training.agent import Agent
 from tests.run.training import NAN, saved, scalars, start
@@ -48,8 +48,8 @@ def test_a_run_that_outgrows_memory_is_one_line_and_leaves_a_checkpoint(tmp_path
 @pytest.mark.parametrize("ends", ["well", "stopped", "failed"])
 def test_the_recorder_and_the_environments_are_closed_however_a_run_ends(tmp_path, monkeypatch, ends):
     closed = []
-    close_recorder, close_collector = Recorder.close, Collector.close
-    monkeypatch.setattr(Recorder, "close", lambda self: (closed.append("recorder"), close_recorder(self)))
+    close_recorder, close_collector = Logger.close, Collector.close
+    monkeypatch.setattr(Logger, "close", lambda self: (closed.append("recorder"), close_recorder(self)))
     monkeypatch.setattr(Collector, "close", lambda self: (closed.append("collector"), close_collector(self)))
     if ends == "well":
         start(tmp_path).run()

@@ -3,12 +3,12 @@ import pytest
 import torch
 
 from rlopt.core.heads import Head
-from rlopt.envs.spaces import ActionDoor
+from rlopt.envs.spaces import ActionTransform
 from rlopt.envs.spec import Environment
 from rlopt.errors import EnvironmentFault
 from rlopt.evaluation import episodes as module
 from rlopt.evaluation.episodes import evaluate
-from rlopt.policy.inference import Inference
+from rlopt.policy.inference import FrozenPolicy
 from rlopt.rollout.seeding import Purpose, integer, sequence
 from rlopt.training.trainer import Trainer
 from tests.probes import make_trainer
@@ -33,10 +33,10 @@ def trained(request: pytest.FixtureRequest):
     return start
 
 
-def play(environment: Environment, policy: Inference, head: Head, seed: int, episode: int, mode: bool):
+def play(environment: Environment, policy: FrozenPolicy, head: Head, seed: int, episode: int, mode: bool):
     """(return, length) of one episode, by itself in an environment of its own."""
     env = environment.make()
-    door = ActionDoor(env.action_space, getattr(head, "squash", False))
+    door = ActionTransform(env.action_space, getattr(head, "squash", False))
     generator = np.random.default_rng(sequence(seed, Purpose.EVALUATION_ACTION, episode))
     observation, _ = env.reset(seed=integer(seed, Purpose.EVALUATION_ENVIRONMENT, episode))
     total, length, over = 0.0, 0, False

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rlopt.config.compose import resolve
-from rlopt.training.diagnostics import Recording, look
+from rlopt.training.diagnostics import RecordOptions, look
 from rlopt.training.factory import trainer
 from tests import oracles
 
@@ -21,7 +21,7 @@ def test_the_spectrum_is_that_of_the_objective_as_it_stands(beta):
         batch = run.collector.collect(run.agent.policy(state))
     finally:
         run.collector.close()
-    every = Recording(tensorboard=False, csv=False, histograms_every=None, spectrum_every=1, video_steps=None)
+    every = RecordOptions(tensorboard=False, csv=False, histograms_every=None, spectrum_every=1, video_steps=None)
     found = look(every, 1, run.agent, state, batch, {}).scalars
 
     network = run.agent.actor.update.network

@@ -15,8 +15,8 @@ from PIL import Image
 from rlopt.errors import UserError
 from rlopt.loggers import logger as recorder
 from rlopt.loggers import tensorboard
-from rlopt.loggers.logger import Recorder
-from rlopt.loggers.tensorboard import Events
+from rlopt.loggers.logger import Logger
+from rlopt.loggers.tensorboard import TensorBoardWriter
 from rlopt.training import diagnostics as looks
 from tests.probes import make_trainer
 from tests.traces import read, rows
@@ -121,7 +121,7 @@ def test_transitions_that_did_not_happen_are_in_no_histogram():
     mask = torch.ones_like(batch.mask)
     mask[::2] = 0
     advantages = torch.arange(80.0)
-    recording = looks.Recording(True, True, 1, None, None)
+    recording = looks.RecordOptions(True, True, 1, None, None)
     halved = dataclasses.replace(batch, mask=mask)
     found = looks.look(recording, 1, run.agent, run.state, halved, {"advantage": advantages}).histograms
     assert found["rollout/action_0"].tolist() == batch.actions[1::2].flatten().tolist()
@@ -220,7 +220,7 @@ def test_what_was_purged_stays_hidden_whatever_the_clock_says(tmp_path, monkeypa
     now = time.time()
     for attempt, (after, steps) in enumerate([(None, (0, 10, 20, 30)), (10, (20, 30)), (20, (30, 40))]):
         monkeypatch.setattr(time, "time", lambda elapsed=attempt * clock: now + elapsed)
-        events = Events(tmp_path, after)
+        events = TensorBoardWriter(tmp_path, after)
         for step in steps:
             events.scalars({"a": 100 * attempt + step}, step)
         events.close()
@@ -232,7 +232,7 @@ def test_what_was_purged_stays_hidden_whatever_the_clock_says(tmp_path, monkeypa
 
 def test_events_are_whole_after_the_disk_was_full(tmp_path, capsys):
     """A limit on the size of files cuts a record short."""
-    written = Recorder(tmp_path, {}, "", looks.Recording(True, False, None, None, None))
+    written = Logger(tmp_path, {}, "", looks.RecordOptions(True, False, None, None, None))
     (file,) = tmp_path.iterdir()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 100, limits[1]))

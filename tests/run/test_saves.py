@@ -12,7 +12,7 @@ import torch
 import rlopt
 from rlopt.checkpoint import format as checkpoint
 from rlopt.cli.main import main as cli
-from rlopt.loggers.csv import Table
+from rlopt.loggers.csv import CSVWriter
 from tests.failing import breaking
 from tests.probes import make_trainer
 from tests.run.resuming import CASES, SMALL, resume
@@ -125,7 +125,9 @@ def test_a_resume_that_fails_at_its_start_leaves_the_summary(tmp_path, runs, mon
     shutil.copytree(runs("cartpole trpo"), run_dir)
     before = (run_dir / "summary.json").read_text()
     with monkeypatch.context() as patch:
-        patch.setattr(Table, "_write_anew", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        patch.setattr(
+            CSVWriter, "_write_anew", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+        )
         assert resume(run_dir, "total_steps=400") == 2
     assert "cannot be written: [Errno 28] No space left on device" in capsys.readouterr().err
     assert (run_dir / "summary.json").read_text() == before

@@ -14,11 +14,11 @@ from rlopt import api
 from rlopt.checkpoint import format as checkpoint
 from rlopt.cli.main import main as cli
 from rlopt.errors import Signalled
-from rlopt.loggers.csv import Table
+from rlopt.loggers.csv import CSVWriter
 from rlopt.training import factory as assemble
 from rlopt.training import signals as stops
 from rlopt.training.agent import Agent
-from rlopt.training.signals import Stops
+from rlopt.training.signals import SignalHandler
 from rlopt.training.trainer import Trainer
 from tests import torture
 from tests.launching import until
@@ -65,15 +65,15 @@ def test_a_signal_drops_the_update_saves_and_says_how_to_go_on(tmp_path, runs, c
 
 def test_a_signal_while_the_curves_are_written_waits_and_loses_nothing(tmp_path, runs, capsys, monkeypatch):
     """It arrives when the table is being written anew, for a scalar that comes up in the third update."""
-    run_dir, append = tmp_path / "run", Table.append
+    run_dir, append = tmp_path / "run", CSVWriter.append
 
-    def signalled(self: Table, values: Any, step: int) -> None:
+    def signalled(self: CSVWriter, values: Any, step: int) -> None:
         if step == 120:
             signal.raise_signal(signal.SIGTERM)
         append(self, {**values, **({"new": 1.0} if step == 120 else {})}, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Table, "append", signalled)
+        patch.setattr(CSVWriter, "append", signalled)
         overrides = [*SMALL, *CASES["cartpole trpo"], "checkpoint.every_updates=null"]
         assert cli.main(["train", *overrides, f"run_dir={run_dir}"]) == 128 + signal.SIGTERM
     assert "Stopped at step 80; the policy so far is saved" in capsys.readouterr().err
@@ -86,7 +86,7 @@ def test_a_run_without_a_terminal_goes_on_where_that_was_wished():
     """As nohup wishes."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        stops = Stops()
+        stops = SignalHandler()
         with stops.listening():
             signal.raise_signal(signal.SIGHUP)
         assert stops.number is None
@@ -113,7 +113,7 @@ def test_an_interrupt_that_is_lost_while_processes_are_forked_is_remembered(tmp_
 
 
 def test_a_signal_in_the_middle_of_a_fork_comes_after_it():
-    with Stops().listening(), pytest.raises(Signalled):
+    with SignalHandler().listening(), pytest.raises(Signalled):
         stops._before_fork()
         signal.raise_signal(signal.SIGTERM)
         stops._after_fork()
@@ -122,7 +122,7 @@ def test_a_signal_in_the_middle_of_a_fork_comes_after_it():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_processes_of_a_run_leave_the_groups_signals_to_it_and_can_be_ended():
-    with Stops().listening():
+    with SignalHandler().listening():
         child = os.fork()
         if not child:
             try:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rlopt.loggers.csv import Table
-from rlopt.loggers.logger import Recorder
+from rlopt.loggers.csv import CSVWriter
+from rlopt.loggers.logger import Logger
 from rlopt.training import diagnostics as looks
 from tests.traces import rows
 
@@ -20,7 +20,7 @@ ROWS = [
 
 
 def test_the_table_takes_names_that_come_and_go(tmp_path):
-    table = Table(tmp_path)
+    table = CSVWriter(tmp_path)
     for i, (values, step) in enumerate(ROWS):
         table.append(values, step)
         assert len(rows(tmp_path)) == i + 1  # there at once, for whoever reads during a run
@@ -34,24 +34,24 @@ def test_the_table_takes_names_that_come_and_go(tmp_path):
 
 def test_a_table_that_is_taken_up_again_drops_what_came_later_and_what_was_cut(tmp_path):
     for after, left in ((None, []), (-1, []), (20, [10, 20]), (25, [10, 20])):
-        table = Table(tmp_path)
+        table = CSVWriter(tmp_path)
         for values, step in ROWS:
             table.append(values, step)
         table.close()
-        again = Table(tmp_path, after)
+        again = CSVWriter(tmp_path, after)
         again.append({"e": 5.0}, 50)
         again.close()
         assert [int(row["step"]) for row in rows(tmp_path)] == [*left, 50]
     with (tmp_path / "scalars.csv").open("a") as file:
         file.write("6")
-    Table(tmp_path, 100).close()
+    CSVWriter(tmp_path, 100).close()
     assert [int(row["step"]) for row in rows(tmp_path)] == [10, 20, 50]
 
 
 def test_a_disk_that_is_full_is_told_once_and_the_run_goes_on(tmp_path, monkeypatch, capsys):
-    written = Recorder(tmp_path, {}, "", looks.Recording(False, True, None, None, None))
+    written = Logger(tmp_path, {}, "", looks.RecordOptions(False, True, None, None, None))
     written.scalars({"a": 1.0}, 1)
-    monkeypatch.setattr(Table, "_write_anew", lambda *_: (_ for _ in ()).throw(OSError("no space left on device")))
+    monkeypatch.setattr(CSVWriter, "_write_anew", lambda *_: (_ for _ in ()).throw(OSError("no space left on device")))
     written.scalars({"b": 1.0}, 2)
     written.scalars({"b": 1.0}, 3)
     monkeypatch.undo()
@@ -77,7 +77,7 @@ DAMAGED = {
 def test_a_damaged_table_is_taken_up_with_the_rows_that_are_whole(tmp_path, damage, capsys):
     content, left = DAMAGED[damage]
     (tmp_path / "scalars.csv").write_bytes(content)
-    table = Table(tmp_path, 100)
+    table = CSVWriter(tmp_path, 100)
     table.append({"a": 2.0, "b": 3.0}, 40)
     table.close()
     assert [int(row["step"]) for row in rows(tmp_path)] == [*left, 40]
@@ -90,13 +90,13 @@ def test_a_damaged_table_is_taken_up_with_the_rows_that_are_whole(tmp_path, dama
 def test_what_is_no_file_is_put_aside(tmp_path, make, capsys):
     (tmp_path / "scalars.csv.aside").touch()
     make(tmp_path / "scalars.csv")
-    Table(tmp_path, 100).close()
+    CSVWriter(tmp_path, 100).close()
     assert "scalars.csv is no file; it is called scalars.csv.aside-2 now" in capsys.readouterr().err
     assert (tmp_path / "scalars.csv").read_text() == "step\n"
 
 
 def test_a_table_that_was_cut_during_the_run_goes_on(tmp_path):
-    table = Table(tmp_path)
+    table = CSVWriter(tmp_path)
     table.append({"a": 1.0}, 10)
     (tmp_path / "scalars.csv").write_text("step,a\n10")
     table.append({"b": 1.0}, 20)
@@ -106,7 +106,7 @@ def test_a_table_that_was_cut_during_the_run_goes_on(tmp_path):
 
 def test_an_interruption_while_the_table_is_written_anew_leaves_it_open(tmp_path, monkeypatch):
     """A signal may come at any moment; what is saved after it needs the table."""
-    table = Table(tmp_path)
+    table = CSVWriter(tmp_path)
     table.append({"a": 1.0}, 10)
     replace = os.replace
 

@@ -6,8 +6,9 @@ import pytest
 from rich.console import Console
 
 from rlopt.cli.main import main as cli
+from rlopt.loggers import console
 from rlopt.loggers import console as telling
-from rlopt.loggers.console import Lasting, give, say
+from rlopt.loggers.console import Lasting
 from rlopt.loggers.progress import ProgressDisplay
 
 SHORT = ["total_steps=80", "batch_size=40", "policy.hidden=[4]", "critic.hidden=[4]", "evaluation.episodes=1"]
@@ -35,7 +36,7 @@ ERRORS = [FULL, CLOSED, ValueError("I/O operation on closed file"), UnicodeEncod
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_what_is_said_to_nobody_raises_nothing(monkeypatch, error):
-    for name, tell in (("stderr", say), ("stdout", give)):
+    for name, tell in (("stderr", console.info), ("stdout", console.output)):
         for stream in (gone := Gone(error), None):
             monkeypatch.setattr(telling.sys, name, stream)
             tell("text")
@@ -73,5 +74,5 @@ def test_letters_that_a_terminal_has_not_are_spelled(monkeypatch):
     monkeypatch.setattr(telling.sys, "argv", ["rlopt", "--version"])
     monkeypatch.setattr(telling.sys, "stdout", io.TextIOWrapper(buffer, "ascii"))
     assert cli.main() == 0
-    give("é ☃ \udcc3")
+    console.output("é ☃ \udcc3")
     assert buffer.getvalue().splitlines()[1] == b"\\xe9 \\u2603 \\udcc3"

@@ -29,7 +29,7 @@ from rlopt.config.compose import load, resolve
 from rlopt.config.extensions import extended
 from rlopt.config.overrides import spelled
 from rlopt.errors import Signalled, UserError
-from rlopt.loggers.console import give
+from rlopt.loggers import console
 from rlopt.training.run_lock import held_elsewhere
 
 _LONGEST = 150  # letters of a folder's name
@@ -94,9 +94,9 @@ class Sweep:
             if begun:
                 _check_same(typed, run_dir)
             if begun and finished(run_dir):
-                give(f"{told}: done before")
+                console.output(f"{told}: done before")
                 return 0
-            give(told)
+            console.output(told)
             with (beside / f"{name}.log").open("a") if self._away() else nullcontext(sys.stderr) as log:
                 with redirect_stderr(log):
                     return resume([str(run_dir)]) if begun else self._once(typed)

@@ -25,9 +25,9 @@ from rlopt.config import extensions
 from rlopt.config.compose import explained, resolve
 from rlopt.config.overrides import check_several, first_run, named, parse, rewritten, spelled
 from rlopt.errors import UserError
-from rlopt.loggers.console import give, say
+from rlopt.loggers import console
 from rlopt.training.factory import free
-from rlopt.training.signals import Stops
+from rlopt.training.signals import SignalHandler
 
 _LAUNCHERS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit"}  # -> plugin's name
 
@@ -47,15 +47,15 @@ def multirun(overrides: list[str], once: Callable[[list[str]], int]) -> int:
              "hydra/hydra_logging=none", "hydra/job_logging=none"]  # fmt: skip
     program, sys.argv = sys.argv, ["rlopt", "--multirun", *rewritten(overrides), *quiet]
     full_error, os.environ["HYDRA_FULL_ERROR"] = os.environ.get("HYDRA_FULL_ERROR"), "1"  # errors come to us
-    stops = Stops(first=lambda: end_all(folder / ".sweep"))  # whereupon a launcher ends its processes
+    stops = SignalHandler(first=lambda: end_all(folder / ".sweep"))  # whereupon a launcher ends its processes
     try:
         with stops.listening(), explained():
             hydra.main(version_base="1.3", config_path=str(catalogue.conf_dir()), config_name="config")(job)()
     except KeyboardInterrupt:
-        say(f"The same command with sweep_dir={folder} goes on where this one stopped.")
+        console.info(f"The same command with sweep_dir={folder} goes on where this one stopped.")
         raise
     except Failed as failed:
-        say(f"rlopt: {failed.name} ended with exit code {failed.code}; others may have failed too")
+        console.info(f"rlopt: {failed.name} ended with exit code {failed.code}; others may have failed too")
         return max([*job.codes, failed.code])
     except (AttributeError, TypeError, ValueError, LookupError, ImportError, OSError, RuntimeError) as error:
         if job.failed:
@@ -67,7 +67,7 @@ def multirun(overrides: list[str], once: Callable[[list[str]], int]) -> int:
         os.environ.pop("HYDRA_FULL_ERROR")
         if full_error is not None:
             os.environ["HYDRA_FULL_ERROR"] = full_error
-    give(f"All runs are in {folder}")
+    console.output(f"All runs are in {folder}")
     return max(job.codes, default=0)
 
 

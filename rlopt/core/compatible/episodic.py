@@ -25,7 +25,7 @@ from rlopt.core.checks import non_negative
 from rlopt.core.compatible.critic import Estimate, Experience
 from rlopt.core.compatible.features import check_degrees
 from rlopt.core.compatible.regression import GivenScores, removed, solve
-from rlopt.core.solvers.per_layer import gradients, place
+from rlopt.core.solvers.per_layer import gradients, layer_shape
 from rlopt.errors import UserError
 from rlopt.parallel.collectives import all_sum
 
@@ -73,8 +73,8 @@ def _rows(e: Experience, u: Tensor, index: Tensor, count: int) -> Tensor:
     """(count, P) sums of J_b^T u_b by episode, float64."""
     parts = []
     for layer in e.tape.layers(u[None]):
-        part = u.new_zeros(count, place(layer).size, dtype=torch.float64)
-        parts.append(part.index_add_(0, index, place(layer).flat(gradients(layer)[0]).double()))
+        part = u.new_zeros(count, layer_shape(layer).size, dtype=torch.float64)
+        parts.append(part.index_add_(0, index, layer_shape(layer).flat(gradients(layer)[0]).double()))
     return torch.cat(parts, 1)
 
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from rlopt.core.failure import NumericalFailure
-from rlopt.core.solvers.per_layer import gradients, place, products
+from rlopt.core.solvers.per_layer import gradients, layer_shape, products
 from rlopt.core.tapes.tape import Tape
-from rlopt.parallel.collectives import all_sum, ranks
+from rlopt.parallel.collectives import all_sum, world_size
 
 
 class Scores(Protocol):
@@ -52,7 +52,7 @@ class SampleScores:
 
     def rows(self) -> Tensor:
         layers = self.tape.layers(self.s[None])
-        return torch.cat([place(layer).flat(gradients(layer)[0]) for layer in layers], 1).double()
+        return torch.cat([layer_shape(layer).flat(gradients(layer)[0]) for layer in layers], 1).double()
 
     def gram(self) -> Tensor:
         return torch.stack([products(layer) for layer in self.tape.layers(self.s[None])]).sum(0).double()
@@ -82,7 +82,7 @@ def solve(scores: Scores, share: Tensor, residual: Callable[[Tensor], Tensor], y
     """w (P,) float64, for targets y (B,), share (B,) and R: (B, m) -> (B, m), all float64."""
     B, P = scores.shape
     target = residual(y[:, None])
-    if P <= B or ranks() > 1 or not ridge:
+    if P <= B or world_size() > 1 or not ridge:
         rows = scores.rows()
         weighted = rows * share[:, None]
         matrix, right = all_sum(weighted.t() @ residual(rows)), all_sum(weighted.t() @ target)

@@ -24,7 +24,7 @@ from rlopt.core.curvature import Curvature, PullBack, factored
 from rlopt.core.heads import Head
 from rlopt.core.objectives.objective import Objective
 from rlopt.core.parts import KL, PRODUCT, ROOT, SEMIDEFINITE, State
-from rlopt.core.samples import Samples, sent
+from rlopt.core.samples import Samples, to_device
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import rank
 
@@ -76,7 +76,7 @@ def _scores(head: Head, z: Tensor, count: int, seeds: tuple[int, ...]) -> Tensor
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0]))
     draw = torch.randn if head.noise == "normal" else torch.rand
     # on the CPU in any case, so that every device gets the same noise
-    noise = sent(draw(count * len(z), head.noise_size, generator=generator, dtype=z.dtype), z.device)
+    noise = to_device(draw(count * len(z), head.noise_size, generator=generator, dtype=z.dtype), z.device)
     repeated = z.repeat(count, 1)
     _, scores = head.log_prob_and_score(repeated, head.sample(repeated, noise))
     return scores.view(count, *z.shape) / count**0.5

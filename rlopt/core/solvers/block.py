@@ -24,7 +24,7 @@ from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import ROOT, Solution, State
 from rlopt.core.solvers.dense import factorise_blocks
-from rlopt.core.solvers.per_layer import Place, chunks, gradients, join, layer_means, merged, place, split
+from rlopt.core.solvers.per_layer import LayerShape, chunks, gradients, join, layer_means, layer_shape, merged, split
 from rlopt.core.solvers.report import measured
 from rlopt.core.tapes.tape import Layer
 
@@ -61,7 +61,7 @@ class Block:
 
     def _blocks(self, layer: Layer, root: Tensor) -> Tensor:
         """The layer's blocks, a batch of square matrices."""
-        at = place(layer)
+        at = layer_shape(layer)
         total = None
         for part in chunks(merged(layer) if self.by == "incoming" else layer, self.chunk):
             D = gradients(part)  # (K, b, J, C)
@@ -76,13 +76,13 @@ class Block:
         assert total is not None
         return total
 
-    def _columns(self, G: Tensor, at: Place) -> Tensor:
+    def _columns(self, G: Tensor, at: LayerShape) -> Tensor:
         """A layer's part of theta (J, C) as one column for each of its blocks, (N, size, 1)."""
         if self.by == "layer":
             return at.flat(G)[None, :, None]
         return (G if self.by == "incoming" else G.t())[:, :, None]
 
-    def _joined(self, columns: list[Tensor], places: list[Place]) -> Tensor:
+    def _joined(self, columns: list[Tensor], places: list[LayerShape]) -> Tensor:
         """The columns (N, size, 1) of every layer as theta (P,)."""
         matrices = []
         for column, at in zip(columns, places, strict=True):

@@ -25,7 +25,7 @@ from rlopt.core.checks import at_least_one, between, check
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import PRODUCT, Solution, Solver, State
 from rlopt.core.solvers.lbfgs import LBFGS
-from rlopt.parallel.collectives import everywhere
+from rlopt.parallel.collectives import all_ranks
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class CG:
         sound = gg.isfinite() & (((rz > 0) & rz.isfinite()) | ~active)  # r^T N r > 0, or N is no preconditioner
         steps = torch.zeros_like(gg)
         for _ in range(self.iterations):
-            if g.device.type == "cpu" and not everywhere(active):
+            if g.device.type == "cpu" and not all_ranks(active):
                 break
             Ap = curvature.product(p) + damping * p
             pAp = torch.dot(p, Ap)

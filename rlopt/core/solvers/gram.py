@@ -25,7 +25,7 @@ from rlopt.core.solvers.dense import factorise
 from rlopt.core.solvers.per_layer import products, root, rooted
 from rlopt.core.solvers.report import measured
 from rlopt.errors import UserError
-from rlopt.parallel.collectives import ranks
+from rlopt.parallel.collectives import world_size
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Gram:
     def prepare(
         self, state: State, curvature: Curvature, damping: Tensor | float
     ) -> tuple[Callable[[Tensor], Solution], State]:
-        if ranks() > 1:
+        if world_size() > 1:
             raise UserError(
                 "solver=gram needs products between samples, and those of other ranks are not at hand; choose solver=cg"
             )

@@ -23,7 +23,7 @@ from rlopt.core.curvature import Curvature
 from rlopt.core.parts import ROOT, Solution, State
 from rlopt.core.solvers.kronecker import eigenbasis, inverses
 from rlopt.core.solvers.kronecker import factors as kronecker
-from rlopt.core.solvers.per_layer import Places, rooted
+from rlopt.core.solvers.per_layer import LayerShapes, rooted
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class KFAC:
         return solve_with(places, state["basis"], damping, self.damping), state
 
 
-def solve_with(places: Places, basis: State, damping: Tensor | float, kind: str) -> Callable[[Tensor], Solution]:
+def solve_with(places: LayerShapes, basis: State, damping: Tensor | float, kind: str) -> Callable[[Tensor], Solution]:
     """g -> x with A (x) G in these eigenbases, damped exactly or by factors."""
     Das, Dgs = ([basis[layer][name] for layer in places] for name in ("Da", "Dg"))
     eigenvalues = [torch.outer(Dg, Da) for Da, Dg in zip(Das, Dgs, strict=True)]

@@ -21,7 +21,7 @@ from rlopt.core.curvature import Curvature, PullBack
 from rlopt.core.tapes.tape import Layer
 
 
-class Place(NamedTuple):
+class LayerShape(NamedTuple):
     """The shape of one layer's part of theta."""
 
     outputs: int  # J
@@ -46,7 +46,7 @@ class Place(NamedTuple):
         return torch.cat([matrix[..., :-1].flatten(-2), matrix[..., -1]], -1)
 
 
-Places = dict[str, Place]  # by the weight's name, in the order of theta
+LayerShapes = dict[str, LayerShape]  # by the weight's name, in the order of theta
 
 
 def rooted(curvature: Curvature) -> PullBack:
@@ -63,30 +63,30 @@ def root(curvature: PullBack) -> Tensor:
 
 def statistics(
     curvature: Curvature, f: Callable[[Layer, Tensor], tuple[Tensor, ...]]
-) -> tuple[Places, list[tuple[Tensor, ...]]]:
+) -> tuple[LayerShapes, list[tuple[Tensor, ...]]]:
     """Each layer's place in theta, and ``f(layer, root)`` summed over all ranks; see `PullBack.layer_mean`."""
-    places: Places = {}
+    places: LayerShapes = {}
 
     def placed(layer: Layer, root: Tensor) -> tuple[Tensor, ...]:
-        places[layer.weight_name] = place(layer)
+        places[layer.weight_name] = layer_shape(layer)
         return f(layer, root)
 
     values = rooted(curvature).layer_mean(placed)
     return places, values
 
 
-def layer_means(curvature: Curvature, f: Callable[[Layer, Tensor], Tensor]) -> tuple[list[Tensor], list[Place]]:
+def layer_means(curvature: Curvature, f: Callable[[Layer, Tensor], Tensor]) -> tuple[list[Tensor], list[LayerShape]]:
     """`statistics` of one tensor a layer."""
     places, values = statistics(curvature, lambda layer, root: (f(layer, root),))
     return [value for (value,) in values], list(places.values())
 
 
-def place(layer: Layer) -> Place:
+def layer_shape(layer: Layer) -> LayerShape:
     bias = layer.bias_name is not None
-    return Place(layer.signals.shape[3], layer.activations.shape[2] + bias, bias)
+    return LayerShape(layer.signals.shape[3], layer.activations.shape[2] + bias, bias)
 
 
-def split(v: Tensor, places: list[Place]) -> list[Tensor]:
+def split(v: Tensor, places: list[LayerShape]) -> list[Tensor]:
     """v (P,) -> one matrix (J, C) per layer. Raises ValueError when the layers do not make up all of theta."""
     if sum(p.size for p in places) != len(v):
         raise ValueError(f"the layers hold {sum(p.size for p in places)} parameters, theta has {len(v)}")
@@ -94,7 +94,7 @@ def split(v: Tensor, places: list[Place]) -> list[Tensor]:
     return [p.matrix(part) for p, part in zip(places, parts, strict=True)]
 
 
-def join(matrices: list[Tensor], places: list[Place]) -> Tensor:
+def join(matrices: list[Tensor], places: list[LayerShape]) -> Tensor:
     """One matrix (J, C) per layer -> (P,)."""
     return torch.cat([p.flat(m) for p, m in zip(places, matrices, strict=True)])
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from rlopt.core.checks import check, non_negative, positive
 from rlopt.core.parts import Scalars, Solution, State
 from rlopt.core.problem import Problem
-from rlopt.parallel.collectives import everywhere
+from rlopt.parallel.collectives import all_ranks
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Armijo:
         self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
     ) -> tuple[Tensor, State, Scalars]:
         alpha = self.rate
-        tried = self.backtracks + 1 if everywhere(slope > 0) else 0
+        tried = self.backtracks + 1 if all_ranks(slope > 0) else 0
         for backtracks in range(tried):
             candidate = theta + alpha * solution.x
             trial = problem.trial(candidate)
             improvement = trial.objective - problem.value
-            if everywhere(trial.in_domain & (improvement >= self.c * alpha * slope)):
+            if all_ranks(trial.in_domain & (improvement >= self.c * alpha * slope)):
                 scalars: Scalars = {
                     "step/size": alpha,
                     "step/accepted": 1.0,

@@ -20,7 +20,7 @@ from rlopt.core.checks import check, non_negative, positive
 from rlopt.core.parts import Scalars, Solution, State
 from rlopt.core.problem import Problem
 from rlopt.core.steps.bound import length
-from rlopt.parallel.collectives import everywhere
+from rlopt.parallel.collectives import all_ranks
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class KLLineSearch:
             trial = problem.trial(candidate)
             improvement = trial.objective - problem.value
             inside = trial.in_domain & (trial.kl <= self.radius)
-            if everywhere(inside & (improvement > (self.accept_ratio * alpha * slope).clamp(min=0))):
+            if all_ranks(inside & (improvement > (self.accept_ratio * alpha * slope).clamp(min=0))):
                 return (
                     candidate,
                     state,

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from rlopt.core.parts import Solution, State
-from rlopt.core.solvers.per_layer import Place, Places, split
+from rlopt.core.solvers.per_layer import LayerShape, LayerShapes, split
 
 
 def apply(
-    places: Places, basis: State, eigenvalues: list[Tensor], E: list[Tensor], damping: Tensor | float
+    places: LayerShapes, basis: State, eigenvalues: list[Tensor], E: list[Tensor], damping: Tensor | float
 ) -> Callable[[Tensor], Solution]:
     """g -> x, for the matrix with these eigenvalues (each (J, I)) in these bases, damped to E.
 
@@ -61,7 +61,7 @@ def apply(
 
 
 @cache
-def _orders(places: tuple[Place, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+def _orders(places: tuple[LayerShape, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """Where in theta the entries of the transposed matrices lie, (P,), and where in these those of theta."""
     order = torch.arange(sum(place.size for place in places), device=device)
     from_theta = torch.cat([matrix.t().flatten() for matrix in split(order, list(places))])

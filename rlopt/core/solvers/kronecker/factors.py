@@ -19,7 +19,7 @@ from rlopt.core.flat import CONSTANTS, Layout
 from rlopt.core.parts import State
 from rlopt.core.solvers import per_layer
 from rlopt.core.solvers.dense import dampings
-from rlopt.core.solvers.per_layer import Place, Places
+from rlopt.core.solvers.per_layer import LayerShape, LayerShapes
 from rlopt.core.tapes.tape import Layer
 
 
@@ -30,7 +30,7 @@ def init() -> State:
 
 def statistics(
     curvature: Curvature, f: Callable[[Layer, Tensor], tuple[Tensor, ...]]
-) -> tuple[Places, list[tuple[Tensor, ...]]]:
+) -> tuple[LayerShapes, list[tuple[Tensor, ...]]]:
     """`per_layer.statistics`; NumericalFailure where a number is not finite."""
     places, values = per_layer.statistics(curvature, f)
     if not torch.stack([part.sum() for parts in values for part in parts]).sum().isfinite():
@@ -38,11 +38,11 @@ def statistics(
     return places, values
 
 
-def places(layout: Layout, factors: State) -> Places:
+def places(layout: Layout, factors: State) -> LayerShapes:
     """Every layer's place in theta, from the sizes of its factors; a column beyond the weight's is the bias's."""
     weights = {name: math.prod(shape[1:]) for name, shape in zip(layout.names, layout.shapes, strict=True)}
     return {
-        name: Place(len(factor["G"]), len(factor["A"]), name == CONSTANTS or len(factor["A"]) > weights[name])
+        name: LayerShape(len(factor["G"]), len(factor["A"]), name == CONSTANTS or len(factor["A"]) > weights[name])
         for name, factor in factors.items()
     }
 
@@ -65,7 +65,7 @@ def factors(layer: Layer, root: Tensor) -> tuple[Tensor, Tensor]:
     return A, d.t() @ d
 
 
-def average(state: State, places: Places, values: list[tuple[Tensor, ...]], decay: float) -> State:
+def average(state: State, places: LayerShapes, values: list[tuple[Tensor, ...]], decay: float) -> State:
     """Running means of (A, G): weights decay^age over their sum, so that the first batch counts in full."""
     total = decay * state["weight"] + 1
     new = {}

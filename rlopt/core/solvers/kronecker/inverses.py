@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rlopt.core.parts import Solution, State
 from rlopt.core.solvers.dense import dampings
-from rlopt.core.solvers.per_layer import Place, Places, join, split
+from rlopt.core.solvers.per_layer import LayerShape, LayerShapes, join, split
 
 
 def invert(factors: State, damping: Tensor | float) -> State:
@@ -40,7 +40,7 @@ def invert(factors: State, damping: Tensor | float) -> State:
     return {"asked": float(damping), "used": used, "layers": {name: {"A": A, "G": G} for name, A, G in pairs}}
 
 
-def apply(places: Places, basis: State) -> Callable[[Tensor], Solution]:
+def apply(places: LayerShapes, basis: State) -> Callable[[Tensor], Solution]:
     """g -> x by the inverses of `invert`."""
     layers, kept = list(places.values()), list(basis["layers"].values())
 
@@ -61,7 +61,7 @@ def apply(places: Places, basis: State) -> Callable[[Tensor], Solution]:
     return solve
 
 
-def _times(x: Tensor, layers: list[Place], factors: Sequence[tuple[Tensor, ...]]) -> Tensor:
+def _times(x: Tensor, layers: list[LayerShape], factors: Sequence[tuple[Tensor, ...]]) -> Tensor:
     """(P,) G X A of every layer, of the x given: rounding and all."""
     return join([G @ X @ A for X, (A, G) in zip(split(x, layers), factors, strict=True)], layers)
 
