@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 from rlopt.config import choices as catalogue
 from tests import probes
 from tests.extending import FILES, write

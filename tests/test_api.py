@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from safetensors.torch import load_file
 
 import rlopt
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 from rlopt.config.overrides import spelled
 from rlopt.errors import UserError
 from rlopt.policy.policy import Policy

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rlopt.checkpoint import format as checkpoint
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 from tests.command_line import SHORT, created, one_line
 
 pytestmark = pytest.mark.usefixtures("elsewhere")

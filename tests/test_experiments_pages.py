@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 PAGES = sorted(EXPERIMENTS.rglob("README.md"))

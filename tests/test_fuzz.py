@@ -13,7 +13,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 from rlopt.config import choices as catalogue
 from rlopt.errors import UserError
 from rlopt.training.trainer import Trainer

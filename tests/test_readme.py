@@ -13,7 +13,7 @@ import pytest
 
 import rlopt
 from rlopt import api
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 from rlopt.config.choices import groups
 from rlopt.config.compose import resolve
 from rlopt.guide import extending, options

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rlopt.checkpoint import format as checkpoint
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 from rlopt.cli.sweep.job import Sweep
 from rlopt.training.trainer import Trainer
 from tests.extending import FILES, write

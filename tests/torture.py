@@ -30,7 +30,7 @@ import rlopt.cli.process
 import rlopt.cli.resume
 import rlopt.cli.train  # noqa: F401
 from rlopt.checkpoint import format as checkpoint
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 from tests.launching import until
 from tests.traces import differences, table_of
 

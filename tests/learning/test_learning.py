@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 
 pytestmark = pytest.mark.learning
 SOLVED = 475  # CartPole-v1

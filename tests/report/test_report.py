@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 from rlopt.loggers.tensorboard import TensorBoardWriter
 from rlopt.report.comparison import compare, improvements, markdown, pooled_table, table
 from rlopt.report.curves import aligned, average

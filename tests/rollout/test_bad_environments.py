@@ -15,7 +15,7 @@ from gymnasium import spaces
 
 from rlopt.checkpoint import format as checkpoint
 from rlopt.checkpoint import run_state as position
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 from rlopt.envs import spec as environments
 from rlopt.envs import watchdog
 from rlopt.envs.watchdog import watched

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 from tests.probes import make_trainer
 from tests.run import inspecting, resuming
 

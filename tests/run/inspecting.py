@@ -2,7 +2,7 @@
 
 import json
 
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 
 RADIUS, DAMPING, SAMPLES = 0.02, 0.05, 60
 SMALL = ["batch_size=80", "total_steps=240", "policy.hidden=[4]", "critic.hidden=[4]", "evaluation.episodes=0",

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from rlopt.checkpoint import format as checkpoint
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 
 SMALL = ["policy.hidden=[8]", "evaluation.episodes=2", "checkpoint.every_updates=1",
          "checkpoint.every_seconds=null", "checkpoint.keep=99"]  # fmt: skip

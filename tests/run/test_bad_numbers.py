@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rlopt.checkpoint import format as checkpoint
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 from rlopt.errors import Stopped
 from rlopt.training.nan_report import summary
 from rlopt.training.trainer import Trainer

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 from rlopt.errors import Stopped
 from tests.run.training import NAN, SMALL, equal, leaves, saved, scalars, start
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 from rlopt.errors import EnvironmentFault, Stopped
 from rlopt.loggers.logger import Logger
 from rlopt.rollout.collector import Collector

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from rlopt.cli.main import evaluate as command
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 from rlopt.evaluation import video as film
 from rlopt.evaluation.episodes import Evaluation
 from tests.probes import make_trainer

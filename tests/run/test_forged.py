@@ -13,7 +13,7 @@ import yaml
 from safetensors.torch import save as packed
 
 from rlopt.checkpoint import format as checkpoint
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 from tests.run.spoiling import forge, refused, whole_run
 
 

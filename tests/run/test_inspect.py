@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 from rlopt.config.choices import choices, conf_dir
 from rlopt.config.compatibility import pairs
 from rlopt.config.compose import load

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 from tests.run.spoiling import forge
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rlopt.checkpoint import format as checkpoint
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 from rlopt.training import nan_report
 from tests.run.resuming import CASES, SMALL, cut, resume
 

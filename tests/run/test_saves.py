@@ -11,7 +11,7 @@ import torch
 
 import rlopt
 from rlopt.checkpoint import format as checkpoint
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 from rlopt.loggers.csv import CSVWriter
 from tests.failing import breaking
 from tests.probes import make_trainer

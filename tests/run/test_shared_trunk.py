@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rlopt.checkpoint import format as checkpoint
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 from rlopt.config.compose import load, resolve
 from rlopt.core.heads import Categorical, DiagonalGaussian, Joint
 from rlopt.training.factory import trainer

@@ -12,7 +12,7 @@ import pytest
 
 from rlopt import api
 from rlopt.checkpoint import format as checkpoint
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 from rlopt.errors import Signalled
 from rlopt.loggers.csv import CSVWriter
 from rlopt.training import factory as assemble

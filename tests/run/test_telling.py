@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from rlopt.cli.main import main as cli
+from rlopt.cli import main as cli
 from rlopt.loggers import console
 from rlopt.loggers import console as telling
 from rlopt.loggers.console import Lasting
