@@ -1,4 +1,4 @@
-"""Who holds a run's folder: see test_run_folder.py for two that would train one run."""
+"""Who holds a run's folder: see tests/system/test_run_directory.py for two that would train one run."""
 
 import multiprocessing
 import os
