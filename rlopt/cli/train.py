@@ -24,7 +24,7 @@ def run(arguments: list[str]) -> int:
     several = "-m" in flags or "--multirun" in flags
     if several and "--cfg" in flags:
         raise UserError("--cfg prints the configuration of one run; leave out -m")
-    if several and ranks.launched():
+    if several and ranks.is_distributed():
         raise UserError("-m is for one process; with torchrun, start the combinations one after another")
     if several:
         from rlopt.cli.sweep.launch import multirun
@@ -39,14 +39,14 @@ def run(arguments: list[str]) -> int:
 
 
 def _train_once(overrides: list[str]) -> int:
-    with ranks.joined():
+    with ranks.process_group():
         return _train(overrides)
 
 
 def _train(overrides: list[str]) -> int:
     from rlopt.config.compose import resolve
 
-    config = ranks.from_first(lambda: resolve(overrides))
+    config = ranks.broadcast_from_first(lambda: resolve(overrides))
     import torch
 
     from rlopt.api import prepared
@@ -54,10 +54,10 @@ def _train(overrides: list[str]) -> int:
     from rlopt.training.signals import SignalHandler
 
     torch.set_num_threads(1)  # small networks are slower on more
-    run_dir = ranks.from_first(lambda: choose_run_directory(config))
+    run_dir = ranks.broadcast_from_first(lambda: choose_run_directory(config))
     stops = SignalHandler()
     with stops.listening():
-        made = ranks.agreed(lambda: prepared(overrides, config, run_dir))
+        made = ranks.on_all_ranks(lambda: prepared(overrides, config, run_dir))
         with closing(made.collector), exclusive_run_directory(run_dir, new=True):
             return carry_out(made, stops)
 
