@@ -29,7 +29,7 @@ from rlopt.rollout.buffer import Batch
 from rlopt.training.callbacks import Callbacks, RunContext
 from rlopt.training.factory import trainer
 from rlopt.training.restore import restored
-from rlopt.training.run_lock import alone
+from rlopt.training.run_directory import exclusive_run_directory
 from rlopt.training.trainer import Trainer
 
 
@@ -58,7 +58,7 @@ def train(
 
     Raises rlopt.errors.UserError before anything is written where a choice cannot be served.
     """
-    if ranks.launched():
+    if ranks.is_distributed():
         raise UserError("rlopt.train is for one process; under torchrun start `-m rlopt train`")
     given = {"on_begin": on_begin, "on_rollout": on_rollout, "on_update": on_update, "on_checkpoint": on_checkpoint,
              "on_end": on_end}  # fmt: skip
@@ -66,7 +66,7 @@ def train(
     with extended(extensions), _one_thread():
         run = prepared(chosen, resolve(chosen))
         run.callbacks = Callbacks(**{name: call for name, call in given.items() if call is not None})  # type: ignore[arg-type]
-        with closing(run.collector), alone(run.plan.run_dir, new=True):
+        with closing(run.collector), exclusive_run_directory(run.plan.run_dir, new=True):
             return Trained(run.plan.run_dir, run.run())
 
 

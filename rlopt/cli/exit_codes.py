@@ -55,7 +55,7 @@ def exit_code(command: Callable[[], int]) -> int:
 
 
 def _tell(said: str, error: Exception) -> None:
-    if ranks.tells(error):
+    if ranks.should_report(error):
         console.info(f"rlopt: {said}")
 
 

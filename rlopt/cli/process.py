@@ -25,17 +25,17 @@ def carry_out(run: Trainer, stops: SignalHandler) -> int:
     ``stops`` has been listening since before the run was made: what processes are forked with can lose an exception.
     """
     run_dir, run.stops = run.plan.run_dir, stops
-    if ranks.leads():
+    if ranks.is_first_rank():
         run.callbacks = Callbacks(on_begin=_begun)
     try:
         with in_memory("the run", LOWER):
             summary = run.run()
     except KeyboardInterrupt:
-        if ranks.leads():
+        if ranks.is_first_rank():
             console.info(f"\nStopped at step {run.steps:,}; {run.saver.told(run.steps)}.")
             console.info(f"  resume:    {resuming(run_dir)}\n{what_next(run_dir)}")
         raise
-    if ranks.leads():
+    if ranks.is_first_rank():
         console.output(f"{result(summary)}\n{what_next(run_dir)}")
     return 0
 
@@ -51,7 +51,7 @@ def resuming(run_dir: Path) -> str:
     flags = [part for folder in folders for part in ("--extensions", str(folder))]
     flags += [part for module in modules for part in ("--import", module)]
     command = shlex.join(["resume", str(run_dir), *flags])
-    if ranks.launched():
+    if ranks.is_distributed():
         return f"torchrun (as before) -m rlopt {command}"
     return f"{program('rlopt')} {command}"
 

@@ -10,7 +10,7 @@ from rlopt.cli.exit_codes import COPY, Parser, check_run_dir
 from rlopt.errors import UserError
 from rlopt.loggers import console
 from rlopt.parallel import ranks
-from rlopt.training.run_lock import alone
+from rlopt.training.run_directory import exclusive_run_directory
 
 
 def run(arguments: list[str]) -> int:
@@ -20,9 +20,9 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("overrides", nargs="*", metavar="name=value", help="only what has no part in the past, such as "
                         "total_steps=200000, checkpoint.every_seconds=10 or workers=2")  # fmt: skip
     options = parser.parse_args(arguments)
-    with ranks.joined():
-        ranks.from_first(lambda: check_run_dir(options.run_dir))
-        with alone(options.run_dir):
+    with ranks.process_group():
+        ranks.broadcast_from_first(lambda: check_run_dir(options.run_dir))
+        with exclusive_run_directory(options.run_dir):
             return _resume(options.run_dir, options.overrides)
 
 
@@ -35,19 +35,19 @@ def _resume(run_dir: Path, overrides: list[str]) -> int:
     from rlopt.training.signals import SignalHandler
 
     torch.set_num_threads(1)
-    config, place, contents = ranks.from_first(lambda: _found(run_dir, overrides))
+    config, place, contents = ranks.broadcast_from_first(lambda: _found(run_dir, overrides))
     if contents is None and place is not None:
-        if ranks.leads():
+        if ranks.is_first_rank():
             console.output(f"{run_dir} is finished: {finished(run_dir)}")
             console.output("  total_steps=N above these steps extends it, where its learning rates do not end with it")
         return 0
     stops = SignalHandler()
     with stops.listening():
-        made = ranks.agreed(lambda: prepared([], config, run_dir))
+        made = ranks.on_all_ranks(lambda: prepared([], config, run_dir))
         with closing(made.collector):
             tree = checkpoint.unpack(contents, place, made.agent.device) if place and contents else None
-            begun = ranks.agreed(lambda: made.restore(tree))
-            if ranks.leads():
+            begun = ranks.on_all_ranks(lambda: made.restore(tree))
+            if ranks.is_first_rank():
                 _tell(f"resumes at step {made.steps:,}" if tree else "has no checkpoint yet: it begins again")
                 if begun:
                     these = ", ".join(map(str, begun))

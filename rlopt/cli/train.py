@@ -7,7 +7,7 @@ from contextlib import closing
 from rlopt.config import choices as catalogue
 from rlopt.errors import UserError
 from rlopt.parallel import ranks
-from rlopt.training.run_lock import alone
+from rlopt.training.run_directory import choose_run_directory, exclusive_run_directory
 
 
 def run(arguments: list[str]) -> int:
@@ -24,7 +24,7 @@ def run(arguments: list[str]) -> int:
     several = "-m" in flags or "--multirun" in flags
     if several and "--cfg" in flags:
         raise UserError("--cfg prints the configuration of one run; leave out -m")
-    if several and ranks.launched():
+    if several and ranks.is_distributed():
         raise UserError("-m is for one process; with torchrun, start the combinations one after another")
     if several:
         from rlopt.cli.sweep.launch import multirun
@@ -39,27 +39,26 @@ def run(arguments: list[str]) -> int:
 
 
 def _train_once(overrides: list[str]) -> int:
-    with ranks.joined():
+    with ranks.process_group():
         return _train(overrides)
 
 
 def _train(overrides: list[str]) -> int:
     from rlopt.config.compose import resolve
 
-    config = ranks.from_first(lambda: resolve(overrides))
+    config = ranks.broadcast_from_first(lambda: resolve(overrides))
     import torch
 
     from rlopt.api import prepared
     from rlopt.cli.process import carry_out
-    from rlopt.training.factory import run_directory
     from rlopt.training.signals import SignalHandler
 
     torch.set_num_threads(1)  # small networks are slower on more
-    run_dir = ranks.from_first(lambda: run_directory(config))
+    run_dir = ranks.broadcast_from_first(lambda: choose_run_directory(config))
     stops = SignalHandler()
     with stops.listening():
-        made = ranks.agreed(lambda: prepared(overrides, config, run_dir))
-        with closing(made.collector), alone(run_dir, new=True):
+        made = ranks.on_all_ranks(lambda: prepared(overrides, config, run_dir))
+        with closing(made.collector), exclusive_run_directory(run_dir, new=True):
             return carry_out(made, stops)
 
 

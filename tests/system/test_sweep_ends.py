@@ -14,8 +14,13 @@ import pytest
 from rlopt.checkpoint import format as checkpoint
 from rlopt.cli.sweep import processes as elsewhere
 from rlopt.errors import Signalled
+<<<<<<< HEAD:tests/system/test_sweep_ends.py
 from rlopt.training.run_lock import taken
 from tests.support.launching import environment, until
+=======
+from rlopt.training.run_directory import try_lock
+from tests.launching import environment, until
+>>>>>>> train:tests/test_sweep_ends.py
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
@@ -52,7 +57,7 @@ def run(lock: Path, saved: Path, sweep: int) -> None:
 
 def held(lock: Path) -> bool:
     with lock.open("a+") as file:
-        return taken(file.fileno())
+        return not try_lock(file.fileno())
 
 
 def test_a_sweep_that_is_told_to_end_waits_until_its_runs_have_saved(tmp_path):
