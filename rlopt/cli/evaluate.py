@@ -38,14 +38,16 @@ def run(arguments: list[str]) -> int:
 
     from rlopt.config.compose import load
     from rlopt.evaluation import video as film
-    from rlopt.evaluation.episodes import MOST_EPISODES, evaluate
-    from rlopt.training.restore import policy
+    from rlopt.config.options import MOST_EPISODES
+    from rlopt.evaluation.episodes import evaluate
+    from rlopt.config import check_config
+    from rlopt.training.restore import load_policy
 
     if not 1 <= options.episodes <= MOST_EPISODES:
         raise UserError(f"--episodes must be 1 or above, at most {MOST_EPISODES:,}; got {options.episodes}")
     torch.set_num_threads(1)
-    config = load(options.run_dir / "config.yaml")
-    environment, head, frozen, step, seed = policy(config, options.run_dir, options.best)
+    config = check_config(load(options.run_dir / "config.yaml"))
+    environment, head, frozen, step, seed = load_policy(config, options.run_dir, options.best)
     seed = seed if options.seed is None else options.seed
     if video:
         film.check_path(video)

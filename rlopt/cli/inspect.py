@@ -38,17 +38,18 @@ def run(arguments: list[str]) -> int:
 
     from rlopt.config.compatibility import pairs
     from rlopt.config.compose import load
-    from rlopt.config.options import in_memory
+    from rlopt.training.factory import explain_lack_of_memory
     from rlopt.inspection.report import publish
     from rlopt.loggers.console import terminal
-    from rlopt.training.restore import inspection
+    from rlopt.config import check_config
+    from rlopt.training.restore import inspect_run
 
     torch.set_num_threads(1)
     chosen = pairs(*(names and names.split(",") for names in (options.metric, options.solver)))
-    config = load(options.run_dir / "config.yaml")
-    memory = in_memory("the inspection", "lower --samples, or name fewer of --metric and --solver")
+    config = check_config(load(options.run_dir / "config.yaml"))
+    memory = explain_lack_of_memory("the inspection", "lower --samples, or name fewer of --metric and --solver")
     with memory, terminal().status("") as status:
-        about, found = inspection(config, options.run_dir, chosen, options.samples, options.radius, options.damping,
+        about, found = inspect_run(config, options.run_dir, chosen, options.samples, options.radius, options.damping,
                                   options.fresh, options.seed, status.update)  # fmt: skip
     if options.json:
         print(json.dumps({**about, **found.plain()}))

@@ -11,7 +11,8 @@ from typing import Any
 
 from rlopt.cli.exit_codes import program
 from rlopt.config import extensions
-from rlopt.config.options import LOWER, in_memory
+from rlopt.config.compatibility import LOWER
+from rlopt.training.factory import explain_lack_of_memory
 from rlopt.loggers import console
 from rlopt.parallel import ranks
 from rlopt.training.callbacks import Callbacks, RunContext
@@ -28,7 +29,7 @@ def carry_out(run: Trainer, stops: SignalHandler) -> int:
     if ranks.is_first_rank():
         run.callbacks = Callbacks(on_begin=_begun)
     try:
-        with in_memory("the run", LOWER):
+        with explain_lack_of_memory("the run", LOWER):
             summary = run.run()
     except KeyboardInterrupt:
         if ranks.is_first_rank():

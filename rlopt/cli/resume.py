@@ -29,21 +29,23 @@ def run(arguments: list[str]) -> int:
 def _resume(run_dir: Path, overrides: list[str]) -> int:
     import torch
 
-    from rlopt.api import prepared
     from rlopt.checkpoint import format as checkpoint
     from rlopt.cli.process import carry_out, finished
+    from rlopt.config import check_config
+    from rlopt.training.factory import build
     from rlopt.training.signals import SignalHandler
 
     torch.set_num_threads(1)
-    config, place, contents = ranks.broadcast_from_first(lambda: _found(run_dir, overrides))
+    plain, place, contents = ranks.broadcast_from_first(lambda: _found(run_dir, overrides))
     if contents is None and place is not None:
         if ranks.is_first_rank():
             console.output(f"{run_dir} is finished: {finished(run_dir)}")
             console.output("  total_steps=N above these steps extends it, where its learning rates do not end with it")
         return 0
+    config = ranks.on_all_ranks(lambda: check_config(plain))
     stops = SignalHandler()
     with stops.listening():
-        made = ranks.on_all_ranks(lambda: prepared([], config, run_dir))
+        made = ranks.on_all_ranks(lambda: build(config, run_dir))
         with closing(made.collector):
             tree = checkpoint.unpack(contents, place, made.agent.device) if place and contents else None
             begun = ranks.on_all_ranks(lambda: made.restore(tree))
@@ -61,10 +63,9 @@ def _found(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | 
     from rlopt.checkpoint.resume_rules import changed, check_same, other_versions
     from rlopt.cli.process import finished
     from rlopt.config.compose import load
-    from rlopt.config.overrides import check_single, parse
+    from rlopt.config.overrides import read_overrides
 
-    check_single(overrides)
-    given = {override.key_or_group: override.value() for override in map(parse, overrides)}
+    given = read_overrides(overrides)
     saved = load(run_dir / "config.yaml")
     try:
         config = changed(saved, given)

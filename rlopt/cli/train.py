@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from rlopt.config import choices as catalogue
+from rlopt.config import check_config, choices, read_config
 from rlopt.errors import UserError
 from rlopt.parallel import ranks
-from rlopt.training.run_directory import choose_run_directory, exclusive_run_directory
 
 
 def run(arguments: list[str]) -> int:
@@ -31,9 +30,9 @@ def run(arguments: list[str]) -> int:
 
         return multirun(overrides, _train_once)
     if "--cfg" in flags:
-        from rlopt.config.compose import resolve, to_yaml
+        from rlopt.config.compose import to_yaml
 
-        print(to_yaml(resolve(overrides)), end="")
+        print(to_yaml(read_config(overrides).plain), end="")
         return 0
     return _train_once(overrides)
 
@@ -44,22 +43,25 @@ def _train_once(overrides: list[str]) -> int:
 
 
 def _train(overrides: list[str]) -> int:
-    from rlopt.config.compose import resolve
+    from rlopt.config.compose import compose
+    from rlopt.config.overrides import read_overrides
 
-    config = ranks.broadcast_from_first(lambda: resolve(overrides))
+    plain, typed = ranks.broadcast_from_first(lambda: (compose(overrides), list(read_overrides(overrides))))
     import torch
 
-    from rlopt.api import prepared
     from rlopt.cli.process import carry_out
+    from rlopt.training.factory import build
+    from rlopt.training.run_directory import choose_run_directory, exclusive_run_directory
     from rlopt.training.signals import SignalHandler
 
     torch.set_num_threads(1)  # small networks are slower on more
+    config = ranks.on_all_ranks(lambda: check_config(plain, typed))
     run_dir = ranks.broadcast_from_first(lambda: choose_run_directory(config))
     stops = SignalHandler()
     with stops.listening():
-        made = ranks.on_all_ranks(lambda: prepared(overrides, config, run_dir))
-        with closing(made.collector), exclusive_run_directory(run_dir, new=True):
-            return carry_out(made, stops)
+        run = ranks.on_all_ranks(lambda: build(config, run_dir))
+        with closing(run.collector), exclusive_run_directory(run_dir, new=True):
+            return carry_out(run, stops)
 
 
 def _help() -> str:
@@ -69,12 +71,12 @@ def _help() -> str:
         "",
         "theta <- theta + alpha (M + lambda I)^-1 g. Choose its parts by group=choice, set options by name=value,",
         "the critic's by critic.group=choice. Defaults: algo=trpo env=cartpole. Options of a choice stand in its file",
-        f"under {catalogue.conf_dir()}.",
+        f"under {choices.conf_dir()}.",
     ]
-    for group, names in catalogue.groups().items():
+    for group, names in choices.groups().items():
         if names:
-            lines += ["", f"{group}=" + ("" if group not in catalogue.UPDATE_GROUPS else f"  (and critic.{group}=)")]
-            lines += [f"  {name:<26}{catalogue.described(group, name)}" for name in names]
+            lines += ["", f"{group}=" + ("" if group not in (*choices.PARTS, "schedule", "optimizer", "scheduler") else f"  (and critic.{group}=)")]
+            lines += [f"  {name:<26}{choices.described(group, name)}" for name in names]
     lines += [
         "",
         "Common options: seed total_steps batch_size gamma gae_lambda env.id env.num_envs policy.hidden",

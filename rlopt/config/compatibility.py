@@ -13,17 +13,27 @@ Parts declare what they supply, need and require (core/parts.py); conf/ says by 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import gymnasium as gym
+import torch
+from torch import Tensor
+
 from rlopt.config.choices import choices, file, nearest, parts, stands_for
-from rlopt.config.compose import load
-from rlopt.config.options import PARTS, OwnCritic, RunConfig, SharedCritic, UpdateOptions
+from rlopt.config.compose import load, read_choice
+from rlopt.config.options import PARTS, RunConfig, SharedCritic, UpdateOptions, parse_network
 from rlopt.config.overrides import short_name
 from rlopt.config.schema import construct_part
+from rlopt.core.heads import Head
+from rlopt.core.network import Network
 from rlopt.core.parts import COMPATIBLE, EUCLIDEAN, KL, OBJECTIVE, PRODUCT, ROOT, SEMIDEFINITE, Metric, Solver
+from rlopt.core.requirements import Incompatible, Remedy
+from rlopt.core.samples import Samples
+from rlopt.core.solvers.per_layer import root, rooted
 from rlopt.errors import UserError
 from rlopt.parallel.collectives import world_size
+from rlopt.policy.mlp import NetworkFactory
 
 LOWER = "lower batch_size, env.num_envs, policy.hidden or critic.hidden"  # to make a run smaller
 _NEEDS = {  # what a solver needs -> the words for it; else the choices that supply it are named
@@ -62,10 +72,7 @@ def pairs(
 
 def make_part(group: str, name: str) -> Any:
     """The part that a choice stands for, with the options of its file."""
-    values = load(file(group, name))
-    for base in (entry for entry in values.pop("defaults", []) if isinstance(entry, str) and entry != "_self_"):
-        values = {**load(file(group, base)), **values}
-    return construct_part(values, group)
+    return construct_part(read_choice(group, name), group)
 
 
 def _known(group: str, names: Sequence[str] | None) -> Sequence[str]:
@@ -107,9 +114,7 @@ def _check_counts(config: RunConfig) -> None:
             f"try batch_size={max(config.batch_size // envs, 1) * envs}"
         )
     if config.workers > 1 and config.workers > envs // ranks:
-        raise UserError(
-            f"workers={config.workers} are more than the {envs // ranks} environments they would share"
-        )
+        raise UserError(f"workers={config.workers} are more than the {envs // ranks} environments they would share")
     if config.workers > 1 and config.env.backend != "sync":
         raise UserError(f"env.backend={config.env.backend} has threads of its own; leave out workers")
     if config.record.spectrum_every is not None and ranks > 1:
@@ -166,9 +171,7 @@ def _check_objective(update: UpdateOptions, names: Mapping[str, str], prefix: st
         )
 
 
-def _check_solver(
-    update: UpdateOptions, names: Mapping[str, str], prefix: str, given: frozenset[str]
-) -> None:
+def _check_solver(update: UpdateOptions, names: Mapping[str, str], prefix: str, given: frozenset[str]) -> None:
     metric, solver = update.metric, update.solver
     if lacking := solver.needs - metric.supplies - given:
         raise UserError(
@@ -272,3 +275,109 @@ def _check_compatible_critic(config: RunConfig) -> None:
         raise UserError(f"objective.entropy has no effect with {solver}; set it to 0, or {others}")
     if update.l2:
         raise UserError(f"l2 has no effect with {solver}; set it to 0, or {others}")
+
+
+def check_network(
+    update: UpdateOptions, network: Network, head: Head, theta: Tensor, inputs: int, batch: int, prefix: str
+) -> None:
+    """A network's parts must suit its structure and the sizes of theta (P,) and of the batch.
+
+    Observations have ``inputs`` numbers. Raises UserError.
+    """
+    solver = update.solver.requirements
+    names = {"metric": stands_for(update.metric), "solver": stands_for(update.solver)}
+    if solver.needs_chain and network.plan is None:
+        raise UserError(
+            f"{prefix}solver={names['solver']} needs an MLP of tanh, relu, elu or sigmoid; "
+            f"choose {_typed('solver', _solvers(update.metric, needs_chain=False), prefix)}"
+        )
+    size = update.schedule.minibatch
+    largest = batch if size is None or size >= batch else size + batch % size
+    try:
+        if update.metric.requirements.check_size:
+            update.metric.requirements.check_size(len(theta))
+        if solver.check_samples:
+            factors = _count_factors(update, network, head, theta, theta.new_zeros(1, inputs))
+            solver.check_samples(factors, largest)
+    except Incompatible as error:
+        raise advise(error, update, prefix) from error
+
+
+@torch.no_grad()
+def _count_factors(update: UpdateOptions, network: Network, head: Head, theta: Tensor, inputs: Tensor) -> int:
+    """K, the number of factors that the metric has for each sample."""
+    tape = network.tape(theta, inputs)
+    z, one = tape.outputs, torch.ones(1).to(tape.outputs)
+    actions = head.mode(z)
+    samples = Samples(inputs, actions, one, one, z, head.log_prob(z, actions))
+    curvature, _ = update.metric.bind(update.metric.init(), tape, head, samples, update.objective)
+    return len(root(rooted(curvature)))
+
+
+def check_environment(
+    config: RunConfig, longest: int | None, continuous: bool, normalised: Collection[int] | None, inputs: int
+) -> None:
+    """What only the environment can tell: the length of its episodes, its actions and its observations.
+
+    ``longest`` is its time limit in steps, None without one; ``normalised`` are the numbers of the ``inputs`` of an
+    observation that a normaliser leaves as they are, None for images. Raises UserError.
+    """
+    name = config.env.id
+    critic = config.compatible
+    steps = config.batch_size // config.env.num_envs
+    if critic and critic.whole_episodes and longest and steps < longest:
+        raise UserError(
+            f"critic={stands_for(critic)} learns from whole episodes, of up to {longest} steps, and batch_size / "
+            f"env.num_envs is {steps} steps of each environment; {_REMEDIES[Remedy.LONGER_ROLLOUT]}"
+        )
+    of_gaussians = config.typed & {"policy.scale", "policy.initial_sigma", "policy.squash"}
+    if of_gaussians and not continuous:
+        raise UserError(f"{min(of_gaussians)} has no effect: it is of continuous actions, which {name} has not")
+    if "observations.normalise" in config.typed and config.observations.normalise:
+        if normalised is None:
+            raise UserError(
+                "observations.normalise=true has no effect on images, whose pixels are divided by 255 in any case"
+            )
+        if len(normalised) == inputs:
+            raise UserError(
+                f"observations.normalise=true has no effect: {name} shows one-hots and bits, which stay as they are"
+            )
+
+
+def check_sees(where: str, factory: NetworkFactory, space: gym.Space) -> None:
+    """The network of the policy or the critic must take the environment's observations. Raises UserError."""
+    try:
+        factory.sees(space)
+    except ValueError as error:
+        able = [
+            name for name in parts("policy") if _sees(parse_network(read_choice("policy", name), "policy")[0], space)
+        ]
+        instead = " or ".join(f"policy={name} critic={name}" for name in able if name in choices("critic"))
+        raise UserError(f"{where}={stands_for(factory)}: {error}; choose {instead or 'another network'}") from error
+
+
+def _sees(factory: NetworkFactory, space: gym.Space) -> bool:
+    try:
+        factory.sees(space)
+    except ValueError:
+        return False
+    return True
+
+
+_REMEDIES = {
+    Remedy.LONGER_ROLLOUT: "raise batch_size, or lower env.num_envs",
+    Remedy.FEWER_SAMPLES: "take a smaller batch",
+    Remedy.WHOLE_BATCH: "add {prefix}schedule=whole_batch",
+    Remedy.ONE_PROCESS: "run without torchrun",
+}
+
+
+def advise(error: Incompatible, update: UpdateOptions | None = None, prefix: str = "") -> UserError:
+    """The error with what to type instead; ``update`` is the one whose part raised it, where that is known."""
+    ways = [f"type {prefix}{option}={value}" for option, value in error.options.items()]
+    if error.remedy in _REMEDIES:
+        ways.append(_REMEDIES[error.remedy].format(prefix=prefix))
+    if error.remedy in (Remedy.FEWER_SAMPLES, Remedy.ONE_PROCESS, Remedy.OTHER_SOLVER) and update is not None:
+        others = [name for name in _solvers(update.metric) if name != stands_for(update.solver)]
+        ways.append(f"choose {_typed('solver', others, prefix)}")
+    return UserError("; ".join([error.reason, " or ".join(ways)] if ways else [error.reason]))

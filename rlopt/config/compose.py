@@ -93,6 +93,23 @@ def load(path: Path) -> dict[str, Any]:
     return {str(k): v for k, v in plain.items()}
 
 
+def read_choice(group: str, choice: str) -> dict[str, Any]:
+    """The values of a choice's file; those of a variant on top of the choice that it begins from.
+
+    Choices of other groups, as an optimizer within a step, are read as well.
+    """
+    values = load(file(group, choice))
+    below: dict[str, Any] = {}
+    for entry in values.pop("defaults", []):
+        if isinstance(entry, str) and entry != "_self_":
+            below |= read_choice(group, entry)
+        elif isinstance(entry, dict):
+            ((spelled, name),) = entry.items()
+            other, _, key = str(spelled).removeprefix("override ").lstrip("/").partition("@")
+            below[key] = read_choice(other, str(name))
+    return {**below, **values}
+
+
 def to_yaml(config: Mapping[str, Any]) -> str:
     """A plain configuration as text."""
     return OmegaConf.to_yaml(OmegaConf.create(dict(config)))

@@ -237,7 +237,7 @@ _SINGLE = tuple(name for name in RunConfig.__dataclass_fields__ if name not in _
 
 
 def _parse_policy(plain: Plain) -> PolicyOptions:
-    network, rest = _parse_network(plain, "policy")
+    network, rest = parse_network(plain, "policy")
     return PolicyOptions(network, construct(Gaussian, rest, "policy"))
 
 
@@ -246,13 +246,13 @@ def _parse_critic(plain: Plain) -> OwnCritic | SharedCritic:
         return construct(SharedCritic, {k: v for k, v in plain.items() if k != "_target_"}, "critic")
     update = UpdateOptions.parse(plain, "critic.")
     groups = (*PARTS, "schedule", "l2")
-    network, rest = _parse_network({name: value for name, value in plain.items() if name not in groups}, "critic")
+    network, rest = parse_network({name: value for name, value in plain.items() if name not in groups}, "critic")
     given = rest.pop("compatible", None)
     compatible = None if given is None else construct_part(given, "critic.compatible")
     return OwnCritic(network, construct(Value, rest, "critic"), update, compatible)
 
 
-def _parse_network(plain: Plain, where: str) -> tuple[NetworkFactory, dict[str, Any]]:
+def parse_network(plain: Plain, where: str) -> tuple[NetworkFactory, dict[str, Any]]:
     """The network that ``_target_`` names, made of the options that it takes, and the other options."""
     kind = part_class(plain, where, "rlopt.policy")
     takes = parameters(kind)

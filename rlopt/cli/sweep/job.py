@@ -25,9 +25,9 @@ from rlopt.cli.exit_codes import exit_code
 from rlopt.cli.process import finished
 from rlopt.cli.resume import run as resume
 from rlopt.cli.sweep import processes as elsewhere
-from rlopt.config.compose import load, resolve
+from rlopt.config.compose import compose, load
 from rlopt.config.extensions import extended
-from rlopt.config.overrides import spelled
+from rlopt.config.overrides import to_overrides
 from rlopt.errors import Signalled, UserError
 from rlopt.loggers import console
 from rlopt.training.run_directory import trained_elsewhere
@@ -81,7 +81,7 @@ class Sweep:
         name = self.name(chosen)
         run_dir = self._folder / name
         told = f"--- {' '.join(chosen)}"
-        typed = [*chosen, *spelled({"run_dir": run_dir})]
+        typed = [*chosen, *to_overrides({"run_dir": run_dir})]
         beside = self._folder / ".sweep"
         try:
             beside.mkdir(parents=True, exist_ok=True)
@@ -121,5 +121,5 @@ def _process() -> tuple[str, int]:
 
 def _check_same(typed: list[str], run_dir: Path) -> None:
     """Raise UserError where the folder holds a run of another configuration than these overrides'."""
-    for key, here, there in differences(resolve(typed), load(run_dir / "config.yaml")):
+    for key, here, there in differences(compose(typed), load(run_dir / "config.yaml")):
         raise UserError(f"{run_dir} holds another run: there {key} is {there}, now {here}; give another sweep_dir")

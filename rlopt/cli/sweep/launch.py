@@ -22,8 +22,18 @@ from rlopt.cli.sweep.job import Failed, Sweep
 from rlopt.cli.sweep.processes import end_all
 from rlopt.config import choices as catalogue
 from rlopt.config import extensions
-from rlopt.config.compose import explained, resolve
-from rlopt.config.overrides import check_several, first_run, named, parse, rewritten, spelled
+from rlopt.config.compose import compose
+from rlopt.config.overrides import (
+    check_several,
+    first_run,
+    from_sweeper,
+    full_name,
+    named_values,
+    parse,
+    short_name,
+    to_overrides,
+    to_sweeper,
+)
 from rlopt.errors import UserError
 from rlopt.loggers import console
 from rlopt.training.run_directory import unused_path
@@ -39,18 +49,18 @@ def multirun(overrides: list[str], once: Callable[[list[str]], int]) -> int:
     folder, overrides = _folder(overrides)
     check_several(overrides)
     _check_launcher(overrides)
-    resolve(first_run(overrides))  # what is wrong with every run is told before any begins
-    swept = [_unwritten(text).partition("=")[0] for text in overrides if parse(text).is_sweep_override()]
+    compose(first_run(overrides))  # what is wrong with every run is told before any begins
+    swept = [short_name(full_name(o)) for o in map(parse, overrides) if o.is_sweep_override()]
     job = _Job(Sweep(once, folder, sorted(swept), *extensions.active()))
 
-    quiet = [*spelled({"hydra.sweep.dir": folder}), "hydra.sweep.subdir=.", "hydra.output_subdir=null",
+    quiet = [*to_overrides({"hydra.sweep.dir": folder}), "hydra.sweep.subdir=.", "hydra.output_subdir=null",
              "hydra/hydra_logging=none", "hydra/job_logging=none"]  # fmt: skip
-    program, sys.argv = sys.argv, ["rlopt", "--multirun", *rewritten(overrides), *quiet]
+    program, sys.argv = sys.argv, ["rlopt", "--multirun", *(to_sweeper(parse(text)) for text in overrides), *quiet]
     full_error, os.environ["HYDRA_FULL_ERROR"] = os.environ.get("HYDRA_FULL_ERROR"), "1"  # errors come to us
     stops = SignalHandler(first=lambda: end_all(folder / ".sweep"))  # whereupon a launcher ends its processes
     try:
-        with stops.listening(), explained():
-            hydra.main(version_base="1.3", config_path=str(catalogue.conf_dir()), config_name="config")(job)()
+        with stops.listening():
+            hydra.main(version_base="1.3", config_path=None, config_name=None)(job)()
     except KeyboardInterrupt:
         console.info(f"The same command with sweep_dir={folder} goes on where this one stopped.")
         raise
@@ -83,7 +93,7 @@ class _Job:
         from hydra.core.global_hydra import GlobalHydra
         from hydra.core.hydra_config import HydraConfig
 
-        chosen = [_unwritten(o) for o in HydraConfig.get().overrides.task if not o.startswith("hydra")]
+        chosen = [from_sweeper(o) for o in HydraConfig.get().overrides.task if not o.startswith("hydra")]
         sweeping, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None  # a run composes its own
         try:
             self.codes.append(self._sweep.run(chosen))
@@ -92,14 +102,6 @@ class _Job:
             raise
         finally:
             GlobalHydra.instance().hydra = sweeping
-
-
-def _unwritten(override: str) -> str:
-    """The user's spelling of an override in Hydra's."""
-    name, _, value = override.partition("=")
-    if name.startswith("~"):
-        return f"{name[1:]}=null"
-    return f"{name.partition('@')[2] or name.lstrip('+')}={value}"
 
 
 def _folder(overrides: list[str]) -> tuple[Path, list[str]]:
@@ -112,7 +114,7 @@ def _folder(overrides: list[str]) -> tuple[Path, list[str]]:
         if override.key_or_group != "sweep_dir":
             others.append(text)
             continue
-        chosen, *more = named(override)
+        chosen, *more = named_values(override)
         if more or chosen == "null":
             raise UserError(f"{text}: all runs go into one folder, sweep_dir=runs/NAME, say")
     stamp = time.strftime("%Y%m%d-%H%M%S")

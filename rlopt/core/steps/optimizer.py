@@ -26,7 +26,7 @@ _UNFIT = ("LBFGS", "SparseAdam", "Muon", "ReduceLROnPlateau", "LambdaLR", "Multi
 
 
 class Optimizer:
-    """``optimizer`` and ``scheduler`` hold ``name``, a class of torch.optim (.lr_scheduler), and its arguments."""
+    """``optimizer`` and ``scheduler`` hold ``_target_``, a class of torch.optim (.lr_scheduler), and its arguments."""
 
     whole_batch: ClassVar[bool] = False
 
@@ -134,16 +134,15 @@ def _copy(moments: State) -> State:
 
 
 def _find(module: Any, base: type, kind: str, config: dict[str, Any], *own: type) -> tuple[type[Any], dict[str, Any]]:
-    """The class that ``config["name"]`` names, of a torch module or rlopt's ``own``, and the rest as its arguments."""
+    """The class that ``_target_`` names, of a torch module or one of rlopt's ``own``, and the rest as its arguments."""
     options = dict(config)
-    name = options.pop("name", None)
-    classes = {**vars(module), **{c.__name__: c for c in own}}
-    known = sorted(
-        n for n, c in classes.items()
-        if inspect.isclass(c) and issubclass(c, base) and c is not base and n not in _UNFIT
-    )  # fmt: skip
-    check(name in known, f"{kind}.name", f"one of {', '.join(known)}", name)
-    found = classes[name]
+    package, _, name = str(options.pop("_target_", None)).rpartition(".")
+    classes = {n: c for n, c in vars(module).items() if n not in _UNFIT} if package == module.__name__ else {}
+    classes |= {c.__name__: c for c in own if c.__module__ == package}
+    found = classes.get(name)
+    ours = inspect.isclass(found) and issubclass(found, base) and found is not base
+    check(ours, f"{kind}._target_", f"a class of {module.__name__} that needs no closure", f"{package}.{name}")
+    assert found is not None
     _, *takes = inspect.signature(found).parameters.values()  # the first is what it is to act on
     needed = {p.name for p in takes if p.default is p.empty}
     choices = ", ".join(f"{p.name} (needed)" if p.name in needed else p.name for p in takes)
