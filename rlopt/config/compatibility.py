@@ -20,9 +20,9 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
-from rlopt.config.choices import choices, file, nearest, parts, stands_for
+from rlopt.config.choices import PARTS, choices, file, nearest, parts, stands_for
 from rlopt.config.compose import load, read_choice
-from rlopt.config.options import PARTS, RunConfig, SharedCritic, UpdateOptions, parse_network
+from rlopt.config.options import RunConfig, SharedCritic, UpdateOptions, parse_network
 from rlopt.config.overrides import short_name
 from rlopt.config.schema import construct_part
 from rlopt.core.heads import Head

@@ -31,8 +31,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from rlopt.config.choices import conf_dir, extra_dirs, file, own_choices, parts
-from rlopt.config.options import SHARED_CRITIC
+from rlopt.config.choices import SHARED_CRITIC, conf_dir, extra_dirs, file, own_choices, parts
 from rlopt.config.overrides import CHOICES, read_overrides, short_name
 from rlopt.errors import UserError
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from rlopt.config.choices import PARTS, SHARED_CRITIC
 from rlopt.config.schema import construct, construct_part, convert, options, parameters, part_class
 from rlopt.core.averaging import Averaging
 from rlopt.core.checks import at_least_one, between, check, non_negative, positive
@@ -25,8 +26,6 @@ from rlopt.errors import UserError
 from rlopt.policy.mlp import NetworkFactory
 
 Plain = Mapping[str, Any]
-PARTS = ("objective", "metric", "solver", "damping", "step")
-SHARED_CRITIC = f"{__name__}.SharedCritic"  # the _target_ of critic=shared
 MOST_EPISODES = 10**6  # of one evaluation
 
 
