@@ -25,7 +25,7 @@ from hydra import initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException
+from hydra.errors import ConfigCompositionException, HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -35,7 +35,8 @@ from rlopt.config.choices import SHARED_CRITIC, conf_dir, extra_dirs, file, own_
 from rlopt.config.overrides import CHOICES, read_overrides, short_name
 from rlopt.errors import UserError
 
-_OPEN = ("step.optimizer.", "step.scheduler.", "critic.step.optimizer.", "critic.step.scheduler.", "env.kwargs.")
+# groups that take further options: those of torch's own classes, and of environments
+_OPEN = ("step.optimizer", "step.scheduler", "critic.step.optimizer", "critic.step.scheduler", "env.kwargs")
 Options = dict[str, Any]  # full name -> value
 
 
@@ -56,7 +57,7 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
         merged = _merged(experiment, typed)
         recipe = _recipe(merged)
         merged = _merged(_named_overrides("recipe", recipe), experiment, typed)
-        config = _compose_files(merged)
+        config = _compose_files(merged, typed)
         _set_options(config, merged, typed)
         if config.critic._target_ == SHARED_CRITIC:
             _drop_critics_update(config, typed)
@@ -164,34 +165,57 @@ def _defaults() -> dict[str, str]:
     return {str(group): str(name) for entry in entries if isinstance(entry, dict) for group, name in entry.items()}
 
 
-def _compose_files(chosen: Options) -> DictConfig:
-    """The files of all choices, put together by Hydra."""
-    in_hydras_spelling = []
-    for name, choice in chosen.items():
-        group = CHOICES.get(name)
-        if group is None or group in ("experiment", "recipe") or choice is None or isinstance(choice, dict):
-            continue
-        if name == group:
-            in_hydras_spelling.append(f"{group}={choice}")
-        else:  # a preconditioner is no part of the defaults, so that it is added to them
-            in_hydras_spelling.append(f"{'+' * name.endswith('.preconditioner')}{group}@{name}={choice}")
+def _compose_files(chosen: Options, typed: Options) -> DictConfig:
+    """The files of all choices, put together by Hydra.
+
+    An optimizer that a recipe or an experiment chooses is left out where the step has none; one that was typed is an
+    error.
+    """
+    files = {name: choice for name, choice in chosen.items() if _is_file(name, choice)}
     Plugins.instance().register(_ExtraDirs)  # at each call: a launcher's process has Hydra's state from another one
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = hydra_compose("config", overrides=in_hydras_spelling)
-    OmegaConf.set_struct(config, False)
-    return config
+    while True:
+        try:
+            with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+                config = hydra_compose("config", overrides=[_in_hydras_spelling(n, c) for n, c in files.items()])
+        except ConfigCompositionException as error:
+            unused = next((name for name in files if f"@{name}'" in str(error).splitlines()[0]), None)
+            if unused is None:
+                raise
+            if unused in typed:
+                raise UserError(f"{short_name(unused)} has no effect without {_step_of(unused)}") from error
+            del files[unused]
+            continue
+        OmegaConf.set_struct(config, False)
+        return config
+
+
+def _is_file(name: str, choice: Any) -> bool:
+    return name in CHOICES and name not in ("experiment", "recipe") and isinstance(choice, str)
+
+
+def _in_hydras_spelling(name: str, choice: str) -> str:
+    group = CHOICES[name]
+    if name == group:
+        return f"{group}={choice}"
+    added = "+" if name.endswith(".preconditioner") else ""  # it is no part of the defaults
+    return f"{added}{group}@{name}={choice}"
+
+
+def _step_of(name: str) -> str:
+    return f"{name.rpartition('.')[0]}=optimizer"
 
 
 def _set_options(config: DictConfig, options: Options, typed: Options) -> None:
     """Put the options in; one of a recipe or an experiment that the chosen files do not have is left out."""
     for name, value in options.items():
-        if name in CHOICES and value is not None and not isinstance(value, dict):
+        if _is_file(name, value):
             continue
-        place, _, key = name.rpartition(".")
-        node = OmegaConf.select(config, place) if place else config
-        if isinstance(node, DictConfig) and (key in node or name.startswith(_OPEN)):
-            number = node._get_node(key) if key in node else None
-            if isinstance(value, float) and value.is_integer() and type(getattr(number, "_value", lambda: 0)()) is int:
+        above, _, key = name.rpartition(".")
+        node = OmegaConf.select(config, above) if above else config
+        known = isinstance(node, DictConfig) and key in node
+        if known or any(name.startswith(f"{o}.") and OmegaConf.select(config, o) is not None for o in _OPEN):
+            before = OmegaConf.to_container(node).get(key) if known else None  # type: ignore[arg-type, union-attr]
+            if isinstance(value, float) and value.is_integer() and type(before) is int:
                 value = int(value)  # 1e5, for an option that is a whole number
             OmegaConf.update(config, name, value, merge=True, force_add=True)
         elif name in typed:
@@ -255,8 +279,10 @@ def _unknown_option(name: str, config: DictConfig) -> str:
     if nested and nested.endswith(".preconditioner"):
         return f"{typed} has no effect without {nested}=..., such as diagonal"
     if nested or name in CHOICES:
-        return f"{typed} has no effect without {(nested or name).rpartition('.')[0]}=optimizer"
-    known = [short_name(n) for n in (*CHOICES, *_names(config))]
+        return f"{typed} has no effect without {_step_of(nested or name)}"
+    adam = read_choice("optimizer", "adam")
+    of_adam = [f"{name}.{option}" for name in ("step.optimizer", "critic.step.optimizer") for option in adam]
+    known = list(dict.fromkeys(short_name(n) for n in (*CHOICES, *_names(config), *of_adam)))
     inner = sorted((n for n in known if n.endswith(f".{typed}")), key=len)[:3]
     near = inner or difflib.get_close_matches(typed, known, n=3, cutoff=0.6)
     hint = f"; did you mean {' or '.join(near)}?" if near else "; `rlopt train --help` lists the options"
@@ -288,9 +314,10 @@ def _names(node: DictConfig, prefix: str = "") -> Iterator[str]:
     for key in map(str, node):
         if key != "_target_":
             yield f"{prefix}{key}"
-            inner = node._get_node(key)
-            if isinstance(inner, DictConfig) and not inner._is_none() and not inner._is_interpolation():
-                yield from _names(inner, f"{prefix}{key}.")
+            if not OmegaConf.is_interpolation(node, key) and not OmegaConf.is_missing(node, key):
+                inner = node[key]
+                if isinstance(inner, DictConfig):
+                    yield from _names(inner, f"{prefix}{key}.")
 
 
 Plugins.instance().register(_ExtraDirs)
