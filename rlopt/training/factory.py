@@ -34,7 +34,7 @@ from rlopt.rollout.collector import Collector
 from rlopt.rollout.seeding import Purpose, torch_generator
 from rlopt.rollout.workers import Workers
 from rlopt.training.agent import Agent, Returns
-from rlopt.training.compatible_critic import Compatible
+from rlopt.training.compatible_critic import CompatibleEstimator
 from rlopt.training.diagnostics import RecordOptions
 from rlopt.training.networks import network
 from rlopt.training.plan import Plan
@@ -162,7 +162,9 @@ def _agent(config: Config, common: Common, probe: gym.Env, device: torch.device)
         actor = learner(config, made("policy", head, Purpose.ACTOR_WEIGHTS), head, "")
         critic = learner(config["critic"], made("critic", value, Purpose.CRITIC_WEIGHTS), value, "critic.")
         if (given := options(config, "critic", "compatible")["compatible"]) is not None:
-            compatible = Compatible(construct_part(given, "critic.compatible"), critic.update.network, common.gamma)
+            compatible = CompatibleEstimator(
+                construct_part(given, "critic.compatible"), critic.update.network, common.gamma
+            )
     advantages = options(config, "advantages", "normalise", "recompute")
     returns = Returns(
         gamma=common.gamma,
