@@ -1,12 +1,13 @@
-"""Agent: actor, critic and normalisers, and what one rollout teaches them. All state is one tree.
+"""Agent: actor, critic and normalisers, and the update that they make of one rollout.
 
-The critic is a network of its own, or the first output of the actor's (heads.Joint), trained by the actor's update.
+The critic is a network of its own, or the first output of the actor's network (heads.Joint), which the actor's update
+then trains as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -24,9 +25,8 @@ from rlopt.policy.inference import FrozenPolicy
 from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler
 from rlopt.rollout.advantages import gae, normalised
 from rlopt.rollout.buffer import Batch
-from rlopt.training.compatible_critic import Compatible, informed
+from rlopt.training.compatible_critic import CompatibleEstimator, give_direction
 from rlopt.training.nan_report import earliest
-from rlopt.training.undo import copied, exploded
 
 Pair = tuple[Tensor, Tensor]
 
@@ -47,15 +47,43 @@ class UpdateResult:
     """What one update did: scalars to record, and the first quantity that was not finite, if any."""
 
     scalars: dict[str, float]
-    skipped: int
-    failure: str | None
-    seen: Mapping[str, Tensor] = field(default_factory=dict)  # what it learned from; for nan_report.json and histograms
+    skipped: int  # steps not taken because a number was not finite
+    failure: str | None  # the first such quantity
+    quantities: Mapping[str, Tensor] = field(default_factory=dict)  # the update's data: for reports and histograms
+
+
+@dataclass(frozen=True)
+class _Estimates:
+    """What is known of a batch before any network learns from it. With a ``failure`` nothing can be learned."""
+
+    quantities: dict[str, Tensor]
+    values: Pair  # V by the critic before it learns: see `Agent._values`
+    targets: Tensor  # (B,) of the values
+    failure: str | None = None
+    samples: dict[str, Samples] = field(default_factory=dict)  # of every network
+    observations: State = field(default_factory=dict)  # the normalisers' states, with this batch in them
+    rewards: State = field(default_factory=dict)
+    scalars: Scalars = field(default_factory=dict)
+    natural: Tensor | None = None  # (P,) the compatible critic's direction, if there is such a critic
+
+
+@dataclass
+class _Training:
+    """An update under way. The networks are copies: if it is interrupted, the state before it is as it was."""
+
+    before: State
+    networks: State
+    results: dict[str, TrainingResult]
+    samples: dict[str, Samples]  # by the latest advantages
+    targets: Tensor  # (B,) likewise
+    measured: dict[str, Scalars] = field(default_factory=dict)  # of a network after its last step
 
 
 class Agent:
-    """``state`` holds everything that changes: theta and the parts' states of every network, normalisers.
+    """The learning side of a run. It has no state of its own: ``state`` goes in and comes out, as one tree.
 
-    ``head`` is the policy's. Without a ``critic`` that of the actor's update is a Joint of it and a value.
+    ``state`` holds all that changes: theta and the parts' states of every network, averages and normalisers. ``head``
+    is the policy's. Where ``critic`` is None, the actor's update has a Joint head: of the policy's head and a value.
     """
 
     def __init__(
@@ -68,7 +96,7 @@ class Agent:
         returns: Returns,
         averaging: Averaging,
         device: torch.device,
-        compatible: Compatible | None = None,
+        compatible: CompatibleEstimator | None = None,
     ):
         self.head, self.actor, self.critic = head, actor, critic
         self.observations, self.rewards, self.returns = observations, rewards, returns
@@ -76,11 +104,11 @@ class Agent:
 
     @property
     def learners(self) -> dict[str, Learner]:
-        """Every network's, in the order in which they learn. The first output of the last network is the value."""
+        """Every network's learner, in the order in which they learn. The last network's first output is the value."""
         return {"actor": self.actor} if self.critic is None else {"actor": self.actor, "critic": self.critic}
 
     def init(self, thetas: Mapping[str, Tensor], observation_size: int, num_envs: int) -> State:
-        """State before the first rollout, of networks that start from ``thetas``, named as ``learners`` are."""
+        """State before the first rollout. ``thetas`` (P,) are initial parameters, by the names of `learners`."""
         networks: State = {}
         for name, learner in self.learners.items():
             theta = thetas[name].to(self.device)
@@ -93,17 +121,17 @@ class Agent:
         }
 
     def policy(self, state: State) -> FrozenPolicy:
-        """The policy as it stands, on the host, frozen: neither theta nor the normaliser will change under it."""
+        """A frozen copy of the policy, on the host. Later updates change neither its theta nor its normaliser."""
         theta = state["actor"]["theta"].to("cpu", copy=True)
-        return self._inference(theta, state)
+        return self._frozen(theta, state)
 
     def evaluated_policy(self, state: State) -> FrozenPolicy:
-        """The policy that evaluation judges: of the averaged theta, where there is one."""
+        """The policy to evaluate: with the averaged theta where there is one."""
         actor = state["actor"]
         theta = actor["average"].get("theta", actor["theta"]).to("cpu", copy=True)
-        return self._inference(theta, state)
+        return self._frozen(theta, state)
 
-    def _inference(self, theta: Tensor, state: State) -> FrozenPolicy:
+    def _frozen(self, theta: Tensor, state: State) -> FrozenPolicy:
         return FrozenPolicy(self.actor.update.network, self.head, self.observations, theta, state["observations"])
 
     def learn(
@@ -111,110 +139,148 @@ class Agent:
         state: State,
         batch: Batch,
         generator: torch.Generator,
-        acts: Callable[[FrozenPolicy], None] = lambda policy: None,
+        on_policy_ready: Callable[[FrozenPolicy], None] = lambda policy: None,
     ) -> tuple[State, UpdateResult]:
-        """One update: actor first, then critic (alternating by epochs where advantages are recomputed).
+        """One update from a batch: the state after it, and what it did. ``generator`` shuffles minibatches.
 
-        What the normalisers make of the batch counts after the actor's last step; ``acts`` is then given the policy of
-        the next rollout, which may be collected while the critic learns. When the batch is not finite the state comes
-        back as it was and ``acts`` is given nothing; a network whose parameters, or what it makes of the batch, are not
-        finite after its last step goes back to where it was.
+        The actor learns first, then the critic; they alternate by epochs where advantages are recomputed. As soon as
+        the actor has learned, ``on_policy_ready`` gets the policy of the next rollout, whose normaliser includes this
+        batch: that rollout can be collected while the critic learns. When the batch is not finite the state comes back
+        unchanged and ``on_policy_ready`` is not called. A network returns to where it was if its parameters, or its KL
+        or loss on the batch, are not finite after its last step.
         """
-        before = self._values(state, batch)
-        estimates = self._estimates(state, batch, before)
-        seen = {**batch.course, "last observation": batch.last, "value": before[0], "advantage": estimates[0]}
-        if bad := first_nonfinite(seen, over_ranks=True):
-            return state, UpdateResult({}, 1, earliest(seen) or bad, seen)
-        done, mask = batch.done, batch.mask.bool()
+        estimates = self._estimate(state, batch)
+        if estimates.failure:
+            return state, UpdateResult({}, 1, estimates.failure, estimates.quantities)
+        training = self._copy(state, estimates)
+        for name in self._train(training, batch, estimates, generator):
+            self._verify(training, name)
+            if name == "actor":
+                actor = training.networks["actor"]
+                on_policy_ready(self.policy({"actor": actor, "observations": estimates.observations}))
+        return self._commit(training, estimates)
+
+    def _estimate(self, state: State, batch: Batch) -> _Estimates:
+        """Values, advantages, targets and normalisers; the compatible critic's direction where there is one."""
+        values = self._values(state, batch)
+        advantages, targets = self._advantages(state, batch, values)
+        quantities = {**batch.course, "last observation": batch.last, "value": values[0], "advantage": advantages}
+        found = _Estimates(quantities, values, targets)
+        if bad := first_nonfinite(quantities, over_ranks=True):
+            return replace(found, failure=earliest(quantities) or bad)
+        gamma, happened = self.returns.gamma, batch.mask.bool()
         try:
             observations = self.observations.merge(state["observations"], batch.visited)
-            rewards = self.rewards.merge(state["rewards"], batch.rewards, done, self.returns.gamma, mask)
-        except FloatingPointError as failure:
-            return state, UpdateResult({}, 1, str(failure), seen)
-
-        # all that follows is done to copies: a run that is interrupted goes back to ``state``
-        kept = {name: dict(state[name]) for name in self.learners}
-        networks = {name: copied(state[name]) for name in self.learners}
-        outcomes = dict.fromkeys(self.learners, TrainingResult())
-        samples = self._samples(batch, estimates, before)
-        found: Scalars = {"critic/explained_variance": self._explained(samples["actor"], estimates[1], before[0])}
-        if self.compatible is not None:
-            try:
+            rewards = self.rewards.merge(state["rewards"], batch.rewards, batch.done, gamma, happened)
+            samples = self._samples(batch, advantages, targets, values)
+            scalars: Scalars = {
+                "critic/explained_variance": self._explained_variance(samples["actor"], targets, values[0])
+            }
+            natural = None
+            if self.compatible is not None:
                 estimate = self._compatible(self.compatible, state, batch, samples["actor"])
-            except NumericalFailure as failure:
-                return state, UpdateResult({}, 1, str(failure), seen)
-            samples["actor"], found = estimate.samples, {**found, **estimate.scalars}
-            networks["actor"] = informed(networks["actor"], self.actor.update, estimate)
-        rounds = max(learner.schedule.epochs for learner in self.learners.values()) if self.returns.recompute else 1
+                samples["actor"], natural = estimate.samples, estimate.natural
+                scalars = {**scalars, **estimate.scalars}
+        except (FloatingPointError, NumericalFailure) as failure:
+            return replace(found, failure=str(failure))
+        return replace(found, samples=samples, observations=observations, rewards=rewards, scalars=scalars,
+                       natural=natural)  # fmt: skip
+
+    def _copy(self, state: State, estimates: _Estimates) -> _Training:
+        """Copies of the networks, for training to change."""
+        networks = {name: _copied(state[name]) for name in self.learners}
+        if estimates.natural is not None:
+            networks["actor"]["parts"] = give_direction(
+                networks["actor"]["parts"], self.actor.update, estimates.natural
+            )
+        results = dict.fromkeys(self.learners, TrainingResult())
+        return _Training(state, networks, results, dict(estimates.samples), estimates.targets)
+
+    def _train(
+        self, training: _Training, batch: Batch, estimates: _Estimates, generator: torch.Generator
+    ) -> Iterator[str]:
+        """Train the networks. Yields "actor" when the actor has finished, and "critic" when all is done."""
+        recompute = self.returns.recompute
+        rounds = max(learner.schedule.epochs for learner in self.learners.values()) if recompute else 1
         for epoch in range(rounds):
             if epoch:
-                estimates = self._estimates(state, batch, self._values(networks, batch))
-                samples = self._samples(batch, estimates, before)
+                values = self._values(training.networks, batch)
+                advantages, training.targets = self._advantages(training.before, batch, values)
+                training.samples = self._samples(batch, advantages, training.targets, estimates.values)
             for name, learner in self.learners.items():
-                if epoch < learner.schedule.epochs and not outcomes[name].stopped:
-                    count = 1 if self.returns.recompute else learner.schedule.epochs
-                    outcomes[name] += _train(learner, networks[name], samples[name], generator, count)
-                    over = outcomes[name].stopped or epoch + count == learner.schedule.epochs
-                    if name == "actor" and over:
-                        measured = self._measured(networks, samples["actor"], state["actor"]["theta"])
-                        if bad := exploded(networks["actor"], "KL", measured["step/kl"]):
-                            networks["actor"] = kept["actor"]
-                            outcomes["actor"] += TrainingResult(skipped=1, failure=bad)
-                            measured = self._measured(networks, samples["actor"], state["actor"]["theta"])
-                        acts(self.policy({"actor": networks["actor"], "observations": observations}))
+                epochs = learner.schedule.epochs
+                if epoch >= epochs or training.results[name].stopped:
+                    continue
+                count = 1 if recompute else epochs
+                network = training.networks[name]
+                network["theta"], network["parts"], result = learner.run(
+                    network["theta"], network["parts"], training.samples[name], generator, count
+                )
+                training.results[name] += result
+                if name == "actor" and (training.results[name].stopped or epoch + count == epochs):
+                    yield name
+        if self.critic is not None:
+            yield "critic"
 
-        loss = self._loss(networks, samples["actor"], estimates[1])
-        if "critic" in outcomes and (bad := exploded(networks["critic"], "loss", loss)):
-            networks["critic"] = kept["critic"]
-            outcomes["critic"] += TrainingResult(skipped=1, failure=bad)
-            loss = self._loss(networks, samples["actor"], estimates[1])
+    def _verify(self, training: _Training, name: str) -> None:
+        """Measure what a network learned; where that is not finite the network goes back to where it was."""
+        measure, scalar, what = (
+            (self._change, "step/kl", "KL") if name == "actor" else (self._loss, "critic/loss", "loss")
+        )
+        measured, theta = measure(training), training.networks[name]["theta"]
+        value = torch.as_tensor(measured[scalar], dtype=theta.dtype, device=theta.device)
+        if bad := first_nonfinite({"theta": theta, what: value}):
+            training.networks[name] = dict(training.before[name])
+            training.results[name] += TrainingResult(skipped=1, failure=f"{bad} after the update")
+            measured = measure(training)
+        training.measured[name] = measured
+
+    def _commit(self, training: _Training, estimates: _Estimates) -> tuple[State, UpdateResult]:
+        """The state after the update, with schedules and averages moved on, and what is reported of it."""
+        networks, results, changed = training.networks, training.results, training.measured["actor"]
+        loss = self._loss(training) if self.critic is None else training.measured["critic"]
         for name, learner in self.learners.items():
-            changed = measured if name == "actor" and not outcomes[name].failure else None
-            networks[name]["parts"] = learner.advance(networks[name]["parts"], changed)
+            adapts = name == "actor" and not results[name].failure
+            networks[name]["parts"] = learner.advance(networks[name]["parts"], changed if adapts else None)
         actor = networks["actor"]
         actor["average"] = self.averaging.update(actor["average"], actor["theta"])
-        scalars = {**outcomes["actor"].last.read(), **found, **measured}
-        if "critic" in outcomes:
-            scalars |= _of_critic(outcomes["critic"].last.read())
-        scalars |= {"critic/loss": loss}
-        state = {**networks, "observations": observations, "rewards": rewards}
-        failures = [f"{name} {o.failure}".removeprefix("actor ") for name, o in outcomes.items() if o.failure]
-        skipped = sum(outcome.skipped for outcome in outcomes.values())
-        if not failures:
-            return state, UpdateResult(host(scalars), skipped, None, seen)
-        seen |= {f"{name} parameters": network["theta"] for name, network in networks.items()}
-        return state, UpdateResult(host(scalars), skipped, failures[0], seen)
-
-    def _measured(self, networks: State, samples: Samples, start: Tensor) -> Scalars:
-        """What the actor's update from ``start`` (P,) changed."""
-        return self.actor.measure(networks["actor"]["theta"], networks["actor"]["parts"], samples, start)
+        scalars = {**results["actor"].last.read(), **estimates.scalars, **changed}
+        if self.critic is not None:
+            scalars |= _critic_scalars(results["critic"].last.read())
+        scalars |= loss
+        failures = [f"{name} {r.failure}".removeprefix("actor ") for name, r in results.items() if r.failure]
+        quantities = estimates.quantities
+        if failures:
+            quantities = quantities | {f"{name} parameters": network["theta"] for name, network in networks.items()}
+        skipped = sum(result.skipped for result in results.values())
+        state = {**networks, "observations": estimates.observations, "rewards": estimates.rewards}
+        return state, UpdateResult(host(scalars), skipped, failures[0] if failures else None, quantities)
 
     def actor_samples(self, state: State, batch: Batch) -> Samples:
-        """What the actor would learn from this batch, values and normalisers as they stand."""
+        """What the actor would learn from this batch in ``state``."""
         values = self._values(state, batch)
-        samples = self._samples(batch, self._estimates(state, batch, values), values)["actor"]
+        samples = self._samples(batch, *self._advantages(state, batch, values), values)["actor"]
         return self._compatible(self.compatible, state, batch, samples).samples if self.compatible else samples
 
-    def _compatible(self, compatible: Compatible, state: State, batch: Batch, samples: Samples) -> Estimate:
-        """What the compatible critic makes of this batch, of which these are the actor's samples."""
+    def _compatible(self, compatible: CompatibleEstimator, state: State, batch: Batch, samples: Samples) -> Estimate:
+        """The compatible critic's estimate from this batch and the actor's samples of it."""
         rewards = self.rewards.apply(state["rewards"], batch.rewards)
         theta, critic_theta = state["actor"]["theta"], state["critic"]["theta"]
         return compatible.estimate(self.actor.update, theta, critic_theta, batch, rewards, samples)
 
-    def _samples(self, batch: Batch, estimates: Pair, before: Pair) -> dict[str, Samples]:
-        """What each network learns from, given advantages and targets, and the values before training."""
-        advantages, targets = estimates
+    def _samples(self, batch: Batch, advantages: Tensor, targets: Tensor, values: Pair) -> dict[str, Samples]:
+        """The samples of every network, from advantages and targets (B,) and the values before training."""
         weight = batch.weight(self.returns.gamma if self.returns.discounted_states else None)
         if self.returns.normalise:
             advantages = normalised(advantages, weight)
-        values = before[0][:-1].flatten()
+        old_values = values[0][:-1].flatten()
         if self.critic is None:
             joint = self.actor.update.head
             assert isinstance(joint, Joint)
-            found = {"actor": batch.joint_samples(joint, advantages, targets, values, weight)}
+            found = {"actor": batch.joint_samples(joint, advantages, targets, old_values, weight)}
         else:
             actor = batch.actor_samples(self.head, advantages, weight)
-            found = {"actor": actor, "critic": batch.critic_samples(targets, values, weight)}
+            found = {"actor": actor, "critic": batch.critic_samples(targets, old_values, weight)}
         return {name: samples.to(self.device) for name, samples in found.items()}
 
     def _values(self, networks: State, batch: Batch) -> Pair:
@@ -230,8 +296,8 @@ class Agent:
         name, learner = list(self.learners.items())[-1]
         return learner.update.network.outputs(networks[name]["theta"], inputs)[:, 0]
 
-    def _estimates(self, state: State, batch: Batch, values: Pair) -> Pair:
-        """Advantages and targets, (B,) each, by the reward scale of ``state``."""
+    def _advantages(self, state: State, batch: Batch, values: Pair) -> Pair:
+        """Advantages and targets, (B,) each, with rewards scaled as in ``state``."""
         v, final = values
         advantages, targets = gae(
             self.rewards.apply(state["rewards"], batch.rewards),
@@ -244,30 +310,40 @@ class Agent:
         )
         return advantages.flatten(), targets.flatten()
 
-    def _explained(self, samples: Samples, targets: Tensor, values: Tensor) -> Tensor:
-        """The share of the targets' variance that the values explained before training."""
+    def _explained_variance(self, samples: Samples, targets: Tensor, values: Tensor) -> Tensor:
+        """The share () of the targets' variance that the values [T + 1, E] explain."""
         targets, values = to_device(targets, self.device), to_device(values[:-1].flatten(), self.device)
         variance = samples.mean((targets - samples.mean(targets)) ** 2)
         error = targets - values
         return 1 - samples.mean((error - samples.mean(error)) ** 2) / variance.clamp(min=1e-12)
 
-    def _loss(self, networks: State, samples: Samples, targets: Tensor) -> Tensor:
-        """How far the values are from the targets after training: mean squared error."""
-        return samples.mean((to_device(targets, self.device) - self._value(networks, samples.inputs)) ** 2)
+    def _change(self, training: _Training) -> Scalars:
+        """KL, in nats, and what else the actor's update changed, on the whole batch."""
+        network, start = training.networks["actor"], training.before["actor"]["theta"]
+        return self.actor.measure(network["theta"], network["parts"], training.samples["actor"], start)
+
+    def _loss(self, training: _Training) -> Scalars:
+        """Mean squared error of the values, on the targets of the whole batch."""
+        samples, targets = training.samples["actor"], to_device(training.targets, self.device)
+        return {"critic/loss": samples.mean((targets - self._value(training.networks, samples.inputs)) ** 2)}
 
 
-_SHOWN = ("step/size", "step/accepted", "step/kl", "solver/", "damping/")  # of the critic's update
+_CRITIC_SCALARS = ("step/size", "step/accepted", "step/kl", "solver/", "damping/")  # recorded of the critic's update
 
 
-def _of_critic(scalars: Scalars) -> Scalars:
-    return {f"critic/{name.replace('/', '_')}": value for name, value in scalars.items() if name.startswith(_SHOWN)}
+def _critic_scalars(scalars: Scalars) -> Scalars:
+    """The critic's scalars, by names of its own: solver/residual is critic/solver_residual."""
+    shown = {name: value for name, value in scalars.items() if name.startswith(_CRITIC_SCALARS)}
+    return {f"critic/{name.replace('/', '_')}": value for name, value in shown.items()}
 
 
-def _train(
-    learner: Learner, trained: dict[str, Any], samples: Samples, generator: torch.Generator, epochs: int
-) -> TrainingResult:
-    """Train in place of ``trained``'s theta and parts."""
-    trained["theta"], trained["parts"], outcome = learner.run(
-        trained["theta"], trained["parts"], samples, generator, epochs
-    )
-    return outcome
+def _copied(network: dict[str, Any]) -> dict[str, Any]:
+    """A network's state, with copies of all that an optimizer changes in place."""
+    parts = network["parts"]
+    return {**network, "theta": network["theta"].clone(), "parts": {**parts, "step": _clone(parts["step"])}}
+
+
+def _clone(node: Any) -> Any:
+    if isinstance(node, Tensor):
+        return node.clone()
+    return {k: _clone(v) for k, v in node.items()} if isinstance(node, dict) else node

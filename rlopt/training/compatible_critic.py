@@ -1,9 +1,8 @@
-"""What a compatible critic is given of a rollout, and what it gives the actor: advantages and a direction."""
+"""Between a rollout and a compatible critic: the data that it gets, and the direction that the actor gets from it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +10,7 @@ from torch import Tensor
 from rlopt.core.compatible.critic import CompatibleCritic, Estimate, Experience
 from rlopt.core.compatible.features import state_features
 from rlopt.core.network import Network
-from rlopt.core.parts import COMPATIBLE
+from rlopt.core.parts import COMPATIBLE, State
 from rlopt.core.samples import Samples
 from rlopt.core.solvers.compatible import handed
 from rlopt.core.update import Update
@@ -19,18 +18,22 @@ from rlopt.rollout.buffer import Batch
 
 
 @dataclass(frozen=True)
-class Compatible:
-    """A compatible critic, the network whose last hidden layer it may read, and the discount."""
+class CompatibleEstimator:
+    """Lets a compatible critic learn from rollouts."""
 
     critic: CompatibleCritic
-    network: Network
+    network: Network  # whose last hidden layer may be features of the state
     gamma: float
 
     @torch.no_grad()
     def estimate(
         self, update: Update, theta: Tensor, critic_theta: Tensor, batch: Batch, rewards: Tensor, samples: Samples
     ) -> Estimate:
-        """From the rollout of the policy at theta, with rewards [T, E] as scaled and the actor's samples of it."""
+        """The critic's estimate from a rollout of the policy with theta (P,).
+
+        ``rewards`` [T, E] are scaled; ``samples`` are the actor's, of the same rollout. Raises NumericalFailure where
+        the critic's equations have no solution.
+        """
         T, E = rewards.shape
         device = samples.weight.device
         inputs = torch.cat([batch.inputs.flatten(0, 1), batch.final]).to(device)
@@ -50,9 +53,8 @@ class Compatible:
         return self.critic.estimate(experience, self.gamma)
 
 
-def informed(network: dict[str, Any], update: Update, estimate: Estimate) -> dict[str, Any]:
-    """The actor's theta and parts, its solver told the critic's direction if it is one that reads it."""
+def give_direction(parts: State, update: Update, natural: Tensor) -> State:
+    """The states of the actor's parts, with the critic's direction (P,) for its solver if the solver reads it."""
     if COMPATIBLE not in update.solver.needs:
-        return network
-    parts = network["parts"]
-    return {**network, "parts": {**parts, "solver": handed(parts["solver"], estimate.natural)}}
+        return parts
+    return {**parts, "solver": handed(parts["solver"], natural)}

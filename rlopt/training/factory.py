@@ -32,7 +32,7 @@ from rlopt.rollout.collector import Collector
 from rlopt.rollout.seeding import Purpose, torch_generator
 from rlopt.rollout.workers import Workers
 from rlopt.training.agent import Agent, Returns
-from rlopt.training.compatible_critic import Compatible
+from rlopt.training.compatible_critic import CompatibleEstimator
 from rlopt.training.trainer import Trainer
 
 _TOO_LARGE = re.compile("allocate|size calculation overflow|too large|index-sized")  # errors of torch and Python
@@ -161,12 +161,12 @@ def _agent(config: RunConfig, probe: gym.Env, device: torch.device) -> Agent:
     )
 
 
-def _critic(config: RunConfig, critic: OwnCritic, space: gym.Space) -> tuple[Learner, Compatible | None]:
+def _critic(config: RunConfig, critic: OwnCritic, space: gym.Space) -> tuple[Learner, CompatibleEstimator | None]:
     network = _network(config, "critic", critic.network, critic.head, space, Purpose.CRITIC_WEIGHTS)
     learner = _learner(critic.update, network, critic.head)
     if critic.compatible is None:
         return learner, None
-    return learner, Compatible(critic.compatible, network, config.gamma)
+    return learner, CompatibleEstimator(critic.compatible, network, config.gamma)
 
 
 def _network(

@@ -31,7 +31,7 @@ class FailurePolicy:
         if self.in_a_row == 1:
             about = {"step": step, "update": update, "failure": lesson.failure}
             with suppress(OSError):  # without the report the run can go on
-                nan_report.write(self._run_dir, about, self._learners, lesson.seen, first)
+                nan_report.write(self._run_dir, about, self._learners, lesson.quantities, first)
         if self._limit is not None and self.in_a_row >= self._limit:
             raise Stopped(
                 f"{self.in_a_row} updates in a row were skipped for numbers that are not finite, the last because of: "

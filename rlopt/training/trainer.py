@@ -255,7 +255,7 @@ class Trainer:
             "time/update": learned - collected,
             "time/steps_per_second": self.steps / seconds,
         }
-        looked = look(self.plan.recording, self.updates, self.agent, before, batch, lesson.seen)
+        looked = look(self.plan.recording, self.updates, self.agent, before, batch, lesson.quantities)
         with self.stops.held():
             recorder.scalars({**scalars, **looked.scalars}, self.steps)
             recorder.histograms(looked.histograms, self.steps)

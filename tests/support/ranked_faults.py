@@ -164,7 +164,7 @@ def reported() -> dict[str, Any] | None:
     _, lesson = made.agent.learn(made.state, batch, made.minibatches)
     made.collector.close()
     with tempfile.TemporaryDirectory() as folder:
-        nan_report.write(Path(folder), {"step": 128}, made.agent.learners, lesson.seen, batch.first)
+        nan_report.write(Path(folder), {"step": 128}, made.agent.learners, lesson.quantities, batch.first)
         file = Path(folder) / nan_report.NAME
         return json.loads(file.read_text()) if file.exists() else None
 

@@ -39,16 +39,16 @@ def test_a_signal_drops_the_update_saves_and_says_how_to_go_on(tmp_path, runs, c
     overrides = [*SMALL, *CASES["two workers"], "checkpoint.every_updates=null", f"workers={workers}"]
     learn, count = Agent.learn, []
 
-    def interrupted(self, state, batch, generator, acts=None):
+    def interrupted(self, state, batch, generator, on_policy_ready=None):
         count.append(1)
         if len(count) == 3:
 
             def then(policy):
-                acts(policy)
+                on_policy_ready(policy)
                 signal.raise_signal(number)
 
             return learn(self, state, batch, generator, then)
-        return learn(self, state, batch, generator, acts)
+        return learn(self, state, batch, generator, on_policy_ready)
 
     monkeypatch.setattr(Agent, "learn", interrupted)
     before = signal.getsignal(number)

@@ -36,7 +36,7 @@ def recorded(tmp_path_factory):
 
     def watching(state, batch, *rest):
         state, lesson = learn(state, batch, *rest)
-        seen.append((batch.actions.clone(), lesson.seen["advantage"].clone()))  # rollouts share their memory
+        seen.append((batch.actions.clone(), lesson.quantities["advantage"].clone()))  # rollouts share their memory
         return state, lesson
 
     run.agent.learn = watching
