@@ -23,7 +23,7 @@ from rlopt.envs.spaces import PolicyHead
 from rlopt.policy.inference import FrozenPolicy
 from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler
 from rlopt.rollout.advantages import gae, normalised
-from rlopt.rollout.buffer import Batch
+from rlopt.rollout.buffer import Rollout
 from rlopt.training.compatible_critic import Compatible, informed
 from rlopt.training.nan_report import earliest
 from rlopt.training.undo import copied, exploded
@@ -109,7 +109,7 @@ class Agent:
     def learn(
         self,
         state: State,
-        batch: Batch,
+        batch: Rollout,
         generator: torch.Generator,
         acts: Callable[[FrozenPolicy], None] = lambda policy: None,
     ) -> tuple[State, UpdateResult]:
@@ -189,19 +189,19 @@ class Agent:
         """What the actor's update from ``start`` (P,) changed."""
         return self.actor.measure(networks["actor"]["theta"], networks["actor"]["parts"], samples, start)
 
-    def actor_samples(self, state: State, batch: Batch) -> Samples:
+    def actor_samples(self, state: State, batch: Rollout) -> Samples:
         """What the actor would learn from this batch, values and normalisers as they stand."""
         values = self._values(state, batch)
         samples = self._samples(batch, self._estimates(state, batch, values), values)["actor"]
         return self._compatible(self.compatible, state, batch, samples).samples if self.compatible else samples
 
-    def _compatible(self, compatible: Compatible, state: State, batch: Batch, samples: Samples) -> Estimate:
+    def _compatible(self, compatible: Compatible, state: State, batch: Rollout, samples: Samples) -> Estimate:
         """What the compatible critic makes of this batch, of which these are the actor's samples."""
         rewards = self.rewards.apply(state["rewards"], batch.rewards)
         theta, critic_theta = state["actor"]["theta"], state["critic"]["theta"]
         return compatible.estimate(self.actor.update, theta, critic_theta, batch, rewards, samples)
 
-    def _samples(self, batch: Batch, estimates: Pair, before: Pair) -> dict[str, Samples]:
+    def _samples(self, batch: Rollout, estimates: Pair, before: Pair) -> dict[str, Samples]:
         """What each network learns from, given advantages and targets, and the values before training."""
         advantages, targets = estimates
         weight = batch.weight(self.returns.gamma if self.returns.discounted_states else None)
@@ -217,7 +217,7 @@ class Agent:
             found = {"actor": actor, "critic": batch.critic_samples(targets, values, weight)}
         return {name: samples.to(self.device) for name, samples in found.items()}
 
-    def _values(self, networks: State, batch: Batch) -> Pair:
+    def _values(self, networks: State, batch: Rollout) -> Pair:
         """V at every input [T + 1, E] and at the truncated episodes' last observations (N,), on the host."""
         inputs = torch.cat([batch.inputs.flatten(0, 1), batch.final])
         v = self._value(networks, to_device(inputs, self.device)).to("cpu")
@@ -230,7 +230,7 @@ class Agent:
         name, learner = list(self.learners.items())[-1]
         return learner.update.network.outputs(networks[name]["theta"], inputs)[:, 0]
 
-    def _estimates(self, state: State, batch: Batch, values: Pair) -> Pair:
+    def _estimates(self, state: State, batch: Rollout, values: Pair) -> Pair:
         """Advantages and targets, (B,) each, by the reward scale of ``state``."""
         v, final = values
         advantages, targets = gae(

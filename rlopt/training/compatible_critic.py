@@ -15,7 +15,7 @@ from rlopt.core.parts import COMPATIBLE
 from rlopt.core.samples import Samples
 from rlopt.core.solvers.compatible import handed
 from rlopt.core.update import Update
-from rlopt.rollout.buffer import Batch
+from rlopt.rollout.buffer import Rollout
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Compatible:
 
     @torch.no_grad()
     def estimate(
-        self, update: Update, theta: Tensor, critic_theta: Tensor, batch: Batch, rewards: Tensor, samples: Samples
+        self, update: Update, theta: Tensor, critic_theta: Tensor, batch: Rollout, rewards: Tensor, samples: Samples
     ) -> Estimate:
         """From the rollout of the policy at theta, with rewards [T, E] as scaled and the actor's samples of it."""
         T, E = rewards.shape
