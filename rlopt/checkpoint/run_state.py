@@ -29,7 +29,7 @@ from torch import Tensor
 from rlopt.core.parts import State
 from rlopt.loggers import console
 from rlopt.parallel.collectives import gather, local_slice, world_size
-from rlopt.rollout.env_state import EnvState, EnvStates
+from rlopt.rollout.env_state import EnvState, EpisodeHistory
 
 # whose bits a run's depend on
 _PACKAGES = ("rlopt", "torch", "numpy", "gymnasium", "mujoco", "box2d", "box2d-py", "envpool")
@@ -51,7 +51,7 @@ class RunState:
     score: float | None
     minibatches: Tensor
     recent: list[float]
-    boundary: EnvStates | None  # this rank's environments; None before the first rollout
+    boundary: EpisodeHistory | None  # this rank's environments; None before the first rollout
     returns: Tensor  # (E,) of its running episodes so far
     lengths: Tensor  # (E,)
 

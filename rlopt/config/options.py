@@ -21,7 +21,7 @@ from rlopt.core.learner import Schedule
 from rlopt.core.objectives.objective import Objective
 from rlopt.core.parts import Damping, Metric, Solver, Step
 from rlopt.envs.spaces import Gaussian
-from rlopt.envs.spec import Environment
+from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
 from rlopt.policy.mlp import NetworkFactory
 
@@ -167,7 +167,7 @@ class RunConfig:
     dtype: Literal["float32", "float64"]
     run_dir: str | None  # None: a folder of its own under runs/
 
-    env: Environment
+    env: EnvSpec
     policy: PolicyOptions
     actor: UpdateOptions
     critic: OwnCritic | SharedCritic
@@ -200,7 +200,7 @@ class RunConfig:
         ``typed`` are the full names of the options that a user typed. Raises UserError that names the option.
         """
         groups = {
-            "env": construct(Environment, options(plain, "env"), "env"),
+            "env": construct(EnvSpec, options(plain, "env"), "env"),
             "policy": _parse_policy(options(plain, "policy")),
             "actor": UpdateOptions.parse(plain, ""),
             "critic": _parse_critic(options(plain, "critic")),

@@ -21,7 +21,7 @@ from rlopt.core.objectives.joint import JointObjective
 from rlopt.core.parts import State
 from rlopt.core.update import Update
 from rlopt.envs.spaces import head_for, image, indicators, observation_size
-from rlopt.envs.spec import Environment
+from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
 from rlopt.evaluation import video
 from rlopt.parallel.collectives import local_slice
@@ -43,7 +43,7 @@ class Setup:
     """An environment, the agent for it, and the agent's state before the first rollout."""
 
     config: RunConfig
-    environment: Environment
+    environment: EnvSpec
     observations: gym.Space
     agent: Agent
     state: State
@@ -76,10 +76,10 @@ def _collector(start: Setup) -> Collector | Workers:
     mine = local_slice(environment.num_envs)
     local = replace(environment, num_envs=len(mine))
     steps, dtype = config.batch_size // environment.num_envs, getattr(torch, config.dtype)
-    replays = environment.reproducible()
+    replays = environment.is_reproducible()
     if config.workers == 1:
         envs = local.make_vector(first=mine.start)
-        timeout = environment.timeout if environment.backend == "sync" else None  # others cannot be interrupted
+        timeout = environment.timeout if environment.backend == "sync" else None  # EnvPool has threads of its own
         return Collector(envs, head, steps, config.seed, dtype, mine.start, environment.num_envs, timeout, replays)
     return Workers(
         local, start.observations, start.agent.policy(start.state), head, steps, config.seed, config.workers,

@@ -28,7 +28,7 @@ from rlopt.parallel.collectives import gather
 from rlopt.parallel.collectives import rank as own_rank
 
 NAME = "nan_report.json"
-_COURSE = ("observation", "policy output", "action", "reward")  # as in Batch.course
+_COURSE = ("observation", "policy output", "action", "reward")  # as in Rollout.course
 
 
 def earliest(seen: Mapping[str, Tensor]) -> str | None:

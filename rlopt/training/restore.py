@@ -15,7 +15,7 @@ from rlopt.config.choices import stands_for
 from rlopt.config.options import RunConfig
 from rlopt.core.samples import Samples
 from rlopt.envs.spaces import PolicyHead
-from rlopt.envs.spec import Environment
+from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
 from rlopt.inspection.findings import Inspection
 from rlopt.inspection.inspect import Pairs, inspect
@@ -43,7 +43,7 @@ def restore_run(config: RunConfig, run_dir: Path, best: bool = False) -> tuple[S
 
 def load_policy(
     config: RunConfig, run_dir: Path, best: bool = False
-) -> tuple[Environment, PolicyHead, FrozenPolicy, int, int]:
+) -> tuple[EnvSpec, PolicyHead, FrozenPolicy, int, int]:
     """A saved policy: environment, head, frozen policy, the step it was saved at, and the run's seed."""
     run, step = restore_run(config, run_dir, best)
     return run.environment, run.agent.head, run.agent.evaluated_policy(run.state), step, run.config.seed
