@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rlopt.cli.main.sweep import processes as elsewhere
 
-from rlopt.checkpoint import format as checkpoint
+from rlopt.checkpoint import manager as checkpoint
 from rlopt.errors import Signalled
 from rlopt.training.run_lock import taken
 from tests.launching import environment, until

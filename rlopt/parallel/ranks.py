@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from rlopt.errors import EnvironmentFault, RankLost, Stopped, UserError
+from rlopt.errors import EnvironmentFault, RankLost, Stopped, UserError, first_line
 
 T = TypeVar("T")
 # A rank that dies is noticed at once, its connections closing. These are for one that hangs or lost its network: at the
@@ -68,7 +68,7 @@ def joined() -> Iterator[None]:
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise UserError(
-            f"the ranks did not find one another through {where}: {_first_line(error)}; where a host has several "
+            f"the ranks did not find one another through {where}: {first_line(error)}; where a host has several "
             "networks, name the one to use: GLOO_SOCKET_IFNAME=eth0 (and NCCL_SOCKET_IFNAME), say"
         ) from error
     try:
@@ -136,7 +136,3 @@ def _interface() -> str | None:
     except (ImportError, OSError, KeyError, ValueError):  # no Linux, or no IPv4: left to gloo
         pass
     return None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -11,7 +11,6 @@ from typing import Any
 import gymnasium as gym
 import torch
 
-from rlopt.checkpoint.format import replace_file, synchronise
 from rlopt.checkpoint.manager import CheckpointOptions
 from rlopt.config.choices import PARTS, stands_for
 from rlopt.config.compatibility import check_compatible, check_first_step, check_fit, check_sizes
@@ -30,6 +29,7 @@ from rlopt.envs.spec import Environment
 from rlopt.errors import UserError
 from rlopt.evaluation import video as film
 from rlopt.evaluation.episodes import MOST_EPISODES
+from rlopt.files import replace_file, synchronise
 from rlopt.loggers.logger import Logger
 from rlopt.parallel.collectives import local_slice, world_size
 from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler
@@ -287,7 +287,7 @@ def _open(run_dir: Path, config: Config, recording: RecordOptions, after: int | 
         run_dir.mkdir(parents=True, exist_ok=True)
         replace_file(run_dir / "config.yaml", text)
         synchronise(run_dir.parent)
-        recorder = Logger(run_dir, config, text, recording, after)
+        recorder = Logger(run_dir, config, text, recording.tensorboard, recording.csv, after)
         (run_dir / "summary.json").unlink(missing_ok=True)  # of a run that is now extended
     except OSError as error:
         raise UserError(f"run_dir={run_dir} cannot be written: {error}") from error
