@@ -36,11 +36,11 @@ def run(arguments: list[str]) -> int:
 
     import torch
 
-    from rlopt.config.compose import load
-    from rlopt.evaluation import video as film
-    from rlopt.config.options import MOST_EPISODES
-    from rlopt.evaluation.episodes import evaluate
     from rlopt.config import check_config
+    from rlopt.config.compose import load
+    from rlopt.config.options import MOST_EPISODES
+    from rlopt.evaluation import video as film
+    from rlopt.evaluation.episodes import evaluate
     from rlopt.training.restore import load_policy
 
     if not 1 <= options.episodes <= MOST_EPISODES:

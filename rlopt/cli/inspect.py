@@ -36,12 +36,12 @@ def run(arguments: list[str]) -> int:
 
     import torch
 
+    from rlopt.config import check_config
     from rlopt.config.compatibility import pairs
     from rlopt.config.compose import load
-    from rlopt.training.factory import explain_lack_of_memory
     from rlopt.inspection.report import publish
     from rlopt.loggers.console import terminal
-    from rlopt.config import check_config
+    from rlopt.training.factory import explain_lack_of_memory
     from rlopt.training.restore import inspect_run
 
     torch.set_num_threads(1)

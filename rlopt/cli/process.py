@@ -12,10 +12,10 @@ from typing import Any
 from rlopt.cli.exit_codes import program
 from rlopt.config import extensions
 from rlopt.config.compatibility import LOWER
-from rlopt.training.factory import explain_lack_of_memory
 from rlopt.loggers import console
 from rlopt.parallel import ranks
 from rlopt.training.callbacks import Callbacks, RunContext
+from rlopt.training.factory import explain_lack_of_memory
 from rlopt.training.signals import SignalHandler
 from rlopt.training.trainer import Trainer
 
@@ -33,7 +33,7 @@ def carry_out(run: Trainer, stops: SignalHandler) -> int:
             summary = run.run()
     except KeyboardInterrupt:
         if ranks.is_first_rank():
-            console.info(f"\nStopped at step {run.steps:,}; {run.saver.told(run.steps)}.")
+            console.info(f"\nStopped at step {run.steps:,}; {run.saver.describe_saved(run.steps)}.")
             console.info(f"  resume:    {resuming(run_dir)}\n{what_next(run_dir)}")
         raise
     if ranks.is_first_rank():

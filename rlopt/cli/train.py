@@ -75,7 +75,15 @@ def _help() -> str:
     ]
     for group, names in choices.groups().items():
         if names:
-            lines += ["", f"{group}=" + ("" if group not in (*choices.PARTS, "schedule", "optimizer", "scheduler") else f"  (and critic.{group}=)")]
+            lines += [
+                "",
+                f"{group}="
+                + (
+                    ""
+                    if group not in (*choices.PARTS, "schedule", "optimizer", "scheduler")
+                    else f"  (and critic.{group}=)"
+                ),
+            ]
             lines += [f"  {name:<26}{choices.described(group, name)}" for name in names]
     lines += [
         "",

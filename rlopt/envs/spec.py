@@ -165,7 +165,3 @@ class EnvSpec:
 def _log_mujoco_warning(message: str) -> None:
     if "deprecated" not in message:
         logging.getLogger("mujoco").warning(message)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

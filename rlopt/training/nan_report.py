@@ -12,8 +12,6 @@ Of several ranks the quantities are those of the rank where it began.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlopt.checkpoint.format import replace_file
 from rlopt.config.choices import PARTS, stands_for
 from rlopt.core.learner import Learner
+from rlopt.files import finite_json, replace_file
 from rlopt.parallel.collectives import gather
 from rlopt.parallel.collectives import rank as own_rank
 
@@ -55,7 +53,7 @@ def write(
     parts = {name: _parts(learner) for name, learner in learners.items()}
     report = {**about, "rank": rank, "parts": parts, **found[rank][1]}
     if own_rank() == 0:
-        replace_file(run_dir / NAME, json.dumps(report, indent=1) + "\n")
+        replace_file(run_dir / NAME, finite_json(report, indent=1) + "\n")
 
 
 def summary(x: Tensor) -> dict[str, Any]:
@@ -69,7 +67,7 @@ def summary(x: Tensor) -> dict[str, Any]:
         "shape": list(x.shape),
         "min": good.min().item() if some else None,
         "max": good.max().item() if some else None,
-        "mean": _plain(good.mean().item()) if some else None,
+        "mean": good.mean().item() if some else None,
         "nan": int(wide.isnan().sum()),
         "inf": int(wide.isinf().sum()),
         "first": bad[0].tolist() if len(bad) else None,
@@ -88,7 +86,3 @@ def _first(seen: Mapping[str, Tensor]) -> tuple[int, int, int] | None:
 
 def _parts(learner: Learner) -> dict[str, str]:
     return {name: stands_for(getattr(learner.update, name)) for name in PARTS}
-
-
-def _plain(value: float) -> float | None:
-    return value if math.isfinite(value) else None

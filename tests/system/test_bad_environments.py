@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rlopt.checkpoint import format as checkpoint
+from rlopt.checkpoint import manager as checkpoint
 from rlopt.checkpoint import run_state as position
 from rlopt.cli import main as cli
 from rlopt.envs import spec as environments

@@ -11,16 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from rlopt.checkpoint import format as checkpoint
+from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli.sweep import processes as elsewhere
 from rlopt.errors import Signalled
-<<<<<<< HEAD:tests/system/test_sweep_ends.py
-from rlopt.training.run_lock import taken
-from tests.support.launching import environment, until
-=======
 from rlopt.training.run_directory import try_lock
 from tests.launching import environment, until
->>>>>>> train:tests/test_sweep_ends.py
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 

@@ -20,7 +20,6 @@ from typing import Any
 
 from rlopt.cli.sweep.job import Failed, Sweep
 from rlopt.cli.sweep.processes import end_all
-from rlopt.config import choices as catalogue
 from rlopt.config import extensions
 from rlopt.config.compose import compose
 from rlopt.config.overrides import (
