@@ -85,7 +85,8 @@ def test_variance_reduction_is_linear_where_sgd_is_not(example, kind):
     svrg = descent.svrg(p, start, 0.5 * a, 60, 4).mean(1)
     sag = descent.sag(p, start, a, 60, 4).mean(1)
     sgd = descent.sgd(p, start, descent.constant(a), [60 * 60], 4)["last"][0]
-    assert sag[-1] < 1e-5 and svrg[-1] < 1e-5 and sag[-1] < 0.01 * sag[30] and svrg[-1] < 0.01 * svrg[10]
+    assert sag[-1] < 1e-5 and svrg[-1] < 1e-5
+    assert sag[-1] < max(0.01 * sag[30], 1e-15) and svrg[-1] < max(0.01 * svrg[10], 1e-15)  # or rounding
     assert p.excess(sgd).mean() > 1e-3
 
 

@@ -118,9 +118,11 @@ def test_it_reaches_the_minimum_of_a_bent_valley_where_the_undamped_step_diverge
     case = Bent.case(torch.tensor(start, dtype=torch.float64))
     theta = case.theta
     for _ in range(4):
+        if theta.abs().max() > 1e4:  # so far out that rounding may make the matrix singular
+            break
         here = replace(case, theta=theta)
         theta = theta + torch.linalg.solve(gauss_newton(here), oracles.gradient(here, "value"))
-    assert theta.abs().max() > 1e6
+    assert theta.abs().max() > 1e4
     theta, lambdas, failure = train(
         case, GGN("clipped"), Dense("refuse"), replace(LM, value=1e-4), STEPS["armijo"], 100
     )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rlopt.cli.main import evaluate as command
+from rlopt.cli import evaluate as command
 from rlopt.cli import main as cli
 from rlopt.evaluation import video as film
 from rlopt.evaluation.episodes import Evaluation
