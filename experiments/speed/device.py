@@ -44,7 +44,7 @@ from rlopt.core.samples import Samples
 from rlopt.core.solvers.cg import CG
 from rlopt.core.solvers.identity import Identity as NoSolver
 from rlopt.core.solvers.kfac import KFAC
-from rlopt.core.solvers.kronecker.factors import factors as kronecker
+from rlopt.core.solvers.kronecker import factors as kronecker
 from rlopt.core.update import Update
 from rlopt.parallel.processes import use_one_thread
 
