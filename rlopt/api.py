@@ -29,7 +29,7 @@ from rlopt.rollout.buffer import Batch
 from rlopt.training.callbacks import Callbacks, RunContext
 from rlopt.training.factory import trainer
 from rlopt.training.restore import restored
-from rlopt.training.run_lock import alone
+from rlopt.training.run_directory import exclusive_run_directory
 from rlopt.training.trainer import Trainer
 
 
@@ -66,7 +66,7 @@ def train(
     with extended(extensions), _one_thread():
         run = prepared(chosen, resolve(chosen))
         run.callbacks = Callbacks(**{name: call for name, call in given.items() if call is not None})  # type: ignore[arg-type]
-        with closing(run.collector), alone(run.plan.run_dir, new=True):
+        with closing(run.collector), exclusive_run_directory(run.plan.run_dir, new=True):
             return Trained(run.plan.run_dir, run.run())
 
 

@@ -14,7 +14,7 @@ from rlopt.cli.main.sweep import processes as elsewhere
 
 from rlopt.checkpoint import format as checkpoint
 from rlopt.errors import Signalled
-from rlopt.training.run_lock import taken
+from rlopt.training.run_directory import try_lock
 from tests.launching import environment, until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
@@ -52,7 +52,7 @@ def run(lock: Path, saved: Path, sweep: int) -> None:
 
 def held(lock: Path) -> bool:
     with lock.open("a+") as file:
-        return taken(file.fileno())
+        return not try_lock(file.fileno())
 
 
 def test_a_sweep_that_is_told_to_end_waits_until_its_runs_have_saved(tmp_path):

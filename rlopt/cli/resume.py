@@ -10,7 +10,7 @@ from rlopt.cli.exit_codes import COPY, Parser, check_run_dir
 from rlopt.errors import UserError
 from rlopt.loggers import console
 from rlopt.parallel import ranks
-from rlopt.training.run_lock import alone
+from rlopt.training.run_directory import exclusive_run_directory
 
 
 def run(arguments: list[str]) -> int:
@@ -22,7 +22,7 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     with ranks.joined():
         ranks.from_first(lambda: check_run_dir(options.run_dir))
-        with alone(options.run_dir):
+        with exclusive_run_directory(options.run_dir):
             return _resume(options.run_dir, options.overrides)
 
 

@@ -7,7 +7,7 @@ from contextlib import closing
 from rlopt.config import choices as catalogue
 from rlopt.errors import UserError
 from rlopt.parallel import ranks
-from rlopt.training.run_lock import alone
+from rlopt.training.run_directory import choose_run_directory, exclusive_run_directory
 
 
 def run(arguments: list[str]) -> int:
@@ -51,15 +51,14 @@ def _train(overrides: list[str]) -> int:
 
     from rlopt.api import prepared
     from rlopt.cli.process import carry_out
-    from rlopt.training.factory import run_directory
     from rlopt.training.signals import SignalHandler
 
     torch.set_num_threads(1)  # small networks are slower on more
-    run_dir = ranks.from_first(lambda: run_directory(config))
+    run_dir = ranks.from_first(lambda: choose_run_directory(config))
     stops = SignalHandler()
     with stops.listening():
         made = ranks.agreed(lambda: prepared(overrides, config, run_dir))
-        with closing(made.collector), alone(run_dir, new=True):
+        with closing(made.collector), exclusive_run_directory(run_dir, new=True):
             return carry_out(made, stops)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 import gymnasium as gym
 import torch
 
-from rlopt.checkpoint.format import replace_file, synchronise
 from rlopt.checkpoint.manager import CheckpointOptions
 from rlopt.config.choices import PARTS, stands_for
 from rlopt.config.compatibility import check_compatible, check_first_step, check_fit, check_sizes
@@ -30,7 +28,6 @@ from rlopt.envs.spec import Environment
 from rlopt.errors import UserError
 from rlopt.evaluation import video as film
 from rlopt.evaluation.episodes import MOST_EPISODES
-from rlopt.loggers.logger import Logger
 from rlopt.parallel.collectives import local_slice, world_size
 from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler
 from rlopt.rollout.collector import Collector
@@ -41,6 +38,7 @@ from rlopt.training.compatible_critic import Compatible
 from rlopt.training.diagnostics import RecordOptions
 from rlopt.training.networks import network
 from rlopt.training.plan import Plan
+from rlopt.training.run_directory import choose_run_directory, open_logger
 from rlopt.training.trainer import Trainer
 
 Config = Mapping[str, Any]
@@ -59,7 +57,7 @@ class Setup:
 
 def trainer(config: Config, run_dir: Path | None = None) -> Trainer:
     """The run that ``config`` describes, to be written to ``run_dir``. Raises UserError before anything is written."""
-    run_dir = run_dir or run_directory(config)
+    run_dir = run_dir or choose_run_directory(config)
     start = setup(config)
     common, environment, agent = start.common, start.environment, start.agent
     if environment.num_envs % world_size():
@@ -96,7 +94,7 @@ def trainer(config: Config, run_dir: Path | None = None) -> Trainer:
     collector = _collector(start, steps)
     return Trainer(
         plan, environment, agent, collector, start.state, torch_generator(common.seed, Purpose.MINIBATCHES),
-        lambda after: _open(run_dir, config, recording, after),
+        lambda after: open_logger(run_dir, config, recording, after),
     )  # fmt: skip
 
 
@@ -251,44 +249,3 @@ def _named(where: str, make: Callable[[], Any]) -> Any:
         return make()
     except ValueError as error:
         raise UserError(f"{where}.{error}") from error
-
-
-def run_directory(config: Config) -> Path:
-    """Where the run will be written, free as yet."""
-    common, name = common_options(config), str(options(config, "env", "name")["name"])
-    if common.run_dir is not None:
-        try:
-            chosen = Path(common.run_dir).expanduser()
-            used = chosen.exists() and (not chosen.is_dir() or any(chosen.iterdir()))
-        except (OSError, RuntimeError) as error:  # of the system, or of ~NAME
-            raise UserError(f"run_dir={common.run_dir} cannot be used: {getattr(error, 'strerror', error)}") from error
-        if used:
-            raise UserError(f"run_dir={chosen} is in use; give another, or remove it first")
-        return chosen
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    return free(Path("runs") / f"{common.algo}-{name.replace('/', '-')}-s{common.seed}-{stamp}")
-
-
-def free(base: Path) -> Path:
-    """``base``, or with a number behind it, so that nothing of this name exists."""
-    place, count = base, 1
-    while place.exists():
-        count += 1
-        place = base.with_name(f"{base.name}-{count}")
-    return place
-
-
-def _open(run_dir: Path, config: Config, recording: RecordOptions, after: int | None) -> Logger:
-    """Create the run directory, with the configuration in it, and the recorder, which goes on after a step."""
-    from rlopt.config.compose import to_yaml
-
-    text = to_yaml(dict(config))
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        replace_file(run_dir / "config.yaml", text)
-        synchronise(run_dir.parent)
-        recorder = Logger(run_dir, config, text, recording, after)
-        (run_dir / "summary.json").unlink(missing_ok=True)  # of a run that is now extended
-    except OSError as error:
-        raise UserError(f"run_dir={run_dir} cannot be written: {error}") from error
-    return recorder

@@ -5,7 +5,7 @@ import os
 import time
 from pathlib import Path
 
-from rlopt.training.run_lock import alone, taken
+from rlopt.training.run_directory import exclusive_run_directory, try_lock
 from tests.launching import until
 
 
@@ -13,14 +13,14 @@ def free(folder: Path) -> bool:
     """Whether nobody holds it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        return not taken(descriptor)
+        return try_lock(descriptor)
     finally:
         os.close(descriptor)
 
 
 def test_a_process_that_was_forked_from_the_holder_does_not_keep_the_folder(tmp_path):
     child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,), daemon=True)
-    with alone(tmp_path):
+    with exclusive_run_directory(tmp_path):
         child.start()
         assert not free(tmp_path)
     try:

@@ -34,7 +34,7 @@ def test_a_run_is_trained_by_one_process_at_a_time(tmp_path, runs, capsys):
         with locked(run_dir):
             assert cli.main(arguments) == 2
         said = capsys.readouterr().err
-        assert said.endswith(f"rlopt: {run_dir} is being trained by another process, to which it is left\n")
+        assert said.endswith(f"rlopt: {run_dir} is being trained by another process; it is left to that one\n")
     assert list(empty.iterdir()) == []
 
 

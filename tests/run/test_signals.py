@@ -15,7 +15,6 @@ from rlopt.checkpoint import format as checkpoint
 from rlopt.cli import main as cli
 from rlopt.errors import Signalled
 from rlopt.loggers.csv import CSVWriter
-from rlopt.training import factory as assemble
 from rlopt.training import signals as stops
 from rlopt.training.agent import Agent
 from rlopt.training.signals import SignalHandler
@@ -226,10 +225,11 @@ def test_a_signal_while_a_checkpoint_is_written_waits_for_it(tmp_path, monkeypat
 def test_a_signal_before_the_first_update_or_after_the_last_loses_nothing(
     tmp_path, runs, capsys, monkeypatch, where, steps
 ):
-    from rlopt.training import evaluator as judge
+    from rlopt.loggers import logger
+    from rlopt.training import evaluator
 
     run_dir, whole = tmp_path / "run", runs("cartpole trpo")
-    module, name = (assemble, "Recorder") if steps == 0 else (judge, "evaluate")
+    module, name = (logger, "Logger") if steps == 0 else (evaluator, "evaluate")
     function = getattr(module, name)
 
     def signalled(*arguments: Any) -> Any:

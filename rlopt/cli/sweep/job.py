@@ -30,7 +30,7 @@ from rlopt.config.extensions import extended
 from rlopt.config.overrides import spelled
 from rlopt.errors import Signalled, UserError
 from rlopt.loggers import console
-from rlopt.training.run_lock import held_elsewhere
+from rlopt.training.run_directory import trained_elsewhere
 
 _LONGEST = 150  # letters of a folder's name
 
@@ -89,7 +89,7 @@ class Sweep:
             raise UserError(f"sweep_dir={self._folder} cannot be written: {error}") from error
         with elsewhere.locked(beside / f"{name}.lock", self._home[1]) as mine:
             if not mine:
-                raise held_elsewhere(run_dir)
+                raise trained_elsewhere(run_dir)
             begun = (run_dir / "config.yaml").is_file()
             if begun:
                 _check_same(typed, run_dir)

@@ -26,7 +26,7 @@ from rlopt.config.compose import explained, resolve
 from rlopt.config.overrides import check_several, first_run, named, parse, rewritten, spelled
 from rlopt.errors import UserError
 from rlopt.loggers import console
-from rlopt.training.factory import free
+from rlopt.training.run_directory import unused_path
 from rlopt.training.signals import SignalHandler
 
 _LAUNCHERS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit"}  # -> plugin's name
@@ -116,7 +116,7 @@ def _folder(overrides: list[str]) -> tuple[Path, list[str]]:
         if more or chosen == "null":
             raise UserError(f"{text}: all runs go into one folder, sweep_dir=runs/NAME, say")
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    return free(Path("runs") / f"sweep-{stamp}") if chosen is None else Path(chosen).expanduser(), others
+    return unused_path(Path("runs") / f"sweep-{stamp}") if chosen is None else Path(chosen).expanduser(), others
 
 
 def _check_launcher(overrides: list[str]) -> None:

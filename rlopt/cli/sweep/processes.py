@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rlopt.errors import Signalled
-from rlopt.training.run_lock import taken
+from rlopt.training.run_directory import try_lock
 
 _PATIENCE = 60.0  # seconds in which a run should have saved
 _PAUSE = 0.05  # seconds between two looks at the locks
@@ -32,7 +32,7 @@ def locked(path: Path, sweep: int) -> Iterator[bool]:
     ``sweep`` is the number of the process whose sweep the run is of.
     """
     with path.open("a+") as file:
-        mine = not taken(file.fileno())
+        mine = try_lock(file.fileno())
         if mine:
             file.truncate(0)
             print(os.uname().nodename, os.getpid(), sweep, file=file, flush=True)
@@ -84,7 +84,7 @@ def _holders(locks: Path) -> set[int]:
     found = set()
     for path in locks.glob("*.lock"):
         with suppress(OSError, ValueError), path.open() as file:
-            if taken(file.fileno()):
+            if not try_lock(file.fileno()):
                 node, process, sweep = file.read().split()
                 if (node, int(sweep)) == (os.uname().nodename, os.getpid()):
                     found.add(int(process))

@@ -1,0 +1,152 @@
+"""The folder of a run: how it is chosen, made, and kept for one process at a time.
+
+The lock is on the folder itself (flock), so it leaves no file behind, and the system frees it when the process that
+holds it ends. Processes forked from the holder do not keep it. Some file systems have no such locks (NFS has none for
+folders); there a run goes on without one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlopt.errors import UserError
+from rlopt.parallel import ranks
+
+if TYPE_CHECKING:
+    from rlopt.loggers.logger import Logger
+    from rlopt.training.diagnostics import RecordOptions
+
+_locks: set[int] = set()  # descriptors of the folders that this process has locked
+
+
+def choose_run_directory(config: Mapping[str, Any]) -> Path:
+    """The folder that the run will be written to: run_dir, or a new one under runs/. Creates nothing.
+
+    Raises UserError where run_dir cannot be used or is not empty.
+    """
+    from rlopt.config.options import common_options
+    from rlopt.config.schema import options
+
+    common, name = common_options(config), str(options(config, "env", "name")["name"])
+    if common.run_dir is not None:
+        try:
+            chosen = Path(common.run_dir).expanduser()
+            used = chosen.exists() and (not chosen.is_dir() or any(chosen.iterdir()))
+        except (OSError, RuntimeError) as error:  # RuntimeError: ~NAME of an unknown user
+            raise UserError(f"run_dir={common.run_dir} cannot be used: {getattr(error, 'strerror', error)}") from error
+        if used:
+            raise _in_use(chosen)
+        return chosen
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return unused_path(Path("runs") / f"{common.algo}-{name.replace('/', '-')}-s{common.seed}-{stamp}")
+
+
+def unused_path(base: Path) -> Path:
+    """``base``, or ``base-2``, ``base-3``, ...: the first that does not exist."""
+    path, count = base, 1
+    while path.exists():
+        count += 1
+        path = base.with_name(f"{base.name}-{count}")
+    return path
+
+
+def open_logger(run_dir: Path, config: Mapping[str, Any], record: RecordOptions, after: int | None) -> Logger:
+    """Create the folder with config.yaml in it, and the run's logger. ``after``: the step that a resumed run is at.
+
+    Raises UserError where the folder cannot be written.
+    """
+    from rlopt.checkpoint.format import replace_file, synchronise
+    from rlopt.config.compose import to_yaml
+    from rlopt.loggers.logger import Logger
+
+    text = to_yaml(dict(config))
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        replace_file(run_dir / "config.yaml", text)
+        synchronise(run_dir.parent)
+        logger = Logger(run_dir, config, text, record, after)
+        (run_dir / "summary.json").unlink(missing_ok=True)  # a finished run that is extended is no longer finished
+    except OSError as error:
+        raise UserError(f"run_dir={run_dir} cannot be written: {error}") from error
+    return logger
+
+
+@contextmanager
+def exclusive_run_directory(run_dir: Path, new: bool = False) -> Iterator[None]:
+    """Within, no other process can train the run in ``run_dir``. Raises UserError where one already does.
+
+    For a ``new`` run the folder is created and must be empty; it is removed again if nothing is written to it. A
+    folder that cannot be opened is not locked: whoever writes to it later reports what is wrong.
+    """
+    created = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
+    descriptor = ranks.agreed(lambda: _lock(run_dir, new) if ranks.leads() else None)
+    if descriptor is not None:
+        _locks.add(descriptor)
+    try:
+        yield
+    finally:
+        if descriptor in _locks:
+            _locks.remove(descriptor)
+            os.close(descriptor)
+        with suppress(OSError):  # raised by the first folder that is not empty: those above it stay as well
+            for folder in created if ranks.leads() else ():
+                folder.rmdir()
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock this open file or folder for the process; False where another process has the lock.
+
+    True also where the system has no such locks.
+    """
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        pass
+    return True
+
+
+def trained_elsewhere(run_dir: Path) -> UserError:
+    """The error that says that another process trains this run."""
+    return UserError(f"{run_dir} is being trained by another process; it is left to that one")
+
+
+def _in_use(run_dir: Path) -> UserError:
+    return UserError(f"run_dir={run_dir} is in use; give another, or remove it first")
+
+
+def _lock(run_dir: Path, new: bool) -> int | None:
+    """An open descriptor of the locked folder; None where it cannot be opened."""
+    try:
+        if new:
+            run_dir.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(run_dir, os.O_RDONLY)
+    except OSError:
+        return None
+    error = None
+    if not try_lock(descriptor):
+        error = trained_elsewhere(run_dir)
+    elif new and os.listdir(run_dir):
+        error = _in_use(run_dir)
+    if error is not None:
+        os.close(descriptor)
+        raise error
+    return descriptor
+
+
+def _close_locks() -> None:
+    """In a forked child: a lock lasts until every process has closed its copy of the descriptor."""
+    while _locks:
+        os.close(_locks.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_locks)
