@@ -1,10 +1,10 @@
 """Exit codes of all commands, and how they report an error: one line on stderr, which begins with "rlopt: ".
 
-    0        done
-    1        another rank of the run was lost
-    2        the user's mistake, or an environment that failed
-    3        the failure policy stopped the run
-    128 + n  signal n ended the run
+0        done
+1        another rank of the run was lost
+2        the user's mistake, or an environment that failed
+3        the failure policy stopped the run
+128 + n  signal n ended the run
 """
 
 from __future__ import annotations
