@@ -10,8 +10,8 @@ from rlopt.errors import UserError
 
 
 def run(arguments: list[str]) -> int:
-    about = "Compare the directions of every metric with every solver, at a trained policy and on a fresh batch."
-    parser = Parser(prog="rlopt inspect", description=about)
+    description = "Compare the directions of every metric with every solver, at a trained policy and on a fresh batch."
+    parser = Parser(prog="rlopt inspect", description=description)
     add = parser.add_argument
     add("run_dir", type=Path, help="folder of a run, as rlopt train prints it")
     add("--samples", type=int, metavar="N", help="transitions in the fresh batch (the run's batch_size)")
