@@ -58,7 +58,7 @@ def train(
 
     Raises rlopt.errors.UserError before anything is written where a choice cannot be served.
     """
-    if ranks.launched():
+    if ranks.is_distributed():
         raise UserError("rlopt.train is for one process; under torchrun start `-m rlopt train`")
     given = {"on_begin": on_begin, "on_rollout": on_rollout, "on_update": on_update, "on_checkpoint": on_checkpoint,
              "on_end": on_end}  # fmt: skip

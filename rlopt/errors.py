@@ -6,6 +6,8 @@ from __future__ import annotations
 class UserError(Exception):
     """The user's mistake: says what was wanted, what came and what to type instead. Exit code 2."""
 
+    on_all_ranks = False  # True where every rank of the run raises this error
+
 
 class EnvironmentFault(UserError):
     """An environment raised while it was stepped or reset."""

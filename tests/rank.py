@@ -19,7 +19,7 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     processes._PATIENCE = timedelta(seconds=30)
     found: dict[str, Any] = {}
-    with processes.joined():
+    with processes.process_group():
         for name, case in {**CASES, **FAULTS}.items():
             try:
                 found[name] = case()

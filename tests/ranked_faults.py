@@ -24,7 +24,7 @@ from rlopt.core.steps.fixed import Fixed
 from rlopt.core.update import Update
 from rlopt.errors import EnvironmentFault, UserError
 from rlopt.parallel import ranks as processes
-from rlopt.parallel.collectives import adopted, all_ranks, gather, local_slice, rank
+from rlopt.parallel.collectives import all_ranks, broadcast_theta, gather, local_slice, rank
 from rlopt.policy.normalisers import empty_moments, merge_moments
 from rlopt.rollout.buffer import Episodes
 from rlopt.rollout.episodes import together
@@ -130,7 +130,7 @@ def on_rank_1(error: Exception) -> str:
 
 def differing(scale: float) -> list[float]:
     """rank 1's theta is off by ``scale`` of the move."""
-    return adopted(torch.ones(3) * (1 + scale * rank()), torch.zeros(3)).tolist()
+    return broadcast_theta(torch.ones(3) * (1 + scale * rank()), torch.zeros(3)).tolist()
 
 
 def merge_bad() -> Any:
@@ -180,10 +180,12 @@ FAULTS: dict[str, Callable[[], Any]] = {
     "everywhere": lambda: (all_ranks(rank() == 1), all_ranks(True)),
     "rounding": lambda: differing(1e-6),
     "another update": lambda: told(lambda: differing(0.5)),
-    "user": lambda: told(lambda: processes.agreed(lambda: on_rank_1(UserError("no such thing")))),
-    "environment": lambda: told(lambda: processes.agreed(lambda: on_rank_1(EnvironmentFault("it fell")))),
-    "first": lambda: processes.from_first(lambda: f"rank {rank()}"),
-    "first's": lambda: told(lambda: processes.from_first(lambda: 1 / 0 if rank() else on_rank_1(UserError("x")))),
+    "user": lambda: told(lambda: processes.on_all_ranks(lambda: on_rank_1(UserError("no such thing")))),
+    "environment": lambda: told(lambda: processes.on_all_ranks(lambda: on_rank_1(EnvironmentFault("it fell")))),
+    "first": lambda: processes.broadcast_from_first(lambda: f"rank {rank()}"),
+    "first's": lambda: told(
+        lambda: processes.broadcast_from_first(lambda: 1 / 0 if rank() else on_rank_1(UserError("x")))
+    ),
     "tally": lambda: vars(together(Episodes([1.0 + rank(), 3.0 + rank()], [10, 20], [4, 7]))),
     "gram": lambda: refusal("solver=gram"),
     "critic's gram": lambda: refusal("critic.metric=fisher", "critic.solver=gram", "critic.step=fixed"),

@@ -63,7 +63,7 @@ def exit_code(command: Callable[[], int]) -> int:
 
 
 def _report(message: str, error: Exception) -> None:
-    if ranks.tells(error):
+    if ranks.should_report(error):
         console.info(f"rlopt: {message}")
 
 

@@ -29,17 +29,17 @@ def train_to_end(run: Trainer, signals: SignalHandler) -> int:
     processes are forked can be lost.
     """
     run_dir, run.stops = run.plan.run_dir, signals
-    if ranks.leads():
+    if ranks.is_first_rank():
         run.callbacks = Callbacks(on_begin=_print_begin)
     try:
         with in_memory("the run", LOWER):
             summary = run.run()
     except KeyboardInterrupt:
-        if ranks.leads():
+        if ranks.is_first_rank():
             console.info(f"\nStopped at step {run.steps:,}; {run.saver.told(run.steps)}.")
             console.info(f"  resume:    {resume_command(run_dir)}\n{next_commands(run_dir)}")
         raise
-    if ranks.leads():
+    if ranks.is_first_rank():
         console.output(f"{result_line(summary)}\n{next_commands(run_dir)}")
     return 0
 
@@ -76,7 +76,7 @@ def resume_command(run_dir: Path) -> str:
     flags = [part for folder in folders for part in ("--extensions", str(folder))]
     flags += [part for module in modules for part in ("--import", module)]
     command = shlex.join(["resume", str(run_dir), *flags])
-    if ranks.launched():
+    if ranks.is_distributed():
         return f"torchrun (as before) -m rlopt {command}"
     return f"{_path_of('rlopt')} {command}"
 

@@ -20,8 +20,8 @@ def run(arguments: list[str]) -> int:
     later = "options that do not change what the run has done so far, such as total_steps=200000 or workers=2"
     parser.add_argument("overrides", nargs="*", metavar="name=value", help=later)
     options = parser.parse_args(arguments)
-    with ranks.joined():
-        ranks.from_first(lambda: check_run_dir(options.run_dir))
+    with ranks.process_group():
+        ranks.broadcast_from_first(lambda: check_run_dir(options.run_dir))
         with exclusive_run_directory(options.run_dir):
             return _resume(options.run_dir, options.overrides)
 
@@ -34,19 +34,19 @@ def _resume(run_dir: Path, overrides: list[str]) -> int:
     from rlopt.training.signals import SignalHandler
 
     use_one_thread()
-    config, path, contents = ranks.from_first(lambda: _read(run_dir, overrides))
+    config, path, contents = ranks.broadcast_from_first(lambda: _read(run_dir, overrides))
     if contents is None and path is not None:
-        if ranks.leads():
+        if ranks.is_first_rank():
             console.output(f"{run_dir} is finished: {saved_result(run_dir)}")
             console.output("  A larger total_steps=N extends it, unless its learning rates were planned to end there")
         return 0
     signals = SignalHandler()
     with signals.listening():
-        trainer = ranks.agreed(lambda: prepared([], config, run_dir))
+        trainer = ranks.on_all_ranks(lambda: prepared([], config, run_dir))
         with closing(trainer.collector):
             tree = checkpoint.unpack(contents, path, trainer.agent.device) if path and contents else None
-            restarted = ranks.agreed(lambda: trainer.restore(tree))
-            if ranks.leads():
+            restarted = ranks.on_all_ranks(lambda: trainer.restore(tree))
+            if ranks.is_first_rank():
                 _print(f"resumes at step {trainer.steps:,}" if tree else "has no checkpoint yet: it begins again")
                 if restarted:
                     which = ", ".join(map(str, restarted))

@@ -24,7 +24,7 @@ def run(arguments: list[str]) -> int:
     several = "-m" in flags or "--multirun" in flags
     if several and "--cfg" in flags:
         raise UserError("--cfg prints the configuration of one run; leave out -m")
-    if several and ranks.launched():
+    if several and ranks.is_distributed():
         raise UserError("-m is for one process; with torchrun, start the combinations one after another")
     if several:
         from rlopt.cli.sweep import multirun
@@ -39,24 +39,24 @@ def run(arguments: list[str]) -> int:
 
 
 def _train_once(overrides: list[str]) -> int:
-    with ranks.joined():
+    with ranks.process_group():
         return _train(overrides)
 
 
 def _train(overrides: list[str]) -> int:
     from rlopt.config.compose import resolve
 
-    config = ranks.from_first(lambda: resolve(overrides))
+    config = ranks.broadcast_from_first(lambda: resolve(overrides))
     from rlopt.api import prepared
     from rlopt.cli.process import train_to_end
     from rlopt.parallel.processes import use_one_thread
     from rlopt.training.signals import SignalHandler
 
     use_one_thread()
-    run_dir = ranks.from_first(lambda: choose_run_directory(config))
+    run_dir = ranks.broadcast_from_first(lambda: choose_run_directory(config))
     signals = SignalHandler()
     with signals.listening():
-        trainer = ranks.agreed(lambda: prepared(overrides, config, run_dir))
+        trainer = ranks.on_all_ranks(lambda: prepared(overrides, config, run_dir))
         with closing(trainer.collector), exclusive_run_directory(run_dir, new=True):
             return train_to_end(trainer, signals)
 

@@ -13,7 +13,7 @@ import torch
 from rlopt.config.schema import construct
 from rlopt.core.checks import at_least_one, between, check
 from rlopt.errors import UserError
-from rlopt.parallel.ranks import own_device
+from rlopt.parallel.ranks import local_device
 
 LOWER = "lower batch_size, env.num_envs, policy.hidden or critic.hidden"  # to make a run smaller
 _TOO_LARGE = re.compile("allocate|size calculation overflow|too large|index-sized")  # errors of torch and Python
@@ -57,7 +57,7 @@ class Common:
 
     def torch_device(self) -> torch.device:
         """The device, or UserError where it is absent."""
-        name = own_device(self.device)
+        name = local_device(self.device)
         try:
             device = torch.device(name)
             torch.zeros(1, device=device).item()

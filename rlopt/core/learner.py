@@ -13,7 +13,7 @@ from rlopt.core.objectives.objective import adaptive
 from rlopt.core.parts import Scalars, State
 from rlopt.core.samples import Samples
 from rlopt.core.update import Report, Update
-from rlopt.parallel.collectives import adopted, world_size
+from rlopt.parallel.collectives import broadcast_theta, world_size
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Learner:
                     last = report
             if stopped := self._reached(theta, samples):
                 break
-        return adopted(theta, before), state, TrainingResult(steps, skipped, failure, last, stopped)
+        return broadcast_theta(theta, before), state, TrainingResult(steps, skipped, failure, last, stopped)
 
     def _reached(self, theta: Tensor, samples: Samples) -> bool:
         """Whether the policy has come as far from the one that acted as it may."""

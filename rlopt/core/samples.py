@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from rlopt.parallel.collectives import all_sum, counts, rank, world_size
+from rlopt.parallel.collectives import all_sum, gather_counts, rank, world_size
 
 
 def to_device(x: Tensor, device: torch.device) -> Tensor:
@@ -75,7 +75,7 @@ class Samples:
         ranks are shuffled as one, each rank having its own of every slice, maybe none: the partition is that of one
         rank with all samples.
         """
-        here = counts(len(self), self.weight.device) if size is not None else []
+        here = gather_counts(len(self), self.weight.device) if size is not None else []
         total = sum(here)
         if size is None or size >= total:
             yield self

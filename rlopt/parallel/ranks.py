@@ -1,10 +1,10 @@
-"""Ranks: processes, on one host or many, that train one policy together, started by torchrun.
+"""Ranks: several processes, on one host or many, that train one policy together. torchrun starts them.
 
     torchrun --nproc-per-node=2 -m rlopt train ...
 
-Each has its own part of the environments (`core.distributed.own`) and the same theta; every sum over samples goes over
-all of them (`core.distributed`). Rank 0 alone resolves the command line, writes and prints. Imports torch only where
-torchrun started more than one process.
+Each rank has its own part of the environments (`collectives.local_slice`) and the same theta. Every sum over samples
+goes over all ranks (parallel/collectives.py). Rank 0 alone reads the command line, writes files and prints. This module
+imports torch only where torchrun started more than one process.
 """
 
 from __future__ import annotations
@@ -20,37 +20,41 @@ from typing import Any, TypeVar
 from rlopt.errors import EnvironmentFault, RankLost, Stopped, UserError
 
 T = TypeVar("T")
-# A rank that dies is noticed at once, its connections closing. These are for one that hangs or lost its network: at the
-# start, and later, when it must be longer than any difference in the time that ranks take for a rollout.
+# A rank that dies closes its connections, so the others notice at once. These limits are for a rank that hangs or has
+# lost its network: at the start, and later, when it must exceed any difference in the time that ranks take to collect.
 _START, _PATIENCE = timedelta(minutes=5), timedelta(minutes=30)
 _ADDRESS = 0x8915  # SIOCGIFADDR, Linux: the address of a network interface
 
 
-def launched() -> bool:
-    """Whether torchrun started this process together with others."""
+def is_distributed() -> bool:
+    """True where torchrun started this process together with others."""
     return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
 
 
-def leads() -> bool:
-    """Whether this process is rank 0, which alone writes and prints, or the only one."""
-    return not launched() or os.environ["RANK"] == "0"
+def is_first_rank() -> bool:
+    """True on rank 0, which alone writes and prints, and in a process without other ranks."""
+    return not is_distributed() or os.environ["RANK"] == "0"
 
 
-def tells(error: Exception) -> bool:
-    """Whether it is for this process to print the error: all know of one that was agreed, so rank 0 tells it.
+def should_report(error: Exception) -> bool:
+    """True where this process must print the error, so that it is printed once.
 
-    Before the ranks have joined, the first of every host tells of it; of ranks that are lost, every one.
+    Rank 0 prints an error that all ranks have. The first rank of every host prints one that only its host may have, as
+    before the ranks are connected. Every rank prints that another is lost.
     """
-    if leads() or isinstance(error, RankLost):
+    if is_first_rank() or isinstance(error, RankLost):
         return True
-    known = isinstance(error, (Stopped, EnvironmentFault)) or hasattr(error, "agreed")
-    return not known and os.environ.get("LOCAL_RANK") == "0"
+    shared = isinstance(error, (Stopped, EnvironmentFault)) or (isinstance(error, UserError) and error.on_all_ranks)
+    return not shared and os.environ.get("LOCAL_RANK") == "0"
 
 
 @contextmanager
-def joined() -> Iterator[None]:
-    """Within, torch.distributed connects the ranks: gloo between CPUs, nccl between GPUs. Alone, nothing happens."""
-    if not launched():
+def process_group() -> Iterator[None]:
+    """Within, torch.distributed connects the ranks: gloo between CPUs, nccl between GPUs. Does nothing for one process.
+
+    Raises UserError where the ranks cannot reach one another.
+    """
+    if not is_distributed():
         yield
         return
     import torch
@@ -74,55 +78,67 @@ def joined() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if hasattr(error, "agreed"):  # all ranks raise it, and leave in order
+        if error.on_all_ranks:  # all ranks raise it, and can disconnect in order
             dist.destroy_process_group()
         raise
-    dist.destroy_process_group()  # not after other errors, when the others may no longer answer
+    dist.destroy_process_group()  # not after other errors: the other ranks may no longer answer
 
 
-def own_device(name: str) -> str:
-    """Where this rank computes: ``cuda`` is a GPU of its own, by its number on its host."""
-    if not launched() or not name.startswith("cuda"):
+def local_device(name: str) -> str:
+    """The device of this rank. ``cuda`` becomes a GPU of its own, by the rank's number on its host."""
+    if not is_distributed() or not name.startswith("cuda"):
         return name
     if name != "cuda":
         raise UserError(f"device={name}: every rank needs a GPU of its own; type device=cuda")
     return f"cuda:{os.environ['LOCAL_RANK']}"
 
 
-def from_first(make: Callable[[], T]) -> T:
-    """What ``make`` gives on rank 0, on every rank; so too the UserError that it raises."""
-    if not launched():
+def broadcast_from_first(make: Callable[[], T]) -> T:
+    """Call ``make`` on rank 0; return its result on every rank, or raise its UserError there."""
+    if not is_distributed():
         return make()
-    return agreed(lambda: make() if leads() else None, send=True)[0]
+    result: T = _call(lambda: make() if is_first_rank() else None, send=True)[0]
+    return result
 
 
-def agreed(make: Callable[[], Any], send: bool = False) -> Any:
-    """What ``make`` gives on this rank, or with ``send`` a list of what it gives on every rank.
+def on_all_ranks(make: Callable[[], T]) -> T:
+    """Call ``make`` on every rank; return this rank's result.
 
-    A UserError that it raises on one is raised on all, naming the rank where it is not every one's.
+    Where it raises UserError on one rank, all raise that error. It names the rank unless every rank has the same one.
     """
-    if not launched():
-        return [make()] if send else make()
+    if not is_distributed():
+        return make()
+    result: T = _call(make, send=False)[0]
+    return result
+
+
+def gather_from_all_ranks(make: Callable[[], T]) -> list[T]:
+    """`on_all_ranks`, but with the results of all ranks, in their order."""
+    return [make()] if not is_distributed() else _call(make, send=True)
+
+
+def _call(make: Callable[[], Any], send: bool) -> list[Any]:
+    """Result of this rank, or with ``send`` every rank's; an error of one becomes the error of all."""
     from rlopt.parallel.collectives import gather
 
-    value, fault = None, None
+    result, failure = None, None
     try:
-        value = make()
+        result = make()
     except UserError as error:
-        fault = type(error), str(error), socket.gethostname(), traceback.format_exc()
-    found = gather((value if send else None, fault))
-    faults = {i: fault for i, (_, fault) in enumerate(found) if fault}
-    if not faults:
-        return [value for value, _ in found] if send else value
-    rank, (kind, said, host, trace) = next(iter(faults.items()))
-    everywhere = len(faults) == len(found) and len({text for _, text, _, _ in faults.values()}) == 1
-    shared = kind(said if everywhere or rank == 0 else f"rank {rank} on {host}: {said}")
-    shared.agreed = True  # type: ignore[attr-defined]  # for `tells`
+        failure = type(error), str(error), socket.gethostname(), traceback.format_exc()
+    gathered = gather((result if send else None, failure))
+    failures = {i: failure for i, (_, failure) in enumerate(gathered) if failure}
+    if not failures:
+        return [each for each, _ in gathered] if send else [result]
+    rank, (kind, message, host, trace) = next(iter(failures.items()))
+    same = len(failures) == len(gathered) and len({text for _, text, _, _ in failures.values()}) == 1
+    shared = kind(message if same or rank == 0 else f"rank {rank} on {host}: {message}")
+    shared.on_all_ranks = True
     raise shared from RuntimeError(trace)
 
 
 def _interface() -> str | None:
-    """The network that leads to MASTER_ADDR. Gloo would take that of the host's own name, often the loopback."""
+    """The network interface that leads to MASTER_ADDR. Gloo would take that of the host's name, often the loopback."""
     try:
         import fcntl
 
@@ -130,10 +146,10 @@ def _interface() -> str | None:
             s.connect((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])))  # sends nothing
             address = socket.inet_aton(s.getsockname()[0])
             for _, name in socket.if_nameindex():
-                with suppress(OSError):  # one without an address
+                with suppress(OSError):  # an interface without an address
                     if fcntl.ioctl(s, _ADDRESS, name.encode().ljust(40, b"\0"))[20:24] == address:
                         return name
-    except (ImportError, OSError, KeyError, ValueError):  # no Linux, or no IPv4: left to gloo
+    except (ImportError, OSError, KeyError, ValueError):  # not Linux, or not IPv4: gloo chooses
         pass
     return None
 

@@ -15,7 +15,7 @@ from rlopt.envs.spec import Environment
 from rlopt.evaluation.episodes import Evaluation, evaluate
 from rlopt.evaluation.video import Video, animation
 from rlopt.loggers import console
-from rlopt.parallel import ranks
+from rlopt.parallel.ranks import is_first_rank, on_all_ranks
 from rlopt.training.agent import Agent
 from rlopt.training.plan import Plan
 from rlopt.training.timer import Timer
@@ -42,7 +42,7 @@ class Evaluator:
         self.score = None
         if updates % every:
             return None
-        found: Evaluation | None = ranks.agreed(lambda: self._evaluated(state, True) if ranks.leads() else None)
+        found: Evaluation | None = on_all_ranks(lambda: self._evaluated(state, True) if is_first_rank() else None)
         if found:
             self.score = _finite(found.mean)
             self.best = max((x for x in (self.best, self.score) if x is not None), default=None)

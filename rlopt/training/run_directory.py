@@ -84,7 +84,7 @@ def exclusive_run_directory(run_dir: Path, new: bool = False) -> Iterator[None]:
     folder that cannot be opened is not locked: whoever writes to it later reports what is wrong.
     """
     created = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
-    descriptor = ranks.agreed(lambda: _lock(run_dir, new) if ranks.leads() else None)
+    descriptor = ranks.on_all_ranks(lambda: _lock(run_dir, new) if ranks.is_first_rank() else None)
     if descriptor is not None:
         _locks.add(descriptor)
     try:
@@ -94,7 +94,7 @@ def exclusive_run_directory(run_dir: Path, new: bool = False) -> Iterator[None]:
             _locks.remove(descriptor)
             os.close(descriptor)
         with suppress(OSError):  # raised by the first folder that is not empty: those above it stay as well
-            for folder in created if ranks.leads() else ():
+            for folder in created if ranks.is_first_rank() else ():
                 folder.rmdir()
 
 

@@ -81,7 +81,7 @@ class Trainer:
             return self._run()
         except EnvironmentFault as fault:
             said, file = self._ended_by(fault), self.plan.run_dir / "error.txt"
-            if ranks.leads():
+            if ranks.is_first_rank():
                 with suppress(OSError):
                     replace_file(file, traceback.format_exc())
                     said += f"; the traceback is in {file}"
@@ -90,10 +90,10 @@ class Trainer:
             raise RankLost(self._ended_by(lost)) from lost
 
     def _run(self) -> dict[str, Any]:
-        leads, together = ranks.leads(), False
+        leads, together = ranks.is_first_rank(), False
         self.saver.saved = self._resumed if self.steps else None
         with self.stops.held():
-            recording = ranks.agreed(lambda: self._open_recorder(self._resumed) if leads else NullLogger())
+            recording = ranks.on_all_ranks(lambda: self._open_recorder(self._resumed) if leads else NullLogger())
         with closing(recording) as recorder:
             display = ProgressDisplay(self.plan.total_steps, None if leads else Console(quiet=True))
             if leads and not self.collector.replays:
@@ -137,14 +137,16 @@ class Trainer:
         return summary
 
     def _ended_by(self, error: Exception) -> str:
-        return f"{error}, after step {self.steps:,}" + (f"; {self.saver.told(self.steps)}" if ranks.leads() else "")
+        return f"{error}, after step {self.steps:,}" + (
+            f"; {self.saver.told(self.steps)}" if ranks.is_first_rank() else ""
+        )
 
     def save(self, recorder: Logger | NullLogger, together: bool = True) -> None:
         """Write a checkpoint of the run as it stood after the last update; ``together`` with all ranks."""
         with self.stops.held():
             position = self._position
             tree = position.tree(self.plan.config, together)
-            if not ranks.leads():
+            if not ranks.is_first_rank():
                 return
             recorder.flush()
             place = self.saver.save(position.steps, tree, position.score)
@@ -185,8 +187,8 @@ class Trainer:
         entries = tree["environments"][first : first + count]
         anew = integer(self.plan.seed, Purpose.RESUMED, self.updates)
         standings = [standing(entry) for entry in entries]
-        with replaying(standings if ranks.leads() else ()):
-            found = ranks.agreed(lambda: self.collector.restore(standings, anew), send=True)
+        with replaying(standings if ranks.is_first_rank() else ()):
+            found = ranks.gather_from_all_ranks(lambda: self.collector.restore(standings, anew))
         begun: list[int] = sorted(number for numbers in found for number in numbers)
         for e, entry in enumerate(entries):
             if entry is not None and first + e not in begun:
@@ -205,7 +207,10 @@ class Trainer:
 
     def _save_or_stop(self, recorder: Logger | NullLogger) -> None:
         """After an update. What one rank was told, or finds due, all of them do."""
-        due, number = ranks.leads() and (self._judge.found_best or self.saver.due(self.updates)), self.stops.number
+        due, number = (
+            ranks.is_first_rank() and (self._judge.found_best or self.saver.due(self.updates)),
+            self.stops.number,
+        )
         if world_size() > 1:
             said = gather((due, number or 0))
             due, number = said[0][0], max(n for _, n in said) or None
@@ -223,7 +228,7 @@ class Trainer:
         started = time.perf_counter()
         if not self._ahead:
             self.collector.start(self.agent.policy(self.state))
-        batch = ranks.agreed(self.collector.finish)
+        batch = ranks.on_all_ranks(self.collector.finish)
         self._ahead = False
         self.callbacks.on_rollout(self._moment(), batch)
         collected = time.perf_counter()
