@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import policies
 import torch
-from picture import SIX
 
+from experiments._shared import policies
+from experiments.directions.picture import SIX
 from rlopt.config.compatibility import pairs
 from rlopt.config.compose import load
 from rlopt.training.restore import inspection

@@ -22,7 +22,6 @@ from rlopt.core.objectives.objective import Objective
 from rlopt.core.objectives.value import Value
 from rlopt.core.samples import Samples
 
-torch.set_default_dtype(torch.float64)
 Function = Callable[[Tensor], Tensor]
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-from functions import Landscape
 from torch import Tensor
 
+from experiments.landscapes.functions import Landscape
 from rlopt.core.damping.constant import Constant
 from rlopt.core.damping.levenberg_marquardt import LevenbergMarquardt
 from rlopt.core.metrics.fisher import Fisher

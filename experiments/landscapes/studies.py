@@ -6,11 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import functions
-import methods
 import numpy as np
 import torch
-from functions import Landscape
+
+from experiments.landscapes import functions, methods
+from experiments.landscapes.functions import Landscape
 
 TOLERANCE = 1e-6  # of f - f* relative to the start
 

@@ -13,11 +13,10 @@ import os
 import tempfile
 import time
 
-import report
-import torch
-from setting import machine
-
+from experiments.speed import report
+from experiments.speed.setting import machine
 from rlopt.config.compose import resolve
+from rlopt.parallel.processes import use_one_thread
 from rlopt.training.factory import trainer
 from rlopt.training.trainer import Trainer
 
@@ -74,7 +73,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.draw:
         return report.again("acktr")
-    torch.set_num_threads(1)
+    use_one_thread()
     before = os.getloadavg()[0]
     found = measure(3 if options.quick else options.rounds, 4 if options.quick else 8)
     for what, times in found.items():

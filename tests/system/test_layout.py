@@ -31,7 +31,7 @@ FLOORS = [
     ),
     ("rlopt.commands", "rlopt.cli.main", "rlopt.__main__"),
 ]
-KNOW_HYDRA = ("rlopt.config.compose", "rlopt.config.overrides", "rlopt.config.precedence", "rlopt.cli.sweep.launch")
+KNOW_HYDRA = ("rlopt.config.compose", "rlopt.config.overrides", "rlopt.config.precedence", "rlopt.cli.sweep")
 ONE_UPDATE = ["update.py", "metrics/fisher.py", "solvers/cg.py", "steps/kl_line_search.py"]
 
 

@@ -11,7 +11,7 @@ import torch
 
 from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli import main as cli
-from rlopt.cli.sweep.job import Sweep
+from rlopt.cli.sweep_run import Sweep
 from rlopt.training.trainer import Trainer
 from tests.support.extending import FILES, write
 
@@ -69,7 +69,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(run, monkeypatch):
         patch.setattr(Trainer, "_update", interrupted)
         code, _, err = run(*SWEEP, "seed=1,2,3")
     assert code == 128 + signal.SIGINT
-    assert "The same command with sweep_dir=here goes on where this one stopped." in err
+    assert "The same command with sweep_dir=here continues where this one stopped." in err
     first = done()
     assert set(first) == {"seed=1"} and not Path("here/seed=3").exists()
 
