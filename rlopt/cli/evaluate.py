@@ -35,17 +35,19 @@ def run(arguments: list[str]) -> int:
     check_run_dir(options.run_dir)
     video = options.run_dir / "video.mp4" if options.video == Path() else options.video
 
+    from rlopt.config import check_config
     from rlopt.config.compose import load
+    from rlopt.config.options import MOST_EPISODES
     from rlopt.evaluation import video as film
-    from rlopt.evaluation.episodes import MOST_EPISODES, evaluate
+    from rlopt.evaluation.episodes import evaluate
     from rlopt.parallel.processes import use_one_thread
-    from rlopt.training.restore import policy
+    from rlopt.training.restore import load_policy
 
     if not 1 <= options.episodes <= MOST_EPISODES:
         raise UserError(f"--episodes must be 1 or above, at most {MOST_EPISODES:,}; got {options.episodes}")
     use_one_thread()
-    config = load(options.run_dir / "config.yaml")
-    environment, head, frozen, step, seed = policy(config, options.run_dir, options.best)
+    config = check_config(load(options.run_dir / "config.yaml"))
+    environment, head, frozen, step, seed = load_policy(config, options.run_dir, options.best)
     seed = seed if options.seed is None else options.seed
     if video:
         film.check_path(video)

@@ -22,7 +22,7 @@ from rlopt.errors import RankLost, Signalled, Stopped, UserError
 from rlopt.loggers import console
 from rlopt.parallel import ranks
 
-COPY = "each of its checkpoints holds a copy: config in state.json, which is YAML too"
+COPY = "each of its checkpoints holds a copy: the JSON in the header of its file has it under config"
 
 
 class Parser(argparse.ArgumentParser):

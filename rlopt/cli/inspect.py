@@ -34,21 +34,22 @@ def run(arguments: list[str]) -> int:
         raise UserError("--json writes no figure; leave out --json or --out")
     check_run_dir(options.run_dir)
 
+    from rlopt.config import check_config
     from rlopt.config.compatibility import pairs
     from rlopt.config.compose import load
-    from rlopt.config.options import in_memory
     from rlopt.inspection.report import publish
     from rlopt.loggers.console import terminal
     from rlopt.parallel.processes import use_one_thread
-    from rlopt.training.restore import inspection
+    from rlopt.training.factory import explain_lack_of_memory
+    from rlopt.training.restore import inspect_run
 
     use_one_thread()
     chosen = pairs(*(names and names.split(",") for names in (options.metric, options.solver)))
-    config = load(options.run_dir / "config.yaml")
-    memory = in_memory("the inspection", "lower --samples, or name fewer of --metric and --solver")
+    config = check_config(load(options.run_dir / "config.yaml"))
+    memory = explain_lack_of_memory("the inspection", "lower --samples, or name fewer of --metric and --solver")
     with memory, terminal().status("") as status:
         sizes = options.samples, options.radius, options.damping
-        about, found = inspection(config, options.run_dir, chosen, *sizes, options.fresh, options.seed, status.update)
+        about, found = inspect_run(config, options.run_dir, chosen, *sizes, options.fresh, options.seed, status.update)
     if options.json:
         print(json.dumps({**about, **found.plain()}))
     else:

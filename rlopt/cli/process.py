@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from rlopt.config import extensions
-from rlopt.config.options import LOWER, in_memory
+from rlopt.config.compatibility import LOWER
 from rlopt.loggers import console
 from rlopt.parallel import ranks
 from rlopt.training.callbacks import Callbacks, RunContext
+from rlopt.training.factory import explain_lack_of_memory
 from rlopt.training.signals import SignalHandler
 from rlopt.training.trainer import Trainer
 
@@ -32,11 +33,11 @@ def train_to_end(run: Trainer, signals: SignalHandler) -> int:
     if ranks.is_first_rank():
         run.callbacks = Callbacks(on_begin=_print_begin)
     try:
-        with in_memory("the run", LOWER):
+        with explain_lack_of_memory("the run", LOWER):
             summary = run.run()
     except KeyboardInterrupt:
         if ranks.is_first_rank():
-            console.info(f"\nStopped at step {run.steps:,}; {run.saver.told(run.steps)}.")
+            console.info(f"\nStopped at step {run.steps:,}; {run.saver.describe_saved(run.steps)}.")
             console.info(f"  resume:    {resume_command(run_dir)}\n{next_commands(run_dir)}")
         raise
     if ranks.is_first_rank():
@@ -45,7 +46,8 @@ def train_to_end(run: Trainer, signals: SignalHandler) -> int:
 
 
 def _print_begin(moment: RunContext, config: Mapping[str, Any]) -> None:
-    console.info(f"{config['algo']} on {config['env']['id']}, seed {config['seed']}, in {moment.run_dir}")
+    recipe = f", recipe {config['recipe']}" if config["recipe"] else ""
+    console.info(f"{config['algo']} on {config['env']['id']}{recipe}, seed {config['seed']}, in {moment.run_dir}")
     console.info(_curves_command(moment.run_dir))
 
 

@@ -27,24 +27,26 @@ def run(arguments: list[str]) -> int:
 
 
 def _resume(run_dir: Path, overrides: list[str]) -> int:
-    from rlopt.api import prepared
-    from rlopt.checkpoint import format as checkpoint
+    from rlopt.checkpoint.format import unpack
     from rlopt.cli.process import saved_result, train_to_end
+    from rlopt.config import check_config
     from rlopt.parallel.processes import use_one_thread
+    from rlopt.training.factory import build
     from rlopt.training.signals import SignalHandler
 
     use_one_thread()
-    config, path, contents = ranks.broadcast_from_first(lambda: _read(run_dir, overrides))
-    if contents is None and path is not None:
+    plain, path, content = ranks.broadcast_from_first(lambda: _read(run_dir, overrides))
+    if content is None and path is not None:
         if ranks.is_first_rank():
             console.output(f"{run_dir} is finished: {saved_result(run_dir)}")
             console.output("  A larger total_steps=N extends it, unless its learning rates were planned to end there")
         return 0
+    config = ranks.on_all_ranks(lambda: check_config(plain))
     signals = SignalHandler()
     with signals.listening():
-        trainer = ranks.on_all_ranks(lambda: prepared([], config, run_dir))
+        trainer = ranks.on_all_ranks(lambda: build(config, run_dir))
         with closing(trainer.collector):
-            tree = checkpoint.unpack(contents, path, trainer.agent.device) if path and contents else None
+            tree = unpack(content, path, trainer.agent.device) if path and content else None
             restarted = ranks.on_all_ranks(lambda: trainer.restore(tree))
             if ranks.is_first_rank():
                 _print(f"resumes at step {trainer.steps:,}" if tree else "has no checkpoint yet: it begins again")
@@ -54,40 +56,40 @@ def _resume(run_dir: Path, overrides: list[str]) -> int:
             return train_to_end(trainer, signals)
 
 
-def _read(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | None, dict[str, bytes] | None]:
-    """Read the run: its configuration, the path of its newest checkpoint, and the checkpoint's files.
+def _read(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | None, bytes | None]:
+    """Read the run: its configuration, the path of its newest checkpoint, and the checkpoint's content.
 
-    The path is None if the run has no checkpoint yet; the files are also None if it is finished. Raises UserError where
-    the folder is damaged or an override cannot be given to a run that has begun.
+    The path is None if the run has no checkpoint yet; the content is also None if it is finished. Raises UserError if
+    the folder is damaged, or an override cannot be given to a run that has begun.
     """
-    from rlopt.checkpoint import format as checkpoint
-    from rlopt.checkpoint.resume_rules import changed, check_same, other_versions
+    from rlopt.checkpoint.format import unpack
+    from rlopt.checkpoint.manager import list_checkpoints, newest
+    from rlopt.checkpoint.resume_rules import change_options, check_same_config, version_differences
     from rlopt.cli.process import saved_result
     from rlopt.config.compose import load
-    from rlopt.config.overrides import check_single, parse
+    from rlopt.config.overrides import read_overrides
 
-    check_single(overrides)
-    given = {override.key_or_group: override.value() for override in map(parse, overrides)}
+    given = read_overrides(overrides)
     saved = load(run_dir / "config.yaml")
     try:
-        config = changed(saved, given)
+        config = change_options(saved, given)
     except (KeyError, TypeError) as error:
         raise UserError(f"{run_dir / 'config.yaml'} is not a run's configuration: it lacks {error}; {COPY}") from error
-    if not checkpoint.list_checkpoints(run_dir / "checkpoints"):
+    if not list_checkpoints(run_dir / "checkpoints"):
         if (run_dir / "summary.json").exists():
             raise UserError(f"{run_dir} was finished, but its checkpoints are gone: put them back, or train anew")
         return config, None, None
-    path, contents = checkpoint.newest(run_dir, _print)
-    tree = checkpoint.unpack(contents, path)
+    path, content = newest(run_dir, _print)
+    tree = unpack(content, path)
     try:
-        check_same(saved, tree["config"])
-        if versions := other_versions(tree["versions"]):
+        check_same_config(saved, tree["config"])
+        if versions := version_differences(tree["versions"]):
             _print(f"this run was saved with {versions}: it can be continued, but not bit for bit")
         total = config["total_steps"]
         done = isinstance(total, int) and tree["steps"] >= total and saved_result(run_dir) is not None
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a run's checkpoint: {type(error).__name__}: {error}") from error
-    return config, path, None if done else contents
+    return config, path, None if done else content
 
 
 def _print(message: str) -> None:

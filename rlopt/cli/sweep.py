@@ -19,10 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from rlopt.cli.sweep_run import RunFailed, Sweep, end_workers
-from rlopt.config import choices as catalogue
-from rlopt.config import extensions
-from rlopt.config.compose import explained, resolve
-from rlopt.config.overrides import check_several, first_run, named, parse, rewritten, spelled
+from rlopt.config import extensions, read_config
+from rlopt.config.overrides import (
+    check_several,
+    first_run,
+    from_sweeper,
+    full_name,
+    named_values,
+    parse,
+    short_name,
+    to_overrides,
+    to_sweeper,
+)  # fmt: skip
 from rlopt.errors import UserError
 from rlopt.loggers import console
 from rlopt.training.run_directory import unused_path
@@ -41,18 +49,21 @@ def multirun(overrides: list[str], train: Callable[[list[str]], int]) -> int:
     folder, overrides = _sweep_folder(overrides)
     check_several(overrides)
     _check_launcher(overrides)
-    resolve(first_run(overrides))  # a mistake that all runs share is reported before any begins
-    varied = [_user_spelling(text).partition("=")[0] for text in overrides if parse(text).is_sweep_override()]
+    read_config(first_run(overrides))  # a mistake that all runs share is reported before any begins
+    varied = [short_name(full_name(o)) for o in map(parse, overrides) if o.is_sweep_override()]
     job = _Job(Sweep(train, folder, sorted(varied), *extensions.active()))
 
-    directories = [*spelled({"hydra.sweep.dir": folder}), "hydra.sweep.subdir=.", "hydra.output_subdir=null"]
+    directories = [*to_overrides({"hydra.sweep.dir": folder}), "hydra.sweep.subdir=.", "hydra.output_subdir=null"]
     quiet = ["hydra/hydra_logging=none", "hydra/job_logging=none"]
-    program, sys.argv = sys.argv, ["rlopt", "--multirun", *rewritten(overrides), *directories, *quiet]
+    program, sys.argv = (
+        sys.argv,
+        ["rlopt", "--multirun", *(to_sweeper(parse(text)) for text in overrides), *directories, *quiet],
+    )
     full_error, os.environ["HYDRA_FULL_ERROR"] = os.environ.get("HYDRA_FULL_ERROR"), "1"  # let Hydra raise its errors
     signals = SignalHandler(first=lambda: end_workers(folder / ".sweep"))  # before the launcher ends its processes
     try:
-        with signals.listening(), explained():
-            hydra.main(version_base="1.3", config_path=str(catalogue.conf_dir()), config_name="config")(job)()
+        with signals.listening():
+            hydra.main(version_base="1.3", config_path=None, config_name=None)(job)()
     except KeyboardInterrupt:
         console.info(f"The same command with sweep_dir={folder} continues where this one stopped.")
         raise
@@ -85,7 +96,7 @@ class _Job:
         from hydra.core.global_hydra import GlobalHydra
         from hydra.core.hydra_config import HydraConfig
 
-        overrides = [_user_spelling(o) for o in HydraConfig.get().overrides.task if not o.startswith("hydra")]
+        overrides = [from_sweeper(o) for o in HydraConfig.get().overrides.task if not o.startswith("hydra")]
         instance = GlobalHydra.instance()
         sweeping, instance.hydra = instance.hydra, None  # a run composes its own configuration
         try:
@@ -95,14 +106,6 @@ class _Job:
             raise
         finally:
             GlobalHydra.instance().hydra = sweeping
-
-
-def _user_spelling(override: str) -> str:
-    """An override as the user types it, from Hydra's spelling."""
-    name, _, value = override.partition("=")
-    if name.startswith("~"):
-        return f"{name[1:]}=null"
-    return f"{name.partition('@')[2] or name.lstrip('+')}={value}"
 
 
 def _sweep_folder(overrides: list[str]) -> tuple[Path, list[str]]:
@@ -115,7 +118,7 @@ def _sweep_folder(overrides: list[str]) -> tuple[Path, list[str]]:
         if override.key_or_group != "sweep_dir":
             others.append(text)
             continue
-        chosen, *more = named(override)
+        chosen, *more = named_values(override)
         if more or chosen == "null":
             raise UserError(f"{text}: all runs go into one folder, such as sweep_dir=runs/NAME")
     stamp = time.strftime("%Y%m%d-%H%M%S")

@@ -26,13 +26,13 @@ from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from rlopt.checkpoint.resume_rules import differences
+from rlopt.checkpoint.resume_rules import config_differences
 from rlopt.cli.exit_codes import exit_code
 from rlopt.cli.process import saved_result
 from rlopt.cli.resume import run as resume
-from rlopt.config.compose import load, resolve
+from rlopt.config.compose import compose, load
 from rlopt.config.extensions import extended
-from rlopt.config.overrides import spelled
+from rlopt.config.overrides import to_overrides
 from rlopt.errors import Signalled, UserError
 from rlopt.loggers import console
 from rlopt.training.run_directory import trained_elsewhere, try_lock
@@ -99,7 +99,7 @@ class Sweep:
         name = self.name(overrides)
         run_dir = self._folder / name
         title = f"--- {' '.join(overrides)}"
-        overrides = [*overrides, *spelled({"run_dir": run_dir})]
+        overrides = [*overrides, *to_overrides({"run_dir": run_dir})]
         files = self._folder / ".sweep"
         try:
             files.mkdir(parents=True, exist_ok=True)
@@ -139,7 +139,7 @@ def _this_process() -> tuple[str, int]:
 
 def _check_same(overrides: list[str], run_dir: Path) -> None:
     """Raise UserError if the run in ``run_dir`` has another configuration than these overrides give."""
-    for key, here, there in differences(resolve(overrides), load(run_dir / "config.yaml")):
+    for key, here, there in config_differences(compose(overrides), load(run_dir / "config.yaml")):
         raise UserError(f"{run_dir} holds another run: there {key} is {there}, now {here}; give another sweep_dir")
 
 

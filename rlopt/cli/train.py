@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from rlopt.config import choices as catalogue
+from rlopt.config import check_config, choices, read_config
 from rlopt.errors import UserError
 from rlopt.parallel import ranks
-from rlopt.training.run_directory import choose_run_directory, exclusive_run_directory
 
 
 def run(arguments: list[str]) -> int:
@@ -31,9 +30,9 @@ def run(arguments: list[str]) -> int:
 
         return multirun(overrides, _train_once)
     if "--cfg" in flags:
-        from rlopt.config.compose import resolve, to_yaml
+        from rlopt.config.compose import to_yaml
 
-        print(to_yaml(resolve(overrides)), end="")
+        print(to_yaml(read_config(overrides).plain), end="")
         return 0
     return _train_once(overrides)
 
@@ -44,21 +43,27 @@ def _train_once(overrides: list[str]) -> int:
 
 
 def _train(overrides: list[str]) -> int:
-    from rlopt.config.compose import resolve
+    from rlopt.config.compose import compose
+    from rlopt.config.overrides import read_overrides
 
-    config = ranks.broadcast_from_first(lambda: resolve(overrides))
-    from rlopt.api import prepared
+    plain, typed = ranks.broadcast_from_first(lambda: (compose(overrides), list(read_overrides(overrides))))
     from rlopt.cli.process import train_to_end
     from rlopt.parallel.processes import use_one_thread
+    from rlopt.training.factory import build
+    from rlopt.training.run_directory import choose_run_directory, exclusive_run_directory
     from rlopt.training.signals import SignalHandler
 
     use_one_thread()
+    config = ranks.on_all_ranks(lambda: check_config(plain, typed))
     run_dir = ranks.broadcast_from_first(lambda: choose_run_directory(config))
     signals = SignalHandler()
     with signals.listening():
-        trainer = ranks.on_all_ranks(lambda: prepared(overrides, config, run_dir))
+        trainer = ranks.on_all_ranks(lambda: build(config, run_dir))
         with closing(trainer.collector), exclusive_run_directory(run_dir, new=True):
             return train_to_end(trainer, signals)
+
+
+_FOR_BOTH = (*choices.PARTS, "schedule", "optimizer", "scheduler")  # groups for actor and critic
 
 
 def _help() -> str:
@@ -68,12 +73,12 @@ def _help() -> str:
         "",
         "theta <- theta + alpha (M + lambda I)^-1 g. Choose the parts of this update by group=choice, set options by",
         "name=value, and those of the critic by critic.group=choice. Defaults: algo=trpo env=cartpole. A choice's file",
-        f"explains its options: GROUP/CHOICE.yaml in {catalogue.conf_dir()}.",
+        f"explains its options: GROUP/CHOICE.yaml in {choices.conf_dir()}.",
     ]
-    for group, names in catalogue.groups().items():
+    for group, names in choices.groups().items():
         if names:
-            lines += ["", f"{group}=" + ("" if group not in catalogue.UPDATE_GROUPS else f"  (and critic.{group}=)")]
-            lines += [f"  {name:<26}{catalogue.described(group, name)}" for name in names]
+            lines += ["", f"{group}=" + (f"  (and critic.{group}=)" if group in _FOR_BOTH else "")]
+            lines += [f"  {name:<26}{choices.described(group, name)}" for name in names]
     lines += [
         "",
         "Recipes: settings that an algorithm needs on an environment. It is used whenever both are chosen by name;",
@@ -90,12 +95,5 @@ def _help() -> str:
 
 
 def _recipes() -> list[str]:
-    """Recipes with a comment in their file, a line each; then environments that have another recipe, by algorithm."""
-    described, others = [], dict[str, list[str]]()
-    for name in catalogue.choices("recipe"):
-        if comment := catalogue.described("recipe", name):
-            described.append(f"  {name:<26}{comment}")
-        else:
-            algorithm, _, environment = name.partition("-")
-            others.setdefault(algorithm, []).append(environment)
-    return [*described, *(f"  {algorithm:<26}{', '.join(names)}" for algorithm, names in others.items())]
+    """Every recipe in a line."""
+    return [f"  {name:<26}{choices.described('recipe', name)}" for name in choices.choices("recipe")]

@@ -20,7 +20,7 @@ from rlopt.envs.spaces import flatten_observations
 from rlopt.envs.vector import EnvPoolEnvs, StepCounter, SyncEnvs
 from rlopt.envs.watchdog import watched
 from rlopt.envs.wrappers import FAULTS, CheckedEnv, guard
-from rlopt.errors import EnvironmentFault, UserError
+from rlopt.errors import EnvironmentFault, UserError, first_line
 from rlopt.loggers import console
 
 BACKENDS = ("sync", "envpool")
@@ -134,7 +134,7 @@ class EnvSpec:
             return f"env.id={self.id}: {error}"
         if isinstance(error, ImportError | gym.error.DependencyNotInstalled):
             extra = next((extra for prefix, extra in _EXTRAS.items() if self._module.startswith(prefix)), None)
-            advice = f"pip install 'rlopt[{extra}]'" if extra else _first_line(error)
+            advice = f"pip install 'rlopt[{extra}]'" if extra else first_line(error)
             return f"env.id={self.id} needs a package that is not installed: {advice}"
         if isinstance(error, gym.error.DeprecatedEnv):
             return f"env.id={self.id}: {error}"
@@ -143,9 +143,9 @@ class EnvSpec:
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             if self.id not in gym.registry and ":" not in self.id:
                 hint += "; one of your own needs --extensions DIR or --import MODULE"
-            return f"env.id={self.id}: {_first_line(error).partition(' Did you mean')[0].rstrip('.')}{hint}"
+            return f"env.id={self.id}: {first_line(error).partition(' Did you mean')[0].rstrip('.')}{hint}"
         # its constructor may raise anything
-        said = _first_line(error) if isinstance(error, Exception) else f"{type(error).__name__} {error}".strip()
+        said = first_line(error) if isinstance(error, Exception) else f"{type(error).__name__} {error}".strip()
         return f"env.kwargs={self.kwargs} do not suit env.id={self.id}: {said}"
 
     def _redirect_mujoco_warnings(self) -> None:

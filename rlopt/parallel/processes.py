@@ -59,10 +59,3 @@ def _exit_with_parent() -> None:
     assert parent is not None
     wait([parent.sentinel])
     os._exit(1)
-
-
-def use_one_thread() -> None:
-    """Small networks are slower on more than one thread."""
-    import torch
-
-    torch.set_num_threads(1)
