@@ -20,6 +20,7 @@ from typing import Any
 
 from rlopt.cli.sweep_run import RunFailed, Sweep, end_workers
 from rlopt.config import extensions, read_config
+from rlopt.config.choices import short_name
 from rlopt.config.overrides import (
     check_several,
     first_run,

@@ -102,6 +102,11 @@ def stands_for(part: Any) -> str:
     return module.rpartition(".")[2]
 
 
+def short_name(name: str) -> str:
+    """The name that a user types for an option's full name: optimizer.lr for step.optimizer.lr."""
+    return re.sub(r"^(critic\.)?step\.(optimizer|scheduler)\b", r"\1\2", name)
+
+
 def nearest(name: str, known: list[str]) -> str:
     """` (did you mean X?)` where something close is known, else nothing."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)

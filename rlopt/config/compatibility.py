@@ -20,10 +20,9 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
-from rlopt.config.choices import PARTS, choices, file, nearest, parts, stands_for
+from rlopt.config.choices import PARTS, choices, file, nearest, parts, short_name, stands_for
 from rlopt.config.compose import load, read_choice
 from rlopt.config.options import RunConfig, SharedCritic, UpdateOptions, parse_network
-from rlopt.config.overrides import short_name
 from rlopt.config.schema import construct_part
 from rlopt.core.heads import Head
 from rlopt.core.network import Network
@@ -266,7 +265,7 @@ def _check_compatible_critic(config: RunConfig) -> None:
     if COMPATIBLE not in update.solver.needs:
         return
     solver = f"solver={stands_for(update.solver)}"
-    others = f"choose {_typed('solver', _solvers(update.metric)[:1])}"
+    others = f"choose another solver: {_typed('solver', _solvers(update.metric))}"
     if update.schedule.epochs > 1 or update.schedule.minibatch is not None:
         raise UserError(
             f"{solver} has one direction a rollout; add schedule=whole_batch schedule.epochs=1, or {others}"

@@ -31,8 +31,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from rlopt.config.choices import SHARED_CRITIC, conf_dir, extra_dirs, file, own_choices, parts
-from rlopt.config.overrides import CHOICES, read_overrides, short_name
+from rlopt.config.choices import SHARED_CRITIC, conf_dir, extra_dirs, file, own_choices, parts, short_name
+from rlopt.config.overrides import CHOICES, read_overrides
 from rlopt.errors import UserError
 
 # groups that take further options: those of torch's own classes, and of environments

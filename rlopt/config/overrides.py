@@ -21,7 +21,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, Quote, QuotedString
 from hydra.errors import HydraException
 
-from rlopt.config.choices import PARTS, choices, environment_with_id, nearest
+from rlopt.config.choices import PARTS, choices, environment_with_id, nearest, short_name
 from rlopt.errors import UserError
 
 _WITHIN_STEP = ("optimizer", "scheduler")  # groups whose choices stand inside step=optimizer
@@ -83,11 +83,6 @@ def full_name(override: Override) -> str:
     network = "critic." if name.startswith("critic.") else ""
     rest = name.removeprefix(network)
     return f"{network}step.{rest}" if rest.split(".")[0] in _WITHIN_STEP else name
-
-
-def short_name(name: str) -> str:
-    """The name that a user would type for a full name."""
-    return re.sub(r"^(critic\.)?step\.(optimizer|scheduler)\b", r"\1\2", name)
 
 
 def read_overrides(overrides: Sequence[str]) -> dict[str, Any]:

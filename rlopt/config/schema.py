@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, TypeVar
 
-from rlopt.config.choices import extra_dirs, nearest
+from rlopt.config.choices import extra_dirs, nearest, short_name
 from rlopt.config.extensions import module as extension
 from rlopt.core.objectives.objective import Objective
 from rlopt.core.parts import Damping, Metric, Solver, Step
@@ -52,8 +53,8 @@ def construct(cls: type[T], values: Mapping[str, Any], where: str, **given: Any)
     try:
         return cls(**converted, **given)
     except (ValueError, TypeError, OverflowError) as error:
-        if str(error).split(".")[0].split(" ")[0] in wanted:  # rlopt's own checks name the option first
-            raise UserError(f"{prefix}{error}") from error
+        if re.split(r"\W", str(error), maxsplit=1)[0] in wanted:  # rlopt's own checks name the option first
+            raise UserError(short_name(f"{prefix}{error}")) from error
         raise UserError(f"{where} cannot be made so: {' '.join(str(error).split())}") from error
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlopt.checkpoint.manager import CheckpointOptions
-from rlopt.training.diagnostics import RecordOptions
+from rlopt.config.options import CheckpointOptions, RecordOptions
 
 
 @dataclass(frozen=True)
