@@ -28,7 +28,6 @@ from rlopt.config.overrides import (
     full_name,
     named_values,
     parse,
-    short_name,
     to_overrides,
     to_sweeper,
 )  # fmt: skip

@@ -25,7 +25,7 @@ from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
 from rlopt.evaluation import video
 from rlopt.parallel.collectives import local_slice
-from rlopt.parallel.ranks import own_device
+from rlopt.parallel.ranks import local_device
 from rlopt.policy.mlp import NetworkFactory
 from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler
 from rlopt.rollout.collector import Collector
@@ -123,7 +123,7 @@ def set_up(config: RunConfig, device: torch.device | None = None) -> Setup:
 
 def select_device(name: str) -> torch.device:
     """The device of this process. Raises UserError where it is not there."""
-    name = own_device(name)
+    name = local_device(name)
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
