@@ -6,9 +6,9 @@ From the weakest to the strongest:
     a recipe and an experiment, which are overrides in a file
     what was typed
 
-An option that is given to a choice goes with it: where a stronger layer chooses another file for a group, the weaker
-layers' options of that group are left out. So what is typed wins, an option by its value and a choice by all the values
-of its file.
+An option goes with its choice: where a stronger layer chooses another file for a group, the weaker layers' options of
+that group are left out. So what is typed wins, an option by its value, and a choice other than the preset's by all the
+values of its file.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import difflib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from rlopt.config.choices import SHARED_CRITIC, conf_dir, extra_dirs, file, own_choices, parts, short_name
+from rlopt.config.choices import SHARED_CRITIC, conf_dir, extra_dirs, file, is_variant, own_choices, parts, short_name
 from rlopt.config.overrides import CHOICES, read_overrides
 from rlopt.errors import UserError
 
@@ -52,12 +53,14 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     """The whole configuration in plain values. Raises UserError with one clear line."""
     typed = read_overrides(overrides)
     _check_typed(typed)
+    Plugins.instance().register(_ExtraDirs)  # at each call: a launcher's process has Hydra's state from another one
     with _explained():
         experiment = _named_overrides("experiment", typed.get("experiment"))
-        merged = _merged(experiment, typed)
-        recipe = _recipe(merged)
-        merged = _merged(_named_overrides("recipe", recipe), experiment, typed)
-        config = _compose_files(merged, typed)
+        chosen = {**_defaults(), **experiment, **typed}
+        recipe = _recipe(chosen)
+        files = _preset_choices(chosen["algo"], chosen["env"], extra_dirs())
+        merged = _merged(files, _named_overrides("recipe", recipe), experiment, typed)
+        config = _compose_files({name: choice for name, choice in merged.items() if files.get(name) != choice}, typed)
         _set_options(config, merged, typed)
         if config.critic._target_ == SHARED_CRITIC:
             _drop_critics_update(config, typed)
@@ -115,14 +118,42 @@ def to_yaml(config: Mapping[str, Any]) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(dict(config)))
 
 
-def _merged(*layers: Options) -> Options:
-    """All layers as one, the later the stronger; a choice takes away the weaker layers' options of its own file."""
-    merged: Options = {}
+def _merged(files: Options, *layers: Options) -> Options:
+    """The choices of the presets' files, and all layers on top, the later the stronger.
+
+    Another choice takes away what the weaker layers have in the file that it replaces.
+    """
+    merged = dict(files)
     for layer in layers:
-        replaced = [name for name in layer if name in CHOICES and name not in ("algo", "env")]
+        new = {name: c for name, c in layer.items() if name not in CHOICES or not _same_part(name, c, merged.get(name))}
+        replaced = [name for name in new if name in CHOICES and name not in ("algo", "env")]
         merged = {name: value for name, value in merged.items() if not any(_belongs(name, c) for c in replaced)}
-        merged.update(layer)
+        merged.update(new)
     return merged
+
+
+def _same_part(name: str, choice: Any, before: Any) -> bool:
+    """Whether a choice is the one before, or the one from which that, a variant, begins."""
+    return choice == before or (isinstance(before, str) and choice in _bases(CHOICES[name], before))
+
+
+def _bases(group: str, choice: str) -> list[str]:
+    """The choices that a variant begins from."""
+    if not is_variant(group, choice):
+        return []
+    entries = load(file(group, choice))["defaults"]
+    bases = [entry for entry in entries if isinstance(entry, str) and entry != "_self_"]
+    return [*bases, *(further for base in bases for further in _bases(group, base))]
+
+
+@cache
+def _preset_choices(algo: str, env: str, folders: tuple[Path, ...]) -> Options:
+    """Full name -> choice, as config.yaml, algo and env choose; ``folders`` are those of --extensions."""
+    overrides = [f"algo={algo}", f"env={env}"]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        found = hydra_compose("config", overrides=overrides, return_hydra_config=True).hydra.runtime.choices
+    full = {str(key).rpartition("@")[2]: str(choice) for key, choice in found.items()}
+    return {name: choice for name, choice in full.items() if name in CHOICES}
 
 
 def _belongs(name: str, choice: str) -> bool:
@@ -133,11 +164,10 @@ def _belongs(name: str, choice: str) -> bool:
 
 def _recipe(chosen: Options) -> str | None:
     """The recipe to take up: the one that was named, or the one of this algorithm on this environment, if any."""
-    usual = _defaults()
     named = chosen.get("recipe", "auto")
     if named != "auto":
         return None if named is None else str(named)
-    automatic = f"{chosen.get('algo', usual['algo'])}-{chosen.get('env', usual['env'])}"
+    automatic = f"{chosen['algo']}-{chosen['env']}"
     return automatic if file("recipe", automatic).is_file() else None
 
 
@@ -172,7 +202,6 @@ def _compose_files(chosen: Options, typed: Options) -> DictConfig:
     error.
     """
     files = {name: choice for name, choice in chosen.items() if _is_file(name, choice)}
-    Plugins.instance().register(_ExtraDirs)  # at each call: a launcher's process has Hydra's state from another one
     while True:
         try:
             with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -212,9 +241,9 @@ def _set_options(config: DictConfig, options: Options, typed: Options) -> None:
             continue
         above, _, key = name.rpartition(".")
         node = OmegaConf.select(config, above) if above else config
-        known = isinstance(node, DictConfig) and key in node
+        known = isinstance(node, DictConfig) and key in node.keys()  # noqa: SIM118  # ??? is not "in" it
         if known or any(name.startswith(f"{o}.") and OmegaConf.select(config, o) is not None for o in _OPEN):
-            before = OmegaConf.to_container(node).get(key) if known else None  # type: ignore[arg-type, union-attr]
+            before = OmegaConf.to_container(node).get(key) if known else None  # type: ignore[union-attr, arg-type]
             if isinstance(value, float) and value.is_integer() and type(before) is int:
                 value = int(value)  # 1e5, for an option that is a whole number
             OmegaConf.update(config, name, value, merge=True, force_add=True)
@@ -318,6 +347,3 @@ def _names(node: DictConfig, prefix: str = "") -> Iterator[str]:
                 inner = node[key]
                 if isinstance(inner, DictConfig):
                     yield from _names(inner, f"{prefix}{key}.")
-
-
-Plugins.instance().register(_ExtraDirs)
