@@ -60,7 +60,9 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
         recipe = _recipe(chosen)
         files = _preset_choices(chosen["algo"], chosen["env"], extra_dirs())
         merged = _merged(files, _named_overrides("recipe", recipe), experiment, typed)
-        config = _compose_files({name: choice for name, choice in merged.items() if files.get(name) != choice}, typed)
+        presets = {"algo": chosen["algo"], "env": chosen["env"]}
+        others = {name: choice for name, choice in merged.items() if files.get(name) != choice}
+        config = _compose_files(presets | others, typed)
         _set_options(config, merged, typed)
         if config.critic._target_ == SHARED_CRITIC:
             _drop_critics_update(config, typed)
