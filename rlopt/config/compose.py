@@ -127,7 +127,8 @@ def _merged(files: Options, *layers: Options) -> Options:
     """
     merged = dict(files)
     for layer in layers:
-        new = {name: c for name, c in layer.items() if name not in CHOICES or not _same_part(name, c, merged.get(name))}
+        kept = [n for n, c in layer.items() if n in CHOICES and n in merged and _same_part(n, c, merged[n])]
+        new = {name: value for name, value in layer.items() if name not in kept}
         replaced = [name for name in new if name in CHOICES and name not in ("algo", "env")]
         merged = {name: value for name, value in merged.items() if not any(_belongs(name, c) for c in replaced)}
         merged.update(new)
@@ -136,7 +137,8 @@ def _merged(files: Options, *layers: Options) -> Options:
 
 def _same_part(name: str, choice: Any, before: Any) -> bool:
     """Whether a choice is the one before, or the one from which that, a variant, begins."""
-    return choice == before or (isinstance(before, str) and choice in _bases(CHOICES[name], before))
+    varies = isinstance(before, str) and name != "critic"  # its files add parts to one another
+    return choice == before or (varies and choice in _bases(CHOICES[name], before))
 
 
 def _bases(group: str, choice: str) -> list[str]:
