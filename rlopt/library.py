@@ -17,8 +17,7 @@ from rlopt.config.schema import construct_part
 from rlopt.core.curvature import Curvature
 from rlopt.core.heads import Head
 from rlopt.core.network import Network
-from rlopt.core.objectives.objective import Objective
-from rlopt.core.parts import Metric, Solution, Solver
+from rlopt.core.parts import Metric, Objective, Solution, Solver
 from rlopt.core.samples import Samples
 
 
@@ -71,7 +70,7 @@ def curvature(
         if value is not None and len(value) != count:
             raise ValueError(f"{name} must have one entry for each of the {count} inputs; got {len(value)}")
     name = metric if isinstance(metric, str) else type(metric).__name__
-    if actions is None and getattr(part, "reads_actions", False):
+    if actions is None and part.requirements.reads_actions:
         raise ValueError(f"metric {name!r} looks at the actions that were taken; give actions=..., {count} of them")
     with torch.no_grad():
         tape = network.tape(theta, inputs)

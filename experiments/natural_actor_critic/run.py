@@ -26,9 +26,8 @@ import tabular
 import torch
 from torch import nn
 
-from rlopt.core.compatible.critic import CompatibleCritic, Experience
+from rlopt.core.compatible.critic import CompatibleCritic, Experience, monomials
 from rlopt.core.compatible.episodic import Episodic
-from rlopt.core.compatible.features import monomials
 from rlopt.core.compatible.lstd import LSTD
 from rlopt.core.heads import DiagonalGaussian
 from rlopt.core.network import Network

@@ -1,4 +1,7 @@
-"""Fit: which choices go together. Metrics say what they supply, solvers what they need, conf/ who they are."""
+"""Which choices go together, and what to type instead of those that do not.
+
+Parts say what they supply, need and require (`rlopt.core.parts`); conf/ says what they are called.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,13 @@ import torch
 from gymnasium.envs.registration import EnvSpec
 from torch import Tensor
 
-from rlopt.config.choices import choices, file, nearest, stands_for
+from rlopt.config.choices import PARTS, choices, file, nearest, stands_for
 from rlopt.config.compose import load
 from rlopt.config.schema import construct_part
-from rlopt.core.agreement import refused
 from rlopt.core.heads import Head, Joint, Value
 from rlopt.core.learner import Learner, Schedule
-from rlopt.core.parts import COMPATIBLE, EUCLIDEAN, HISTORY, PRODUCT, ROOT, SEMIDEFINITE, Metric, Solver
+from rlopt.core.parts import COMPATIBLE, EUCLIDEAN, HISTORY, KL, OBJECTIVE, PRODUCT, ROOT, SEMIDEFINITE, Metric, Solver
+from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.samples import Samples
 from rlopt.core.solvers.per_layer import root, rooted
 from rlopt.core.update import Update
@@ -75,20 +78,23 @@ def check_fit(
             f"{', '.join(_LACKING.get(need, need).format(where=where) for need in sorted(lacking))}. "
             f"These can: {', '.join(f'{where}solver={name}' for name in able)}"
         )
-    if world_size() > 1 and getattr(solver, "one_rank", False):
+    if world_size() > 1 and solver.requirements.one_rank:
         solvers = {name: _part("solver", name) for name in choices("solver")}
         able = [
             name for name, other in solvers.items()
-            if other.needs <= metric.supplies | given and not getattr(other, "one_rank", False)
+            if other.needs <= metric.supplies | given and not other.requirements.one_rank
         ]  # fmt: skip
         raise UserError(
             f"{where}solver={names['solver']} needs products between all samples, and those of other ranks are not at "
             f"hand. These work on several ranks: {', '.join(f'{where}solver={name}' for name in able)}"
         )
-    if refusal := refused(parts["damping"], metric, where):
-        raise UserError(f"{where}damping={names['damping']} cannot serve {where}metric={names['metric']}: {refusal}")
     damping = parts["damping"]
-    if getattr(solver, "needs_damping", False) and not damping.current(damping.init()) > 0:
+    if damping.measures and not {KL, OBJECTIVE} & metric.supplies:
+        raise UserError(
+            f"{where}damping={names['damping']} cannot serve {where}metric={names['metric']}: it compares a model with "
+            f"what was measured, so {_measurable(where)}"
+        )
+    if solver.requirements.needs_damping and not damping.current(damping.init()) > 0:
         raise UserError(f"{where}solver={names['solver']} needs damping above 0; set {where}damping.value=1e-3, say")
     if step.adaptive and (EUCLIDEAN not in metric.supplies or COMPATIBLE in solver.needs):
         raise UserError(
@@ -100,7 +106,7 @@ def check_fit(
 
 def check_first_step(metric: Metric, head: Head, schedule: Schedule, where: str) -> None:
     """A metric over the actions that were taken holds in the first step after a rollout only, and for policies."""
-    if not getattr(metric, "first_step_only", False):
+    if not metric.requirements.first_step_only:
         return
     instead = f"{where}metric.samples=1 draws actions of its own, and null takes the closed form"
     if isinstance(head, Value | Joint):
@@ -113,18 +119,21 @@ def check_first_step(metric: Metric, head: Head, schedule: Schedule, where: str)
 
 
 def check_sizes(learner: Learner, theta: Tensor, inputs: Tensor, batch: int, where: str) -> None:
-    """A metric that is given in numbers must suit the network, and what a solver holds of the samples its bounds.
+    """A part may ask for a number of parameters, or bound the factors and samples of a step.
 
     ``batch`` samples come of a rollout; inputs (1, ...) are one, of any values.
     """
     update, size = learner.update, learner.schedule.minibatch
-    if suits := getattr(update.metric, "check_size", None):
+    samples = batch if size is None or size >= batch else size + batch % size
+    for group in PARTS:
+        part = getattr(update, group)
         try:
-            suits(len(theta), where)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-    if fits := getattr(update.solver, "check_samples", None):
-        fits(_factors(update, theta, inputs), batch if size is None or size >= batch else size + batch % size, where)
+            if check_size := part.requirements.check_size:
+                check_size(len(theta))
+            if check_samples := part.requirements.check_samples:
+                check_samples(_factors(update, theta, inputs), samples)
+        except Incompatible as error:
+            raise advise(error, group, stands_for(part), where) from error
 
 
 @torch.no_grad()
@@ -170,6 +179,52 @@ def check_compatible(agent: Agent, steps: int, spec: EnvSpec | None) -> None:
         raise UserError("objective.entropy has no effect with solver=compatible; set it to 0, or choose solver=cg")
     if update.l2:
         raise UserError("l2 has no effect with solver=compatible; set it to 0, or choose solver=cg")
+
+
+def advise(error: Incompatible, group: str = "", choice: str = "", where: str = "") -> UserError:
+    """The refusal with what to type instead; ``choice`` of ``group`` is what was refused, where that is known."""
+    refused = f"{where}{group}={choice}: " if choice else ""
+    instead = [f"type {where}{group}.{name}={value}" for name, value in error.options.items() if group]
+    if error.remedy:
+        instead.append(_REMEDIES[error.remedy].format(where=where, **_able(error.remedy, where)))
+    return UserError(f"{refused}{error.reason}{'; ' if instead else ''}{', or '.join(instead)}")
+
+
+_REMEDIES = {  # what core says would help -> what to type
+    Remedy.LONGER_ROLLOUT: "raise batch_size, or lower env.num_envs",
+    Remedy.FEWER_SAMPLES: "lower batch_size or {where}schedule.minibatch, or choose another {where}solver",
+    Remedy.WHOLE_BATCH: "add {where}schedule=whole_batch",
+    Remedy.ONE_PROCESS: "run without torchrun, or choose another {where}solver",
+    Remedy.OTHER_SOLVER: "choose another {where}solver",
+    Remedy.OTHER_METRIC: "{measurable}",
+    Remedy.COMPATIBLE_CRITIC: "choose {critics}",
+}
+
+
+def _able(remedy: Remedy, where: str) -> dict[str, str]:
+    """The choices that a remedy's words name."""
+    if remedy is Remedy.OTHER_METRIC:
+        return {"measurable": _measurable(where)}
+    return {"critics": _compatible_critics()} if remedy is Remedy.COMPATIBLE_CRITIC else {}
+
+
+def _measurable(where: str) -> str:
+    """Which metrics model what can be measured, and which dampings measure nothing."""
+    metrics = [name for name in choices("metric") if {KL, OBJECTIVE} & _part("metric", name).supplies]
+    dampings = [name for name in choices("damping") if not _part("damping", name).measures]
+    return f"{where}metric must be {_either(metrics)}, or {where}damping {_either(dampings)}"
+
+
+def _compatible_critics() -> str:
+    """The critics that give the policy its direction, as one types them."""
+    nodes = {name: load(file("critic", name)).get("compatible") for name in choices("critic")}
+    return _either([f"critic={name}" for name, node in nodes.items() if isinstance(node, dict)])
+
+
+def _either(names: Sequence[str]) -> str:
+    """a, b or c."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 _LACKING = {  # what a solver needs -> what that is, as one types it where there is but one

@@ -26,18 +26,15 @@ from yaml import YAMLError
 from rlopt.config.choices import PARTS, UPDATE_GROUPS, choices, conf_dir, extra_dirs, file, stands_for
 from rlopt.config.overrides import CHOSEN, NESTED, check_single, named, parse, rewritten
 from rlopt.config.precedence import composed
-from rlopt.config.schema import parameters, part_class
+from rlopt.config.schema import construct, construct_part, parameters, part_class
+from rlopt.core.averaging import Averaging
+from rlopt.core.requirements import Requirements
 from rlopt.errors import UserError
 
 # option -> another, and its values with which the first has no effect
 _IDLE = {
     "observations.clip": ("observations.normalise", (False,)),
     "rewards.clip": ("rewards.scale", (False,)),
-    "averaging.decay": ("averaging.kind", ("none", "uniform")),
-    "metric.seed": ("metric.samples", (None, "taken")),
-    "solver.decay": ("solver.start", ("cold",)),
-    "solver.draws": ("solver.method", ("exact", "lehman_sum", "lehman_abs")),
-    "solver.seed": ("solver.method", ("exact", "lehman_sum", "lehman_abs")),
 }
 
 
@@ -147,7 +144,7 @@ def _drop_unread(config: DictConfig, given: set[str]) -> None:
                         f"{prefix}{group}.{key} has no effect: {prefix}{group}={stands_for(cls)} takes {takes}"
                     )
                 del part[key]
-            if group == "solver" and not getattr(cls, "reads_damping", True):
+            if group == "solver" and not _reads_damping(cls):
                 idle = sorted(key for key in given if key.startswith(f"{prefix}damping."))
                 if idle:
                     raise UserError(f"{idle[0]} has no effect: {prefix}solver={stands_for(cls)} takes no damping")
@@ -156,6 +153,12 @@ def _drop_unread(config: DictConfig, given: set[str]) -> None:
             idle = sorted(key for key in given if key == name or key.startswith(f"{name}."))
             if idle and group not in node.step:
                 raise UserError(f"{idle[0]} has no effect without {prefix}step=optimizer")
+
+
+def _reads_damping(cls: type[Any]) -> bool:
+    """Whether this solver's class says that lambda changes nothing."""
+    asked = getattr(cls, "requirements", None)
+    return asked.reads_damping if isinstance(asked, Requirements) else True
 
 
 def _drop_compatible(critic: DictConfig, given: set[str]) -> None:
@@ -194,6 +197,7 @@ def _check_effects(config: dict[str, Any], given: set[str]) -> None:
             if f"{where}{option}" in given and isinstance(options, dict) and options.get(name, ...) in values:
                 value = json.dumps(options[name]).strip('"')
                 raise UserError(f"{where}{option} has no effect with {where}{other}={value}")
+        _check_unread(node, where, given)
         schedule, batch = node.get("schedule"), config["batch_size"]
         size = schedule.get("minibatch") if isinstance(schedule, dict) else None
         if f"{where}schedule.minibatch" in given and _is_number(size) and _is_number(batch) and size > batch:
@@ -201,6 +205,20 @@ def _check_effects(config: dict[str, Any], given: set[str]) -> None:
                 f"{where}schedule.minibatch={size} is more than batch_size={batch}; for one step on the whole batch "
                 f"type {where}schedule.minibatch=null"
             )
+
+
+def _check_unread(node: dict[str, Any], where: str, given: set[str]) -> None:
+    """The same of the options that a part says have no effect with its present values."""
+    for group in (*PARTS, "averaging"):
+        typed_here = {name for name in given if name.startswith(f"{where}{group}.")}
+        if not typed_here or not isinstance(values := node.get(group), dict):
+            continue
+        name = f"{where}{group}"
+        part = construct(Averaging, values, name) if group == "averaging" else construct_part(values, name)
+        for option, other in part.requirements.unread.items():
+            if f"{name}.{option}" in typed_here:
+                value = json.dumps(values[other]).strip('"')
+                raise UserError(f"{name}.{option} has no effect with {name}.{other}={value}")
 
 
 def _drop_own_parts(critic: DictConfig, given: set[str]) -> None:

@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlopt.core.compatible.critic import CompatibleCritic, Estimate, Experience
-from rlopt.core.compatible.features import state_features
+from rlopt.core.compatible.critic import CompatibleCritic, Estimate, Experience, state_features
 from rlopt.core.network import Network
 from rlopt.core.parts import COMPATIBLE
 from rlopt.core.samples import Samples
-from rlopt.core.solvers.compatible import handed
+from rlopt.core.solvers.compatible import with_direction
 from rlopt.core.update import Update
 from rlopt.rollout.buffer import Batch
 
@@ -55,4 +54,4 @@ def informed(network: dict[str, Any], update: Update, estimate: Estimate) -> dic
     if COMPATIBLE not in update.solver.needs:
         return network
     parts = network["parts"]
-    return {**network, "parts": {**parts, "solver": handed(parts["solver"], estimate.natural)}}
+    return {**network, "parts": {**parts, "solver": with_direction(parts["solver"], estimate.natural)}}

@@ -23,8 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlopt.core.checks import at_least_one
-from rlopt.core.failure import NumericalFailure
+from rlopt.core.checks import NumericalFailure, at_least_one
 from rlopt.core.parts import State
 from rlopt.core.spectrum import ritz_values
 from rlopt.rollout.buffer import Batch

@@ -199,18 +199,20 @@ def learner(config: Config, network: Network, head: Head, where: str) -> Learner
     critic = config.get("critic") or {}  # the actor's; the critic's own configuration holds none
     compatible = frozenset({COMPATIBLE} if critic.get("compatible") else ())
     check_fit(parts, names, where, compatible)
-    if getattr(parts["solver"], "needs_chain", False) and network.plan is None:
+    if parts["solver"].requirements.needs_chain and network.plan is None:
         raise UserError(
             f"{where}solver={names['solver']} needs an MLP of tanh, relu, elu or sigmoid; choose {where}solver=kfac"
         )
     schedule = construct(Schedule, values["schedule"], f"{where}schedule")
-    if schedule.minibatch is not None and parts["step"].whole_batch:
+    if schedule.minibatch is not None and parts["step"].requirements.whole_batch:
         raise UserError(
             f"{where}step={names['step']} measures on the whole batch and cannot take minibatches; "
             f"add {where}schedule=whole_batch, or choose {where}step=trust_region"
         )
-    if schedule.minibatch is not None and getattr(parts["metric"], "whole_batch", False):
-        raise UserError(f"{where}metric={names['metric']} needs whole episodes; add {where}schedule=whole_batch")
+    if schedule.minibatch is not None:
+        for group, part in parts.items():
+            if part.requirements.whole_batch:
+                raise UserError(f"{where}{group}={names[group]} needs whole episodes; add {where}schedule=whole_batch")
     check_first_step(parts["metric"], head, schedule, where)
     l2 = _l2(config, where)
     return Learner(Update(network=network, head=head, l2=l2, **parts), schedule)

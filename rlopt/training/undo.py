@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlopt.core.failure import first_nonfinite
+from rlopt.core.update import first_nonfinite
 
 
 def copied(network: dict[str, Any]) -> dict[str, Any]:

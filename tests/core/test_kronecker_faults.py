@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlopt.core.failure import NumericalFailure
+from rlopt.core.checks import NumericalFailure
 from rlopt.core.solvers.ekfac import EKFAC
 from rlopt.core.solvers.kfac import KFAC
 from rlopt.core.solvers.kfra import KFRA
@@ -20,7 +20,7 @@ from tests.oracles import Case, bits, close, fisher, make_case, randn
 def dead(case: Case) -> Case:
     """The case with no way from its first layer to the outputs: that layer's G is zero."""
     theta = case.theta.clone()
-    theta[case.network.layout.places["2.weight"]] = 0
+    theta[case.network.layout.slices["2.weight"]] = 0
     return replace(case, theta=theta)
 
 
@@ -31,7 +31,7 @@ def test_a_dead_layer_leaves_every_number_finite(solver, lam):
     curvature, g = bind(case), oracles.gradient(case, "surrogate")
     solution = solve(solver, curvature, g, lam)
     assert solution.x.isfinite().all() and float(solution.residual) < 1e-3
-    assert (solution.x[case.network.layout.places["0.weight"]] == 0).all()
+    assert (solution.x[case.network.layout.slices["0.weight"]] == 0).all()
     solution = solve(solver, curvature, torch.ones_like(g), lam)
     assert solution.x.isfinite().all() and torch.dot(solution.x, torch.ones_like(g)) > 0
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from rlopt.core.checks import NumericalFailure
 from rlopt.core.curvature import Euclidean
-from rlopt.core.failure import NumericalFailure
 from rlopt.core.metrics.fisher import Fisher
 from rlopt.core.solvers.cg import CG
 from rlopt.core.solvers.dense import Dense, factorise

@@ -120,7 +120,7 @@ class AutogradTape:
 
 
 class _Call(NamedTuple):
-    """What a layer was given, and the place of its output in the graph."""
+    """What a layer was given, and its output's edge in the graph."""
 
     layer: nn.Linear | nn.Conv2d
     inputs: Tensor
