@@ -16,12 +16,14 @@ from typing import Any, NamedTuple
 
 import torch
 
+from rlopt.config.compatibility import advise
 from rlopt.config.compose import load as load_config
 from rlopt.config.compose import resolve, typed
 from rlopt.config.extensions import extended
 from rlopt.config.options import LOWER, in_memory
 from rlopt.config.overrides import spelled
 from rlopt.core.heads import DiagonalGaussian
+from rlopt.core.requirements import Incompatible
 from rlopt.errors import UserError
 from rlopt.parallel import ranks
 from rlopt.policy.policy import Policy
@@ -67,7 +69,10 @@ def train(
         run = prepared(chosen, resolve(chosen))
         run.callbacks = Callbacks(**{name: call for name, call in given.items() if call is not None})  # type: ignore[arg-type]
         with closing(run.collector), alone(run.plan.run_dir, new=True):
-            return Trained(run.plan.run_dir, run.run())
+            try:
+                return Trained(run.plan.run_dir, run.run())
+            except Incompatible as error:
+                raise advise(error) from error
 
 
 def load(run_dir: str | Path, extensions: Sequence[str | Path] = (), best: bool = False) -> Policy:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from rlopt.core.requirements import Incompatible
 from rlopt.errors import RankLost, Signalled, Stopped, UserError
 from rlopt.loggers import console
 from rlopt.parallel import ranks
@@ -34,6 +35,11 @@ def exit_code(command: Callable[[], int]) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where its failing can be told
         return code
+    except Incompatible as error:
+        from rlopt.config.compatibility import advise
+
+        _tell(str(advise(error)), error)
+        return 2
     except UserError as error:
         _tell(str(error), error)
         return 2

@@ -108,13 +108,15 @@ def check_first_step(metric: Metric, head: Head, schedule: Schedule, where: str)
     """A metric over the actions that were taken holds in the first step after a rollout only, and for policies."""
     if not metric.requirements.first_step_only:
         return
-    instead = f"{where}metric.samples=1 draws actions of its own, and null takes the closed form"
+    name = f"{where}metric={stands_for(metric)}"
+    options = [f"type {where}metric.{option}={value}" for option, value in metric.requirements.instead.items()]
+    instead = ", or ".join(options or [f"choose another {where}metric"])
     if isinstance(head, Value | Joint):
-        raise UserError(f"{where}metric.samples=taken: a value takes no actions; {instead}")
+        raise UserError(f"{name} reads the actions that were taken, and a value takes no actions; {instead}")
     if schedule.epochs > 1 or schedule.minibatch is not None:
         raise UserError(
-            f"{where}metric.samples=taken holds in the first step after a rollout only; add "
-            f"{where}schedule=whole_batch {where}schedule.epochs=1, or type {instead}"
+            f"{name} reads the actions that were taken, and so holds in the first step after a rollout only; add "
+            f"{where}schedule=whole_batch {where}schedule.epochs=1, or {instead}"
         )
 
 

@@ -28,7 +28,6 @@ from rlopt.config.overrides import CHOSEN, NESTED, check_single, named, parse, r
 from rlopt.config.precedence import composed
 from rlopt.config.schema import construct, construct_part, parameters, part_class
 from rlopt.core.averaging import Averaging
-from rlopt.core.requirements import Requirements
 from rlopt.errors import UserError
 
 # option -> another, and its values with which the first has no effect
@@ -144,21 +143,11 @@ def _drop_unread(config: DictConfig, given: set[str]) -> None:
                         f"{prefix}{group}.{key} has no effect: {prefix}{group}={stands_for(cls)} takes {takes}"
                     )
                 del part[key]
-            if group == "solver" and not _reads_damping(cls):
-                idle = sorted(key for key in given if key.startswith(f"{prefix}damping."))
-                if idle:
-                    raise UserError(f"{idle[0]} has no effect: {prefix}solver={stands_for(cls)} takes no damping")
         for group in ("optimizer", "scheduler"):
             name = f"{prefix}{group}"
             idle = sorted(key for key in given if key == name or key.startswith(f"{name}."))
             if idle and group not in node.step:
                 raise UserError(f"{idle[0]} has no effect without {prefix}step=optimizer")
-
-
-def _reads_damping(cls: type[Any]) -> bool:
-    """Whether this solver's class says that lambda changes nothing."""
-    asked = getattr(cls, "requirements", None)
-    return asked.reads_damping if isinstance(asked, Requirements) else True
 
 
 def _drop_compatible(critic: DictConfig, given: set[str]) -> None:
@@ -209,14 +198,17 @@ def _check_effects(config: dict[str, Any], given: set[str]) -> None:
 
 def _check_unread(node: dict[str, Any], where: str, given: set[str]) -> None:
     """The same of the options that a part says have no effect with its present values."""
+    damping = min((name for name in given if name.startswith(f"{where}damping.")), default=None)
     for group in (*PARTS, "averaging"):
-        typed_here = {name for name in given if name.startswith(f"{where}{group}.")}
-        if not typed_here or not isinstance(values := node.get(group), dict):
+        name, values = f"{where}{group}", node.get(group)
+        typed_here = any(option.startswith(f"{name}.") for option in given)
+        if not isinstance(values, dict) or not (typed_here or (group == "solver" and damping)):
             continue
-        name = f"{where}{group}"
         part = construct(Averaging, values, name) if group == "averaging" else construct_part(values, name)
+        if group == "solver" and damping and not part.requirements.reads_damping:
+            raise UserError(f"{damping} has no effect: {name}={stands_for(part)} takes no damping")
         for option, other in part.requirements.unread.items():
-            if f"{name}.{option}" in typed_here:
+            if f"{name}.{option}" in given:
                 value = json.dumps(values[other]).strip('"')
                 raise UserError(f"{name}.{option} has no effect with {name}.{other}={value}")
 

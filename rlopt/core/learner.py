@@ -65,10 +65,11 @@ class Learner:
     """
 
     def __init__(self, update: Update, schedule: Schedule):
-        parts = (update.objective, update.metric, update.solver, update.damping, update.step)
-        whole = [type(part).__name__ for part in parts if part.requirements.whole_batch]
-        if schedule.minibatch is not None and whole:
-            raise Incompatible(f"{whole[0]} needs the whole batch, and no minibatches", Remedy.WHOLE_BATCH)
+        if (size := schedule.minibatch) is not None:
+            for part in (update.objective, update.metric, update.solver, update.damping, update.step):
+                if part.requirements.whole_batch:
+                    needs = f"{type(part).__name__} needs the whole batch, and no minibatches of {size}"
+                    raise Incompatible(needs, Remedy.WHOLE_BATCH)
         self.update = update
         self.schedule = schedule
 

@@ -54,6 +54,9 @@ class Requirements:
     unread: Mapping[str, str] = field(default_factory=dict)
     """Options of this part that have no effect at present -> the option whose value makes it so."""
 
+    instead: Mapping[str, Any] = field(default_factory=dict)
+    """Options of this part -> values with which it would ask for less, for the advice of a refusal."""
+
 
 class Remedy(Enum):
     """The kind of change that would help, which rlopt.config.compatibility words as one types it."""

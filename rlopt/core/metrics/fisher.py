@@ -58,7 +58,8 @@ class Fisher:
     def requirements(self) -> Requirements:
         taken = self.samples == "taken"
         unread = {} if isinstance(self.samples, int) else {"seed": "samples"}
-        return Requirements(reads_actions=taken, first_step_only=taken, unread=unread)
+        instead = {"samples": 1} if taken else {}
+        return Requirements(reads_actions=taken, first_step_only=taken, unread=unread, instead=instead)
 
     def init(self) -> State:
         return {"draws": 0} if isinstance(self.samples, int) else {}
