@@ -29,8 +29,7 @@ from rlopt.config.overrides import to_overrides
 from rlopt.core.curvature import Curvature
 from rlopt.core.heads import Head
 from rlopt.core.network import Network
-from rlopt.core.objectives.objective import Objective
-from rlopt.core.parts import Metric, Solution, Solver
+from rlopt.core.parts import Metric, Objective, Solution, Solver
 from rlopt.core.samples import Samples
 from rlopt.errors import UserError
 from rlopt.parallel import ranks

@@ -22,9 +22,8 @@ from torch import nn
 
 from experiments._shared import study, style
 from experiments._shared.data import read_rows, write_json, write_rows
-from rlopt.core.compatible.critic import CompatibleCritic, Experience
+from rlopt.core.compatible.critic import CompatibleCritic, Experience, monomials
 from rlopt.core.compatible.episodic import Episodic
-from rlopt.core.compatible.features import monomials
 from rlopt.core.compatible.lstd import LSTD
 from rlopt.core.heads import DiagonalGaussian
 from rlopt.core.network import Network

@@ -20,8 +20,8 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
-from rlopt.config.choices import PARTS, choices, file, nearest, parts, short_name, stands_for
-from rlopt.config.compose import load, read_choice
+from rlopt.config.choices import PARTS, choices, nearest, parts, short_name, stands_for
+from rlopt.config.compose import read_choice
 from rlopt.config.options import RunConfig, SharedCritic, UpdateOptions, parse_network
 from rlopt.config.schema import construct_part
 from rlopt.core.heads import Head
@@ -190,21 +190,38 @@ def _words_for(need: str, prefix: str) -> str:
     if need in _NEEDS:
         return _NEEDS[need]
     if need == COMPATIBLE:
-        critics = [name for name in choices("critic") if load(file("critic", name)).get("compatible")]
-        return f"the direction that {' or '.join(f'critic={name}' for name in critics)} gives the policy"
-    metrics = [name for name in parts("metric") if need in make_part("metric", name).supplies]
-    return " or ".join(f"{prefix}metric={name}" for name in metrics)
+        return f"the direction that {_compatible_critics()} gives the policy"
+    return " or ".join(f"{prefix}metric={name}" for name in _metrics(need))
+
+
+def _metrics(*supplied: str) -> list[str]:
+    """Metrics that supply one of these."""
+    return [name for name in parts("metric") if set(supplied) & make_part("metric", name).supplies]
+
+
+def _measurable(prefix: str) -> str:
+    """Which metrics model what can be measured, and which dampings measure nothing."""
+    dampings = [name for name in parts("damping") if not make_part("damping", name).measures]
+    return f"{prefix}metric must be {_either(_metrics(KL, OBJECTIVE))}, or {prefix}damping {_either(dampings)}"
+
+
+def _compatible_critics() -> str:
+    """The critics that give the policy its direction, as one types them."""
+    return _either([f"critic={name}" for name in choices("critic") if read_choice("critic", name).get("compatible")])
+
+
+def _either(names: Sequence[str]) -> str:
+    """a, b or c."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _check_damping(config: RunConfig, update: UpdateOptions, names: Mapping[str, str], prefix: str) -> None:
     damping, solver = update.damping, update.solver
     if damping.measures and not {KL, OBJECTIVE} & update.metric.supplies:
-        able = [name for name in parts("metric") if {KL, OBJECTIVE} & make_part("metric", name).supplies]
-        constant = [name for name in parts("damping") if not make_part("damping", name).measures]
         raise UserError(
             f"{prefix}damping={names['damping']} cannot serve {prefix}metric={names['metric']}: it compares a model "
-            f"with what was measured, so {prefix}metric must be {', '.join(able[:-1])} or {able[-1]}, or "
-            f"{prefix}damping {' or '.join(constant)}"
+            f"with what was measured, so {_measurable(prefix)}"
         )
     if solver.requirements.needs_damping and not damping.current(damping.init()) > 0:
         raise UserError(
@@ -236,18 +253,16 @@ def _check_schedule(config: RunConfig, update: UpdateOptions, names: Mapping[str
 
 def _check_first_step(config: RunConfig, update: UpdateOptions, names: Mapping[str, str], prefix: str) -> None:
     """A metric over the actions that were taken holds in the first step after a rollout only, and for policies."""
-    metric = f"{prefix}metric={names['metric']} over the actions that were taken"
+    metric = f"{prefix}metric={names['metric']} reads the actions that were taken"
+    options = [f"type {prefix}metric.{option}={value}" for option, value in update.metric.requirements.instead.items()]
+    instead = ", or ".join(options or [f"choose another {prefix}metric"])
     if prefix or isinstance(config.critic, SharedCritic):
-        raise UserError(f"{metric}: a value takes no actions; {_own_draws(prefix)}")
+        raise UserError(f"{metric}, and a value takes no actions; {instead}")
     if update.schedule.epochs > 1 or update.schedule.minibatch is not None:
         raise UserError(
-            f"{metric} holds in the first step after a rollout only; add {prefix}schedule=whole_batch "
-            f"{prefix}schedule.epochs=1, or {_own_draws(prefix)}"
+            f"{metric}, and so holds in the first step after a rollout only; add {prefix}schedule=whole_batch "
+            f"{prefix}schedule.epochs=1, or {instead}"
         )
-
-
-def _own_draws(prefix: str) -> str:
-    return f"type {prefix}metric.samples=1, which draws actions of its own, or null for the closed form"
 
 
 def _check_compatible_critic(config: RunConfig) -> None:
@@ -283,23 +298,22 @@ def check_network(
 
     Observations have ``inputs`` numbers. Raises UserError.
     """
-    solver = update.solver.requirements
-    names = {"metric": stands_for(update.metric), "solver": stands_for(update.solver)}
-    if solver.needs_chain and network.plan is None:
+    if update.solver.requirements.needs_chain and network.plan is None:
         raise UserError(
-            f"{prefix}solver={names['solver']} needs an MLP of tanh, relu, elu or sigmoid; "
+            f"{prefix}solver={stands_for(update.solver)} needs an MLP of tanh, relu, elu or sigmoid; "
             f"choose {_typed('solver', _solvers(update.metric, needs_chain=False), prefix)}"
         )
     size = update.schedule.minibatch
-    largest = batch if size is None or size >= batch else size + batch % size
-    try:
-        if update.metric.requirements.check_size:
-            update.metric.requirements.check_size(len(theta))
-        if solver.check_samples:
-            factors = _count_factors(update, network, head, theta, theta.new_zeros(1, inputs))
-            solver.check_samples(factors, largest)
-    except Incompatible as error:
-        raise advise(error, update, prefix) from error
+    samples = batch if size is None or size >= batch else size + batch % size
+    for group in PARTS:
+        part = getattr(update, group)
+        try:
+            if check_size := part.requirements.check_size:
+                check_size(len(theta))
+            if check_samples := part.requirements.check_samples:
+                check_samples(_count_factors(update, network, head, theta, theta.new_zeros(1, inputs)), samples)
+        except Incompatible as error:
+            raise advise(error, group, stands_for(part), prefix) from error
 
 
 @torch.no_grad()
@@ -363,20 +377,23 @@ def _sees(factory: NetworkFactory, space: gym.Space) -> bool:
     return True
 
 
-_REMEDIES = {
+_REMEDIES = {  # what core says would help -> what to type
     Remedy.LONGER_ROLLOUT: "raise batch_size, or lower env.num_envs",
-    Remedy.FEWER_SAMPLES: "take a smaller batch",
+    Remedy.FEWER_SAMPLES: "lower batch_size or {prefix}schedule.minibatch, or choose another {prefix}solver",
     Remedy.WHOLE_BATCH: "add {prefix}schedule=whole_batch",
-    Remedy.ONE_PROCESS: "run without torchrun",
+    Remedy.ONE_PROCESS: "run without torchrun, or choose another {prefix}solver",
+    Remedy.OTHER_SOLVER: "choose another {prefix}solver",
 }
 
 
-def advise(error: Incompatible, update: UpdateOptions | None = None, prefix: str = "") -> UserError:
-    """The error with what to type instead; ``update`` is the one whose part raised it, where that is known."""
-    ways = [f"type {prefix}{option}={value}" for option, value in error.options.items()]
-    if error.remedy in _REMEDIES:
-        ways.append(_REMEDIES[error.remedy].format(prefix=prefix))
-    if error.remedy in (Remedy.FEWER_SAMPLES, Remedy.ONE_PROCESS, Remedy.OTHER_SOLVER) and update is not None:
-        others = [name for name in _solvers(update.metric) if name != stands_for(update.solver)]
-        ways.append(f"choose {_typed('solver', others, prefix)}")
-    return UserError("; ".join([error.reason, " or ".join(ways)] if ways else [error.reason]))
+def advise(error: Incompatible, group: str = "", choice: str = "", prefix: str = "") -> UserError:
+    """The error with what to type instead; ``choice`` of ``group`` is what was refused, where that is known."""
+    refused = f"{prefix}{group}={choice}: " if choice else ""
+    instead = [f"type {prefix}{group}.{option}={value}" for option, value in error.options.items() if group]
+    if error.remedy is Remedy.OTHER_METRIC:
+        instead.append(_measurable(prefix))
+    elif error.remedy is Remedy.COMPATIBLE_CRITIC:
+        instead.append(f"choose {_compatible_critics()}")
+    elif error.remedy:
+        instead.append(_REMEDIES[error.remedy].format(prefix=prefix))
+    return UserError(f"{refused}{error.reason}{'; ' if instead else ''}{', or '.join(instead)}")

@@ -18,8 +18,8 @@ from rlopt.core.checks import at_least_one, between, check, non_negative, positi
 from rlopt.core.compatible.critic import CompatibleCritic
 from rlopt.core.heads import Value
 from rlopt.core.learner import Schedule
-from rlopt.core.objectives.objective import Objective
 from rlopt.core.parts import Damping, Metric, Solver, Step
+from rlopt.core.problem import Objective
 from rlopt.envs.spaces import Gaussian
 from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError

@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 
 from rlopt.config.choices import extra_dirs, nearest, short_name
 from rlopt.config.extensions import module as extension
-from rlopt.core.objectives.objective import Objective
-from rlopt.core.parts import Damping, Metric, Solver, Step
+from rlopt.core.parts import Damping, Metric, Objective, Solver, Step
 from rlopt.errors import UserError
 
 T = TypeVar("T")

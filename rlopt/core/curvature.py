@@ -14,7 +14,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from rlopt.core.rank_one import rank_one
 from rlopt.core.tapes.tape import Layer, Tape
 from rlopt.parallel.collectives import all_sum, all_sums
 
@@ -53,12 +52,12 @@ class PullBack:
         return self.tape.size
 
     def product(self, v: Tensor) -> Tensor:
-        return all_sum(self.own_product(v))
+        return all_sum(self.local_product(v))
 
     def dense(self) -> Tensor:
         return all_sum(_columns(self._general, self.tape))
 
-    def own_product(self, v: Tensor) -> Tensor:
+    def local_product(self, v: Tensor) -> Tensor:
         """M v, of the samples here alone."""
         return self.shortcut(v) if self.shortcut else self._general(v)
 
@@ -76,7 +75,7 @@ class PullBack:
         if self.root is None:
             raise ValueError("this metric has no root; only its products can be used")
         root = self.share.sqrt()
-        signals, constants = apart(self.root(), root, self.tape.width)
+        signals, constants = split_factors(self.root(), root, self.tape.width)
         totals: list[tuple[Tensor, ...]] = []
         for at, tape in self.tape.parts(max(_ROWS // max(len(signals), 1), 1)):
             layers = tape.layers(signals[:, at], constants[:, at])
@@ -85,11 +84,11 @@ class PullBack:
                 for x, y in zip(total, new, strict=True):
                     x.add_(y)
             totals = totals or found
-        everywhere = iter(all_sums(*(part for parts in totals for part in parts)))
-        return [tuple(next(everywhere) for _ in parts) for parts in totals]
+        summed = iter(all_sums(*(part for parts in totals for part in parts)))
+        return [tuple(next(summed) for _ in parts) for parts in totals]
 
 
-def apart(U: Tensor, root: Tensor, width: int) -> tuple[Tensor, Tensor]:
+def split_factors(U: Tensor, root: Tensor, width: int) -> tuple[Tensor, Tensor]:
     """U (K, B, O) times root (B,), as signals for the network (K', B, width) and the constants (K'', B, O - width).
 
     Factors that are zero everywhere on one side are left out there: where mean and scale do not interact those of the
@@ -109,8 +108,45 @@ def factored(tape: Tape, share: Tensor, U: Tensor) -> PullBack:
     def apply(t: Tensor) -> Tensor:
         return ((U * t).sum(2, keepdim=True) * U).sum(0)
 
-    shortcut = rank_one(tape, tape.layout, share, U[0]) if tape.chain and len(U) == 1 else None
+    shortcut = _rank_one(tape, share, U[0]) if tape.chain and len(U) == 1 else None
     return PullBack(tape, share, apply, lambda: U, shortcut)
+
+
+def _rank_one(tape: Tape, share: Tensor, u: Tensor) -> Callable[[Tensor], Tensor]:
+    """v -> M v on this rank's samples, M = sum_b share_b r_b r_b^T with r_b = J_b^T u_b, for one factor u (B, O).
+
+    With c_b = r_b . v it is M v = sum_b share_b c_b r_b. The layers, of one position each, give both; u sends their
+    signals d (B, J) back once and for all products:
+
+        c = sum_l (a_l V_l^T + v_l) . d_l,     dW_l = (share c d_l)^T a_l,   db_l = d_l^T (share c)
+
+    which is six matrix products with three layers, where J v and then J^T u take ten. The signals take as much memory
+    as the activations.
+    """
+    kept: list[tuple[Layer, Tensor, Tensor, Tensor]] = []  # layer, a (B, I), d (B, J), workspace (B, J)
+
+    def product(v: Tensor) -> Tensor:
+        if not kept:
+            for layer in tape.layers(u[None]):
+                d = layer.signals[0, :, 0]
+                kept.append((layer, layer.activations[:, 0], d, torch.empty_like(d)))
+        along, out = tape.layout.views(v), torch.empty_like(v)
+        parts = tape.layout.views(out)
+        c = torch.zeros_like(share)
+        for layer, a, d, work in kept:
+            if layer.weight is not None:
+                c += torch.mm(a, along[layer.weight_name].t(), out=work).mul_(d).sum(1)
+            if layer.bias_name:
+                c.addmv_(d, along[layer.bias_name])
+        c *= share
+        for layer, a, d, work in kept:
+            if layer.weight is not None:
+                torch.mm(torch.mul(d, c[:, None], out=work).t(), a, out=parts[layer.weight_name])
+            if layer.bias_name:
+                torch.mv(d.t(), c, out=parts[layer.bias_name])
+        return out
+
+    return product
 
 
 @dataclass(frozen=True)

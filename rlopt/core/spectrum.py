@@ -14,8 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from rlopt.core.checks import NumericalFailure
 from rlopt.core.curvature import Curvature
-from rlopt.core.failure import NumericalFailure
 from rlopt.parallel.collectives import all_ranks
 
 _CLOSED = 100  # a new direction below this many roundings of M's size is rounding

@@ -23,7 +23,7 @@ from typing import ClassVar
 
 from rlopt.core.checks import positive
 from rlopt.core.curvature import PullBack
-from rlopt.core.parts import PRODUCT, SEMIDEFINITE
+from rlopt.core.parts import PRODUCT, SEMIDEFINITE, Requirements
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Scaled:
     scales: tuple[float, ...]
 
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, SEMIDEFINITE})
+    requirements: ClassVar[Requirements] = Requirements()  # it asks for nothing else
 
     def __post_init__(self):
         for scale in self.scales:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlopt.config.options import RecordOptions
-from rlopt.core.failure import NumericalFailure
+from rlopt.core.checks import NumericalFailure
 from rlopt.core.parts import State
 from rlopt.core.spectrum import ritz_values
 from rlopt.rollout.buffer import Rollout

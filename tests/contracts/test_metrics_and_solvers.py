@@ -19,6 +19,7 @@ from rlopt.config.compose import load
 from rlopt.config.schema import construct_part
 from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.objectives.value import Value
+from rlopt.core.requirements import Requirements
 from tests.support import oracles
 from tests.support.curvatures import blocks_of, groups, rows
 from tests.support.factors import assembled, layer_inputs, spots
@@ -157,7 +158,7 @@ def test_dampings_and_steps_are_found_through_their_yaml():
         step = part("step", name)
         state = step.init(theta)
         assert step.advance(state).keys() == state.keys()
-        assert isinstance(step.whole_batch, bool) and isinstance(step.adaptive, bool)
+        assert isinstance(step.requirements, Requirements) and isinstance(step.adaptive, bool)
 
 
 def test_every_head_of_the_contract_is_there():

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from rlopt.config.compose import resolve
 from rlopt.core import spectrum
+from rlopt.core.checks import NumericalFailure
 from rlopt.core.damping.constant import Constant
-from rlopt.core.failure import NumericalFailure
 from rlopt.core.metrics.identity import Identity as IdentityMetric
 from rlopt.core.parts import Solution
 from rlopt.core.samples import Samples

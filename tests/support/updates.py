@@ -16,6 +16,7 @@ from rlopt.core.objectives.log_prob import LogProb
 from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.objectives.value import Value
 from rlopt.core.parts import EUCLIDEAN, PRODUCT, ROOT
+from rlopt.core.requirements import Requirements
 from rlopt.core.solvers.cg import CG
 from rlopt.core.solvers.dense import Dense
 from rlopt.core.solvers.identity import Identity
@@ -52,6 +53,7 @@ class Counting:
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, ROOT, EUCLIDEAN})
     needs: ClassVar[frozenset[str]] = frozenset({PRODUCT})
     measures: ClassVar[bool] = False
+    requirements: ClassVar[Requirements] = Requirements()
 
     def init(self):
         return {"used": torch.zeros(2, dtype=torch.float64)}
@@ -72,7 +74,8 @@ class Counting:
 class Watching:
     """A step that takes none and keeps the direction it was given."""
 
-    whole_batch = adaptive = False
+    adaptive = False
+    requirements = Requirements()
 
     def init(self, theta):
         return {}

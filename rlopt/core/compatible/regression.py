@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from rlopt.core.failure import NumericalFailure
+from rlopt.core.checks import NumericalFailure
 from rlopt.core.solvers.per_layer import gradients, layer_shape, products
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import all_sum, world_size

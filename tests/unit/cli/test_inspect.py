@@ -67,7 +67,7 @@ def test_pairs_that_fail_are_shown_with_the_reason(capsys, folders):
     code, out, err = command(capsys, *args)
     assert (code, err) == (0, "")
     assert re.search(r"gram \(failed\)( +-){7}\n", out)
-    assert "metric=fisher solver=gram: solver=gram needs damping above 0" in out
+    assert "metric=fisher solver=gram: the Gram matrix needs damping above 0" in out
     assert "metric=hessian: " in out and "eigenvalues found are below 0" in out
     found = directions(json.loads((folders["cartpole"] / "inspect.json").read_text()))
     assert "needs damping above 0" in found["fisher", "gram"]["failure"]

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from rlopt.core.checks import NumericalFailure
 from rlopt.core.curvature import PullBack
-from rlopt.core.failure import NumericalFailure
 from rlopt.core.metrics.empirical_fisher import EmpiricalFisher
 from rlopt.core.metrics.fisher import Fisher
 from rlopt.core.metrics.ggn import GGN
@@ -172,7 +172,7 @@ def test_ggn_is_the_hessian_where_the_network_is_linear_in_theta_and_on_a_relu_n
     # several layers are multilinear in their weights: equal within each layer's block, not between layers
     case = make_case(head, tape, activation=torch.nn.ReLU)
     signed, whole = (bind(metric, case, objective)[0].dense() for metric in (GGN("signed"), Hessian()))
-    places = case.network.layout.places
+    places = case.network.layout.slices
     for place in places.values():
         assert close(signed[place, place], whole[place, place], 1e-12)
     assert (signed - whole).abs().max() > 1e-3

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rlopt.core.agreement import agreement
 from rlopt.core.damping.constant import Constant
 from rlopt.core.learner import Learner, Schedule
 from rlopt.core.metrics.fisher import Fisher
@@ -18,7 +17,7 @@ from rlopt.core.solvers.dense import Dense
 from rlopt.core.solvers.identity import Identity
 from rlopt.core.steps.armijo import Armijo
 from rlopt.core.steps.fixed import Fixed
-from rlopt.core.update import Update
+from rlopt.core.update import Update, agreement
 from tests.support import oracles
 from tests.support.oracles import close, eye, make_case, seeded
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from rlopt.core.checks import NumericalFailure
 from rlopt.core.curvature import Euclidean
-from rlopt.core.failure import NumericalFailure
 from rlopt.core.metrics.fisher import Fisher
 from rlopt.core.solvers.cg import CG
 from rlopt.core.solvers.dense import Dense, factorise
@@ -207,7 +207,7 @@ def test_dense_keeps_the_damping_that_was_asked_for_when_it_holds():
 def test_dense_gives_up_after_eight_raises_and_names_the_last_damping_tried():
     M = -100 * eye(3)
     assert factorise(-0.5 * M, 0.0)[1] == 0.0
-    with pytest.raises(NumericalFailure, match=r"failed with damping up to 10; .*larger damping\.value"):
+    with pytest.raises(NumericalFailure, match="failed with damping up to 10; .*larger damping"):
         factorise(M, 0.0)  # 1e-6 is the first, 1e-6 * 10**7 the eighth
     assert float(factorise(-9.9 * eye(3), 1e-7)[1]) == pytest.approx(10.0)
     with pytest.raises(NumericalFailure, match="up to 10;"):

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from rlopt.core.failure import NumericalFailure
+from rlopt.core.checks import NumericalFailure
 from rlopt.core.heads import Value
 from rlopt.core.network import Network
 from rlopt.core.solvers.cg import CG
@@ -112,7 +112,7 @@ def degenerate(kind: str) -> tuple[Case, Tensor]:
         return replace(case, samples=case.samples.take(index)), U[:, index]
     if kind == "all-zero layer":  # nothing is sent back through it, and all below it has no curvature
         theta = case.theta.clone()
-        theta[case.network.layout.places["4.weight"]] = 0
+        theta[case.network.layout.slices["4.weight"]] = 0
         return replace(case, theta=theta), U
     return case, 0 * U if kind == "no curvature" else U
 
@@ -148,7 +148,7 @@ def test_without_curvature_or_damping_no_direction_passes_for_one(name):
 def test_gram_needs_damping():
     case = make_case("categorical")
     for damping in (0.0, -1.0, math.nan, torch.zeros(())):
-        with pytest.raises(NumericalFailure, match="gram needs damping above 0"):
+        with pytest.raises(NumericalFailure, match="the Gram matrix needs damping above 0"):
             solve(Gram(100), bound(case, randn(2, 17, 3)), randn(len(case.theta)), damping)
 
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from rlopt.core.metrics.fisher import Fisher
+from rlopt.core.requirements import Incompatible
 from rlopt.core.solvers.cg import CG
 from rlopt.core.solvers.dense import Dense
 from rlopt.core.solvers.gram import Gram
-from rlopt.errors import UserError
 from tests.support.curvatures import (
     LAMBDA,
     SOLVERS,
@@ -159,10 +159,10 @@ def test_low_rank_makes_as_many_products_as_asked_for():
 def test_gram_is_refused_where_it_cannot_be_exact_or_would_not_fit(monkeypatch):
     case = make_case("categorical")
     U, g = randn(3, 17, 3), randn(len(case.theta))
-    with pytest.raises(UserError, match="51 x 51 .* 3 factors for each of 17 samples"):
+    with pytest.raises(Incompatible, match="51 x 51 .* 3 factors for each of 17 samples"):
         solve(Gram(50), bound(case, U), g, 0.1)
-    monkeypatch.setattr("rlopt.core.solvers.gram.ranks", lambda: 2)
-    with pytest.raises(UserError, match="other ranks"):
+    monkeypatch.setattr("rlopt.core.solvers.gram.world_size", lambda: 2)
+    with pytest.raises(Incompatible, match="other ranks"):
         solve(Gram(51), bound(case, U), g, 0.1)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlopt.core.steps.bound import length
+from rlopt.core.problem import step_length
 from rlopt.core.steps.fixed import Fixed
 from rlopt.core.steps.kl_line_search import KLLineSearch
 from rlopt.core.steps.optimizer import Optimizer
@@ -25,19 +25,19 @@ def test_length_follows_its_formula(q, damping):
     x = randn(5)
     bound = max(q, (q + float(damping) * float(x @ x)) / 4)
     expected = min(3.0, math.sqrt(2 * 0.01 / bound)) if bound > 0 else 3.0
-    assert float(length(f64(q), x, damping, 0.01, 3.0)) == pytest.approx(expected, rel=1e-12)
+    assert float(step_length(f64(q), x, damping, 0.01, 3.0)) == pytest.approx(expected, rel=1e-12)
 
 
 def test_length_is_held_by_the_damped_term_only_where_the_metric_is_nearly_flat():
     x = torch.ones(4, dtype=torch.float64)
-    flat, steep = length(f64(1e-9), x, 0.5, 0.01, 1e9), length(f64(10.0), x, 0.5, 0.01, 1e9)
+    flat, steep = step_length(f64(1e-9), x, 0.5, 0.01, 1e9), step_length(f64(10.0), x, 0.5, 0.01, 1e9)
     assert float(flat) == pytest.approx(math.sqrt(0.02 / (0.5)), rel=1e-6)
     assert float(steep) == pytest.approx(math.sqrt(0.02 / 10))
 
 
 @pytest.mark.parametrize(("q", "damping"), [(0.0, 0.0), (-1.0, 0.1), (-3.0, 0.0)])
 def test_length_is_the_largest_where_the_model_says_nothing(q, damping):
-    assert length(f64(q), torch.ones(4, dtype=torch.float64), damping, 0.01, 7.0) == 7.0
+    assert step_length(f64(q), torch.ones(4, dtype=torch.float64), damping, 0.01, 7.0) == 7.0
 
 
 def test_fixed_moves_by_its_rate():

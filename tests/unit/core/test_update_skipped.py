@@ -15,6 +15,7 @@ from rlopt.core.damping.constant import Constant
 from rlopt.core.network import Network
 from rlopt.core.objectives.log_prob import LogProb
 from rlopt.core.parts import PRODUCT
+from rlopt.core.requirements import Requirements
 from rlopt.core.solvers.dense import Dense
 from tests.support.oracles import bits, make_case
 from tests.support.updates import adam, cg, every_preset, make_preset, make_update, poisoned
@@ -78,6 +79,7 @@ class Broken:
     """A metric whose products are ``value``."""
 
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT})
+    requirements: ClassVar[Requirements] = Requirements()
     value = math.nan
 
     def init(self):

@@ -12,7 +12,7 @@ from rlopt.config.choices import choices, conf_dir
 from rlopt.config.compatibility import pairs
 from rlopt.config.compose import load
 from rlopt.config.schema import construct_part
-from rlopt.core.failure import NumericalFailure
+from rlopt.core.checks import NumericalFailure
 from rlopt.inspection import figure as inspect_figure
 from rlopt.inspection.findings import Direction, Inspection, Spectrum
 from rlopt.inspection.inspect import inspect

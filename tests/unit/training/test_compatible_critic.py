@@ -3,7 +3,11 @@
 import pytest
 import torch
 
+import rlopt
+from rlopt.cli.main import main
+from rlopt.config.compatibility import advise
 from rlopt.config.compose import resolve
+from rlopt.core.requirements import Incompatible
 from rlopt.errors import UserError
 from rlopt.training.factory import trainer
 
@@ -100,8 +104,17 @@ def test_a_batch_without_a_whole_episode_ends_the_run_with_advice(tmp_path):
             ]
         )
     )
-    with pytest.raises(UserError, match="no episode begins and ends within the 20 steps.*raise batch_size"):
+    with pytest.raises(Incompatible, match="no episode begins and ends within the 20 steps") as refused:
         made.run()
+    assert str(advise(refused.value)).endswith("; raise batch_size, or lower env.num_envs")
+
+
+def test_the_advice_is_told_by_the_command_line_and_from_python(capsys, tmp_path, elsewhere):
+    typed = ["experiment=lqr", "algo=enac", "batch_size=320", "critic.compatible.degrees=[0,2]"]
+    code, err = main(["train", *typed, f"run_dir={tmp_path}/a"]), capsys.readouterr().err
+    assert code == 2 and "within the 20 steps" in err and err.endswith("raise batch_size, or lower env.num_envs\n")
+    with pytest.raises(UserError, match="within the 20 steps.*raise batch_size, or lower env.num_envs"):
+        rlopt.train(*typed, run_dir=tmp_path / "b")
 
 
 def test_the_lqr_has_the_features_that_its_value_function_needs():

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from rlopt.core.compatible.critic import Experience
+from rlopt.core.checks import NumericalFailure
+from rlopt.core.compatible.critic import Experience, monomials, state_features
 from rlopt.core.compatible.episodic import Episodic
-from rlopt.core.compatible.features import monomials, state_features
 from rlopt.core.compatible.lstd import LSTD
-from rlopt.core.failure import NumericalFailure
 from rlopt.core.network import Network
-from rlopt.errors import UserError
+from rlopt.core.requirements import Incompatible, Remedy
 from tests.support.experiences import GAMMA, E, N, T, made, scores
 from tests.support.oracles import Case, close, mlp, seeded
 
@@ -139,8 +138,9 @@ def test_an_episode_starts_at_its_first_row_that_is_not_masked():
 def test_a_batch_without_a_whole_episode_is_refused():
     _, e = made()
     never = Experience(e.tape, e.head, e.samples, e.rewards, torch.zeros_like(e.done), e.features, e.following)
-    with pytest.raises(UserError, match="no episode begins and ends within the 10 steps.*raise batch_size, or lower"):
+    with pytest.raises(Incompatible, match="no episode begins and ends within the 10 steps") as refused:
         Episodic((0,), 0.1).estimate(never, GAMMA)
+    assert refused.value.remedy is Remedy.LONGER_ROLLOUT
 
 
 def test_without_a_ridge_singular_equations_have_their_shortest_solution():

@@ -5,9 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from rlopt.core.compatible.critic import Experience
+from rlopt.core.compatible.critic import Experience, monomials
 from rlopt.core.compatible.episodic import Episodic
-from rlopt.core.compatible.features import monomials
 from rlopt.core.compatible.lstd import LSTD
 from rlopt.core.heads import DiagonalGaussian
 from rlopt.core.network import Network

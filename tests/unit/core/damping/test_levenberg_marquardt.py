@@ -16,6 +16,7 @@ from rlopt.core.metrics.identity import Identity as IdentityMetric
 from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.objectives.value import Value
 from rlopt.core.problem import Problem
+from rlopt.core.requirements import Remedy
 from rlopt.core.solvers.dense import Dense
 from rlopt.core.solvers.identity import Identity
 from rlopt.core.solvers.kfac import KFAC
@@ -143,6 +144,7 @@ def test_a_constant_damping_measures_nothing(monkeypatch):
 def test_a_metric_whose_model_cannot_be_measured_is_refused():
     case = make_case("categorical")
     for metric, solver in ((IdentityMetric(), Identity()), (EmpiricalFisher(), Dense("refuse"))):
-        with pytest.raises(ValueError, match="metric must be fisher, ggn or hessian, or damping constant"):
+        with pytest.raises(ValueError, match="model of the KL divergence or of the objective") as refused:
             updating(case, metric, solver, LM, Fixed(0.1))
+        assert refused.value.remedy is Remedy.OTHER_METRIC
         updating(case, metric, solver, Constant(0.1), Fixed(0.1))

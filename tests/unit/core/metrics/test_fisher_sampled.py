@@ -17,7 +17,7 @@ def test_fisher_at_the_taken_actions_is_the_empirical_fisher(head):
     case = given(head, "mlp", "random")
     taken, _ = bind(Fisher("taken", 0), case)
     assert torch.equal(taken.dense(), bind(EmpiricalFisher(), case)[0].dense())
-    assert Fisher("taken", 0).first_step_only and not Fisher(1, 0).first_step_only
+    assert Fisher("taken", 0).requirements.first_step_only and not Fisher(1, 0).requirements.first_step_only
 
 
 @pytest.mark.parametrize("weights", ["uniform", "masked"])

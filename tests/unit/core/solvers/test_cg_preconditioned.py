@@ -12,6 +12,7 @@ from rlopt.core.damping.constant import Constant
 from rlopt.core.metrics.fisher import Fisher
 from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.parts import Solution
+from rlopt.core.requirements import Requirements
 from rlopt.core.solvers.cg import CG
 from rlopt.core.solvers.dense import Dense
 from rlopt.core.solvers.lbfgs import LBFGS
@@ -27,6 +28,7 @@ class Times:
 
     matrix: Tensor
     needs: ClassVar[frozenset[str]] = frozenset({"root"})
+    requirements: ClassVar[Requirements] = Requirements()
 
     def init(self):
         return {"prepared": 0}

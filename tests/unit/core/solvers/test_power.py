@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
+from rlopt.core.checks import NumericalFailure
 from rlopt.core.curvature import Given
-from rlopt.core.failure import NumericalFailure
 from rlopt.core.solvers.power import Power
 from tests.support.curvatures import solve
 from tests.support.oracles import close, eye, randn

@@ -201,7 +201,7 @@ def test_armijo_backtracks_into_the_domain():
 def test_armijo_needs_the_whole_batch_and_kl_clip_does_not():
     case = make_case("categorical")
     parts = (Surrogate(0.0), IdentityMetric(), Identity(), Constant(0.1))
-    with pytest.raises(ValueError, match=r"schedule\.minibatch must be null with step=Armijo"):
+    with pytest.raises(ValueError, match="Armijo needs the whole batch, and no minibatches of 8"):
         Learner(Update(case.network, case.head, *parts, ARMIJO), Schedule(1, 8, None))
     Learner(Update(case.network, case.head, *parts, KLClip(1.0, 0.01, 0.0)), Schedule(1, 8, None))
 

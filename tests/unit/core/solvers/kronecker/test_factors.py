@@ -116,7 +116,7 @@ def test_both_tapes_give_the_same_statistics(head, solver):
     by_autograd = AutogradTape(case.module, case.network.layout, case.theta, case.samples.inputs)
     g = randn(len(case.theta))
     if solver is KFRA_NOW:
-        with pytest.raises(ValueError, match=r"activation derivatives.*solver=kfac or solver=ekfac"):
+        with pytest.raises(ValueError, match="activation derivatives"):
             solve(solver, bind(case, by_autograd), g)
         return
     a, b = solve(solver, bind(case, by_autograd), g), solve(solver, bind(case), g)

@@ -98,16 +98,16 @@ def test_between_measurements_the_factors_stand_and_lambda_does_not(damping, tap
     assert close(state["factors"]["0.weight"]["A"], both["factors"]["0.weight"]["A"], 1e-12)  # the first and the fourth
 
 
-def test_places_are_found_from_the_factors_of_layers_with_and_without_bias_and_of_constants():
+def test_layer_shapes_are_found_from_the_factors_of_layers_with_and_without_bias_and_of_constants():
     module = nn.Sequential(nn.Linear(3, 4, bias=False), nn.Tanh(), nn.Linear(4, 2))
     head = heads.DiagonalGaussian(2)
     network = Network(module, head.constants)
     base = make_case("log_sigma")
     theta = network.layout.flatten(module.double(), head.initial_constants().double())
     case = replace(base, module=module, network=network, head=head, theta=theta)
-    places, values = kronecker.statistics(bind(case), kronecker.factors)
-    state = kronecker.average(kronecker.init(), places, values, 0.0)
-    assert kronecker.places(network.layout, state["factors"]) == places
+    shapes, values = kronecker.statistics(bind(case), kronecker.factors)
+    state = kronecker.average(kronecker.init(), shapes, values, 0.0)
+    assert kronecker.layer_shapes(network.layout, state["factors"]) == shapes
 
 
 def test_ekfacs_eigenvalues_are_measured_at_every_call_and_averaged_while_a_basis_lasts():

@@ -1,13 +1,22 @@
-"""Factored damping without eigenvectors: the inverse of every damped factor, by Cholesky; V (J, C) a layer's part of g:
+"""The solve of every layer's damped block, in its eigenbasis or by its factors' inverses.
+
+V (J, I) is a layer's part of g, X that of x, I counts the bias's column. In the eigenbasis of the factors A and G,
+
+    X = Qg [ (Qg^T V Qa) / E ] Qa^T,     x^T M x = sum D ((Qg^T V Qa) / E)^2,     E (J, I) eigenvalues D, damped
+
+Rotations keep lengths, so the quadratic form needs none of its own; the residual does, and is worked out if asked for.
+
+Factored damping needs no eigenvectors: the inverse of every damped factor, by Cholesky, gives
 
     X = (G + c_g I)^-1 V (A + c_a I)^-1,   c_a = pi sqrt(lambda),  c_g = sqrt(lambda) / pi,  pi^2 = mean Da / mean Dg
 
-It is what `eigenbasis` finds with the same factors, at a quarter of the price; the inverses hold for one lambda alone.
+which is the same at a quarter of the price; the inverses hold for one lambda alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -15,6 +24,57 @@ from torch import Tensor
 from rlopt.core.parts import Solution, State
 from rlopt.core.solvers.dense import dampings
 from rlopt.core.solvers.per_layer import LayerShape, LayerShapes, join, split
+
+
+def in_eigenbasis(
+    shapes: LayerShapes, basis: State, eigenvalues: list[Tensor], E: list[Tensor], damping: Tensor | float
+) -> Callable[[Tensor], Solution]:
+    """g -> x, for the matrix with these eigenvalues (each (J, I)) in these bases, damped to E.
+
+    Matrices are transposed, (I, J), and laid end to end, so that all but the rotations is done for all layers at once.
+    """
+    D, e = (torch.cat([matrix.t().flatten() for matrix in matrices]) for matrices in (eigenvalues, E))
+    from_theta, to_theta = _orders(tuple(shapes.values()), e.device)
+    start, middle, end = (torch.empty_like(e) for _ in range(3))
+    V, half, W = ([v.view(m.shape[::-1]) for v, m in zip(v.split([m.numel() for m in E]), E, strict=True)]
+                  for v in (start, middle, end))  # fmt: skip
+    there, back = [], []  # matrix products (left, right, out)
+    for name, v, h, w in zip(shapes, V, half, W, strict=True):
+        Qa, Qg = basis[name]["Qa"], basis[name]["Qg"]
+        there += [(Qa.t().contiguous(), v, h), (h, Qg, w)] if len(Qa) > 1 else [(v, Qg, w)]  # or Qa is 1 or -1
+        back += [(Qa, v, h), (h, Qg.t().contiguous(), w)] if len(Qa) > 1 else [(v, Qg.t().contiguous(), w)]
+
+    def rotate(products: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+        """Qa^T V Qg or its inverse, of what lies in ``start``."""
+        for left, right, out in products:
+            torch.mm(left, right, out=out)
+        return end
+
+    def projected(v: Tensor) -> Tensor:
+        torch.index_select(v, 0, from_theta, out=start)
+        return rotate(there)
+
+    def solve(g: Tensor) -> Solution:
+        rotated = projected(g).clone()
+        X = torch.div(rotated, e, out=start)
+        quadratic = torch.dot(D * X, X)
+        x = rotate(back).index_select(0, to_theta)
+
+        def error() -> Tensor:
+            r, gg = rotated - e * projected(x), torch.dot(g, g)  # of the x that is returned, rounding and all
+            return torch.where(gg > 0, (torch.dot(r, r) / gg).sqrt(), 0.0)
+
+        return Solution(x, 0.0, error, quadratic, damping)
+
+    return solve
+
+
+@cache
+def _orders(shapes: tuple[LayerShape, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where in theta the entries of the transposed matrices lie, (P,), and where in these those of theta."""
+    order = torch.arange(sum(shape.size for shape in shapes), device=device)
+    from_theta = torch.cat([matrix.t().flatten() for matrix in split(order, list(shapes))])
+    return from_theta, torch.empty_like(order).index_copy_(0, from_theta, order)
 
 
 def invert(factors: State, damping: Tensor | float) -> State:
@@ -40,9 +100,9 @@ def invert(factors: State, damping: Tensor | float) -> State:
     return {"asked": float(damping), "used": used, "layers": {name: {"A": A, "G": G} for name, A, G in pairs}}
 
 
-def apply(places: LayerShapes, basis: State) -> Callable[[Tensor], Solution]:
+def by_inverses(shapes: LayerShapes, basis: State) -> Callable[[Tensor], Solution]:
     """g -> x by the inverses of `invert`."""
-    layers, kept = list(places.values()), list(basis["layers"].values())
+    layers, kept = list(shapes.values()), list(basis["layers"].values())
 
     def solve(g: Tensor) -> Solution:
         Xs = [k["G"]["inverse"] @ V @ k["A"]["inverse"] for V, k in zip(split(g, layers), kept, strict=True)]
