@@ -161,7 +161,7 @@ def test_gram_is_refused_where_it_cannot_be_exact_or_would_not_fit(monkeypatch):
     U, g = randn(3, 17, 3), randn(len(case.theta))
     with pytest.raises(UserError, match="51 x 51 .* 3 factors for each of 17 samples"):
         solve(Gram(50), bound(case, U), g, 0.1)
-    monkeypatch.setattr("rlopt.core.solvers.gram.ranks", lambda: 2)
+    monkeypatch.setattr("rlopt.core.solvers.gram.world_size", lambda: 2)
     with pytest.raises(UserError, match="other ranks"):
         solve(Gram(51), bound(case, U), g, 0.1)
 

@@ -99,7 +99,7 @@ def test_two_ranks_find_what_one_finds(critic, hidden, monkeypatch):
     monkeypatch.setattr(Samples, "share", share)
     for module in ("compatible.regression", "compatible.episodic"):
         monkeypatch.setattr(f"rlopt.core.{module}.all_sum", all_sum)
-    monkeypatch.setattr("rlopt.core.compatible.regression.ranks", lambda: 2)
+    monkeypatch.setattr("rlopt.core.compatible.regression.world_size", lambda: 2)
 
     def one(i: int) -> None:
         mine = slice(0, 1) if i == 0 else slice(1, E)
