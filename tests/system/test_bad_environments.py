@@ -53,7 +53,7 @@ def test_one_that_breaks_in_this_process_is_named_with_its_step(tmp_path, how):
 
 
 @pytest.mark.parametrize("where", ["workers", "async"])
-def test_one_that_fails_when_it_is_reset_in_a_process_of_its_own_is_named(tmp_path, where):
+def test_a_failed_reset_in_a_child_process_is_named(tmp_path, where):
     run = start(tmp_path, *breaking("reset", which=1, at=7, count=2), "batch_size=10", *WHERE[where])
     said = "environment 1, at its step 10, raised RuntimeError: the simulator did not start again"
     assert failed(run, saved=10) == said
@@ -186,7 +186,7 @@ def test_one_that_hangs_when_it_is_made_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["hangs", "exits"])
-def test_one_that_fails_when_it_is_tried_is_for_the_run_to_report(tmp_path, how):
+def test_a_failure_when_it_is_first_tried_is_the_runs_to_report(tmp_path, how):
     run = start(tmp_path, *failing(how, "stepped", "env.timeout=0.2"))
     what = "has not come back for env.timeout=0.2 seconds" if how == "hangs" else "raised SystemExit: 0"
     assert failed(run, saved=0) == f"environment 0, at its step 1, {what}"
@@ -214,7 +214,7 @@ def test_one_that_fails_when_it_is_put_back_is_named(tmp_path, monkeypatch, wher
 
 
 @pytest.mark.parametrize("where", WHERE)
-def test_a_replay_may_take_longer_than_the_timeout_of_a_step_and_is_told(tmp_path, monkeypatch, capsys, where):
+def test_a_replay_may_outlast_the_step_timeout_and_is_reported(tmp_path, monkeypatch, capsys, where):
     monkeypatch.setattr(position, "_QUIET", 0.05)
     overrides = failing("dawdles", "stepped", "env.timeout=0.4", *WHERE[where])
     run, tree = left_in_episodes(tmp_path, monkeypatch, *overrides)
@@ -227,7 +227,7 @@ def test_a_replay_may_take_longer_than_the_timeout_of_a_step_and_is_told(tmp_pat
 
 @pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize("how", ["raises", "exits", "hangs"])
-def test_one_that_cannot_be_closed_is_told_of_once_and_changes_nothing(tmp_path, monkeypatch, capsys, how, where):
+def test_a_failed_close_is_reported_once_and_changes_nothing(tmp_path, monkeypatch, capsys, how, where):
     monkeypatch.setattr(environments, "_left", {})
     run = start(tmp_path, *failing(how, "closed", "env.timeout=0.2", "evaluation.episodes=2", *WHERE[where]))
     assert run.run()["steps"] == 120 and (tmp_path / "summary.json").is_file()
@@ -238,7 +238,7 @@ def test_one_that_cannot_be_closed_is_told_of_once_and_changes_nothing(tmp_path,
 
 
 @pytest.mark.parametrize("where", ["workers", "async"])
-def test_one_that_hangs_when_it_is_closed_in_a_process_of_its_own_is_ended(tmp_path, monkeypatch, where):
+def test_a_child_process_that_hangs_on_close_is_ended(tmp_path, monkeypatch, where):
     monkeypatch.setattr(child, "_PATIENCE", 0.3)
     run = start(tmp_path, *failing("hangs", "closed", "env.kwargs.elsewhere=true", *WHERE[where]))
     assert run.run()["steps"] == 120
@@ -267,7 +267,7 @@ def test_the_watchdog_lets_what_moves_run_as_long_as_it_takes():
     assert seen[-1] > 3 * watchdog._LOOKS
 
 
-def test_the_watchdog_counts_looks_and_not_the_time_for_which_a_run_was_suspended(monkeypatch):
+def test_the_watchdog_does_not_count_time_of_a_suspended_run(monkeypatch):
     looks = []
     monkeypatch.setattr(signal, "setitimer", lambda *given: None)
     with watched(lambda: 0, 100.0, lambda: "it"):

@@ -90,7 +90,7 @@ def edited(tree: dict, path: tuple, value: object) -> dict:
 
 @pytest.mark.parametrize("count", EDITS)
 @pytest.mark.parametrize("what", ["config.yaml", "state.json"])
-def test_whatever_an_entry_is_changed_to_ends_in_one_line_or_a_run(tmp_path, template, capsys, what, count):
+def test_any_changed_entry_ends_in_one_line_or_in_a_run(tmp_path, template, capsys, what, count):
     (place,) = template.glob("checkpoints/step-*")
     text = ((template if what == "config.yaml" else place) / what).read_text()
     tree = yaml.safe_load(text) if what == "config.yaml" else json.loads(text)

@@ -32,7 +32,7 @@ def test_a_spoilt_file_is_one_line_for_the_user(tmp_path, name, spoil):
 
 
 @pytest.mark.parametrize("new", ['"tetha"', '"generator"'], ids=["unknown", "twice"])
-def test_files_that_do_not_belong_together_are_refused_whatever_the_manifest_says(tmp_path, new):
+def test_files_of_different_checkpoints_are_refused(tmp_path, new):
     place = checkpoint.save(tmp_path, 0, small(), keep=1)
     text = (place / "state.json").read_text()
     forge(place, state_json=text.replace('"theta",', f"{new},").encode())

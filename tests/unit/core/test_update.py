@@ -57,7 +57,7 @@ def test_g_is_the_gradient_of_the_weighted_objective(head, objective, tape, weig
 
 
 @pytest.mark.parametrize("tape", TAPES)
-def test_g_of_the_value_objective_is_that_of_the_weighted_squared_error(tape):
+def test_g_of_the_value_objective_is_that_of_weighted_squares(tape):
     case = make_case("value", tape, "masked")
     assert close(gradient(case, Value()), oracles.gradient(case, "value"), 1e-12)
 
@@ -101,7 +101,7 @@ def test_some_ratios_of_those_cases_are_clipped_and_some_are_not():
         (lambda: Constant(-1e-3), "value must be"),
     ],
 )
-def test_objectives_and_damping_refuse_numbers_outside_their_range(make, says):
+def test_objectives_and_damping_refuse_numbers_out_of_range(make, says):
     with pytest.raises(ValueError, match=says):
         make()
 
@@ -142,7 +142,7 @@ def test_a_taken_step_reports_and_moves_every_state(preset):
 
 
 @pytest.mark.parametrize("preset", ["npg", "npg_dense", "trpo"])
-def test_an_update_changes_neither_its_samples_nor_the_theta_it_was_given(preset):
+def test_an_update_changes_neither_its_samples_nor_given_theta(preset):
     case = make_case("sigma", weights="masked")
     update = make_preset(case, preset)
     before = bits((case.theta, vars(case.samples)))
@@ -164,7 +164,7 @@ def test_an_update_changes_neither_its_samples_nor_the_theta_it_was_given(preset
     moved=st.sampled_from([0.0, 0.3]),
     natural=st.booleans(),
 )
-def test_an_accepted_line_search_keeps_kl_within_radius_and_improves_and_a_rejected_one_changes_nothing(
+def test_a_line_search_keeps_kl_and_improves_or_changes_nothing(
     seed, head, tape, weights, count, radius, accept_ratio, spread, moved, natural
 ):
     case = make_case(head, tape, weights, count=count, seed=seed, moved=moved)
@@ -211,7 +211,7 @@ def test_natural_line_searches_are_usually_accepted(head):
     ],
     ids=["downhill", "tiny_radius", "too_much_asked"],
 )
-def test_a_rejected_line_search_leaves_theta_and_every_state_to_the_bit(solver, step):
+def test_a_rejected_line_search_leaves_theta_and_every_state(solver, step):
     case = make_case("log_sigma", weights="masked")
     update = make_update(
         case, Surrogate(0.0), Counting(IdentityMetric()), Counting(solver), Counting(Constant(0.1)), step
@@ -230,7 +230,7 @@ SGD = Optimizer({"name": "SGD", "lr": 1e3}, LINEAR, max_norm=None)
 
 
 @pytest.mark.parametrize("step", [Fixed(1e3), TrustRegion(1e3, 1e3), SGD], ids=["fixed", "trust_region", "sgd"])
-def test_a_step_out_of_the_domain_leaves_theta_and_every_state_to_the_bit(step):
+def test_a_step_out_of_the_domain_leaves_theta_and_every_state(step):
     case = make_case("sigma", weights="masked")
     sign = -oracles.gradient(case, "log_prob")[-1].sign()  # so that the last sigma falls
     case = replace(case, samples=replace(case.samples, advantages=sign * case.samples.advantages))

@@ -82,7 +82,7 @@ def test_an_environment_that_breaks_in_its_own_process_is_named(tmp_path, how, s
     assert failed(run, saved=15) == said
 
 
-def test_closing_ends_processes_of_which_one_hangs_and_one_is_dead(started, monkeypatch):
+def test_closing_ends_processes_if_one_hangs_and_one_is_dead(started, monkeypatch):
     monkeypatch.setattr(child, "_PATIENCE", 0.3)
     run = started(*breaking("hangs", which=1, at=1, count=3), "batch_size=15", "env.backend=async")
     envs = run.collector.envs
@@ -94,7 +94,7 @@ def test_closing_ends_processes_of_which_one_hangs_and_one_is_dead(started, monk
     run.collector.close()
 
 
-def test_an_environment_that_ends_its_process_when_it_is_made_there_is_told(started):
+def test_an_environment_whose_process_ends_at_once_is_reported(started):
     with pytest.raises(UserError, match="do not suit env.id=probe/Fails-v0: SystemExit 0"):
         started("env.id=probe/Fails-v0", "env.kwargs.how=exits", "env.kwargs.when=made", "env.kwargs.elsewhere=true",
                 "env.backend=async")  # fmt: skip
@@ -103,7 +103,7 @@ def test_an_environment_that_ends_its_process_when_it_is_made_there_is_told(star
 # environments that reset on the next step
 
 
-def test_rows_in_which_an_environment_was_only_reset_are_masked_and_not_counted(resets_later):
+def test_rows_of_a_mere_reset_are_masked_and_not_counted(resets_later):
     run = resets_later("env.id=probe/Counter-v0", "env.num_envs=2", "batch_size=80", "observations.normalise=false")
     counter, ended, happened = EpisodeTracker(2), [], 0
     for _ in range(3):
@@ -124,7 +124,7 @@ def test_rows_in_which_an_environment_was_only_reset_are_masked_and_not_counted(
     assert ended == [(length * (length - 1) / 2, length) for length in lengths]
 
 
-def test_advantages_do_not_leak_over_a_reset_and_bootstrap_from_the_true_last_observation(resets_later):
+def test_advantages_bootstrap_from_the_true_last_observation(resets_later):
     run = resets_later("env.id=probe/Counter-v0", "env.num_envs=2", "batch_size=80", "observations.normalise=false")
     batch = collect(run)
     assert len(batch.final) == 0
@@ -192,7 +192,7 @@ def envpool():
 
 
 @pytest.mark.parametrize("env", ["cartpole", "pendulum"])
-def test_envpool_masks_the_rows_after_an_end_and_goes_by_global_numbers(envpool, started, env):
+def test_envpool_masks_rows_after_an_end_and_uses_global_numbers(envpool, started, env):
     few, many = (
         started(f"env={env}", "env.backend=envpool", f"env.num_envs={n}", f"batch_size={250 * n}") for n in (3, 8)
     )

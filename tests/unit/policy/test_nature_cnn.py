@@ -43,7 +43,7 @@ def test_weights_are_orthogonal_with_their_gains_and_biases_zero():
     [((7, 9), lambda x: x[:, None]), ((7, 9, 3), lambda x: x.transpose(0, 3, 1, 2)), ((3, 7, 9), lambda x: x)],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_pixels_reach_the_first_convolution_in_their_place_over_255(shape, order, dtype):
+def test_pixels_reach_the_first_convolution_in_place_over_255(shape, order, dtype):
     images = np.random.default_rng(0).integers(0, 256, (5, *shape), np.uint8)
     module = SMALL.build(Image.of(shape), 4, seeded(0)).to(dtype)
     seen = []
@@ -53,7 +53,7 @@ def test_pixels_reach_the_first_convolution_in_their_place_over_255(shape, order
     np.testing.assert_allclose(seen[0].detach().numpy(), order(images) / 255, rtol=1e-6)
 
 
-def test_a_network_on_bytes_has_the_products_that_its_jacobian_gives():
+def test_a_network_on_bytes_has_the_products_of_its_jacobian():
     module = SMALL.build(Image.of((7, 6)), 2, seeded(0)).double()
     network = Network(module)
     theta = network.layout.flatten(module) + 0.1
