@@ -153,7 +153,7 @@ def test_a_schedule_refuses_what_is_no_count(epochs, minibatch):
 
 
 @pytest.mark.parametrize("head", POLICIES)
-def test_a_learner_measures_against_the_old_policy_on_all_samples(head):
+def test_a_learner_measures_the_whole_batch_against_its_start(head):
     case = make_case(head, weights="masked", moved=0.1)
     learner = Learner(make_preset(case, "trpo"), Schedule(epochs=1, minibatch=None, target_kl=None))
     theta = case.theta + 0.05 * randn(len(case.theta), seed=20)

@@ -84,7 +84,7 @@ def test_preconditioned_negative_curvature_keeps_the_half_plane(seed):
     assert torch.dot(g, solution.x) > 0 and is_true(solution, M, g)
 
 
-def test_negative_curvature_at_once_gives_the_first_residual():
+def test_negative_curvature_at_once_gives_preconditioned_g():
     N, g = positive(3, 0), randn(3)
     solution = solve(preconditioned(N), Matrix(-eye(3)), g)
     assert torch.equal(solution.x, N @ g) and solution.iterations == 0
