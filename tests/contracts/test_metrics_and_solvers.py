@@ -1,6 +1,6 @@
 """The contract of every allowed pair of metric and solver, found through conf/, against dense matrices in float64.
 
-A metric's matrix is the one that tests/unit/core/test_metrics.py proves by differentiation. Exact solvers must solve its whole
+A metric's matrix is the one that tests/unit/core/metrics/test_metrics.py proves by differentiation. Exact solvers must solve its whole
 system; the others the system of their own definition, written out here with dense matrices from each sample's gradients.
 """
 
@@ -153,7 +153,7 @@ def test_dampings_and_steps_are_found_through_their_yaml():
         assert damping.current(state) >= 0
         assert damping.adapt(state, {"damping/agreement": 1.0, "step/accepted": 1.0}).keys() == state.keys()
     for name in choices("step"):
-        if name == "optimizer":  # whose options stand in groups of their own, see tests/unit/core/test_steps.py
+        if name == "optimizer":  # whose options stand in groups of their own, see tests/unit/core/steps/test_steps.py
             continue
         step = part("step", name)
         state = step.init(theta)

@@ -81,7 +81,7 @@ def test_a_finished_run_says_so_and_can_be_extended(tmp_path, runs, capsys):
     assert "total_steps: 360" in (short / "config.yaml").read_text()
 
 
-def test_an_environment_that_cannot_be_replayed_is_told_of_and_begins_anew(tmp_path, capsys):
+def test_an_environment_without_replay_is_reported_and_restarts(tmp_path, capsys):
     """Counter tells in every observation how many episodes it has had."""
     whole, part = tmp_path / "whole", tmp_path / "part"
     make_trainer(

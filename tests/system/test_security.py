@@ -121,7 +121,7 @@ TARGETS = [
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=str)
-def test_a_target_that_is_no_part_of_rlopt_is_refused_and_imports_nothing(target, tmp_path, monkeypatch):
+def test_a_target_outside_rlopt_is_refused_and_imports_nothing(target, tmp_path, monkeypatch):
     (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Evil:\n    pass\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     for group in ("metric", "solver", "critic.step"):

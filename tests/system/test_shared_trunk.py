@@ -70,7 +70,7 @@ def test_twenty_updates_train_the_one_network(preset, env, tmp_path):
         assert both >= own >= -1e-6
 
 
-def test_the_network_learns_the_value_and_the_policy_from_one_batch():
+def test_one_network_learns_value_and_policy_from_one_batch():
     run = make_trainer(*COUNTER, "algo=trpo", "rewards.scale=false", "advantages.normalise=false")
     given, before = spied(run), run.state["actor"]["theta"].clone()
     batch, _, _ = learn(run)

@@ -121,7 +121,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(run):
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "submitit_slurm"])
-def test_an_absent_launcher_is_named_with_the_extra_that_brings_it(run, monkeypatch, launcher):
+def test_an_absent_launcher_is_named_with_the_extra_to_install(run, monkeypatch, launcher):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     code, out, err = run("train", "-m", "seed=0,1", f"hydra/launcher={launcher}")
     assert (code, out) == (2, "")

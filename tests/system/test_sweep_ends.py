@@ -55,7 +55,7 @@ def held(lock: Path) -> bool:
         return not try_lock(file.fileno())
 
 
-def test_a_sweep_that_is_told_to_end_waits_until_its_runs_have_saved(tmp_path):
+def test_a_sweep_that_must_end_waits_until_its_runs_have_saved(tmp_path):
     sweeps = {"a": os.getpid(), "b": os.getpid(), "another's": os.getppid()}
     runs = [forked(lambda n=n, s=s: run(tmp_path / f"{n}.lock", tmp_path / n, s)) for n, s in sweeps.items()]
     try:

@@ -81,7 +81,7 @@ def problem(device="cpu"):
     [float, bool, int, torch.Tensor.item, lambda x: x[None].tolist(), lambda x: x[None].nonzero(),
      lambda x: x[None][x[None] > 0], lambda x: torch.equal(x, x)],
 )  # fmt: skip
-def test_every_way_of_reading_is_counted_and_fails_without_numbers(read, monkeypatch):
+def test_every_way_to_read_is_counted_and_fails_without_numbers(read, monkeypatch):
     with Reads(monkeypatch) as reads:
         read(torch.ones(()))
     assert reads.count == 1

@@ -185,7 +185,7 @@ def test_boxes_are_left_alone():
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_observations_that_are_not_served_are_refused_with_what_is(space, names):
+def test_unserved_observations_are_refused_with_what_is_served(space, names):
     with pytest.raises(
         UserError, match=f"observations of {names} not served; rlopt serves Box, Discrete, MultiDiscrete"
     ):

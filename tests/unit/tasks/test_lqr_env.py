@@ -96,7 +96,7 @@ def test_the_user_is_told_which_value_is_wrong(kwargs, message):
         environment.make()
 
 
-def test_the_environment_and_the_trainer_discount_alike_and_see_the_state_as_it_is():
+def test_environment_and_trainer_discount_alike():
     config = resolve(["env=lqr", "gamma=0.8"])
     assert config["gamma"] == config["env"]["kwargs"]["gamma"] == 0.8
     assert resolve(["env=lqr"])["gamma"] == 0.95

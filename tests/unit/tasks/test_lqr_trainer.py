@@ -169,7 +169,7 @@ REPEATS, EPISODES = 50, 10  # 1e5 samples
 
 @pytest.mark.parametrize("case, scale", [*((case, "sigma") for case in CASES), ("noisy", "log_sigma")])
 @pytest.mark.parametrize("weighting", ["discounted", "uniform"])
-def test_the_sampled_gradient_and_fisher_agree_with_the_closed_form(case, scale, weighting):
+def test_sampled_gradient_and_fisher_agree_with_the_closed_form(case, scale, weighting):
     sampled = Sampled(case, weighting, scale, EPISODES)
     try:
         pairs = [sampled.gradient_and_fisher() for _ in range(REPEATS)]
@@ -193,7 +193,7 @@ def test_the_sampled_gradient_and_fisher_agree_with_the_closed_form(case, scale,
 
 @pytest.mark.learning
 @pytest.mark.parametrize("seed", range(3))
-def test_in_sigma_the_natural_gradient_reaches_the_optimum_and_the_vanilla_gradient_does_not(seed):
+def test_in_sigma_only_the_natural_gradient_reaches_the_optimum(seed):
     optimum = LQR().optimum()
 
     def final_k(*overrides):

@@ -24,7 +24,7 @@ def run(tmp_path, *overrides):
 @pytest.mark.parametrize("degrees", ["null", "[0,1,2]"])
 @pytest.mark.parametrize("policy", ["mlp", "linear"])
 @pytest.mark.parametrize("algo", ["nac", "enac"])
-def test_linear_and_neural_policies_train_on_either_kind_of_features(tmp_path, algo, policy, degrees):
+def test_linear_and_neural_policies_train_on_both_features(tmp_path, algo, policy, degrees):
     overrides = [f"algo={algo}", f"policy={policy}", f"critic.compatible.degrees={degrees}"]
     made = run(tmp_path, *(["policy.hidden=[]"] if policy == "linear" else []), *overrides)
     assert made.skipped == 0
@@ -91,7 +91,7 @@ def test_what_cannot_go_together_is_refused_in_one_line(tmp_path, overrides, mes
     assert not (tmp_path / "run").exists()
 
 
-def test_a_batch_without_a_whole_episode_ends_the_run_with_advice(tmp_path):
+def test_a_batch_without_a_whole_episode_ends_with_advice(tmp_path):
     """An environment that does not say how long its episodes are: the LQR's last 200 steps."""
     made = trainer(
         resolve(

@@ -29,7 +29,7 @@ UPDATES = {"lstd": (LSTD(None, 0.7, 1e-3), EmpiricalFisher()), "episodic": (Epis
 
 
 @pytest.mark.parametrize("critic", UPDATES)
-def test_the_gradient_of_compatible_advantages_is_the_critics_metric_times_w(critic):
+def test_the_gradient_is_the_critics_metric_times_w(critic):
     estimator, metric = UPDATES[critic]
     case, e = made(weights="uniform" if critic == "lstd" else "discounted")
     found = estimator.estimate(e, GAMMA)
@@ -71,7 +71,7 @@ def test_the_episode_fisher_is_that_of_summed_scores(tape, weights):
     assert close(M, torch.from_numpy(truth), 1e-12)
 
 
-def test_the_episode_fisher_of_one_step_episodes_is_the_empirical_fisher():
+def test_episode_fisher_of_one_step_episodes_is_empirical_fisher():
     case, e = made()
     ones = e.samples.replacing(episode=torch.arange(T * E), weight=torch.ones(T * E).double())
     assert close(

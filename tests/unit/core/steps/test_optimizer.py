@@ -106,7 +106,7 @@ def test_a_schedule_advances_once_per_update_as_in_torch(schedule):
 
 
 @every_optimizer
-def test_two_networks_share_one_optimizer_object_without_disturbing_each_other(kind):
+def test_two_networks_share_one_optimizer_undisturbed(kind):
     first, second = make_case("log_sigma", seed=1), make_case("categorical", seed=2)
     alone = []
     for case in (first, second):
@@ -128,7 +128,7 @@ def test_two_networks_share_one_optimizer_object_without_disturbing_each_other(k
 
 
 @every_optimizer
-def test_initialising_another_network_leaves_the_first_bound_to_its_own_theta(kind):
+def test_initialising_another_network_leaves_the_first_bound(kind):
     case, other = make_case("log_sigma"), make_case("categorical")
     shared, alone = (Optimizer(configured(kind), LINEAR, max_norm=None) for _ in range(2))
     theta = case.theta.clone()
@@ -140,7 +140,7 @@ def test_initialising_another_network_leaves_the_first_bound_to_its_own_theta(ki
 
 
 @every_optimizer
-def test_the_state_handed_in_counts_and_not_what_the_object_did_before_with_this_theta(kind):
+def test_the_given_state_counts_and_not_the_objects_past(kind):
     case = make_case("log_sigma")
     step = Optimizer(configured(kind), LINEAR, max_norm=None)
     theta = case.theta.clone()
@@ -157,7 +157,7 @@ def test_the_state_handed_in_counts_and_not_what_the_object_did_before_with_this
 @pytest.mark.parametrize("head", ["log_sigma", "sigma"])
 @pytest.mark.parametrize("stop", [0, 7, 8])
 @every_optimizer
-def test_a_copied_state_continues_bit_for_bit_in_a_new_optimizer_object(kind, stop, head):
+def test_a_copied_state_continues_to_the_bit_in_a_new_optimizer(kind, stop, head):
     case = make_case(head)
     step = Optimizer(configured(kind), LINEAR, max_norm=1.0)
     theta = case.theta.clone()
@@ -185,7 +185,7 @@ def test_an_optimizers_state_is_plain(kind):
 
 
 @every_optimizer
-def test_an_optimizer_step_to_sigma_below_zero_leaves_theta_and_moments_to_the_bit(kind):
+def test_a_step_to_sigma_below_0_leaves_theta_and_moments(kind):
     case = make_case("sigma")
     step, without = (Optimizer(configured(kind), LINEAR, max_norm=None) for _ in range(2))
     theta = case.theta.clone()

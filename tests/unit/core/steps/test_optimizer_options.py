@@ -10,7 +10,7 @@ from tests.support.oracles import close, make_case, randn
 from tests.support.stepping import CONSTANT, OPTIMIZERS, configured, take
 
 
-def test_max_norm_is_torchs_clipping_and_leaves_shorter_directions_alone():
+def test_max_norm_is_torchs_clipping_of_longer_directions():
     case = make_case("categorical")
     step = Optimizer({"name": "SGD", "lr": 1.0}, CONSTANT, max_norm=0.5)
     for scale in (0.001, 10.0):

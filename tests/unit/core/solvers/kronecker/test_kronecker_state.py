@@ -36,7 +36,7 @@ def moved(case: Case) -> Case:
     "make", [lambda d: KFAC("exact", d, 1, 1), lambda d: EKFAC(d, 0.0, 1, 4)], ids=["kfac", "ekfac"]
 )
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.95])
-def test_factors_are_weighted_means_that_count_the_first_batch_in_full(make, decay):
+def test_factors_are_weighted_means_with_the_first_batch_in_full(make, decay):
     solver, cases = make(decay), [moved(case) for case in drifting(4)]
     state, seen = solver.init(), []
     for n, case in enumerate(cases):
@@ -52,7 +52,7 @@ def test_factors_are_weighted_means_that_count_the_first_batch_in_full(make, dec
                 assert close(factor[name], mean, 1e-12)
 
 
-def test_eigenbases_are_renewed_at_every_refresh_and_kept_in_the_state():
+def test_eigenbases_are_renewed_at_every_refresh_and_kept():
     solver, state, kept = KFAC("exact", 0.5, 3, 1), None, []
     for case in drifting(7):
         _, state = solver.prepare(solver.init() if state is None else state, bind(case), LAMBDA)
@@ -80,7 +80,7 @@ def test_factored_damping_by_inverses_is_that_by_eigenvalues(head, lam):
 
 @pytest.mark.parametrize("tape", TAPES)
 @pytest.mark.parametrize("damping", ["exact", "factored"])
-def test_between_measurements_the_factors_stand_and_lambda_does_not(damping, tape):
+def test_between_measurements_factors_stay_and_lambda_changes(damping, tape):
     cases, g = drifting(4), randn(len(drifting(1)[0].theta))
     solver, every = KFAC(damping, 0.5, 1, 3), KFAC(damping, 0.5, 1, 1)
     state, first = solver.init(), every.init()
@@ -98,7 +98,11 @@ def test_between_measurements_the_factors_stand_and_lambda_does_not(damping, tap
     assert close(state["factors"]["0.weight"]["A"], both["factors"]["0.weight"]["A"], 1e-12)  # the first and the fourth
 
 
+<<<<<<<< HEAD:tests/unit/core/solvers/kronecker/test_factors_state.py
 def test_layer_shapes_are_found_from_the_factors_of_layers_with_and_without_bias_and_of_constants():
+========
+def test_layer_shapes_are_found_from_the_factors():
+>>>>>>>> tests:tests/unit/core/solvers/kronecker/test_kronecker_state.py
     module = nn.Sequential(nn.Linear(3, 4, bias=False), nn.Tanh(), nn.Linear(4, 2))
     head = heads.DiagonalGaussian(2)
     network = Network(module, head.constants)
@@ -110,7 +114,7 @@ def test_layer_shapes_are_found_from_the_factors_of_layers_with_and_without_bias
     assert kronecker.layer_shapes(network.layout, state["factors"]) == shapes
 
 
-def test_ekfacs_eigenvalues_are_measured_at_every_call_and_averaged_while_a_basis_lasts():
+def test_ekfacs_eigenvalues_are_averaged_while_a_basis_lasts():
     solver, cases, g = EKFAC(0.0, 0.5, 3, 4), drifting(4), randn(len(drifting(1)[0].theta))
     state, plain, scales = solver.init(), EKFAC(0.0, 0.0, 10, 4), []
     plain_state = plain.init()

@@ -28,7 +28,7 @@ def test_length_follows_its_formula(q, damping):
     assert float(step_length(f64(q), x, damping, 0.01, 3.0)) == pytest.approx(expected, rel=1e-12)
 
 
-def test_length_is_held_by_the_damped_term_only_where_the_metric_is_nearly_flat():
+def test_the_damped_term_limits_the_length_only_if_nearly_flat():
     x = torch.ones(4, dtype=torch.float64)
     flat, steep = step_length(f64(1e-9), x, 0.5, 0.01, 1e9), step_length(f64(10.0), x, 0.5, 0.01, 1e9)
     assert float(flat) == pytest.approx(math.sqrt(0.02 / (0.5)), rel=1e-6)
@@ -60,7 +60,7 @@ def test_trust_region_goes_to_the_radius_of_its_own_metric(radius):
     assert not scalars["step/at_largest"] and scalars["step/accepted"] == 1
 
 
-def test_trust_region_never_exceeds_its_largest_length_and_says_so():
+def test_trust_region_stays_below_its_largest_length_and_says_so():
     case, x = make_case("categorical"), randn(len(make_case("categorical").theta))
     for q in (1e-12, 0.0, -1.0):
         theta, _, scalars = take(TrustRegion(1.0, largest=0.25), case, x, quadratic=q)
@@ -94,7 +94,7 @@ def searched(case: Case, x: Tensor, step: KLLineSearch):
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("head", ["categorical", "log_sigma", "sigma"])
 @pytest.mark.parametrize(("radius", "accept_ratio"), [(0.01, 0.0), (1.0, 0.0), (1.0, 0.9)])
-def test_kl_line_search_takes_the_first_length_that_keeps_its_promises(head, seed, radius, accept_ratio):
+def test_kl_line_search_takes_the_first_length_that_qualifies(head, seed, radius, accept_ratio):
     case = make_case(head, weights="masked", seed=seed)
     x = gradient(case, "surrogate")
     step = KLLineSearch(radius, shrink=0.9, backtracks=40, accept_ratio=accept_ratio, largest=1e6)
@@ -123,7 +123,7 @@ def test_kl_line_search_backtracks_in_some_of_those_cases():
     assert max(backtracks) > 1
 
 
-def test_kl_line_search_tries_one_length_more_than_its_backtracks():
+def test_kl_line_search_tries_its_backtracks_and_one_more():
     case = make_case("log_sigma", weights="masked")
     x, needed = gradient(case, "surrogate"), 0
     for backtracks in range(40):

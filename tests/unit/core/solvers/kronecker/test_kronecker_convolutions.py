@@ -55,7 +55,7 @@ def convolutional(options: dict[str, Any], count: int = 6, head: heads.Head | No
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("options", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
-def test_a_convolutions_record_is_its_gradient_in_the_weights_layout(options):
+def test_a_convolutions_record_is_its_gradient_as_weights(options):
     case = convolutional(options)
     tape, J, layer = case.tape, oracles.jacobian(case), spots(case)[0]
     U = randn(2, *tape.outputs.shape, seed=4)
@@ -118,7 +118,7 @@ def test_a_grouped_convolution_is_refused_by_name():
         tape.layers(randn(1, 2, 3))
 
 
-def test_a_layer_that_is_given_other_rows_than_samples_is_refused_by_name():
+def test_a_layer_with_other_rows_than_samples_is_refused_by_name():
     class Folded(nn.Module):
         def __init__(self):
             super().__init__()
@@ -159,7 +159,7 @@ LIKE_CURVLINOPS = {
 
 
 @pytest.mark.parametrize("make", LIKE_CURVLINOPS.values(), ids=LIKE_CURVLINOPS)
-def test_kfac_equals_curvlinops_type_2_with_joint_bias_and_its_damped_inverse(make):
+def test_kfac_and_its_damped_inverse_equal_curvlinops_type_2(make):
     curvlinops = pytest.importorskip("curvlinops")
     case = make()
     targets = torch.zeros(len(case.samples), dtype=torch.long)

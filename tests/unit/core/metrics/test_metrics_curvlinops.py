@@ -71,7 +71,7 @@ def test_ggn_is_also_the_fisher_matrix(setting, tape):
 
 @every_tape
 @every_setting
-def test_empirical_fisher_is_the_gradient_covariance_of_the_likelihood(setting, tape):
+def test_empirical_fisher_is_gradient_covariance_of_likelihood(setting, tape):
     head, loss, objective = SETTINGS[setting]
     case = likelihood(head, tape)
     M = theirs("EFLinearOperator", case, loss, case.samples.actions)
@@ -91,7 +91,7 @@ class MeanKL(nn.Module):
 
 
 @every_tape
-def test_fisher_of_mean_and_scale_is_their_ggn_of_the_divergence_from_itself(tape):
+def test_fisher_of_mean_and_scale_is_their_ggn_of_the_divergence(tape):
     case = likelihood(DiagonalGaussian(2, per_state=True), tape)
     M = theirs("GGNLinearOperator", case, MeanKL(), case.tape.outputs)
     assert close(ours(Fisher(None, 0), case, None), M, 1e-10)

@@ -93,7 +93,7 @@ def test_kfac_is_the_kronecker_product_of_its_dense_factors(head, weights):
 
 @pytest.mark.parametrize("weights", WEIGHTS)
 @every_head
-def test_ekfac_is_the_diagonal_of_every_block_in_kfacs_basis_and_nearer_to_it_than_kfac(head, weights):
+def test_ekfac_is_each_blocks_diagonal_in_kfacs_basis_and_nearer(head, weights):
     case = make_case(head, weights=weights, count=60)
     found = matrix(EKFAC_NOW, bind(case))
     assert close(found, dense_ekfac(case), 1e-9)
@@ -159,7 +159,7 @@ def test_one_linear_layer_and_one_sample_are_exact(head, solver):
 
 @pytest.mark.parametrize("solver", [EXACT, KFRA_NOW])
 @pytest.mark.parametrize("head", ["log_sigma", "sigma", "value"])
-def test_one_linear_layer_with_constant_output_curvature_is_the_whole_fisher_matrix(head, solver):
+def test_one_linear_layer_of_constant_curvature_is_exact(head, solver):
     case = make_case(head, weights="masked", hidden=())
     assert close(matrix(solver, bind(case)), fisher(case), 1e-10)
     g = randn(len(case.theta))
@@ -169,7 +169,7 @@ def test_one_linear_layer_with_constant_output_curvature_is_the_whole_fisher_mat
 
 @pytest.mark.parametrize("solver", [EXACT, KFRA_NOW])
 @pytest.mark.parametrize("head", ["log_sigma", "value"])
-def test_every_layers_block_of_a_deep_linear_net_with_constant_output_curvature_is_exact(head, solver):
+def test_every_block_of_a_deep_linear_net_is_exact(head, solver):
     head = HEADS[head]
     module = mlp((3, 4, 5, head.network_outputs))
     module = nn.Sequential(*[child for child in module if isinstance(child, nn.Linear)])

@@ -121,7 +121,7 @@ def log_likelihood(head: str) -> Case:
 
 @pytest.mark.parametrize("kind", ["clipped", "signed"])
 @pytest.mark.parametrize("head", ["categorical", "log_sigma", "sigma", "value"])
-def test_ggn_of_the_log_likelihood_is_the_fisher_matrix_but_for_a_scale(head, kind):
+def test_ggn_of_the_log_likelihood_is_fisher_but_for_a_scale(head, kind):
     case = log_likelihood(head)
     F, M = oracles.fisher(case), bind(GGN(kind), case, LogProb(0.0))[0].dense()
     block = len(F) - case.head.constants
@@ -131,7 +131,7 @@ def test_ggn_of_the_log_likelihood_is_the_fisher_matrix_but_for_a_scale(head, ki
         assert (M - F).abs().max() > 0.1 * F.abs().max()
 
 
-def test_ggn_of_the_log_likelihood_at_fixed_sigma_is_the_fisher_matrix_on_average_only():
+def test_ggn_of_the_likelihood_at_sigma_is_fisher_on_average():
     case = log_likelihood("log_sigma")
     z = case.tape.outputs[:1].expand(100_000, -1)
     mean = -case.head.log_prob_hessian(z, oracles.draw(case.head, z, 5)).mean(0)
@@ -152,7 +152,7 @@ def test_empirical_fisher_is_fisher_on_the_model_and_not_off_it(head):
 
 @pytest.mark.parametrize("tape", TAPES)
 @pytest.mark.parametrize("head", ["categorical", "sigma", "value"])
-def test_hessian_is_ggn_and_the_second_derivatives_of_the_outputs(head, tape):
+def test_hessian_is_ggn_plus_second_derivatives_of_outputs(head, tape):
     case = given(head, tape, "masked")
     objective = OBJECTIVES["value" if head == "value" else "surrogate"]
     signed, whole = (bind(metric, case, objective)[0] for metric in (GGN("signed"), Hessian()))
@@ -165,7 +165,7 @@ def test_hessian_is_ggn_and_the_second_derivatives_of_the_outputs(head, tape):
 
 @pytest.mark.parametrize("tape", TAPES)
 @pytest.mark.parametrize("head", ["categorical", "value"])
-def test_ggn_is_the_hessian_where_the_network_is_linear_in_theta_and_on_a_relu_networks_own_blocks(head, tape):
+def test_ggn_is_the_hessian_of_linear_and_relu_networks_blocks(head, tape):
     objective = OBJECTIVES["value" if head == "value" else "surrogate"]
     case = make_case(head, tape, hidden=())
     assert close(*(bind(metric, case, objective)[0].dense() for metric in (GGN("signed"), Hessian())), 1e-12)
@@ -192,7 +192,7 @@ def test_centred_covariance_does_not_see_what_all_samples_share():
     assert close(bind(GradientCovariance(True), one, objective)[0].dense(), 0 * eye(len(one.theta)), 1e-15)
 
 
-def test_the_objectives_hessian_must_be_finite_for_the_clipped_ggn():
+def test_the_clipped_ggn_needs_a_finite_objective_hessian():
     case = given("categorical", "mlp", "random")
     advantages = case.samples.advantages.clone()
     advantages[2] = float("nan")

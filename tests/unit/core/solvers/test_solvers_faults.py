@@ -134,7 +134,7 @@ def test_degenerate_systems_are_solved_or_refused(name, kind, damping):
 
 
 @pytest.mark.parametrize("name", [name for name in SOLVERS if name != "lbfgs"])
-def test_without_curvature_or_damping_no_direction_passes_for_one(name):
+def test_without_curvature_or_damping_there_is_no_direction(name):
     case, U = degenerate("no curvature")
     try:
         solution = solve(SOLVERS[name], bound(case, U), randn(len(case.theta)), 0.0)

@@ -107,7 +107,7 @@ def test_cg_needs_as_many_products_as_distinct_eigenvalues():
     assert solution.iterations == 3 == curvature.products
 
 
-def test_cg_that_arrives_exactly_stops_there_and_sees_no_negative_curvature():
+def test_cg_that_arrives_exactly_sees_no_negative_curvature():
     g = randn(4)
     solution = solve(cg(10, 0.0), Matrix(2 * eye(4)), g)
     assert torch.equal(solution.x, g / 2) and solution.residual == 0 and solution.iterations == 1
@@ -139,7 +139,7 @@ def test_cg_keeps_the_last_good_iterate_at_negative_curvature(seed):
     assert_reports_are_true(solution, M, g)
 
 
-def test_damping_that_outweighs_negative_curvature_is_enough_for_cg():
+def test_damping_above_negative_curvature_is_enough_for_cg():
     M, g = rotated([-0.5, 0.8, 2.0, 5.0]), randn(4)
     solution = solve(cg(20, 1e-12), Matrix(M), g, 1.0)
     assert not solution.scalars["solver/negative_curvature"]
@@ -182,7 +182,7 @@ def test_solvers_leave_gradient_and_matrix_as_they_were():
     assert torch.equal(M, kept_M) and torch.equal(g, kept_g)
 
 
-def test_dense_raises_damping_until_a_singular_matrix_can_be_factorised_and_says_so():
+def test_dense_raises_damping_until_it_can_factorise_and_says_so():
     M = rotated([0.0, 0.0, 1.0, 3.0])
     g = M @ randn(4)
     solution = solve(Dense("refuse"), Matrix(M - 1e-15 * eye(4)), g)
@@ -199,12 +199,12 @@ def test_dense_multiplies_a_damping_that_is_too_small_by_ten():
     assert close(factor @ factor.T, M + 0.1 * eye(3), 1e-12)
 
 
-def test_dense_keeps_the_damping_that_was_asked_for_when_it_holds():
+def test_dense_keeps_the_requested_damping_when_it_holds():
     factor, used = factorise(rotated([1.0, 2.0, 3.0]), 1e-3)
     assert used == 1e-3
 
 
-def test_dense_gives_up_after_eight_raises_and_names_the_last_damping_tried():
+def test_dense_gives_up_after_eight_raises_and_names_the_last():
     M = -100 * eye(3)
     assert factorise(-0.5 * M, 0.0)[1] == 0.0
     with pytest.raises(NumericalFailure, match="failed with damping up to 10; .*larger damping"):
@@ -223,7 +223,7 @@ def test_dense_refuses_a_matrix_that_is_not_finite(place, bad):
         solve(Dense("refuse"), Matrix(M), randn(3), 0.1)
 
 
-def test_identity_solver_returns_the_gradient_and_ignores_damping():
+def test_identity_returns_the_gradient_and_ignores_damping():
     case = make_case("categorical")
     g = randn(len(case.theta))
     solution = solve(Identity(), Euclidean(case.tape), g, 5.0)

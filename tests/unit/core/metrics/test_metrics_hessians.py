@@ -89,7 +89,7 @@ def bend(module: nn.Module, theta, inputs, u):
 
 @pytest.mark.parametrize("constants", [0, 2])
 @pytest.mark.parametrize("make", {**CHAINS, **OTHERS}.values(), ids={**CHAINS, **OTHERS})
-def test_hvp_is_the_second_derivative_of_the_outputs_on_both_tapes(make, constants):
+def test_hvp_is_the_outputs_second_derivative_on_both_tapes(make, constants):
     module, network, theta, inputs = setup(make, constants)
     tapes = [AutogradTape(module, network.layout, theta, inputs)]
     if isinstance(tape := network.tape(theta, inputs), MLPTape):
@@ -105,7 +105,7 @@ def test_hvp_is_the_second_derivative_of_the_outputs_on_both_tapes(make, constan
 
 
 @pytest.mark.parametrize("tape", ["mlp", "autograd"])
-def test_hvp_is_symmetric_and_zero_in_the_last_bias_and_the_constants(tape):
+def test_hvp_is_symmetric_and_0_in_last_bias_and_constants(tape):
     case = make_case("log_sigma", tape)
     u, v, w = randn(17, 4, seed=1), randn(len(case.theta), seed=2), randn(len(case.theta), seed=3)
     Hv, Hw = case.tape.hvp(u, v), case.tape.hvp(u, w)

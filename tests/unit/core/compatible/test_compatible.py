@@ -63,7 +63,7 @@ def test_lstd_in_float32_is_that_of_float64_to_rounding():
 
 
 @pytest.mark.parametrize("weights", ["discounted", "uniform"])
-def test_without_a_trace_w_is_the_dense_empirical_fisher_solve_at_one_step_advantages(weights):
+def test_without_a_trace_w_is_the_dense_empirical_fisher_solve(weights):
     """For any features and rewards, with V the critic's own; with a trace it is so only on average."""
     case, e = made(weights=weights)
     share = (e.samples.weight / e.samples.weight.sum()).numpy()
@@ -92,7 +92,7 @@ def episodes_by_hand(case: Case, e: Experience) -> tuple[np.ndarray, np.ndarray,
 @pytest.mark.parametrize("weights", ["discounted", "uniform"])
 @pytest.mark.parametrize("head", ["log_sigma", "categorical"])
 @pytest.mark.parametrize("features", [1, 2])
-def test_the_episodic_critic_is_ridge_regression_of_returns_on_summed_scores(head, features, weights):
+def test_the_episodic_critic_regresses_returns_on_summed_scores(head, features, weights):
     case, e = made(head, weights=weights)
     e = Experience(e.tape, e.head, e.samples, e.rewards, e.done, e.features[:, :features], e.following[:, :features])
     psi, phi, returns = episodes_by_hand(case, e) if features == N else episodes_by_hand(*made(head, weights=weights))
@@ -143,7 +143,7 @@ def test_a_batch_without_a_whole_episode_is_refused():
     assert refused.value.remedy is Remedy.LONGER_ROLLOUT
 
 
-def test_without_a_ridge_singular_equations_have_their_shortest_solution():
+def test_without_a_ridge_the_shortest_solution_is_taken():
     """Logits that all move by one constant are the same policy: the Fisher matrix is singular, as is that of episodes."""
     case, e = made("categorical")
     psi, phi, returns = episodes_by_hand(case, e)

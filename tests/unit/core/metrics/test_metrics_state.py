@@ -49,7 +49,7 @@ def test_gradient_history_adds_up_the_gradients_of_all_updates(decay, tape):
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_binding_again_from_the_same_state_gives_the_same_bits_and_leaves_everything_as_it_was(name):
+def test_binding_again_gives_the_same_bits_and_changes_nothing(name):
     case, objective = given("log_sigma", "mlp", "random"), OBJECTIVES["clipped"]
     metric, tape = DRAWN[name], case.tape
     _, state = metric.bind(metric.init(), tape, case.head, case.samples, objective)
@@ -107,7 +107,7 @@ class Ranks:
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_two_ranks_with_unequal_shares_of_the_samples_bind_the_same_matrix(name, monkeypatch):
+def test_two_ranks_with_unequal_shares_bind_the_same_matrix(name, monkeypatch):
     case, objective, metric = given("log_sigma", "mlp", "masked"), OBJECTIVES["surrogate"], METRICS[name]
     v = randn(len(case.theta))
     whole = bind(metric, case, objective)[0].product(v)

@@ -131,7 +131,7 @@ def test_a_record_holds_the_activation_derivative(chain):
 
 
 @pytest.mark.parametrize("make", [CHAINS["tanh"], OTHERS["skip"]])
-def test_tapes_return_detached_tensors_and_leave_theta_and_module_as_they_were(make):
+def test_tapes_return_detached_tensors_and_change_nothing(make):
     module, network, theta, inputs = setup(make, 2)
     kept, parameters = theta.clone(), [p.detach().clone() for p in module.parameters()]
     tape = network.tape(theta * 1.5, inputs)
@@ -165,7 +165,7 @@ def test_views_of_theta_are_read_anew_when_theta_is_another():
     assert close(network.outputs(theta, inputs), outputs(module, theta, inputs), 1e-12)
 
 
-def test_layout_follows_the_modules_parameters_and_ends_with_the_constants():
+def test_layout_is_the_modules_parameters_then_the_constants():
     module = Wrapped(mlp((3, 4, 2)))
     layout = Layout.of(module, 2)
     assert layout.names == (*(name for name, _ in module.named_parameters()), "constants")
@@ -180,7 +180,7 @@ def test_layout_follows_the_modules_parameters_and_ends_with_the_constants():
     assert torch.equal(views["constants"], constants)
 
 
-def test_a_module_with_a_parameter_named_as_the_heads_constants_is_refused():
+def test_a_parameter_with_the_name_of_head_constants_is_refused():
     module = nn.Linear(3, 2)
     module.register_parameter("constants", nn.Parameter(torch.zeros(2)))
     with pytest.raises(ValueError, match="constants"):

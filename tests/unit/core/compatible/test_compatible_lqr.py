@@ -51,13 +51,13 @@ def errors(critic, degrees, count, seeds, noise=0.3, k=-0.3, sigma=0.5) -> np.nd
 
 
 @pytest.mark.parametrize("trace", [0.0, 0.5, 1.0])
-def test_where_nothing_but_actions_is_random_a_few_episodes_give_the_closed_form(trace):
+def test_with_random_actions_alone_few_episodes_are_exact(trace):
     """Q is in the span of (1, s^2) and the scores, so that every residual can be 0."""
     assert errors(LSTD(None, trace, 0.0), (0, 2), 3, range(1), noise=0.0) < 1e-9
     assert errors(LSTD(None, trace, 0.0), (0, 1), 30, range(1), noise=0.0) > 0.05  # V is not in the span of (1, s)
 
 
-def test_episodes_give_the_closed_form_but_for_what_lies_beyond_the_horizon():
+def test_episodes_give_the_closed_form_up_to_the_horizon():
     """Of the order of gamma^200 = 3.5e-5."""
     assert errors(Episodic(None, 0.0), (0, 2), 20, range(1), noise=0.0) < 1e-4
 

@@ -88,7 +88,7 @@ def test_exact_solvers_solve_the_oracles_system(head, tape, solver):
 
 @every_tape
 @every_head
-def test_a_block_per_layer_of_a_one_layer_net_is_the_whole_matrix(head, tape):
+def test_a_block_per_layer_of_one_layer_is_the_whole_matrix(head, tape):
     case, F = prepared(head, tape, hidden=())
     # a head with constants has a block of theirs, with nothing between it and the mean's
     g = randn(len(F), seed=7)
@@ -110,7 +110,7 @@ def test_approximations_solve_their_own_dense_system(head, tape, solver, definit
 
 
 @pytest.mark.parametrize("solver, definition", STRUCTURES.values(), ids=STRUCTURES)
-def test_positions_of_a_layer_are_summed_before_anything_is_squared(solver, definition):
+def test_a_layers_positions_are_summed_before_squaring(solver, definition):
     case = positions()
     U = randn(3, 17, 2, seed=4)
     M, g = definition(case, U, matrix(case, U)), randn(len(case.theta), seed=7)
@@ -156,7 +156,7 @@ def test_low_rank_makes_as_many_products_as_asked_for():
     assert close(V @ V.T, eye(7), 1e-12)
 
 
-def test_gram_is_refused_where_it_cannot_be_exact_or_would_not_fit(monkeypatch):
+def test_gram_is_refused_if_it_is_not_exact_or_too_large(monkeypatch):
     case = make_case("categorical")
     U, g = randn(3, 17, 3), randn(len(case.theta))
     with pytest.raises(Incompatible, match="51 x 51 .* 3 factors for each of 17 samples"):

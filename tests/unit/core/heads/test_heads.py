@@ -54,7 +54,7 @@ def test_kl_from_itself_is_zero(head):
     assert close(head.kl(z, z), torch.zeros(B, dtype=z.dtype), 1e-15)
 
 
-def test_fisher_product_is_the_hessian_of_kl_and_the_product_of_its_root(head):
+def test_fisher_product_is_kls_hessian_and_its_roots_product(head):
     z, t = outputs(head), outputs(head, seed=2)
     kept, C = t.clone(), output_fisher(head, z)
     assert close(head.fisher_product(z)(t), torch.einsum("bij,bj->bi", C, t), 1e-12)
