@@ -263,7 +263,7 @@ class Trainer:
         mean = float(np.mean(self._recent)) if self._recent else None
         display.update(self.steps, seconds, mean, scalars.get("policy/kl", scalars.get("step/kl")))
         try:
-            self.failures.judge(lesson, self.steps, self.updates, batch.first)
+            self.failures.count(lesson.failure, lesson.quantities, self.steps, self.updates, batch.first)
         except Stopped:
             self._position = self._here()
             raise
