@@ -1,4 +1,4 @@
-"""The ways a run ends early, each with its exit code."""
+"""The ways a run ends early, each with its exit code, and how an error is told in one line."""
 
 from __future__ import annotations
 
@@ -27,3 +27,8 @@ class Signalled(KeyboardInterrupt):
 
 class RankLost(Exception):
     """Another rank of this run has ended or does not answer. Exit code 1."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; its type where it has no message."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,12 +1,18 @@
-"""Checkpoints: a tree of tensors and plain values in three files. Loading can run no code.
+"""One checkpoint: a tree of tensors and plain values in one safetensors file. Loading it can run no code.
 
-    checkpoints/step-000000102400/tensors.safetensors    every tensor, under its path in the tree
-    checkpoints/step-000000102400/state.json             the tree, with a tensor's path where the tensor was
-    checkpoints/step-000000102400/manifest.json          format, step, score; size and SHA-256 of the two and of itself
+A file, such as checkpoints/step-000000102400.safetensors, holds every tensor under its path in the tree. The rest is
+text in the header's ``__metadata__``:
 
-What stands under a checkpoint's name is whole: it was written under another name, synchronised with the disk and
-renamed. One of the same step is replaced by way of a second name, step-000000102400.1, so that one of the two is there
-at every moment. A loader takes the newest that is whole, and refuses whatever is not as it was written.
+| entry          | holds                                                             |
+|---|---|
+| format         | the number of this format                                         |
+| step           | the run's steps, as in the file's name                            |
+| score          | the return measured for this policy, as JSON; null without one    |
+| state          | the tree as JSON, with a tensor's path where the tensor was       |
+| sha256_tensors | digest of all bytes behind the header                             |
+| sha256_header  | digest of the header, taken with zeros in the place of this digest |
+
+The two digests cover every byte of the file. Step and score can be checked without reading the tensors.
 """
 
 from __future__ import annotations
@@ -17,267 +23,217 @@ import json
 import math
 import os
 import re
-import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
+from safetensors.numpy import save as save_arrays
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
 
-from rlopt.checkpoint import tree as trees
 from rlopt.errors import UserError
+from rlopt.files import replace_file
 
-FORMAT = 2
-STATE, TENSORS, MANIFEST = "state.json", "tensors.safetensors", "manifest.json"
-_NAME = re.compile(r"step-(\d{12,15})(?:\.(\d{1,3}))?")
-_LARGEST_MANIFEST = 2**16  # bytes
+FORMAT = 3
+_NAME = re.compile(r"step-(\d{12,15})\.safetensors")
+_LARGEST_HEADER = 100_000_000  # bytes; safetensors reads no larger one
+_NO_DIGEST = "0" * 64
 
-
-def save(directory: Path, step: int, tree: dict[str, Any], keep: int, score: float | None = None) -> Path:
-    """Write ``tree`` as the checkpoint of ``step`` under ``directory``, which is created in a folder that exists.
-
-    Then the newest ``keep`` stay, and the one with the highest score; of a course that went beyond this step before it
-    was taken up again, nothing stays. Raises OSError where it cannot be written; what was there is then still there.
-    """
-    state, tensors = trees.packed(tree)
-    contents = {STATE: state, TENSORS: tensors}
-    if directory.is_symlink():
-        raise NotADirectoryError(errno.ENOTDIR, "it is a link", str(directory))
-    if not directory.exists():
-        directory.mkdir()
-        synchronise(directory.parent)
-    for left in directory.glob(".step-*"):  # by a save that failed or was killed
-        shutil.rmtree(left, ignore_errors=True)
-    unfinished = directory / f".step-{step:012d}.{os.getpid()}"
-    unfinished.mkdir()
-    for name, content in {**contents, MANIFEST: _manifest(step, score, contents)}.items():
-        _write(unfinished / name, content)
-    synchronise(unfinished)
-    place = _free(directory, step)
-    unfinished.rename(place)
-    synchronise(directory)
-    return _settled(place, keep)
+# keys that mark, in the JSON, what JSON does not have
+_TENSOR = "__tensor__"
+_DEVICE_TENSOR = "__tensor_of_device__"  # a tensor that was not on the CPU
+_ITEMS = "__items__"  # a dictionary whose keys are not all text
 
 
-def list_checkpoints(directory: Path) -> list[Path]:
-    """Checkpoints under ``directory``, oldest first, where there is one. Raises UserError where it cannot be read.
-
-    A link, out of the run's folder, is not followed.
-    """
-    if directory.is_symlink():
-        raise UserError(f"{directory} is a link; put the folder that it leads to in its place")
-    try:
-        with os.scandir(directory) as entries:
-            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise UserError(f"the checkpoints in {directory} cannot be read: {error.strerror}") from error
-    found = sorted((int(m[1]), int(m[2] or 0), m[0]) for name in names if (m := _NAME.fullmatch(name)))
-    return [directory / name for _, _, name in found]
+def file_name(step: int) -> str:
+    """The name of the checkpoint of ``step``."""
+    return f"step-{step:012d}.safetensors"
 
 
-def step_of(place: Path) -> int:
-    """The step in a checkpoint's name."""
-    match = _NAME.fullmatch(place.name)
+def step_of(path: Path) -> int:
+    """The step in a checkpoint's name; -1 where the name is not a checkpoint's."""
+    match = _NAME.fullmatch(path.name)
     return int(match[1]) if match else -1
 
 
-def best(directory: Path) -> Path | None:
-    """The checkpoint with the highest score, the newest of equals; None where none has one."""
-    scores = {place: score(place) for place in list_checkpoints(directory)}
-    scored = [(value, step_of(place), place) for place, value in scores.items() if value is not None]
-    return max(scored)[2] if scored else None
+def write(path: Path, step: int, tree: dict[str, Any], score: float | None) -> None:
+    """Write ``tree`` to ``path``, which afterwards is whole or as it was.
 
-
-def score(place: Path) -> float | None:
-    """What was measured of this checkpoint's policy; None where nothing finite was, or it cannot be read."""
+    Raises OSError where it cannot be written, and TypeError, with the path in the tree, for what a checkpoint cannot
+    hold.
+    """
+    tensors: dict[str, Tensor] = {}
+    metadata = {
+        "format": str(FORMAT),
+        "step": str(step),
+        "score": json.dumps(score),
+        "state": json.dumps(_take_tensors(tree, "", tensors)),
+        "sha256_tensors": _NO_DIGEST,
+        "sha256_header": _NO_DIGEST,
+    }
     try:
-        found = _read_manifest(place)["score"]
-    except (UserError, OSError):
+        content = save_arrays({name: tensor.numpy() for name, tensor in tensors.items()}, metadata)
+    except TypeError:  # numpy has no such dtype. save_tensors keeps memory for every length that a tensor ever had
+        content = save_tensors(tensors, metadata)
+    if _header_length(content) > _LARGEST_HEADER:
+        raise OSError(errno.EFBIG, "the state is too large for a checkpoint", str(path))
+    replace_file(path, seal(content))
+
+
+def load(path: Path, device: torch.device | None = None) -> dict[str, Any]:
+    """The tree of a checkpoint, as `unpack` gives it. Raises UserError where the file is not as it was written."""
+    return unpack(read(path), path, device)
+
+
+def read(path: Path) -> bytes:
+    """The checkpoint's bytes, all checked. Raises UserError where the file is not as it was written."""
+    with _one_line_errors(path), _open(path) as file:
+        header, entries = _read_header(file, path)
+        fields = entries.pop("__metadata__")
+        length = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+        if os.fstat(file.fileno()).st_size != len(header) + length:
+            raise ValueError("the file is not as long as it was written")
+        data = file.read(length)
+        if _sha256(data) != fields["sha256_tensors"]:
+            raise ValueError("the tensors are not as they were written")
+        return header + data
+
+
+def read_score(path: Path) -> float | None:
+    """The score in the header; None where there is none, it is not finite, or the header is not as it was written."""
+    try:
+        with _one_line_errors(path), _open(path) as file:
+            _, entries = _read_header(file, path)
+            score = json.loads(entries["__metadata__"]["score"])
+    except UserError:
         return None
-    return found if isinstance(found, int | float) and math.isfinite(found) else None
+    return score if isinstance(score, int | float) and math.isfinite(score) else None
 
 
-def load(place: Path, device: torch.device | None = None) -> dict[str, Any]:
-    """The tree saved at ``place``; tensors that were not on the CPU come to ``device`` (the CPU by default)."""
-    return unpack(read(place), place, device)
+def unpack(content: bytes, path: Path, device: torch.device | None = None) -> dict[str, Any]:
+    """The tree that `read` gave the bytes of. Tensors that were not on the CPU go to ``device``, by default the CPU.
+
+    ``path`` is named in the UserError that is raised where state and tensors do not belong together.
+    """
+    with _one_line_errors(path):
+        fields = json.loads(content[8 : 8 + _header_length(content)])["__metadata__"]
+        # fresh memory for each tensor: products may round by where it begins
+        tensors = {name: tensor.clone() for name, tensor in load_tensors(content).items()}
+        used: set[str] = set()
+        tree: dict[str, Any] = _put_tensors(json.loads(fields["state"]), tensors, device or torch.device("cpu"), used)
+        if not isinstance(tree, dict) or used != set(tensors):
+            raise ValueError("its state and its tensors do not belong together")
+        return tree
 
 
-def load_newest(
-    run_dir: Path, device: torch.device | None = None, tell: Callable[[str], object] = lambda said: None
-) -> tuple[int, dict[str, Any]]:
-    """(step, tree) of the newest checkpoint of a run that is whole; ``tell`` hears of newer ones that are not."""
-    place, contents = newest(run_dir, tell)
-    return step_of(place), unpack(contents, place, device)
+def seal(content: bytes) -> bytes:
+    """The bytes of a checkpoint with both digests filled in."""
+    end = 8 + _header_length(content)
+    header = _with_digest(content[:end], "sha256_tensors", _sha256(content[end:]))
+    return _with_digest(header, "sha256_header", _sha256_header(header)) + content[end:]
 
 
-def load_best(run_dir: Path) -> tuple[int, dict[str, Any]]:
-    """(step, tree) of the checkpoint with the highest score."""
-    place = best(run_dir / "checkpoints")
-    if place is None:
-        raise UserError(f"no checkpoint in {run_dir} has a score; leave out --best to take the newest")
-    return step_of(place), load(place)
+def _header_length(content: bytes) -> int:
+    """The length of the header in bytes, which safetensors puts before it in eight bytes."""
+    return int.from_bytes(content[:8], "little")
 
 
-def newest(run_dir: Path, tell: Callable[[str], object] = lambda said: None) -> tuple[Path, dict[str, bytes]]:
-    """The newest checkpoint of a run that is whole, and what `read` gives for it."""
-    found = list_checkpoints(run_dir / "checkpoints") or list_checkpoints(run_dir / "checkpoints")
-    if not found:
-        raise UserError(f"{run_dir} holds no checkpoint; give the folder of a run, as `rlopt train` printed it")
-    refused: list[UserError] = []
-    for place in reversed(found):
-        try:
-            contents = read(place)
-            unpack(contents, place)
-        except UserError as error:
-            if not place.exists():  # by now: a run that is going on has put a newer one in its place
-                return newest(run_dir, tell)
-            refused.append(error)
-            continue
-        for said in refused:
-            tell(f"{said}; step {step_of(place):,} is taken in its place")
-        return place, contents
-    raise refused[0]
+def _with_digest(header: bytes, name: str, digest: str) -> bytes:
+    """The header with this digest. Within a JSON text quotes are escaped, so the first match is the entry itself."""
+    key = f'"{name}":"'.encode()
+    start = header.index(key) + len(key)
+    return header[:start] + digest.encode() + header[start + len(_NO_DIGEST) :]
 
 
-def read(place: Path) -> dict[str, bytes]:
-    """The contents of a checkpoint's two files, as they were written. Raises UserError where they are not."""
-    with _whole(place):
-        if not _NAME.fullmatch(place.name) or place.is_symlink() or not place.is_dir():
-            raise ValueError("it is no folder of that name")
-        manifest = _read_manifest(place)
-        names = {entry.name for entry in os.scandir(place)}
-        if odd := sorted(names - {STATE, TENSORS, MANIFEST}):
-            raise ValueError(f"it holds {odd[0]}, which is none of its files")
-        return {name: _read_checked(place / name, manifest["files"][name]) for name in (STATE, TENSORS)}
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
-def unpack(contents: dict[str, bytes], place: Path, device: torch.device | None = None) -> dict[str, Any]:
-    """The tree that the two files hold; ``place`` is where they are from."""
-    with _whole(place):
-        return trees.unpacked(contents[STATE], contents[TENSORS], device or torch.device("cpu"))
+def _sha256_header(header: bytes) -> str:
+    return _sha256(_with_digest(header, "sha256_header", _NO_DIGEST))
+
+
+def _open(path: Path) -> IO[bytes]:
+    """A regular file of a checkpoint's name. A link is not followed, and a pipe is not waited for."""
+    if step_of(path) < 0:
+        raise ValueError("it has not the name of a checkpoint")
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError("it is no regular file")
+    return open(descriptor, "rb")
+
+
+def _read_header(file: IO[bytes], path: Path) -> tuple[bytes, dict[str, Any]]:
+    """The header's bytes, with the eight before it, and its entries, once format, digest and step are right.
+
+    Its length is bounded before it is read.
+    """
+    start = file.read(8)
+    length = _header_length(start)
+    if len(start) < 8 or length > min(_LARGEST_HEADER, os.fstat(file.fileno()).st_size - 8):
+        raise ValueError("the header is cut short")
+    header = start + file.read(length)
+    entries: dict[str, Any] = json.loads(header[8:])
+    fields = entries["__metadata__"]
+    if fields["format"] != str(FORMAT):
+        raise UserError(f"{path} has checkpoint format {fields['format'][:9]}; this rlopt reads format {FORMAT}")
+    if fields["sha256_header"] != _sha256_header(header):
+        raise ValueError("the header is not as it was written")
+    if fields["step"] != str(step_of(path)):
+        raise ValueError(f"it is the checkpoint of step {fields['step']}")
+    return header, entries
 
 
 @contextmanager
-def _whole(place: Path) -> Iterator[None]:
-    """Whatever is wrong with the files is one message for the user."""
+def _one_line_errors(path: Path) -> Iterator[None]:
+    """Within, whatever is wrong with the file becomes one line for the user."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        said = " ".join(str(error).split())
-        raise UserError(f"{place} is not a whole checkpoint: {type(error).__name__}: {said}") from error
+        message = " ".join(str(error).split())
+        raise UserError(f"{path} is not a whole checkpoint: {type(error).__name__}: {message}") from error
 
 
-def replace_file(path: Path, content: str | bytes) -> None:
-    """``path`` with this content: before and after a crash it is whole, with the old content or the new.
-
-    A link is replaced, not followed.
-    """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.unlink(missing_ok=True)
-    try:
-        _write(unfinished, content.encode() if isinstance(content, str) else content)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    synchronise(path.parent)
-
-
-def synchronise(path: Path) -> None:
-    """Wait until the file, or the folder's list of names, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _take_tensors(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    """The tree as JSON can hold it. Each tensor goes to ``tensors``; its path and the order of its axes stay."""
+    if isinstance(node, Tensor):
+        path = f"{path}~{len(tensors)}" if path in tensors else path  # names may hold slashes themselves
+        # a column-major matrix, as LAPACK gives it, must come back so: products round by the order in memory
+        order = sorted(range(node.dim()), key=lambda i: -node.stride()[i])
+        tensors[path] = node.detach().permute(order).to("cpu").contiguous().clone()
+        return {_TENSOR if node.device.type == "cpu" else _DEVICE_TENSOR: [path, order]}
+    if isinstance(node, dict) and not all(isinstance(k, str) for k in node):
+        return {_ITEMS: _take_tensors(list(node.items()), path, tensors)}
+    if isinstance(node, dict):
+        return {k: _take_tensors(v, f"{path}/{k}".lstrip("/"), tensors) for k, v in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [_take_tensors(v, f"{path}/{i}".lstrip("/"), tensors) for i, v in enumerate(node)]
+    if node is None or isinstance(node, (bool, int, float, str)):
+        return node
+    raise TypeError(f"a checkpoint holds tensors, numbers and text; {path} is {type(node).__name__}")
 
 
-def _manifest(step: int, score: float | None, contents: dict[str, bytes]) -> bytes:
-    files = {name: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for name, c in contents.items()}
-    manifest = {"format": FORMAT, "step": step, "score": score, "files": files}
-    return json.dumps({**manifest, "sha256": _digest(manifest)}, indent=1).encode()
-
-
-def _digest(manifest: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-def _read_manifest(place: Path) -> dict[str, Any]:
-    """The manifest at ``place``, held against its own sum."""
-    path = place / MANIFEST
-    try:
-        manifest = json.loads(_read(path, _LARGEST_MANIFEST))
-        if manifest["format"] != FORMAT:
-            raise UserError(f"{place} has checkpoint format {manifest['format']}; this rlopt reads format {FORMAT}")
-        written = manifest.pop("sha256")
-        whole = written == _digest(manifest) and manifest["step"] == step_of(place)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
-        said = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({type(error).__name__})"
-        raise UserError(f"{place} is not a whole checkpoint: {MANIFEST} {said}") from error
-    if not whole:
-        raise UserError(f"{place} is not a whole checkpoint: {MANIFEST} is not as it was written")
-    found: dict[str, Any] = manifest
-    return found
-
-
-def _read_checked(path: Path, wanted: dict[str, Any]) -> bytes:
-    content = _read(path, wanted["bytes"])
-    if len(content) != wanted["bytes"] or hashlib.sha256(content).hexdigest() != wanted["sha256"]:
-        raise ValueError(f"{path.name} is not as it was written")
-    return content
-
-
-def _read(path: Path, largest: int) -> bytes:
-    """All of a regular file of at most ``largest`` bytes."""
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    with open(os.open(path, flags), "rb") as file:
-        about = os.fstat(file.fileno())
-        if not stat.S_ISREG(about.st_mode):
-            raise ValueError(f"{path.name} is no regular file")
-        if about.st_size > largest:
-            raise ValueError(f"{path.name} is larger than it was written")
-        return file.read(largest)
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _free(directory: Path, step: int) -> Path:
-    """A name for a checkpoint of ``step`` that is newer than those there are."""
-    names = [place.name for place in list_checkpoints(directory) if step_of(place) == step]
-    count = int(names[-1].partition(".")[2] or 0) + 1 if names else 0
-    return directory / (f"step-{step:012d}.{count}" if count else f"step-{step:012d}")
-
-
-def _settled(place: Path, keep: int) -> Path:
-    """The checkpoint at ``place`` under its proper name, those removed that it makes superfluous."""
-    directory, step = place.parent, step_of(place)
-    others = [other for other in list_checkpoints(directory) if other != place]
-    for other in others:
-        if step_of(other) >= step:
-            _remove(other)
-    proper = directory / f"step-{step:012d}"
-    if place != proper:
-        place.rename(proper)
-    there = list_checkpoints(directory)
-    for other in there[:-keep]:
-        if other != best(directory):
-            _remove(other)
-    synchronise(directory)
-    return proper
-
-
-def _remove(place: Path) -> None:
-    """At once, by its name; what a crash leaves of it is no checkpoint."""
-    doomed = place.with_name(f".{place.name}.removed")
-    place.rename(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
+def _put_tensors(node: Any, tensors: dict[str, Tensor], device: torch.device, used: set[str]) -> Any:
+    """The tree with its tensors in their places again; ``used`` collects their names."""
+    if isinstance(node, list):
+        return [_put_tensors(v, tensors, device, used) for v in node]
+    if not isinstance(node, dict):
+        return node
+    if len(node) == 1:
+        ((kind, value),) = node.items()
+        if kind in (_TENSOR, _DEVICE_TENSOR):
+            path, order = value
+            used.add(path)
+            tensor = tensors[path].permute([order.index(i) for i in range(len(order))])
+            return tensor.to(device) if kind == _DEVICE_TENSOR else tensor
+        if kind == _ITEMS:
+            return {k: _put_tensors(v, tensors, device, used) for k, v in value}
+    return {k: _put_tensors(v, tensors, device, used) for k, v in node.items()}

@@ -1,4 +1,8 @@
-"""Resuming: what may be changed of a run that goes on, and what must be as it was."""
+"""What a run and its checkpoint must share: configuration, versions, and the structure of the saved state.
+
+A resumed run may have other values of the options in FREE, which do not touch the updates that were done. All other
+options must be as they were.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +11,25 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
+from torch import Tensor
+
 from rlopt.checkpoint.run_state import versions
 from rlopt.errors import UserError
+from rlopt.files import flatten
 
-# what has no part in the numbers of the updates that were done
 FREE = (
     "total_steps", "checkpoint.every_updates", "checkpoint.every_seconds", "checkpoint.keep", "evaluation.episodes",
     "evaluation.every_updates", "env.timeout", "workers", "max_bad_updates",
 )  # fmt: skip
-_FOLLOWS = ("run_dir", "updates")  # where the run lies now; total_steps / batch_size
-_HORIZONS = ("total_iters", "T_max", "total_steps")  # of a learning-rate schedule, in updates
+_DERIVED = ("run_dir", "updates")  # the folder's path now; total_steps / batch_size
+_HORIZONS = ("total_iters", "T_max", "total_steps")  # a learning-rate schedule's last update
 
 
-def changed(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration with these options, by their dotted names. Raises UserError for what is not to be changed."""
+def change_options(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration with other values of some options, which ``overrides`` has by their dotted names.
+
+    Raises UserError for an option that cannot be changed in the middle of a run.
+    """
     new = deepcopy(dict(config))
     for name, value in overrides.items():
         if name not in FREE:
@@ -29,10 +38,10 @@ def changed(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str
         node = new
         for group in groups:
             node = node[group]
-        node[last] = _whole(value)
-    for name in ("total_steps", "batch_size"):  # of a run that was begun with 1e5
+        node[last] = _as_integer(value)
+    for name in ("total_steps", "batch_size"):  # a run may have been begun with 1e5
         if name in new:
-            new[name] = _whole(new[name])
+            new[name] = _as_integer(new[name])
     total, batch = new.get("total_steps"), new.get("batch_size")
     if "total_steps" in overrides and isinstance(total, int) and isinstance(batch, int) and batch > 0:
         new["updates"] = -(-total // batch)
@@ -41,26 +50,26 @@ def changed(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str
     return new
 
 
-def check_same(config: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
-    """Raise UserError where config.yaml is not what the checkpoint was made with, FREE options aside."""
-    for name, here, there in differences(config, saved):
-        if name not in (*FREE, *_FOLLOWS):
+def check_same_config(config: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+    """Raise UserError if config.yaml and the checkpoint's copy ``saved`` differ in an option that is not FREE."""
+    for name, here, there in config_differences(config, saved):
+        if name not in (*FREE, *_DERIVED):
             raise UserError(
                 f"config.yaml has {name}={here}, and the checkpoint was made with {there}; put it back, or train anew"
             )
 
 
-def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Where two configurations differ: an option's dotted name, and its values."""
-    here, there = _flat(a), _flat(b)
+def config_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """(dotted name, value in ``a``, value in ``b``) of each option in which two configurations differ."""
+    here, there = flatten(a), flatten(b)
     for name in sorted(here.keys() | there.keys()):
-        values = here.get(name, "not there"), there.get(name, "not there")
+        values = _as_json(here.get(name, "not there")), _as_json(there.get(name, "not there"))
         if values[0] != values[1]:
             yield name, *values
 
 
-def other_versions(saved: Mapping[str, str]) -> str | None:
-    """What the checkpoint was made on that is another here, in words; None where all is the same."""
+def version_differences(saved: Mapping[str, str]) -> str | None:
+    """The versions in a checkpoint that are others here, in words; None if there is no difference."""
     here = versions()
     differing = [
         f"{name} {saved.get(name, 'absent')} (here {here.get(name, 'absent')})"
@@ -70,10 +79,41 @@ def other_versions(saved: Mapping[str, str]) -> str | None:
     return ", ".join(differing) or None
 
 
-def _check_schedules(config: Mapping[str, Any]) -> None:
-    """Raise UserError where a learning rate follows a course that was laid out for the run as it was planned.
+def check_structure(found: Any, like: Any, where: str) -> None:
+    """Raise ValueError if ``found``, from a checkpoint, has other names, kinds, shapes or dtypes than ``like``.
 
-    A constant one has none, though its yaml gives the factor 1 an end.
+    The message begins with the path in the tree, ``where``. An empty dictionary or None in ``like`` is a part's state
+    before its first step; ``found`` may hold any tensors and numbers there, but no text.
+    """
+    if isinstance(like, Tensor) and like.ndim:
+        wanted = f"{_describe(like)}"
+        _require(isinstance(found, Tensor) and _describe(found) == wanted, where, wanted, found)
+    elif isinstance(like, dict):
+        _require(isinstance(found, dict), where, "a group of entries", found)
+        for name, inner in like.items():
+            if name not in found:
+                raise ValueError(f"{where}/{name} is missing")
+            check_structure(found[name], inner, f"{where}/{name}")
+        if where != "checkpoint":
+            for name in found.keys() - like.keys():
+                _check_filled(found[name], f"{where}/{name}")
+    elif isinstance(like, (list, tuple)):
+        _require(isinstance(found, (list, tuple)) and len(found) == len(like), where, f"a list of {len(like)}", found)
+        for i, inner in enumerate(like):
+            check_structure(found[i], inner, f"{where}/{i}")
+    elif isinstance(like, (bool, str)):
+        _require(type(found) is type(like), where, "text" if isinstance(like, str) else "true or false", found)
+    elif like is not None:  # a number, or a tensor of no axes
+        plain = isinstance(found, (int, float)) and not isinstance(found, bool)
+        _require(plain or (isinstance(found, Tensor) and found.ndim == 0), where, "a number", found)
+    else:
+        _check_filled(found, where)
+
+
+def _check_schedules(config: Mapping[str, Any]) -> None:
+    """Raise UserError if a learning-rate schedule ends with the run as it was begun: a longer run would differ.
+
+    A constant rate is allowed, though its yaml gives the factor 1 an end.
     """
     for where, node in (("", config), ("critic.", config["critic"])):
         scheduler = (node.get("step") or {}).get("scheduler") or {}
@@ -87,16 +127,33 @@ def _check_schedules(config: Mapping[str, Any]) -> None:
                 )
 
 
-def _whole(value: Any) -> Any:
-    """1e5 is a whole number."""
+def _as_integer(value: Any) -> Any:
+    """1e5 as 100000; anything else as it is."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted names -> values as JSON has them."""
-    if not isinstance(node, Mapping):
-        return {prefix: json.loads(json.dumps(node))}
-    found: dict[str, Any] = {}
-    for key, value in node.items():
-        found |= _flat(value, f"{prefix}.{key}".lstrip("."))
-    return found
+def _as_json(value: Any) -> Any:
+    """The value as it comes back from JSON, in which a tuple is a list."""
+    return json.loads(json.dumps(value))
+
+
+def _check_filled(found: Any, where: str) -> None:
+    """Raise ValueError if text is in a state that a part makes at its first step; its shapes are not known here."""
+    if isinstance(found, dict):
+        for name, inner in found.items():
+            _check_filled(inner, f"{where}/{name}")
+    elif isinstance(found, (list, tuple)):
+        for i, inner in enumerate(found):
+            _check_filled(inner, f"{where}/{i}")
+    else:
+        _require(not isinstance(found, str), where, "tensors and numbers", found)
+
+
+def _require(holds: bool, where: str, wanted: str, found: Any) -> None:
+    if not holds:
+        came = _describe(found) if isinstance(found, Tensor) else type(found).__name__
+        raise ValueError(f"{where} should be {wanted}; it is {came}")
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"

@@ -1,15 +1,18 @@
-"""Position: a run between two updates. All that it needs to go on to the bit, and what a checkpoint holds.
+"""The state of a run between two updates: all that a checkpoint holds, and all that the run needs to go on to the bit.
 
-| entry                   | is                                                                                |
+| entry                   | holds                                                                         |
 |---|---|
-| agent                   | theta and every part's state of each network, averages, normalisers               |
-| steps, updates, skipped | counters; bad_in_a_row is that of the failure policy                              |
-| minibatches             | the generator that shuffles them                                                  |
-| recent                  | returns of the last training episodes                                             |
-| environments            | one entry each: where it stands (rollout/env_state.py), return and length so far   |
-| seconds, wall_seconds   | spent: without start-up and evaluations, on everything (training/timer.py)             |
-| best, score             | highest return of a periodic evaluation; what was measured of this policy         |
-| config, versions        | what the run is, and what it ran on                                               |
+| agent                   | theta and every part's state of each network, averages, normalisers           |
+| steps, updates, skipped | counters of environment transitions, of updates, of skipped updates           |
+| bad_in_a_row            | the failure policy's counter                                                  |
+| minibatches             | the state of the generator that shuffles minibatches                          |
+| recent                  | returns of the last training episodes                                         |
+| environments            | for each environment its state (rollout/env_state.py), and return and length  |
+|                         | of its running episode                                                        |
+| seconds, wall_seconds   | training without start-up and evaluations; everything (training/timer.py)     |
+| best                    | the highest return of a periodic evaluation                                   |
+| score                   | the return measured for this policy                                           |
+| config, versions        | the resolved configuration; the versions of packages and the processor        |
 """
 
 from __future__ import annotations
@@ -31,14 +34,14 @@ from rlopt.loggers import console
 from rlopt.parallel.collectives import gather, local_slice, world_size
 from rlopt.rollout.env_state import EnvState, EnvStates
 
-# whose bits a run's depend on
+# packages on whose versions a run's bits depend
 _PACKAGES = ("rlopt", "torch", "numpy", "gymnasium", "mujoco", "box2d", "box2d-py", "envpool")
-_QUIET = 2.0  # seconds that a replay may take without a word
+_QUIET = 2.0  # seconds that a replay may take before it is announced
 
 
 @dataclass(frozen=True)
 class RunState:
-    """Nothing in it changes afterwards: updates are functional in their state."""
+    """A run between two updates. None of its contents is changed later: updates are functional in their state."""
 
     agent: State
     steps: int
@@ -51,40 +54,41 @@ class RunState:
     score: float | None
     minibatches: Tensor
     recent: list[float]
-    boundary: EnvStates | None  # this rank's environments; None before the first rollout
-    returns: Tensor  # (E,) of its running episodes so far
-    lengths: Tensor  # (E,)
+    env_states: EnvStates | None  # this rank's environments; None before the first rollout
+    returns: Tensor  # (E,) of this rank's running episodes so far
+    lengths: Tensor  # (E,) in steps
 
-    def tree(self, config: Mapping[str, Any], together: bool) -> dict[str, Any]:
-        """What a checkpoint holds. All ranks are asked for their environments where they are ``together`` in this."""
-        plain = {name: value for name, value in vars(self).items() if name not in ("boundary", "returns", "lengths")}
-        return {**plain, "environments": self._environments(together), "config": dict(config), "versions": versions()}
+    def tree(self, config: Mapping[str, Any], all_ranks: bool) -> dict[str, Any]:
+        """What a checkpoint holds. Other ranks' environments are None unless ``all_ranks`` call this together."""
+        plain = {name: value for name, value in vars(self).items() if name not in ("env_states", "returns", "lengths")}
+        return {**plain, "environments": self._environments(all_ranks), "config": dict(config), "versions": versions()}
 
-    def _environments(self, together: bool) -> list[dict[str, Any] | None] | None:
+    def _environments(self, all_ranks: bool) -> list[dict[str, Any] | None] | None:
+        """One entry for each environment of the run; None before the first rollout."""
         here: list[dict[str, Any] | None] | None = None
-        if self.boundary is not None:
-            sums = zip(self.boundary.complete(), self.returns.tolist(), self.lengths.tolist(), strict=True)
-            here = [{**standing.plain(), "return": total, "length": length} for standing, total, length in sums]
+        if self.env_states is not None:
+            sums = zip(self.env_states.complete(), self.returns.tolist(), self.lengths.tolist(), strict=True)
+            here = [{**state.plain(), "return": total, "length": length} for state, total, length in sums]
         if world_size() == 1:
             return here
-        if together:
+        if all_ranks:
             parts = gather(here)
             return None if None in parts else [entry for part in parts for entry in part or []]
         if here is None:
             return None
-        mine = local_slice(len(here) * world_size())  # of the others' nothing is known
+        mine = local_slice(len(here) * world_size())
         return [here[i - mine.start] if i in mine else None for i in range(len(here) * world_size())]
 
 
-def standing(entry: dict[str, Any] | None) -> EnvState | None:
-    """An environment's, from its entry."""
+def env_state(entry: dict[str, Any] | None) -> EnvState | None:
+    """The state of an environment, from its entry in a checkpoint."""
     return None if entry is None else EnvState.of({k: v for k, v in entry.items() if k not in ("return", "length")})
 
 
 @contextmanager
-def replaying(standings: Sequence[EnvState | None]) -> Iterator[None]:
-    """Within, environments are put back where they stood; where that takes a while, what goes on is told."""
-    count = sum(len(s.actions) for s in standings if s is not None and s.actions is not None)
+def announce_slow_replay(states: Sequence[EnvState | None]) -> Iterator[None]:
+    """Around a replay of running episodes: say what takes so long if it is not done soon."""
+    count = sum(len(s.actions) for s in states if s is not None and s.actions is not None)
     timer = Timer(_QUIET, console.info, (f"rlopt: replays {count:,} transitions of the episodes that were running",))
     timer.daemon = True
     if count:
@@ -97,7 +101,7 @@ def replaying(standings: Sequence[EnvState | None]) -> Iterator[None]:
 
 @cache
 def versions() -> dict[str, str]:
-    """What the bits of a run depend on besides its configuration."""
+    """The versions that a run's bits depend on besides its configuration."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:

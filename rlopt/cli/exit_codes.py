@@ -17,7 +17,10 @@ from rlopt.errors import RankLost, Signalled, Stopped, UserError
 from rlopt.loggers import console
 from rlopt.parallel import ranks
 
-COPY = "each of its checkpoints holds a copy: config in state.json, which is YAML too"
+COPY = (
+    "each of its checkpoints holds a copy: write rlopt.checkpoint.format.load(Path(FILE))['config'] to config.yaml as "
+    "JSON, which is YAML too"
+)
 
 
 class Parser(argparse.ArgumentParser):

@@ -32,7 +32,7 @@ def carry_out(run: Trainer, stops: SignalHandler) -> int:
             summary = run.run()
     except KeyboardInterrupt:
         if ranks.is_first_rank():
-            console.info(f"\nStopped at step {run.steps:,}; {run.saver.told(run.steps)}.")
+            console.info(f"\nStopped at step {run.steps:,}; {run.saver.describe_saved(run.steps)}.")
             console.info(f"  resume:    {resuming(run_dir)}\n{what_next(run_dir)}")
         raise
     if ranks.is_first_rank():

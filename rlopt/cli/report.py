@@ -26,7 +26,7 @@ def run(arguments: list[str]) -> int:
         raise UserError(f"--out must end in .html; got {out}")
     needs_plotting("rlopt report")
 
-    from rlopt.checkpoint.format import replace_file
+    from rlopt.files import replace_file
     from rlopt.report import comparison as made
     from rlopt.report.grouping import groups
     from rlopt.report.page import page

@@ -30,7 +30,7 @@ def _resume(run_dir: Path, overrides: list[str]) -> int:
     import torch
 
     from rlopt.api import prepared
-    from rlopt.checkpoint import format as checkpoint
+    from rlopt.checkpoint.format import unpack
     from rlopt.cli.process import carry_out, finished
     from rlopt.training.signals import SignalHandler
 
@@ -45,7 +45,7 @@ def _resume(run_dir: Path, overrides: list[str]) -> int:
     with stops.listening():
         made = ranks.on_all_ranks(lambda: prepared([], config, run_dir))
         with closing(made.collector):
-            tree = checkpoint.unpack(contents, place, made.agent.device) if place and contents else None
+            tree = unpack(contents, place, made.agent.device) if place and contents else None
             begun = ranks.on_all_ranks(lambda: made.restore(tree))
             if ranks.is_first_rank():
                 _tell(f"resumes at step {made.steps:,}" if tree else "has no checkpoint yet: it begins again")
@@ -55,10 +55,11 @@ def _resume(run_dir: Path, overrides: list[str]) -> int:
             return carry_out(made, stops)
 
 
-def _found(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | None, dict[str, bytes] | None]:
-    """The configuration, and the checkpoint to go on from; its contents are None where the run is finished."""
-    from rlopt.checkpoint import format as checkpoint
-    from rlopt.checkpoint.resume_rules import changed, check_same, other_versions
+def _found(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | None, bytes | None]:
+    """The configuration, and the checkpoint to go on from; its bytes are None where the run is finished."""
+    from rlopt.checkpoint.format import unpack
+    from rlopt.checkpoint.manager import list_checkpoints, newest
+    from rlopt.checkpoint.resume_rules import change_options, check_same_config, version_differences
     from rlopt.cli.process import finished
     from rlopt.config.compose import load
     from rlopt.config.overrides import check_single, parse
@@ -67,18 +68,18 @@ def _found(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | 
     given = {override.key_or_group: override.value() for override in map(parse, overrides)}
     saved = load(run_dir / "config.yaml")
     try:
-        config = changed(saved, given)
+        config = change_options(saved, given)
     except (KeyError, TypeError) as error:
         raise UserError(f"{run_dir / 'config.yaml'} is not a run's configuration: it lacks {error}; {COPY}") from error
-    if not checkpoint.list_checkpoints(run_dir / "checkpoints"):
+    if not list_checkpoints(run_dir / "checkpoints"):
         if (run_dir / "summary.json").exists():
             raise UserError(f"{run_dir} was finished, but its checkpoints are gone: put them back, or train anew")
         return config, None, None
-    place, contents = checkpoint.newest(run_dir, _tell)
-    tree = checkpoint.unpack(contents, place)
+    place, contents = newest(run_dir, _tell)
+    tree = unpack(contents, place)
     try:
-        check_same(saved, tree["config"])
-        if there := other_versions(tree["versions"]):
+        check_same_config(saved, tree["config"])
+        if there := version_differences(tree["versions"]):
             _tell(f"this run was saved with {there}: it goes on, but not to the bit")
         total = config["total_steps"]
         done = isinstance(total, int) and tree["steps"] >= total and finished(run_dir) is not None

@@ -27,7 +27,7 @@ from rlopt.config.choices import PARTS, UPDATE_GROUPS, choices, conf_dir, extra_
 from rlopt.config.overrides import CHOSEN, NESTED, check_single, named, parse, rewritten
 from rlopt.config.precedence import composed
 from rlopt.config.schema import parameters, part_class
-from rlopt.errors import UserError
+from rlopt.errors import UserError, first_line
 
 # option -> another, and its values with which the first has no effect
 _IDLE = {
@@ -218,7 +218,7 @@ def _drop_own_parts(critic: DictConfig, given: set[str]) -> None:
 
 def _explain(error: Exception) -> str:
     """Hydra's and OmegaConf's messages in one line that says what to type instead."""
-    first = str(error).strip().splitlines()[0]
+    first = first_line(error)
     if "Could not override" in first:
         key = first.split("'")[1]
         if owners := _owners(key):

@@ -24,7 +24,7 @@ from rlopt.envs.spaces import flatten_observations
 from rlopt.envs.vector import PART, Pool, Processes, StepCounter, SyncEnvs
 from rlopt.envs.watchdog import watched
 from rlopt.envs.wrappers import check_flags, check_reward, guard, observation_check
-from rlopt.errors import EnvironmentFault, UserError
+from rlopt.errors import EnvironmentFault, UserError, first_line
 
 _EXTRAS = {  # where an environment's code lives -> the extra that brings what it needs
     "gymnasium.envs.mujoco": "mujoco",
@@ -122,12 +122,12 @@ class Environment:
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             if self.id not in gym.registry and ":" not in self.id:
                 hint += "; one of your own needs --extensions DIR or --import MODULE"
-            said = _first_line(error).partition(" Did you mean")[0].rstrip(".")
+            said = first_line(error).partition(" Did you mean")[0].rstrip(".")
             raise UserError(f"env.id={self.id}: {said}{hint}") from error
         except EnvironmentFault:  # it hangs
             raise
         except (Exception, SystemExit, GeneratorExit) as error:  # whatever its constructor raises
-            said = _first_line(error) if isinstance(error, Exception) else f"{type(error).__name__} {error}".strip()
+            said = first_line(error) if isinstance(error, Exception) else f"{type(error).__name__} {error}".strip()
             raise UserError(f"env.kwargs={self.kwargs} do not suit env.id={self.id}: {said}") from error
 
     def make_vector(self, first: int = 0, count: int | None = None, place: StepCounter | None = None) -> VectorEnv:
@@ -151,7 +151,7 @@ class Environment:
         for prefix, extra in _EXTRAS.items():
             if self._module.startswith(prefix):
                 return f"pip install 'rlopt[{extra}]'"
-        return _first_line(error)
+        return first_line(error)
 
     def _quieten_mujoco(self) -> None:
         """Keeps MuJoCo's notes on deprecated model files off the terminal; its other warnings go to logging."""
@@ -208,7 +208,3 @@ class _WithoutInfo(gym.Wrapper):
 def _mujoco_warning(message: str) -> None:
     if "deprecated" not in message:
         logging.getLogger("mujoco").warning(message)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

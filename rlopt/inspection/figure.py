@@ -6,8 +6,8 @@ import io
 from pathlib import Path
 from typing import Any
 
-from rlopt.checkpoint.format import replace_file
 from rlopt.errors import UserError
+from rlopt.files import replace_file
 from rlopt.inspection.findings import Inspection, Spectrum
 
 

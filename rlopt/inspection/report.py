@@ -11,8 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rlopt.checkpoint.format import replace_file
 from rlopt.errors import UserError
+from rlopt.files import replace_file
 from rlopt.inspection.findings import Direction, Inspection
 from rlopt.loggers import console
 

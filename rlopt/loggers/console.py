@@ -1,4 +1,4 @@
-"""Telling: what is printed beside the work. A terminal that is gone, or a full disk behind it, is no reason to stop."""
+"""Messages to the terminal. A terminal that is gone, or a full disk behind it, does not stop the work."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import IO, TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from rich.console import Console
 
-UNHEARD = (OSError, ValueError)  # of a stream: it cannot be written, or is closed, or cannot hold these letters
+_STREAM_ERRORS = (OSError, ValueError)  # it cannot be written, is closed, or cannot encode these letters
 
 
 def info(text: str) -> None:
-    """Print to stderr, if that can be."""
+    """Print to stderr, if that is possible."""
     _print(text, sys.stderr)
 
 
 def output(text: str) -> None:
-    """Print what was asked for to stdout, if that can be: of work that is done and saved."""
+    """Print a result that is already saved to stdout, if that is possible."""
     _print(text, sys.stdout)
 
 
 def _print(text: str, stream: IO[str] | None) -> None:
     if stream is not None:
-        with suppress(*UNHEARD):
+        with suppress(*_STREAM_ERRORS):
             print(text, file=stream, flush=True)
 
 
@@ -32,16 +32,16 @@ def terminal() -> Console:
     """Rich's console on stderr."""
     from rich.console import Console
 
-    lasting = cast("IO[str]", Lasting(sys.stderr)) if sys.stderr is not None else None
-    return Console(file=lasting, stderr=True, highlight=False)
+    stream = cast("IO[str]", TolerantStream(sys.stderr)) if sys.stderr is not None else None
+    return Console(file=stream, stderr=True, highlight=False)
 
 
-class Lasting:
-    """A stream for libraries that print by themselves. The first time that it fails is the last that it is tried."""
+class TolerantStream:
+    """A stream for libraries that print by themselves. After its first error it is silent."""
 
     def __init__(self, stream: IO[str]):
         self._stream = stream
-        self._lost = False
+        self._failed = False
 
     def write(self, text: str) -> int:
         self._try("write", text)
@@ -51,11 +51,11 @@ class Lasting:
         self._try("flush")
 
     def _try(self, name: str, *arguments: str) -> None:
-        if not self._lost:
+        if not self._failed:
             try:
                 getattr(self._stream, name)(*arguments)
-            except UNHEARD:
-                self._lost = True
+            except _STREAM_ERRORS:
+                self._failed = True
 
     def __getattr__(self, name: str) -> Any:  # isatty, encoding, fileno
         return getattr(self._stream, name)

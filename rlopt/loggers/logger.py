@@ -1,7 +1,7 @@
-"""Recorder: what a run leaves behind to be looked at: TensorBoard events, scalars.csv and summary.json.
+"""Logger: writes what a run records: TensorBoard events, scalars.csv and summary.json.
 
-Scalars, by group; the actor's have no prefix, the critic's begin with ``critic/``. How TensorBoard shows them is in
-loggers/tensorboard.py; what is recorded only now and then in training/diagnostics.py.
+These are the scalars by group. The actor's have no prefix, the critic's begin with ``critic/``. For their layout in
+TensorBoard see loggers/tensorboard.py; for what is recorded only every few updates see training/diagnostics.py.
 
 | name | is |
 |---|---|
@@ -32,14 +32,12 @@ loggers/tensorboard.py; what is recorded only now and then in training/diagnosti
 | update/skipped                       | steps not taken since training began because a number was not finite |
 | time/steps_per_second                | over the whole run so far, without start-up and evaluations |
 | time/collect, time/update            | seconds of this update |
-| at_a_glance/...                      | TensorBoard alone: copies of the most telling, see loggers/tensorboard.py |
+| at_a_glance/...                      | TensorBoard alone: copies of eight scalars, see loggers/tensorboard.py |
 | final/...                            | TensorBoard alone: the returns in summary.json |
 """
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,19 +45,18 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from rlopt.checkpoint.format import replace_file
 from rlopt.errors import UserError
+from rlopt.files import finite_json, replace_file
 from rlopt.loggers import console
 from rlopt.loggers.csv import CSVWriter
 from rlopt.loggers.tensorboard import TensorBoardWriter
-from rlopt.training.diagnostics import RecordOptions
 
 
 class Logger:
-    """Writes under one run directory. Curves that cannot be written are told of once; the run goes on.
+    """Writes under one run directory. An error in writing curves is printed once, and the run goes on.
 
-    A run that is taken up ``after`` a step keeps what was recorded up to it. Later points, of a course that was broken
-    off, are purged: readers leave them out (TensorBoard's session start).
+    A run that is resumed ``after`` a step keeps what was recorded up to this step. Later points, of the course that it
+    left, are hidden from readers (TensorBoard's session start).
     """
 
     def __init__(
@@ -67,16 +64,17 @@ class Logger:
         run_dir: Path,
         config: Mapping[str, Any],
         config_text: str,
-        recording: RecordOptions,
+        tensorboard: bool,
+        csv: bool,
         after: int | None = None,
     ):
         self.run_dir = run_dir
-        self._told = False
+        self._failed = False
         self._config = config
         self._events = self._table = None
         try:
-            self._events = TensorBoardWriter(run_dir, after) if recording.tensorboard else None
-            self._table = CSVWriter(run_dir, after) if recording.csv else None
+            self._events = TensorBoardWriter(run_dir, after) if tensorboard else None
+            self._table = CSVWriter(run_dir, after) if csv else None
             if self._events and (after is None or after < 0):
                 self._events.begin(config_text)
         except BaseException:
@@ -84,6 +82,7 @@ class Logger:
             raise
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Write the scalars of one update."""
         with self._tolerant():
             if self._events:
                 self._events.scalars(values, step)
@@ -91,13 +90,13 @@ class Logger:
                 self._table.append(values, step)
 
     def histograms(self, values: Mapping[str, NDArray[Any]], step: int) -> None:
-        """Of the finite ones among each array's numbers; for TensorBoard."""
+        """Write a histogram of each array's finite numbers, for TensorBoard."""
         if self._events:
             with self._tolerant():
                 self._events.histograms(values, step)
 
     def image(self, name: str, encoded: bytes, height: int, width: int, step: int) -> None:
-        """A PNG, or a GIF, which moves; for TensorBoard."""
+        """Write a PNG, or a GIF, which moves, for TensorBoard."""
         if self._events:
             with self._tolerant():
                 self._events.image(name, encoded, height, width, step)
@@ -110,10 +109,9 @@ class Logger:
                     written.flush()
 
     def summary(self, summary: Mapping[str, Any]) -> None:
-        """summary.json, and the hparams tab with the same results."""
+        """Write summary.json, and TensorBoard's hparams tab with the same results. Raises UserError where it cannot."""
         try:
-            plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in summary.items()}
-            replace_file(self.run_dir / "summary.json", json.dumps(plain, indent=2, allow_nan=False) + "\n")
+            replace_file(self.run_dir / "summary.json", finite_json(dict(summary), indent=2) + "\n")
         except OSError as error:
             raise UserError(f"summary.json cannot be written to {self.run_dir}: {error}") from error
         results = {f"final/{k}": v for k, v in summary.items() if k.startswith(("evaluation", "sampled", "return"))}
@@ -130,16 +128,17 @@ class Logger:
 
     @contextmanager
     def _tolerant(self) -> Iterator[None]:
+        """Within, an error is printed if it is the first."""
         try:
             yield
         except (OSError, ValueError) as error:
-            if not self._told:
-                self._told = True
+            if not self._failed:
+                self._failed = True
                 console.info(f"rlopt: the curves in {self.run_dir} are no longer recorded: {error}")
 
 
 class NullLogger:
-    """The recorder of a rank that writes nothing."""
+    """The logger of a rank that writes nothing."""
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         pass

@@ -1,4 +1,4 @@
-"""Progress on the terminal: a bar where there is one, plain lines every few seconds where there is not."""
+"""Progress: a bar on a terminal, a plain line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PLAIN_SECONDS = 5.0  # between plain lines
 
 
 class ProgressDisplay:
-    """Steps, steps/s, mean return, KL and time left."""
+    """Shows steps, steps per second, mean return, KL / nats and time left."""
 
     def __init__(self, total: int, console: Console | None = None):
         self._total = total
@@ -33,7 +33,7 @@ class ProgressDisplay:
             self._bar.start()
 
     def update(self, steps: int, seconds: float, episode_return: float | None, kl: float | None) -> None:
-        """Show where the run stands; ``seconds`` are those since the first step."""
+        """Show the run's progress; ``seconds`` have passed since its first step."""
         rate = steps / seconds if seconds > 0 else 0.0
         left = max(self._total - steps, 0) / rate if rate else 0.0
         shown = "-" if episode_return is None else f"{episode_return:.1f}"
@@ -51,6 +51,7 @@ class ProgressDisplay:
 
 
 def _clock(seconds: float) -> str:
+    """Seconds as h:mm:ss or m:ss."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,23 +1,31 @@
-"""A run for TensorBoard: its events, and how the page is laid out.
+"""A run for TensorBoard: its events, and the layout of the page.
 
-TensorBoard sorts groups by name and opens the first. So what answers "does it learn, and if not, why not?" is written a
-second time under at_a_glance/, in the order in which one asks:
+TensorBoard sorts groups by name and opens the first. So the scalars that answer "does it learn, and if not, why not?"
+are written a second time under at_a_glance/, in the order of the questions:
 
 | 1_return             | rises: it learns                                                                         |
 | 2_kl                 | near 0: the policy does not move; far above the radius: it jumps                         |
 | 3_entropy            | near its end early: it has stopped exploring                                             |
 | 4_explained_variance | 1: the critic knows the returns; 0 or below: the advantages are noise                    |
-| 5_improvement        | of the objective, measured; not above 0: the steps do not do what they are for           |
+| 5_improvement        | of the objective, measured; 0 or below: the steps do not do their work                   |
 | 6_accepted           | 0: steps are refused                                                                     |
 | 7_gradient_norm      | 0: nothing to learn from; spikes: rewards or ratios are out of hand                      |
 | 8_skipped            | above 0: numbers were not finite                                                         |
 
-The Custom Scalars tab lays every other scalar out by question, predictions in one chart with what was measured.
+The Custom Scalars tab shows every other scalar by question, with a prediction and its measurement in one chart.
+
+TensorBoard reads a folder's event files in the order of their names, which begin with a time in seconds. A resumed run
+hides points of the files that were read before its own. With the clock's time for a name, two files of one second, or a
+clock that was set back, would bring the hidden points back. So a new file here has a later name than all others.
 """
 
 from __future__ import annotations
 
+import os
+import re
+import socket
 import struct
+import time
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -25,11 +33,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import custom_scalars, histogram, hparams, text
 
 from rlopt.errors import UserError
-from rlopt.loggers.event_file import EventFile
+from rlopt.files import flatten
 
 GLANCE = {
     "1_return": "episode/return",
@@ -85,88 +95,105 @@ LAYOUT = {  # category -> chart -> scalars
         "whole episodes learned from": ["critic/episodes"],
     },
 }
-COLUMNS = {  # of the hparams tab, which sorts them and shows the first five: copies of the whole run's most telling
+COLUMNS = {  # copies for the hparams tab, which sorts its columns by name and shows the first five
     "1 algo": "algo",
     "2 env": "env.id",
     "3 seed": "seed",
     "4 metric": "metric.part",
     "5 solver": "solver.part",
 }
+_FILE_NAME = re.compile(r"events\.out\.tfevents\.(\d{10})\.")
 
 
 class TensorBoardWriter:
-    """Writes TensorBoard events under one run directory. What an earlier writer put beyond step ``after`` is hidden."""
+    """Writes TensorBoard events to a new file in a run's folder. Each record reaches the system before the next.
+
+    Points that an earlier writer put beyond step ``after`` are hidden. Methods raise OSError where a record cannot be
+    written; there is no thread and no queue that could lose it unnoticed.
+    """
 
     def __init__(self, run_dir: Path, after: int | None = None):
-        self._file = EventFile(run_dir, None if after is None else after + 1)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        seconds = [int(match[1]) for path in run_dir.iterdir() if (match := _FILE_NAME.match(path.name))]
+        second = max([int(time.time()), *(n + 1 for n in seconds)])
+        self._file = (run_dir / f"events.out.tfevents.{second:010d}.{socket.gethostname()}.{os.getpid()}.0").open("xb")
+        self._records = RecordWriter(self._file)
+        self._write(Event(file_version="brain.Event:2"))
+        if after is not None:
+            self._write(Event(step=after + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def begin(self, config_text: str) -> None:
-        """What stays the same over a run."""
-        self._file.append(text("config", f"```yaml\n{config_text}\n```"))
+        """Write the configuration and the layout, which stay the same over a run."""
+        self._append(text("config", f"```yaml\n{config_text}\n```"))
         charts = {
-            category: {title: ["Multiline", [f"{name}$" for name in names]] for title, names in of_category.items()}
-            for category, of_category in LAYOUT.items()
+            category: {title: ["Multiline", [f"{name}$" for name in names]] for title, names in by_title.items()}
+            for category, by_title in LAYOUT.items()
         }
-        self._file.append(custom_scalars(charts))
+        self._append(custom_scalars(charts))
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """All in one event."""
+        """Write scalars in one event, those of GLANCE twice."""
         copies = {f"at_a_glance/{name}": values[source] for name, source in GLANCE.items() if source in values}
         entries = [Summary.Value(tag=name, simple_value=value) for name, value in {**copies, **values}.items()]
-        self._file.append(Summary(value=entries), step)
+        self._append(Summary(value=entries), step)
 
     def histograms(self, values: Mapping[str, NDArray[Any]], step: int) -> None:
+        """Write a histogram of each array's finite numbers."""
         for name, array in values.items():
             finite = array[np.isfinite(array)].astype(np.float64)
             if finite.size:
-                self._file.append(histogram(name, finite, bins=64), step)
+                self._append(histogram(name, finite, bins=64), step)
 
     def image(self, name: str, encoded: bytes, height: int, width: int, step: int) -> None:
-        """A PNG, or a GIF, which moves."""
+        """Write a PNG, or a GIF, which moves."""
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded)
-        self._file.append(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+        self._append(Summary(value=[Summary.Value(tag=name, image=image)]), step)
 
     def results(self, config: Mapping[str, Any], results: Mapping[str, float], step: int) -> None:
-        """The hparams tab: configuration beside results."""
-        flat = _flat(config)
-        columns = {name: flat[source] for name, source in COLUMNS.items() if source in flat} | flat
-        for name, value in columns.items():
-            if isinstance(value, str):  # a path may have bytes that are no letters
-                columns[name] = value.encode(errors="replace").decode()
+        """Write the hparams tab: the configuration beside the results."""
+        options = _hparams(config)
+        columns = {name: options[source] for name, source in COLUMNS.items() if source in options} | options
         for entry in hparams(columns, dict(results)):
-            self._file.append(entry)
+            self._append(entry)
         self.scalars(results, step)
 
     def flush(self) -> None:
         """Wait until everything is on the disk."""
-        self._file.flush()
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
 
+    def _append(self, summary: Summary, step: int = 0) -> None:
+        self._write(Event(summary=summary, step=step))
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._records.write(event.SerializeToString())
+        self._file.flush()
+
 
 def add_figure(run_dir: Path, name: str, png: Path, step: int) -> None:
-    """Put a figure of a run among TensorBoard's images, as the run RUN/name.
+    """Put a figure among TensorBoard's images, as the run RUN/name.
 
-    In a folder of its own: TensorBoard would take newer events in the run's for what follows it, and leave it.
+    It gets a folder of its own. In the run's folder TensorBoard would take the newer events for the run's continuation,
+    and no longer read the older file.
     """
     if (run_dir / name).is_symlink():
         raise UserError(f"{run_dir / name} is a link; remove it, or put a folder in its place")
     encoded = png.read_bytes()
-    width, height = struct.unpack(">II", encoded[16:24])  # of a PNG's first chunk
+    width, height = struct.unpack(">II", encoded[16:24])  # in a PNG's first chunk
     with closing(TensorBoardWriter(run_dir / name)) as events:
         events.image(name, encoded, height, width, step)
 
 
-def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
-    """Nested config -> dotted names, with values the hparams tab can hold."""
-    flat: dict[str, bool | float | str] = {}
-    for key, value in node.items():
-        name = f"{prefix}{key}".replace("_target_", "part")
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, (bool, int, float, str)):
-            flat[name] = value.rsplit(".", 1)[-1] if key == "_target_" and isinstance(value, str) else value
-        else:
-            flat[name] = str(value)
-    return flat
+def _hparams(config: Mapping[str, Any]) -> dict[str, bool | float | str]:
+    """The configuration as the hparams tab can hold it: dotted names, and for each part the name of its class."""
+    columns: dict[str, bool | float | str] = {}
+    for name, value in flatten(config).items():
+        if isinstance(value, str) and name.rpartition(".")[2] == "_target_":
+            value = value.rpartition(".")[2]
+        if not isinstance(value, (bool, int, float)):
+            value = str(value).encode(errors="replace").decode()  # a path may hold bytes that are no letters
+        columns[name.replace("_target_", "part")] = value
+    return columns

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from rlopt.errors import EnvironmentFault, RankLost, Stopped, UserError
+from rlopt.errors import EnvironmentFault, RankLost, Stopped, UserError, first_line
 
 T = TypeVar("T")
 # A rank that dies closes its connections, so the others notice at once. These limits are for a rank that hangs or has
@@ -72,7 +72,7 @@ def process_group() -> Iterator[None]:
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise UserError(
-            f"the ranks did not find one another through {where}: {_first_line(error)}; where a host has several "
+            f"the ranks did not find one another through {where}: {first_line(error)}; where a host has several "
             "networks, name the one to use: GLOO_SOCKET_IFNAME=eth0 (and NCCL_SOCKET_IFNAME), say"
         ) from error
     try:
@@ -152,7 +152,3 @@ def _interface() -> str | None:
     except (ImportError, OSError, KeyError, ValueError):  # not Linux, or not IPv4: gloo chooses
         pass
     return None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -5,7 +5,7 @@
 | on_begin, before the first update, of a resumed run too | RunContext, the resolved configuration |
 | on_rollout, before an update learns from the batch      | RunContext, rollout.batch.Batch        |
 | on_update, after an update and its record               | RunContext, its scalars (run.recorder) |
-| on_checkpoint, after a checkpoint is written            | RunContext, its folder                 |
+| on_checkpoint, after a checkpoint is written            | RunContext, its path                   |
 | on_end, after the evaluation and summary.json           | RunContext, the summary                |
 
 They run in the training process and their time counts; none changes the run but by returning True from on_update, which

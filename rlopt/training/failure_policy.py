@@ -14,8 +14,6 @@ skipped in a row is described in nan_report.json, so that the cause can be found
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -24,10 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlopt.checkpoint.format import replace_file
 from rlopt.config.choices import PARTS, stands_for
 from rlopt.core.learner import Learner
 from rlopt.errors import Stopped
+from rlopt.files import finite_json, replace_file
 from rlopt.parallel.collectives import gather, rank
 
 NAN_REPORT = "nan_report.json"
@@ -89,7 +87,7 @@ def write_report(
     }
     report = {**about, "rank": earliest, "parts": parts, **gathered[earliest][1]}
     if rank() == 0:
-        replace_file(run_dir / NAN_REPORT, json.dumps(report, indent=1) + "\n")
+        replace_file(run_dir / NAN_REPORT, finite_json(report, indent=1) + "\n")
 
 
 def describe(x: Tensor) -> dict[str, Any]:
@@ -97,12 +95,11 @@ def describe(x: Tensor) -> dict[str, Any]:
     wide = x.detach().to("cpu", torch.float64)
     finite = wide.isfinite()
     good, bad = wide[finite], (~finite).nonzero()
-    mean = good.mean().item() if len(good) else math.nan  # infinite where the sum overflows
     return {
         "shape": list(x.shape),
         "min": good.min().item() if len(good) else None,
         "max": good.max().item() if len(good) else None,
-        "mean": mean if math.isfinite(mean) else None,
+        "mean": good.mean().item() if len(good) else None,  # infinite where the sum overflows
         "nan": int(wide.isnan().sum()),
         "inf": int(wide.isinf().sum()),
         "first": bad[0].tolist() if len(bad) else None,

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from rlopt.checkpoint import format as checkpoint
-from rlopt.checkpoint.suiting import check_suits
+from rlopt.checkpoint.manager import load_best, load_newest
+from rlopt.checkpoint.resume_rules import check_structure
 from rlopt.config.choices import stands_for
 from rlopt.core.samples import Samples
 from rlopt.envs.spaces import PolicyHead
@@ -29,12 +29,12 @@ def restored(config: Config, run_dir: Path, best: bool = False) -> tuple[Setup, 
     """A run as its newest checkpoint has it, or its best, on the CPU, and the step of that checkpoint."""
     cpu = torch.device("cpu")
     if best:
-        step, tree = checkpoint.load_best(run_dir)
+        step, tree = load_best(run_dir)
     else:
-        step, tree = checkpoint.load_newest(run_dir, tell=lambda said: console.info(f"rlopt: {said}"))
+        step, tree = load_newest(run_dir, warn=lambda message: console.info(f"rlopt: {message}"))
     start = setup(config, cpu)
     try:
-        check_suits(tree, {"agent": start.state}, "checkpoint")
+        check_structure(tree, {"agent": start.state}, "checkpoint")
     except ValueError as error:
         raise UserError(f"the checkpoint in {run_dir} does not suit its config.yaml: {error}") from error
     return replace(start, state=tree["agent"]), step

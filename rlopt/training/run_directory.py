@@ -60,8 +60,8 @@ def open_logger(run_dir: Path, config: Mapping[str, Any], record: RecordOptions,
 
     Raises UserError where the folder cannot be written.
     """
-    from rlopt.checkpoint.format import replace_file, synchronise
     from rlopt.config.compose import to_yaml
+    from rlopt.files import replace_file, synchronise
     from rlopt.loggers.logger import Logger
 
     text = to_yaml(dict(config))
@@ -69,7 +69,7 @@ def open_logger(run_dir: Path, config: Mapping[str, Any], record: RecordOptions,
         run_dir.mkdir(parents=True, exist_ok=True)
         replace_file(run_dir / "config.yaml", text)
         synchronise(run_dir.parent)
-        logger = Logger(run_dir, config, text, record, after)
+        logger = Logger(run_dir, config, text, record.tensorboard, record.csv, after)
         (run_dir / "summary.json").unlink(missing_ok=True)  # a finished run that is extended is no longer finished
     except OSError as error:
         raise UserError(f"run_dir={run_dir} cannot be written: {error}") from error

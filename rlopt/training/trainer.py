@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from rlopt.checkpoint.format import replace_file
 from rlopt.checkpoint.manager import CheckpointManager
-from rlopt.checkpoint.run_state import RunState, replaying, standing
-from rlopt.checkpoint.suiting import check_suits
+from rlopt.checkpoint.resume_rules import check_structure
+from rlopt.checkpoint.run_state import RunState, announce_slow_replay, env_state
 from rlopt.core.parts import State
 from rlopt.envs.spec import Environment
 from rlopt.errors import EnvironmentFault, RankLost, Signalled, Stopped, UserError
 from rlopt.evaluation.episodes import Evaluation
+from rlopt.files import replace_file
 from rlopt.loggers import console
 from rlopt.loggers.logger import Logger, NullLogger
 from rlopt.loggers.progress import ProgressDisplay
@@ -91,7 +91,7 @@ class Trainer:
 
     def _run(self) -> dict[str, Any]:
         leads, together = ranks.is_first_rank(), False
-        self.saver.saved = self._resumed if self.steps else None
+        self.saver.saved_step = self._resumed if self.steps else None
         with self.stops.held():
             recording = ranks.on_all_ranks(lambda: self._open_recorder(self._resumed) if leads else NullLogger())
         with closing(recording) as recorder:
@@ -122,7 +122,7 @@ class Trainer:
                     position = self._position
                     self.state, self.steps, self.updates = position.agent, position.steps, position.updates
                     display.close()
-                    wanted = leads and self.saver.saved != position.steps
+                    wanted = leads and self.saver.saved_step != position.steps
                     if gather(wanted)[0] if together else wanted:
                         self.save(recorder, together)
             self.stops.check()
@@ -133,12 +133,12 @@ class Trainer:
             if leads and (film := self._judge.film(self.state)):
                 recorder.image("policy/video", *film, self.steps)
             self.callbacks.on_end(self._moment(), summary)
-        self.saver.complain()
+        self.saver.raise_if_unsaved()
         return summary
 
     def _ended_by(self, error: Exception) -> str:
         return f"{error}, after step {self.steps:,}" + (
-            f"; {self.saver.told(self.steps)}" if ranks.is_first_rank() else ""
+            f"; {self.saver.describe_saved(self.steps)}" if ranks.is_first_rank() else ""
         )
 
     def save(self, recorder: Logger | NullLogger, together: bool = True) -> None:
@@ -163,7 +163,7 @@ class Trainer:
             return []
         counters = dict.fromkeys(("steps", "updates", "skipped", "bad_in_a_row", "seconds", "wall_seconds"), 0)
         try:
-            check_suits(
+            check_structure(
                 tree, {"agent": self.state, **counters, "minibatches": self.minibatches.get_state()}, "checkpoint"
             )
             return self._restored(tree)
@@ -186,8 +186,8 @@ class Trainer:
             raise ValueError(f"it has {len(tree['environments'])} environments")
         entries = tree["environments"][first : first + count]
         anew = integer(self.plan.seed, Purpose.RESUMED, self.updates)
-        standings = [standing(entry) for entry in entries]
-        with replaying(standings if ranks.is_first_rank() else ()):
+        standings = [env_state(entry) for entry in entries]
+        with announce_slow_replay(standings if ranks.is_first_rank() else ()):
             found = ranks.gather_from_all_ranks(lambda: self.collector.restore(standings, anew))
         begun: list[int] = sorted(number for numbers in found for number in numbers)
         for e, entry in enumerate(entries):
@@ -201,14 +201,14 @@ class Trainer:
             agent=self.state, steps=self.steps, updates=self.updates, skipped=self.skipped,
             bad_in_a_row=self.failures.in_a_row, seconds=self._clock.training,
             wall_seconds=self._clock.wall, best=self._judge.best, score=self._judge.score,
-            minibatches=self.minibatches.get_state(), recent=list(self._recent), boundary=self.collector.boundary,
+            minibatches=self.minibatches.get_state(), recent=list(self._recent), env_states=self.collector.boundary,
             returns=self._counter.returns.clone(), lengths=self._counter.lengths.clone(),
         )  # fmt: skip
 
     def _save_or_stop(self, recorder: Logger | NullLogger) -> None:
         """After an update. What one rank was told, or finds due, all of them do."""
         due, number = (
-            ranks.is_first_rank() and (self._judge.found_best or self.saver.due(self.updates)),
+            ranks.is_first_rank() and (self._judge.found_best or self.saver.is_due(self.updates)),
             self.stops.number,
         )
         if world_size() > 1:

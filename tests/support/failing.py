@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from rlopt.checkpoint import format as checkpoint
+from rlopt.checkpoint import manager as checkpoint
 from rlopt.errors import EnvironmentFault
 from rlopt.rollout.seeding import Purpose, integer
 from rlopt.training.trainer import Trainer

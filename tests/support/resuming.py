@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from rlopt.checkpoint import format as checkpoint
+from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli import main as cli
 
 SMALL = ["policy.hidden=[8]", "evaluation.episodes=2", "checkpoint.every_updates=1",
@@ -26,7 +26,7 @@ def cut(source: Path, target: Path, keep: int) -> None:
     shutil.copytree(source, target)
     (target / "summary.json").unlink(missing_ok=True)
     for place in checkpoint.list_checkpoints(target / "checkpoints")[keep:]:
-        shutil.rmtree(place)
+        place.unlink()
 
 
 def resume(run_dir: Path, *overrides: str) -> int:

@@ -1,16 +1,17 @@
-"""Runs with checkpoints to spoil, and files forged with sums that fit."""
+"""Runs with checkpoints to spoil, and files forged with digests that fit."""
 
-import hashlib
 import json
+import struct
 from pathlib import Path
 
 import pytest
 import torch
 
-from rlopt.checkpoint import format as checkpoint
+from rlopt.checkpoint import manager as checkpoint
+from rlopt.checkpoint.format import seal
 from rlopt.errors import UserError
 
-NAMES = ("manifest.json", "state.json", "tensors.safetensors")
+ZEROS = "0" * 64  # in the place of a digest
 
 
 def example(step: int) -> dict:
@@ -43,17 +44,35 @@ def refused(place: Path) -> str:
     return message
 
 
-def forge(place: Path, **contents: bytes) -> None:
-    """Files under these names, and the manifest that belongs to them."""
-    files = {"state.json": (place / "state.json").read_bytes(), "tensors.safetensors": (place / "tensors.safetensors").read_bytes()}  # fmt: skip
-    files |= {name.replace("_", "."): content for name, content in contents.items()}
-    for name, content in files.items():
-        (place / name).write_bytes(content)
-    old = json.loads((place / "manifest.json").read_text())
-    sums = {name: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for name, c in files.items()}
-    manifest = {"format": old["format"], "step": old["step"], "score": old["score"], "files": sums}
-    digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-    (place / "manifest.json").write_text(json.dumps({**manifest, "sha256": digest}))
+def parts(content: bytes) -> tuple[dict, bytes]:
+    """The entries of a safetensors header, and the bytes behind it."""
+    end = 8 + struct.unpack("<Q", content[:8])[0]
+    if end > len(content):
+        raise ValueError("the header is cut short")
+    return json.loads(content[8:end]), content[end:]
+
+
+def packed(header: object, data: bytes = b"") -> bytes:
+    """A safetensors file with this header, which may be none."""
+    text = header if isinstance(header, bytes) else json.dumps(header, separators=(",", ":")).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def forge(place: Path, state: bytes | None = None, tensors: bytes | None = None, **fields: str) -> None:
+    """Another state or other tensors, a whole safetensors file, in a checkpoint, with digests that fit.
+
+    A header that can hold no digests is written as it is.
+    """
+    header, data = parts(place.read_bytes())
+    metadata = header["__metadata__"] | fields | {"sha256_tensors": ZEROS, "sha256_header": ZEROS}
+    if state is not None:
+        metadata["state"] = state.decode(errors="replace")
+    try:
+        header, data = (header, data) if tensors is None else parts(tensors)
+        place.write_bytes(seal(packed({**header, "__metadata__": metadata}, data)))
+    except (ValueError, TypeError):
+        assert tensors is not None
+        place.write_bytes(tensors)
 
 
 def small() -> dict:

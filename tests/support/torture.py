@@ -29,7 +29,7 @@ import rlopt.api  # noqa: F401  # imported before forking, as are the commands
 import rlopt.cli.process
 import rlopt.cli.resume
 import rlopt.cli.train  # noqa: F401
-from rlopt.checkpoint import format as checkpoint
+from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli import main as cli
 from tests.support.launching import until
 from tests.support.traces import differences, table_of

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlopt.checkpoint import format as checkpoint
+from rlopt.checkpoint import manager as checkpoint
 from rlopt.training.trainer import Trainer
 from tests.support.probes import make_trainer
 from tests.support.traces import read

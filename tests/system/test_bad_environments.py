@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from rlopt.checkpoint import format as checkpoint
+from rlopt.checkpoint import manager as checkpoint
 from rlopt.checkpoint import run_state as position
 from rlopt.cli import main as cli
 from rlopt.envs import spec as environments

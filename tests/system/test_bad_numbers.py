@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlopt.checkpoint import format as checkpoint
+from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli import main as cli
 from rlopt.errors import Stopped
 from rlopt.training.failure_policy import describe

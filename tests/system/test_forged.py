@@ -1,4 +1,4 @@
-"""Files of a run that somebody forged or edited, with sums that fit: each is refused in one line, or does no harm."""
+"""Files of a run that somebody forged or edited, with digests that fit: each is refused in one line, or does no harm."""
 
 import copy
 import json
@@ -10,51 +10,43 @@ import struct
 import pytest
 import torch
 import yaml
-from safetensors.torch import save as packed
+from safetensors.torch import save
 
-from rlopt.checkpoint import format as checkpoint
+from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli import main as cli
-from tests.support.spoiling import forge, refused, whole_run
-
-
-def header(tensors: object, data: bytes = b"") -> bytes:
-    """A safetensors file with this header."""
-    text = tensors if isinstance(tensors, bytes) else json.dumps(tensors).encode()
-    return struct.pack("<Q", len(text)) + text + data
+from tests.support.spoiling import forge, packed, parts, refused, whole_run
 
 
 def entry(shape: list[int], start: int, end: int, dtype: str = "F32") -> dict:
     return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
 
 
-def tensor(name: str) -> bytes:
-    return json.dumps({"format": 2, "tree": {"__tensor__": name}}).encode()
-
-
 FORGED: dict[str, dict[str, bytes]] = {
-    "a huge header": {"tensors_safetensors": struct.pack("<Q", 2**60) + b"{}"},
-    "a negative header": {"tensors_safetensors": struct.pack("<q", -1) + b"{}"},
-    "a huge tensor": {"tensors_safetensors": header({"a": entry([2**40], 0, 2**42)})},
-    "a shape that overflows": {"tensors_safetensors": header({"a": entry([2**32, 2**32, 2**32], 0, 4)}, b"abcd")},
-    "data outside the file": {"tensors_safetensors": header({"a": entry([1], 10**6, 10**6 + 4)}, b"abcd")},
-    "data that overlap": {"tensors_safetensors": header({"a": entry([1], 0, 4), "b": entry([1], 0, 4)}, b"abcd")},
-    "an unknown type": {"tensors_safetensors": header({"a": entry([1], 0, 8, "OBJECT")}, b"\0" * 8)},
-    "a header that is no JSON": {"tensors_safetensors": header(b"\xff\xfe{")},
-    "a list for a header": {"tensors_safetensors": header([1, 2])},
-    "no tensors": {"tensors_safetensors": packed({})},
-    "a tensor too many": {"tensors_safetensors": packed({"more": torch.zeros(2)})},
-    "deep JSON": {"state_json": b"[" * 200_000},
-    "a deep tree": {"state_json": b'{"a":' * 5_000 + b"1" + b"}" * 5_000},
-    "a long number": {"state_json": b"1" * 100_000},
-    "a list for a tree": {"state_json": b"[1, 2]"},
-    "nothing": {"state_json": b"null"},
-    "no text": {"state_json": b"\xff\xfe\x00"},
-    "a tensor that is not there": {"state_json": b'{"agent": {"__tensor__": "nowhere"}}'},
-    "a tensor by a path": {"state_json": b'{"agent": {"__tensor__": "../../../etc/passwd"}}'},
-    "a tensor by a number": {"state_json": b'{"agent": {"__tensor__": 3}}'},
-    "a tensor by a list": {"state_json": b'{"agent": {"__tensor__": ["a"]}}'},
-    "items that are none": {"state_json": b'{"agent": {"__items__": 3}}'},
-    "items of lists": {"state_json": b'{"agent": {"__items__": [[[1], 2]]}}'},
+    "a huge header": {"tensors": struct.pack("<Q", 2**60) + b"{}"},
+    "a negative header": {"tensors": struct.pack("<q", -1) + b"{}"},
+    "a huge tensor": {"tensors": packed({"a": entry([2**40], 0, 2**42)})},
+    "a shape that overflows": {"tensors": packed({"a": entry([2**32, 2**32, 2**32], 0, 4)}, b"abcd")},
+    "data outside the file": {"tensors": packed({"a": entry([1], 10**6, 10**6 + 4)}, b"abcd")},
+    "data that overlap": {"tensors": packed({"a": entry([1], 0, 4), "b": entry([1], 0, 4)}, b"abcd")},
+    "an unknown type": {"tensors": packed({"a": entry([1], 0, 8, "OBJECT")}, b"\0" * 8)},
+    "a header that is no JSON": {"tensors": packed(b"\xff\xfe{")},
+    "a list for a header": {"tensors": packed([1, 2])},
+    "no tensors": {"tensors": save({})},
+    "a tensor too many": {"tensors": save({"more": torch.zeros(2)})},
+    "deep JSON": {"state": b"[" * 200_000},
+    "a deep tree": {"state": b'{"a":' * 5_000 + b"1" + b"}" * 5_000},
+    "a long number": {"state": b"1" * 100_000},
+    "a list for a tree": {"state": b"[1, 2]"},
+    "nothing": {"state": b"null"},
+    "no text": {"state": b"\xff\xfe\x00"},
+    "a tensor that is not there": {"state": b'{"agent": {"__tensor__": "nowhere"}}'},
+    "a tensor by a path": {"state": b'{"agent": {"__tensor__": "../../../etc/passwd"}}'},
+    "a tensor by a number": {"state": b'{"agent": {"__tensor__": 3}}'},
+    "a tensor by a list": {"state": b'{"agent": {"__tensor__": ["a"]}}'},
+    "items that are none": {"state": b'{"agent": {"__items__": 3}}'},
+    "offsets below zero": {"tensors": packed({"a": entry([1], -8, -4)})},
+    "offsets that are none": {"tensors": packed({"a": {"dtype": "F32", "shape": [1], "data_offsets": "ab"}})},
+    "items of lists": {"state": b'{"agent": {"__items__": [[[1], 2]]}}'},
 }
 
 
@@ -89,11 +81,13 @@ def edited(tree: dict, path: tuple, value: object) -> dict:
 
 
 @pytest.mark.parametrize("count", EDITS)
-@pytest.mark.parametrize("what", ["config.yaml", "state.json"])
+@pytest.mark.parametrize("what", ["config.yaml", "state"])
 def test_whatever_an_entry_is_changed_to_ends_in_one_line_or_a_run(tmp_path, template, capsys, what, count):
     (place,) = template.glob("checkpoints/step-*")
-    text = ((template if what == "config.yaml" else place) / what).read_text()
-    tree = yaml.safe_load(text) if what == "config.yaml" else json.loads(text)
+    if what == "config.yaml":
+        tree = yaml.safe_load((template / what).read_text())
+    else:
+        tree = json.loads(parts(place.read_bytes())[0]["__metadata__"]["state"])
     cases = [(path, value) for path in places(tree) for value in [*WRONG, ""]]
     r = random.Random(1)
     for path, value in r.sample(cases, count):
@@ -105,7 +99,7 @@ def test_whatever_an_entry_is_changed_to_ends_in_one_line_or_a_run(tmp_path, tem
         if what == "config.yaml":
             (run_dir / what).write_text(yaml.safe_dump(new))
         else:
-            forge(run_dir / "checkpoints" / place.name, state_json=json.dumps(new).encode())
+            forge(run_dir / "checkpoints" / place.name, state=json.dumps(new).encode())
         code = cli.main([command[0], str(run_dir), *command[1:]])
         said = capsys.readouterr().err
         assert code in (0, 2), (path, value)

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from rlopt.checkpoint import format as checkpoint
+from rlopt.checkpoint import manager as checkpoint
 from rlopt.training.trainer import Trainer
 from tests.support.command_line import SHORT, created, one_line
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rlopt.checkpoint import format as checkpoint
+from rlopt.checkpoint import manager as checkpoint
 from tests.support import torture
 from tests.support.probes import make_trainer
 from tests.support.resuming import CASES, SMALL, cut, resume
@@ -50,13 +50,13 @@ def test_a_run_without_a_checkpoint_begins_again(tmp_path, runs, capsys):
 def test_the_newest_whole_checkpoint_is_taken(tmp_path, runs, capsys):
     whole, part = runs("cartpole trpo"), tmp_path / "part"
     cut(whole, part, 3)
-    tensors = part / "checkpoints/step-000000000120/tensors.safetensors"
+    tensors = part / "checkpoints/step-000000000120.safetensors"
     content = bytearray(tensors.read_bytes())
     content[-5] ^= 1
     tensors.write_bytes(content)
     assert resume(part) == 0
     said = capsys.readouterr().err
-    assert "step-000000000120 is not a whole checkpoint" in said and "resumes at step 80" in said
+    assert "step-000000000120.safetensors is not a whole checkpoint" in said and "resumes at step 80" in said
     assert differences(part, whole) == []
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rlopt.checkpoint import format as checkpoint
+from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli import main as cli
 from rlopt.training.failure_policy import write_report
 from tests.support.resuming import CASES, SMALL, cut, resume

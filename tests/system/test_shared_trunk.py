@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from rlopt.checkpoint import format as checkpoint
+from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli import main as cli
 from rlopt.config.compose import load, resolve
 from rlopt.core.heads import Categorical, DiagonalGaussian, Joint

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from rlopt import api
-from rlopt.checkpoint import format as checkpoint
+from rlopt import api, files
+from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli import main as cli
 from rlopt.errors import Signalled
 from rlopt.loggers.csv import CSVWriter
@@ -154,15 +154,15 @@ def ended(processes: list[int], seconds: float = 60) -> list[int]:
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="forks, and reads /proc")
 def test_a_second_interrupt_leaves_at_once_with_the_last_checkpoint_as_it_is(tmp_path, monkeypatch):
     """The first is followed by a save, which takes for ever."""
-    write, begun = checkpoint._write, tmp_path / "begun"
+    write, begun = files._write, tmp_path / "begun"
 
     def slow(path: Path, content: bytes) -> None:
-        if "0040" not in path.parent.name and path.name == "tensors.safetensors":
+        if path.name.startswith(".step-") and "0040" not in path.name:
             begun.touch()
             time.sleep(600)
         write(path, content)
 
-    monkeypatch.setattr(checkpoint, "_write", slow)
+    monkeypatch.setattr(files, "_write", slow)
     process = forked(["train", *SMALL, *CASES["cartpole trpo"], f"run_dir={tmp_path / 'run'}"], tmp_path / "log.txt")
     try:
         assert until(begun.exists, 60)
@@ -208,14 +208,14 @@ def test_two_ranks_stop_after_the_same_update_and_go_on_to_the_bit(tmp_path):
 
 
 def test_a_signal_while_a_checkpoint_is_written_waits_for_it(tmp_path, monkeypatch):
-    write = checkpoint._write
+    write = files._write
 
     def signalled(path, content):
-        if path.name == "state.json" and "0080" in path.parent.name:
+        if path.name.startswith(".step-000000000080"):
             signal.raise_signal(signal.SIGTERM)
         write(path, content)
 
-    monkeypatch.setattr(checkpoint, "_write", signalled)
+    monkeypatch.setattr(files, "_write", signalled)
     code = cli.main(["train", *SMALL, *CASES["cartpole trpo"], f"run_dir={tmp_path / 'run'}"])
     assert code == 128 + signal.SIGTERM
     assert checkpoint.load_newest(tmp_path / "run")[0] == 80

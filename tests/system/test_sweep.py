@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlopt.checkpoint import format as checkpoint
+from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli import main as cli
 from rlopt.cli.sweep.job import Sweep
 from rlopt.training.trainer import Trainer

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rlopt.checkpoint import format as checkpoint
+from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli.sweep import processes as elsewhere
 from rlopt.errors import Signalled
 from rlopt.training.run_directory import try_lock

@@ -145,7 +145,7 @@ def test_callbacks_are_called_in_order_with_what_is_documented():
     assert about["begin"]["algo"] == "trpo" and about["begin"]["batch_size"] == 80
     assert about["rollout"].steps == 80
     assert about["update"]["update/skipped"] == 0
-    assert about["checkpoint"].is_dir() and about["checkpoint"].name == "step-000000000240"
+    assert about["checkpoint"].is_file() and about["checkpoint"].name == "step-000000000240.safetensors"
     assert about["end"] == trained.summary
     assert np.array_equal(policies[-1], rlopt.load("here").outputs(np.ones(4)))
     assert not np.array_equal(policies[0], policies[-1])
@@ -164,7 +164,7 @@ def test_what_a_callback_raises_ends_the_run_with_a_checkpoint():
 
     with pytest.raises(ZeroDivisionError):
         rlopt.train(on_update=fail, run_dir="here", **SMALL)
-    assert [p.name for p in Path("here/checkpoints").iterdir()] == ["step-000000000160"]
+    assert [p.name for p in Path("here/checkpoints").iterdir()] == ["step-000000000160.safetensors"]
 
 
 # --- acting

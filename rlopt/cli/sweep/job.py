@@ -20,7 +20,7 @@ from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 from urllib.parse import quote
 
-from rlopt.checkpoint.resume_rules import differences
+from rlopt.checkpoint.resume_rules import config_differences
 from rlopt.cli.exit_codes import exit_code
 from rlopt.cli.process import finished
 from rlopt.cli.resume import run as resume
@@ -121,5 +121,5 @@ def _process() -> tuple[str, int]:
 
 def _check_same(typed: list[str], run_dir: Path) -> None:
     """Raise UserError where the folder holds a run of another configuration than these overrides'."""
-    for key, here, there in differences(resolve(typed), load(run_dir / "config.yaml")):
+    for key, here, there in config_differences(resolve(typed), load(run_dir / "config.yaml")):
         raise UserError(f"{run_dir} holds another run: there {key} is {there}, now {here}; give another sweep_dir")

@@ -1,5 +1,6 @@
 import builtins
 import ctypes
+import json
 import math
 import pickle
 from pathlib import Path
@@ -8,8 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 
-from rlopt.checkpoint import format as checkpoint
+from rlopt import files
+from rlopt.checkpoint import format as file_format
+from rlopt.checkpoint import manager as checkpoint
 from rlopt.errors import UserError
 from tests.support.spoiling import small
 from tests.support.traces import same
@@ -88,11 +92,41 @@ def test_saving_keeps_no_memory_for_the_lengths_that_tensors_had(tmp_path):
     assert len(ctypes.Array.__subclasses__()) == before
 
 
+def test_the_file_is_safetensors_that_others_can_read(tmp_path):
+    tree = {"theta": torch.arange(3.0), "note": {"seed": 4}}
+    place = checkpoint.save(tmp_path, 12, tree, keep=1, score=2.5)
+    with safe_open(place, "pt") as file:
+        metadata = file.metadata()
+        assert list(file.keys()) == ["theta"] and torch.equal(file.get_tensor("theta"), tree["theta"])
+    assert (metadata["format"], metadata["step"], metadata["score"]) == (str(file_format.FORMAT), "12", "2.5")
+    assert json.loads(metadata["state"])["note"] == {"seed": 4}
+
+
+def test_the_score_is_read_without_the_tensors(tmp_path):
+    place = checkpoint.save(tmp_path, 0, {"theta": torch.zeros(10_000)}, keep=1, score=2.5)
+    content = place.read_bytes()
+    place.write_bytes(content[:-30_000])
+    assert file_format.read_score(place) == 2.5
+    place.write_bytes(content.replace(b'"score":"2.5"', b'"score":"9.5"'))
+    assert file_format.read_score(place) is None
+
+
+def test_a_state_that_no_reader_would_take_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_format, "_LARGEST_HEADER", 2000)
+    checkpoint.save(tmp_path, 0, {"note": "a" * 100}, keep=1)
+    with pytest.raises(OSError, match="too large"):
+        checkpoint.save(tmp_path, 1, {"note": "a" * 2000}, keep=1)
+    assert checkpoint.load(checkpoint.list_checkpoints(tmp_path)[0]) == {"note": "a" * 100}
+
+
 def test_only_the_newest_stay(tmp_path):
     for step in (5, 100, 2000, 1_000_000):
         checkpoint.save(tmp_path, step, {"step": step}, keep=2)
-    assert [p.name for p in checkpoint.list_checkpoints(tmp_path)] == ["step-000000002000", "step-000001000000"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000000002000", "step-000001000000"]
+    assert [p.name for p in checkpoint.list_checkpoints(tmp_path)] == [
+        "step-000000002000.safetensors",
+        "step-000001000000.safetensors",
+    ]
+    assert sorted(tmp_path.iterdir()) == checkpoint.list_checkpoints(tmp_path)
 
 
 def test_the_newest_is_the_one_loaded(tmp_path):
@@ -113,7 +147,7 @@ def test_an_unfinished_checkpoint_is_never_taken_for_one(tmp_path, monkeypatch):
         raise OSError("no space left on device")
 
     checkpoint.save(tmp_path / "checkpoints", 1, {"value": 1}, keep=3)
-    monkeypatch.setattr(checkpoint, "_write", broken)
+    monkeypatch.setattr(files, "_write", broken)
     with pytest.raises(OSError, match="no space"):
         checkpoint.save(tmp_path / "checkpoints", 2, {"value": 2}, keep=3)
     assert checkpoint.load_newest(tmp_path) == (1, {"value": 1})
@@ -133,7 +167,7 @@ def crashing(monkeypatch: pytest.MonkeyPatch, at: int, error: type[BaseException
     Of the first file that cannot be written one byte is.
     """
     count: list[int] = []
-    write = checkpoint._write
+    write = files._write
 
     def wrapped(function):
         def call(*arguments, **keywords):
@@ -146,11 +180,11 @@ def crashing(monkeypatch: pytest.MonkeyPatch, at: int, error: type[BaseException
 
         return call
 
-    monkeypatch.setattr(checkpoint, "_write", wrapped(checkpoint._write))
-    monkeypatch.setattr(checkpoint, "synchronise", wrapped(checkpoint.synchronise))
-    monkeypatch.setattr(checkpoint.shutil, "rmtree", wrapped(checkpoint.shutil.rmtree))
-    monkeypatch.setattr(Path, "rename", wrapped(Path.rename))
-    monkeypatch.setattr(Path, "mkdir", wrapped(Path.mkdir))
+    monkeypatch.setattr(files, "_write", wrapped(files._write))
+    for module in (files, checkpoint):
+        monkeypatch.setattr(module, "synchronise", wrapped(files.synchronise))
+    for name in ("mkdir", "replace", "unlink"):
+        monkeypatch.setattr(Path, name, wrapped(getattr(Path, name)))
 
 
 @pytest.mark.parametrize(
@@ -172,7 +206,7 @@ def test_a_crash_at_any_moment_of_a_save_leaves_the_old_one_or_the_new(tmp_path,
                 pass
         found.append(checkpoint.load_newest(folder)[1]["value"])
         checkpoint.save(folder / "checkpoints", 3, {"value": 3}, keep=1)  # it goes on, and clears up
-        assert [p.name for p in (folder / "checkpoints").iterdir()] == ["step-000000000003"]
+        assert [p.name for p in (folder / "checkpoints").iterdir()] == ["step-000000000003.safetensors"]
         if "done" in found:
             break
     assert found[0] == 1 and found[-2:] == ["done", 2]
@@ -225,11 +259,12 @@ def test_what_lies_beyond_a_step_that_is_saved_again_is_no_longer_there(tmp_path
 def test_the_newest_whole_one_is_loaded_and_the_others_are_told_of(tmp_path):
     for step in (1, 2, 3):
         place = checkpoint.save(tmp_path / "checkpoints", step, {"step": step}, keep=5)
-    (place / "state.json").write_text("{}")
-    (place.with_name("step-000000000002") / "manifest.json").unlink()
+    content = place.read_bytes()
+    place.write_bytes(content.replace(b'step\\": 3', b'step\\": 4'))
+    place.with_name("step-000000000002.safetensors").write_bytes(b"")
     told: list[str] = []
-    assert checkpoint.load_newest(tmp_path, tell=told.append) == (1, {"step": 1})
-    assert len(told) == 2 and "state.json is not as it was written; step 1 is taken in its place" in told[0]
+    assert checkpoint.load_newest(tmp_path, warn=told.append) == (1, {"step": 1})
+    assert len(told) == 2 and "the header is not as it was written; step 1 is taken in its place" in told[0]
 
 
 def test_what_a_checkpoint_cannot_hold_is_named_when_it_is_saved(tmp_path):
@@ -247,4 +282,4 @@ def test_nothing_is_pickled(tmp_path, monkeypatch):
         monkeypatch.setattr(module, name, forbidden)
     place = checkpoint.save(tmp_path, 0, small(), keep=1)
     assert same(checkpoint.load(place), small())
-    assert sorted(p.name for p in place.iterdir()) == ["manifest.json", "state.json", "tensors.safetensors"]
+    assert [p.name for p in tmp_path.iterdir()] == ["step-000000000000.safetensors"]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import rlopt
-from rlopt.checkpoint import format as checkpoint
+from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli import main as cli
 from rlopt.loggers.csv import CSVWriter
 from tests.support.failing import breaking
@@ -25,13 +25,13 @@ pytestmark = pytest.mark.usefixtures("probe_environments")
 def test_checkpoints_come_by_updates_and_at_the_end(tmp_path):
     start(tmp_path, "checkpoint.every_updates=2", "checkpoint.every_seconds=null", "checkpoint.keep=9",
           "total_steps=400").run()  # fmt: skip
-    kept = [int(p.name.removeprefix("step-")) for p in checkpoint.list_checkpoints(tmp_path / "checkpoints")]
+    kept = [checkpoint.step_of(p) for p in checkpoint.list_checkpoints(tmp_path / "checkpoints")]
     assert kept == [160, 320, 400]
 
 
 def test_checkpoints_come_by_the_clock(tmp_path):
     start(tmp_path, "checkpoint.every_seconds=0", "checkpoint.keep=9").run()
-    kept = [int(p.name.removeprefix("step-")) for p in checkpoint.list_checkpoints(tmp_path / "checkpoints")]
+    kept = [checkpoint.step_of(p) for p in checkpoint.list_checkpoints(tmp_path / "checkpoints")]
     assert kept == [80, 160, 240]
 
 
@@ -125,9 +125,7 @@ def test_a_resume_that_fails_at_its_start_leaves_the_summary(tmp_path, runs, mon
     shutil.copytree(runs("cartpole trpo"), run_dir)
     before = (run_dir / "summary.json").read_text()
     with monkeypatch.context() as patch:
-        patch.setattr(
-            CSVWriter, "_write_anew", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
-        )
+        patch.setattr(CSVWriter, "_rewrite", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         assert resume(run_dir, "total_steps=400") == 2
     assert "cannot be written: [Errno 28] No space left on device" in capsys.readouterr().err
     assert (run_dir / "summary.json").read_text() == before

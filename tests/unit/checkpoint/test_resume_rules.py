@@ -6,8 +6,8 @@ import shutil
 import pytest
 import torch
 
-from rlopt.checkpoint import format as checkpoint
-from rlopt.checkpoint.resume_rules import changed
+from rlopt.checkpoint import manager as checkpoint
+from rlopt.checkpoint.resume_rules import change_options
 from rlopt.config.compose import resolve
 from rlopt.errors import UserError
 from tests.support.resuming import cut, resume
@@ -62,9 +62,9 @@ def test_only_a_schedule_with_a_course_holds_a_run_to_its_end(scheduler, refused
     config = resolve(["algo=vpg", "batch_size=100", "total_steps=100", f"scheduler={scheduler}"])
     if refused:
         with pytest.raises(UserError, match="total_steps cannot be raised: scheduler=LinearLR"):
-            changed(config, {"total_steps": 200})
+            change_options(config, {"total_steps": 200})
     else:
-        assert changed(config, {"total_steps": 200})["updates"] == 2
+        assert change_options(config, {"total_steps": 200})["updates"] == 2
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
@@ -79,9 +79,9 @@ def test_a_configuration_that_is_lost_can_be_had_from_a_checkpoint(tmp_path, run
     for lost in (lambda: config.unlink(), lambda: config.write_text("seed: 0\n")):
         lost()
         assert resume(run_dir, "checkpoint.keep=3") == 2
-        assert "each of its checkpoints holds a copy: config in state.json" in capsys.readouterr().err
-    state = json.loads((run_dir / "checkpoints/step-000000000200/state.json").read_text())
-    config.write_text(json.dumps(state["config"]))
+        assert "each of its checkpoints holds a copy: write rlopt.checkpoint.format.load(" in capsys.readouterr().err
+    saved = checkpoint.load(run_dir / "checkpoints/step-000000000200.safetensors")["config"]
+    config.write_text(json.dumps(saved))
     assert resume(run_dir, "total_steps=240") == 0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rlopt import __version__
-from rlopt.checkpoint import format as checkpoint
+from rlopt.checkpoint import manager as checkpoint
 from rlopt.config import choices as catalogue
 from tests.support.command_line import SHORT, created, one_line
 
@@ -77,7 +77,7 @@ def test_an_interrupted_run_exits_with_the_signals_code(run, monkeypatch):
     assert (code, out) == (128 + signal.SIGTERM, "")
     assert "Stopped at step 0; the policy so far is saved" in err
     assert "Traceback" not in err
-    assert "here/checkpoints/step-000000000000" in created()
+    assert "here/checkpoints/step-000000000000.safetensors" in created()
 
 
 def test_an_environment_that_raises_is_one_line_with_the_traceback_in_a_file(run, monkeypatch):

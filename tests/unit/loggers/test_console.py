@@ -8,7 +8,7 @@ from rich.console import Console
 from rlopt.cli import main as cli
 from rlopt.loggers import console
 from rlopt.loggers import console as telling
-from rlopt.loggers.console import Lasting
+from rlopt.loggers.console import TolerantStream
 from rlopt.loggers.progress import ProgressDisplay
 
 SHORT = ["total_steps=80", "batch_size=40", "policy.hidden=[4]", "critic.hidden=[4]", "evaluation.episodes=1"]
@@ -46,7 +46,7 @@ def test_what_is_said_to_nobody_raises_nothing(monkeypatch, error):
 @pytest.mark.parametrize("terminal", [False, True])
 def test_the_progress_display_switches_itself_off(monkeypatch, terminal):
     gone = Gone(CLOSED)
-    display = ProgressDisplay(100, Console(file=Lasting(gone), force_terminal=terminal))
+    display = ProgressDisplay(100, Console(file=TolerantStream(gone), force_terminal=terminal))
     for steps in (50, 100):
         display.update(steps, 1.0, 1.0, 0.1)
     display.close()

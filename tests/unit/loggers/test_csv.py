@@ -8,7 +8,6 @@ import pytest
 
 from rlopt.loggers.csv import CSVWriter
 from rlopt.loggers.logger import Logger
-from rlopt.training import diagnostics as looks
 from tests.support.traces import rows
 
 ROWS = [
@@ -49,9 +48,9 @@ def test_a_table_that_is_taken_up_again_drops_what_came_later_and_what_was_cut(t
 
 
 def test_a_disk_that_is_full_is_told_once_and_the_run_goes_on(tmp_path, monkeypatch, capsys):
-    written = Logger(tmp_path, {}, "", looks.RecordOptions(False, True, None, None, None))
+    written = Logger(tmp_path, {}, "", tensorboard=False, csv=True)
     written.scalars({"a": 1.0}, 1)
-    monkeypatch.setattr(CSVWriter, "_write_anew", lambda *_: (_ for _ in ()).throw(OSError("no space left on device")))
+    monkeypatch.setattr(CSVWriter, "_rewrite", lambda *_: (_ for _ in ()).throw(OSError("no space left on device")))
     written.scalars({"b": 1.0}, 2)
     written.scalars({"b": 1.0}, 3)
     monkeypatch.undo()

@@ -232,7 +232,7 @@ def test_what_was_purged_stays_hidden_whatever_the_clock_says(tmp_path, monkeypa
 
 def test_events_are_whole_after_the_disk_was_full(tmp_path, capsys):
     """A limit on the size of files cuts a record short."""
-    written = Logger(tmp_path, {}, "", looks.RecordOptions(True, False, None, None, None))
+    written = Logger(tmp_path, {}, "", tensorboard=True, csv=False)
     (file,) = tmp_path.iterdir()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 100, limits[1]))
