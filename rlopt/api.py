@@ -25,7 +25,7 @@ from rlopt.core.heads import DiagonalGaussian
 from rlopt.errors import UserError
 from rlopt.parallel import ranks
 from rlopt.policy.policy import Policy
-from rlopt.rollout.buffer import Batch
+from rlopt.rollout.buffer import Rollout
 from rlopt.training.callbacks import Callbacks, RunContext
 from rlopt.training.factory import trainer
 from rlopt.training.restore import restored
@@ -43,7 +43,7 @@ class Trained(NamedTuple):
 def train(
     *overrides: str,
     on_begin: Callable[[RunContext, Mapping[str, Any]], object] | None = None,
-    on_rollout: Callable[[RunContext, Batch], object] | None = None,
+    on_rollout: Callable[[RunContext, Rollout], object] | None = None,
     on_update: Callable[[RunContext, Mapping[str, float]], object] | None = None,
     on_checkpoint: Callable[[RunContext, Path], object] | None = None,
     on_end: Callable[[RunContext, Mapping[str, Any]], object] | None = None,

@@ -40,7 +40,7 @@ def train(run: Run) -> dict[str, object]:
     import torch
 
     from rlopt.config.compose import resolve
-    from rlopt.rollout.buffer import EpisodeTracker
+    from rlopt.rollout.episodes import EpisodeTracker
     from rlopt.training.factory import trainer
 
     torch.set_num_threads(1)

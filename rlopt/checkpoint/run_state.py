@@ -32,7 +32,7 @@ from torch import Tensor
 from rlopt.core.parts import State
 from rlopt.loggers import console
 from rlopt.parallel.collectives import gather, local_slice, world_size
-from rlopt.rollout.env_state import EnvState, EnvStates
+from rlopt.rollout.env_state import EnvState, EpisodeHistory
 
 # packages on whose versions a run's bits depend
 _PACKAGES = ("rlopt", "torch", "numpy", "gymnasium", "mujoco", "box2d", "box2d-py", "envpool")
@@ -54,7 +54,7 @@ class RunState:
     score: float | None
     minibatches: Tensor
     recent: list[float]
-    env_states: EnvStates | None  # this rank's environments; None before the first rollout
+    env_states: EpisodeHistory | None  # this rank's environments; None before the first rollout
     returns: Tensor  # (E,) of this rank's running episodes so far
     lengths: Tensor  # (E,) in steps
 

@@ -1,8 +1,8 @@
-"""A watchdog over environments in this process: one that does not come back from a step is interrupted and named.
+"""A watchdog for environments that run in this process: one that does not return from a call is interrupted.
 
-A timer's signal is looked at between two instructions of Python. So a simulator that waits, sleeps or loops in Python
-is interrupted; one that is lost within a single call of compiled code is not, and needs workers=K or
-env.backend=async, whose processes can be ended from here.
+A timer sends a signal, and Python handles signals between two of its instructions. So the watchdog stops a simulator
+that waits, sleeps or loops in Python, but not one that is stuck inside a single call of compiled code. Such a simulator
+needs workers=K: the learner can kill a worker process.
 """
 
 from __future__ import annotations
@@ -14,27 +14,30 @@ from contextlib import contextmanager
 
 from rlopt.errors import EnvironmentFault
 
-_LOOKS = 4  # within a timeout; looks are counted, not seconds, so that a suspended run has not hung
+_CHECKS = 4  # per timeout; the watchdog counts checks, not seconds, so that a suspended run does not look stuck
 
 
 @contextmanager
-def watched(progress: Callable[[], object], timeout: float | None, described: Callable[[], str]) -> Iterator[None]:
-    """Within, EnvironmentFault is raised once ``progress()`` has been the same for ``timeout`` seconds or more."""
-    # signals are for the main thread, and unknown to Windows
+def watched(progress: Callable[[], object], timeout: float | None, describe: Callable[[], str]) -> Iterator[None]:
+    """Raise EnvironmentFault inside the block once ``progress()`` has not changed for ``timeout`` seconds.
+
+    ``describe()`` names the environment. Does nothing without a timeout, outside the main thread, which alone receives
+    signals, and on Windows, which has no such signal.
+    """
     if timeout is None or threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
         yield
         return
-    seen, same = progress(), 0
+    seen, unchanged = progress(), 0
 
-    def look(number: int, frame: object) -> None:
-        nonlocal seen, same
+    def check(number: int, frame: object) -> None:
+        nonlocal seen, unchanged
         now = progress()
-        seen, same = now, same + 1 if now == seen else 0
-        if same >= _LOOKS:
-            raise EnvironmentFault(f"{described()} has not come back for env.timeout={timeout:g} seconds")
+        seen, unchanged = now, unchanged + 1 if now == seen else 0
+        if unchanged >= _CHECKS:
+            raise EnvironmentFault(f"{describe()} has not come back for env.timeout={timeout:g} seconds")
 
-    before = signal.signal(signal.SIGALRM, look)
-    signal.setitimer(signal.ITIMER_REAL, timeout / _LOOKS, timeout / _LOOKS)
+    before = signal.signal(signal.SIGALRM, check)
+    signal.setitimer(signal.ITIMER_REAL, timeout / _CHECKS, timeout / _CHECKS)
     try:
         yield
     finally:

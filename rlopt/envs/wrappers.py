@@ -1,4 +1,7 @@
-"""What an environment gives is held against its space: numpy would spread one number over a row, or bend its type."""
+"""CheckedEnv compares what an environment returns with its spaces; `guard` names the environment that fails.
+
+Without the checks numpy would spread one number over a whole observation, or convert its type, and nobody would know.
+"""
 
 from __future__ import annotations
 
@@ -6,81 +9,100 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 
 from rlopt.errors import EnvironmentFault
 
-FAULTS = (Exception, SystemExit, GeneratorExit)  # what an environment may raise: all but the user's Ctrl-C
-_TRUTHS = frozenset((bool, np.bool_))
+FAULTS = (Exception, SystemExit, GeneratorExit)  # what an environment may raise: everything but the user's Ctrl-C
+_BOOLS = frozenset((bool, np.bool_))
 
 
 class InvalidOutput(ValueError):
-    """What is not of the kind that the environment promised."""
+    """An environment returned something of another shape or type than it promised."""
 
 
-def observation_check(space: spaces.Box) -> Callable[[Any], Any]:
-    """A function from an observation to itself, which raises Misfit where it has not the shape or type of ``space``.
+class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
+    """Checks every observation, reward and flag of ``env``, whose observation space is a Box.
 
-    Numbers of the same kind pass: float64 for float32, and whole numbers for either.
+    Raises InvalidOutput where an observation has another shape than its space, or where a type cannot be converted.
+    Numbers of the same kind pass: float64 where the space has float32, whole numbers where it has either. Rewards
+    come out as Python numbers and flags as booleans.
     """
-    shape, fine = space.shape, {space.dtype}
 
-    def fit(observation: Any) -> Any:
-        if getattr(observation, "shape", None) != shape or observation.dtype not in fine:
-            observation = _array(observation)
-            if observation.shape != shape:
-                raise InvalidOutput(f"an observation of shape {observation.shape} where its space has {shape}")
-            if not np.can_cast(observation.dtype, space.dtype, "same_kind"):
-                raise InvalidOutput(f"an observation of type {observation.dtype} where its space has {space.dtype}")
-            fine.add(observation.dtype)
-        return observation
+    def __init__(self, env: gym.Env):
+        super().__init__(env)
+        assert isinstance(env.observation_space, gym.spaces.Box)
+        self._shape, self._dtype = env.observation_space.shape, env.observation_space.dtype
+        self._known = {self._dtype}  # types of observations that passed before
 
-    return fit
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        # the common case costs no further function call: this runs once for every transition
+        if getattr(observation, "shape", None) != self._shape or observation.dtype not in self._known:
+            observation = self.check_observation(observation)
+        if not isinstance(reward, (float, int)):  # numpy's float64 is a float
+            reward = check_reward(reward)
+        if type(terminated) not in _BOOLS or type(truncated) not in _BOOLS:
+            terminated, truncated = check_flag("terminated", terminated), check_flag("truncated", truncated)
+        return observation, reward, terminated, truncated, info
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self.check_observation(observation), info
+
+    def check_observation(self, observation: Any) -> Any:
+        """The observation, as an array where it was none. Raises InvalidOutput."""
+        array = observation if isinstance(observation, np.ndarray) else _to_array(observation)
+        if array.shape != self._shape:
+            raise InvalidOutput(f"an observation of shape {array.shape} where its space has {self._shape}")
+        if not np.can_cast(array.dtype, self._dtype, "same_kind"):
+            raise InvalidOutput(f"an observation of type {array.dtype} where its space has {self._dtype}")
+        self._known.add(array.dtype)
+        return array
 
 
 def check_reward(reward: Any) -> float:
-    """The reward, or Misfit where it is not one number."""
-    if isinstance(reward, (float, int)):  # numpy's float64 is one
-        return reward
-    found = _array(reward)
-    if found.shape:
-        raise InvalidOutput(f"a reward of shape {found.shape} where one number is wanted")
-    if found.dtype.kind not in "fiub":
+    """The reward as a Python number. Raises InvalidOutput where it is not one number."""
+    array = _to_array(reward)
+    if array.shape:
+        raise InvalidOutput(f"a reward of shape {array.shape} where one number is wanted")
+    if array.dtype.kind not in "fiub":
         raise InvalidOutput(f"a reward of type {type(reward).__name__} where a number is wanted")
-    return float(found)
+    return float(array)
 
 
-def check_flags(terminated: Any, truncated: Any) -> bool:
-    """Whether the episode has ended, or Misfit where one of the two is neither true nor false."""
-    if type(terminated) not in _TRUTHS or type(truncated) not in _TRUTHS:
-        for name, flag in (("terminated", terminated), ("truncated", truncated)):
-            found = _array(flag)
-            if found.shape or found.dtype.kind not in "fiub" or found not in (0, 1):
-                raise InvalidOutput(f"{name}={flag!r} where true or false is wanted")
-    return terminated or truncated
+def check_flag(name: str, flag: Any) -> bool:
+    """The flag as a boolean. Raises InvalidOutput where it is neither true nor false."""
+    array = _to_array(flag)
+    if array.shape or array.dtype.kind not in "fiub" or array not in (0, 1):
+        raise InvalidOutput(f"{name}={flag!r} where true or false is wanted")
+    return bool(array)
 
 
 class guard:
-    """Within, what an environment raises, or gives that does not fit, is an EnvironmentFault that says who it was.
+    """Context manager: an error of the environment in it becomes an EnvironmentFault that names the environment.
 
-    That it ends the process (SystemExit) is a fault too, as is its KeyboardInterrupt in a process that hears no Ctrl-C.
+    ``describe()`` gives the name, and the step it was at. SystemExit counts as an error of the environment. So does
+    KeyboardInterrupt in a process that ignores Ctrl-C, because the environment must then have raised it.
     """
 
-    def __init__(self, described: Callable[[], str] = str):
-        self._described = described
+    def __init__(self, describe: Callable[[], str]):
+        self._describe = describe
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        deaf = type(error) is KeyboardInterrupt and signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-        if deaf or (isinstance(error, FAULTS) and not isinstance(error, EnvironmentFault)):  # as the watchdog's is
+        if error is None or isinstance(error, EnvironmentFault):  # the watchdog's fault names it already
+            return
+        ignores_interrupts = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        if isinstance(error, FAULTS) or (type(error) is KeyboardInterrupt and ignores_interrupts):
             what = f"gave {error}" if isinstance(error, InvalidOutput) else f"raised {type(error).__name__}: {error}"
-            raise EnvironmentFault(" ".join(f"{self._described()} {what}".split()).rstrip(": ")) from error
+            raise EnvironmentFault(" ".join(f"{self._describe()} {what}".split()).rstrip(": ")) from error
 
 
-def _array(thing: Any) -> np.ndarray:
+def _to_array(thing: Any) -> np.ndarray:
     try:
         return np.asarray(thing)
     except (ValueError, TypeError, RuntimeError) as error:  # such as lists of different lengths

@@ -1,36 +1,44 @@
 """Evaluation: whole episodes with a frozen policy, each with seeds of its own.
 
-Every episode counts once, however long: environments take the next episode when they finish one, and the first to
-finish are not counted more often than the others. But one of a million transitions is held to be without an end.
+Episodes have numbers, and an environment that finishes one begins the next. So every episode counts once, however long
+it is: an average over the first to finish would favour short ones.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 
 from rlopt.core.heads import Head
 from rlopt.envs.spaces import ActionTransform, observation_dtype, observation_size
-from rlopt.envs.spec import Environment
+from rlopt.envs.spec import EnvSpec
+from rlopt.envs.vector import SyncEnvs
 from rlopt.envs.watchdog import watched
-from rlopt.envs.wrappers import check_flags, check_reward, guard, observation_check
+from rlopt.envs.wrappers import guard
 from rlopt.errors import EnvironmentFault
 from rlopt.loggers import console
 from rlopt.policy.inference import FrozenPolicy
+from rlopt.rollout.sampler import step_environments
 from rlopt.rollout.seeding import Purpose, integer, sequence
 
 MOST_EPISODES = 10**6
 _SIDE_BY_SIDE = 16  # environments at once; changes speed only
-_LONGEST = 1_000_000  # transitions of an episode
-_QUIET = 10.0  # seconds between two words on how far it is
+_LONGEST = 1_000_000  # transitions; a longer episode is taken to have no end
+_QUIET = 10.0  # seconds between two progress messages
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    returns: list[float]  # undiscounted sums of raw rewards, by episode
+    """Returns and lengths of the episodes of an evaluation, in the order of their numbers."""
+
+    returns: list[float]  # undiscounted sums of raw rewards
     lengths: list[int]  # transitions
 
     @property
@@ -44,88 +52,128 @@ class Evaluation:
 
     @property
     def iqm(self) -> float:
-        """Interquartile mean: of what is left without a quarter of the episodes, rounded down, at each end."""
+        """Interquartile mean: without a quarter of the episodes, rounded down, at each end."""
         cut = len(self.returns) // 4
         return float(np.mean(sorted(self.returns)[cut : len(self.returns) - cut]))
 
 
-@torch.inference_mode()
 def evaluate(
-    environment: Environment, policy: FrozenPolicy, head: Head, episodes: int, seed: int, deterministic: bool
+    spec: EnvSpec, policy: FrozenPolicy, head: Head, episodes: int, seed: int, deterministic: bool
 ) -> Evaluation:
-    """``episodes`` episodes with the policy's mode, or with its samples. Raises EnvironmentFault where one fails."""
-    count = min(episodes, _SIDE_BY_SIDE)
-    envs = [environment.make() for _ in range(count)]
-    door = ActionTransform(envs[0].action_space, getattr(head, "squash", False))
-    dtype = policy.theta.dtype
-    space = envs[0].observation_space
-    raw = torch.zeros(count, observation_size(space), dtype=observation_dtype(space, dtype))
-    inputs = torch.zeros_like(raw)
-    noise = torch.zeros(count, head.noise_size, dtype=dtype)
-    observations, noises = raw.numpy(), noise.numpy()
-    returns, lengths = [0.0] * episodes, [0] * episodes
-    playing: dict[int, int] = {}  # environment -> episode
-    generators: dict[int, np.random.Generator] = {}
-    started = current = 0  # episodes begun; the environment that is being stepped or reset
-    fit = observation_check(space)  # type: ignore[arg-type]  # `boxed`
+    """``episodes`` episodes with the policy's mode, or with its samples.
 
-    def described() -> str:
-        episode = playing.get(current, -1)
-        step = f"step {lengths[episode] + 1:,} of an episode" if episode >= 0 else "first reset"
-        return f"environment {current} of the evaluation, at its {step},"
+    Raises EnvironmentFault where an environment fails, or does not end its episode.
+    """
+    makers = [spec.make] * min(episodes, _SIDE_BY_SIDE)
+    player = EpisodePlayer(makers, policy, head, episodes, seed, deterministic)
+    last_message = time.monotonic()
+    with closing(player), watched(player.progress, spec.timeout, player.describe):
+        for _ in player.play():
+            if player.playing and time.monotonic() - last_message > _QUIET:
+                last_message = time.monotonic()
+                done, transitions = player.begun - len(player.playing), sum(player.lengths)
+                console.info(f"evaluation: {done} of {episodes} episodes, {transitions:,} transitions")
+    return Evaluation(player.returns, player.lengths)
 
-    def progress() -> object:
-        return started, current, sum(lengths)
 
-    faults = guard(described)
+class EpisodePlayer:
+    """Plays ``episodes`` numbered episodes with a frozen policy, one in each environment at a time.
 
-    def begin(e: int) -> None:
-        nonlocal started
-        playing.pop(e, None)
-        if started == episodes:
-            return
-        with faults:
-            observation, _ = envs[e].reset(seed=integer(seed, Purpose.EVALUATION_ENVIRONMENT, started))
-            observations[e] = fit(observation).reshape(-1)
-        generators[e] = np.random.default_rng(sequence(seed, Purpose.EVALUATION_ACTION, started))
-        playing[e] = started
-        started += 1
+    The seed and the noise of an episode depend on ``seed`` and its number alone. ``title`` is for error messages.
+    """
 
-    told = time.monotonic()
-    try:
-        with watched(progress, environment.timeout, described):
-            for current in range(count):
-                begin(current)
-            while playing:
-                if time.monotonic() - told > _QUIET:
-                    told, done = time.monotonic(), started - len(playing)
-                    console.info(f"evaluation: {done} of {episodes} episodes, {sum(lengths):,} transitions")
-                z = policy.outputs(policy.normalise(raw, out=inputs))
-                if deterministic:
-                    actions = head.mode(z)
-                else:
-                    for e in playing:
-                        generator = generators[e]
-                        draw = generator.standard_normal if head.noise == "normal" else generator.random
-                        noises[e] = draw(head.noise_size)
-                    actions = head.sample(z, noise)
-                taken = door(actions)
-                for current, episode in list(playing.items()):
-                    with faults:
-                        observation, reward, terminated, truncated, _ = envs[current].step(taken[current])
-                        observations[current] = fit(observation).reshape(-1)
-                        returns[episode] += check_reward(reward)
-                        ended = check_flags(terminated, truncated)
-                    lengths[episode] += 1
-                    if ended:
-                        begin(current)
-                    elif lengths[episode] >= _LONGEST:
-                        raise EnvironmentFault(
-                            f"environment {current} of the evaluation has not ended its episode within {_LONGEST:,} "
-                            "transitions; give it an end, env.kwargs.max_episode_steps=1000, for example, or leave "
-                            "evaluations out: evaluation.episodes=0"
-                        )
-    finally:
-        for env in envs:
-            env.close()
-    return Evaluation(returns, lengths)
+    def __init__(
+        self,
+        makers: Sequence[Callable[[], gym.Env]],
+        policy: FrozenPolicy,
+        head: Head,
+        episodes: int,
+        seed: int,
+        deterministic: bool,
+        title: str = "the evaluation",
+    ):
+        self.returns, self.lengths = [0.0] * episodes, [0] * episodes  # so far
+        self.begun = 0  # episodes
+        self.playing: dict[int, int] = {}  # environment -> episode
+        self._generators: dict[int, np.random.Generator] = {}  # environment -> noise of its episode
+        self._policy, self._head, self._seed = policy, head, seed
+        self._deterministic, self._title = deterministic, title
+        self._envs = SyncEnvs(makers, restart=self._restart)
+        self._transform = ActionTransform(self._envs.single_action_space, getattr(head, "squash", False))
+        count, space = len(makers), self._envs.single_observation_space
+        dtype = policy.theta.dtype
+        self._raw = torch.zeros(count, observation_size(space), dtype=observation_dtype(space, dtype))
+        self._inputs = torch.zeros_like(self._raw)
+        self._noise = torch.zeros(count, head.noise_size, dtype=dtype)
+        self._envs.write_observations_to(self._raw.numpy().reshape(count, *space.shape))  # type: ignore[misc]
+
+    @property
+    def envs(self) -> Sequence[gym.Env]:
+        return self._envs.envs
+
+    def play(self) -> Iterator[None]:
+        """Play all episodes; yields after the first resets, and after each step of all environments."""
+        first = range(len(self.envs))
+        with guard(self.describe):
+            self._envs.reset(seed=[integer(self._seed, Purpose.EVALUATION_ENVIRONMENT, e) for e in first])
+        for e in first:
+            self._assign_episode(e)
+        yield
+        playing = dict(self.playing)
+        for _, rewards, _, _, _ in step_environments(self._envs, self._act, self._envs.counter, self.describe):
+            for e, episode in playing.items():
+                self.returns[episode] += float(rewards[e])
+                self.lengths[episode] += 1
+                if self.lengths[episode] >= _LONGEST and self.playing.get(e) == episode:
+                    raise EnvironmentFault(
+                        f"environment {e} of {self._title} has not ended its episode within {_LONGEST:,} transitions; "
+                        "give it an end, env.kwargs.max_episode_steps=1000, for example, or leave evaluations out: "
+                        "evaluation.episodes=0"
+                    )
+            yield
+            if not self.playing:
+                return
+            playing = dict(self.playing)  # a step begins new episodes in it
+
+    def describe(self) -> str:
+        """The environment that is being stepped and its step, as the subject of an error message."""
+        e = self._envs.counter.environment
+        episode = self.playing.get(e)
+        step = "first reset" if episode is None else f"step {self.lengths[episode] + 1:,} of an episode"
+        return f"environment {e} of {self._title}, at its {step},"
+
+    def progress(self) -> object:
+        """Changes whenever an environment returns."""
+        return self.begun, self._envs.counter.snapshot()
+
+    def close(self) -> None:
+        self._envs.close()
+
+    @torch.inference_mode()
+    def _act(self, t: int) -> np.ndarray:
+        """Actions of all environments, as they take them; those of idle ones mean nothing."""
+        head = self._head
+        z = self._policy.outputs(self._policy.normalise(self._raw, out=self._inputs))
+        if self._deterministic:
+            return self._transform(head.mode(z))
+        noise = self._noise.numpy()
+        for e in self.playing:
+            generator = self._generators[e]
+            draw = generator.standard_normal if head.noise == "normal" else generator.random
+            noise[e] = draw(head.noise_size)
+        return self._transform(head.sample(z, self._noise))
+
+    def _restart(self, e: int) -> Any:
+        """First observation of the next episode, which environment ``e`` begins; None where no episode is left."""
+        del self.playing[e]
+        if self.begun == len(self.returns):
+            return None
+        observation, _ = self.envs[e].reset(seed=integer(self._seed, Purpose.EVALUATION_ENVIRONMENT, self.begun))
+        self._assign_episode(e)
+        return observation
+
+    def _assign_episode(self, e: int) -> None:
+        """Note that environment ``e`` has begun the next episode."""
+        self._generators[e] = np.random.default_rng(sequence(self._seed, Purpose.EVALUATION_ACTION, self.begun))
+        self.playing[e] = self.begun
+        self.begun += 1

@@ -1,7 +1,7 @@
-"""Film: an episode of a frozen policy, drawn by its environment, as a video file (or as a GIF for TensorBoard).
+"""Video: an episode of a frozen policy, drawn by its environment, as a video file or as a GIF for TensorBoard.
 
-Classic control is drawn by pygame, MuJoCo by OpenGL; neither needs a screen. MuJoCo without one takes EGL (a GPU's
-driver, or Mesa's libegl1) unless MUJOCO_GL=osmesa asks for drawing on the processor (libosmesa6).
+pygame draws classic control and OpenGL draws MuJoCo; neither needs a screen. Without one MuJoCo uses EGL (a GPU's
+driver, or Mesa's libegl1). MUJOCO_GL=osmesa makes it draw on the processor (libosmesa6).
 """
 
 from __future__ import annotations
@@ -20,53 +20,54 @@ import gymnasium as gym
 import numpy as np
 
 from rlopt.envs.spaces import PolicyHead
-from rlopt.envs.spec import Environment
-from rlopt.envs.wrappers import FAULTS, check_flags, check_reward, guard
+from rlopt.envs.spec import EnvSpec
+from rlopt.envs.wrappers import FAULTS, guard
 from rlopt.errors import UserError
+from rlopt.evaluation.episodes import EpisodePlayer
 from rlopt.policy.inference import FrozenPolicy
-from rlopt.policy.policy import Policy
-from rlopt.rollout.seeding import Purpose, integer
 
 KINDS = (".mp4", ".webm", ".gif")
 _RATE = 30.0  # frames per second, where the environment does not say
 _EXTRA = "pip install 'rlopt[video]'"
 _WIDTH = 240  # pixels, about, of a GIF for TensorBoard
-_EVERY = 2  # frames of an episode to one of such a GIF
+_EVERY = 2  # frames of an episode for one frame of such a GIF
 
 
 class Video:
-    """The first episode of an evaluation with these seeds, with the policy's mode. Iterate for its frames (H, W, 3)."""
+    """The first episode of an evaluation with this seed, with the policy's mode. Iterate for its frames (H, W, 3)."""
 
-    def __init__(self, environment: Environment, policy: FrozenPolicy, head: PolicyHead, seed: int):
-        self._id, self._env, self._seed = environment.id, _made(environment), seed
-        self._policy = Policy(policy, head, self._env.observation_space, self._env.action_space)
+    def __init__(self, spec: EnvSpec, policy: FrozenPolicy, head: PolicyHead, seed: int):
+        self._id = spec.id
+        self._player = EpisodePlayer([lambda: _make_drawable(spec)], policy, head, 1, seed, True, title="the video")
+        self._env = self._player.envs[0]
         self.rate = float(self._env.metadata.get("render_fps") or _RATE)  # frames per second
-        self.total, self.length = 0.0, 0  # return and transitions of what has been drawn
+
+    @property
+    def total(self) -> float:
+        """Return of what has been drawn."""
+        return self._player.returns[0]
+
+    @property
+    def length(self) -> int:
+        """Transitions that have been drawn."""
+        return self._player.lengths[0]
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        faults, ended = guard(lambda: f"env.id={self._id}, when it was filmed,"), False
-        with faults:
-            observation, _ = self._env.reset(seed=integer(self._seed, Purpose.EVALUATION_ENVIRONMENT))
-        yield _frame(self._env, self._id)
-        while not ended:
-            with faults:
-                observation, reward, terminated, truncated, _ = self._env.step(self._policy(observation))
-                self.total, self.length = self.total + check_reward(reward), self.length + 1
-                ended = check_flags(terminated, truncated)
-            yield _frame(self._env, self._id)
+        for _ in self._player.play():
+            yield _draw(self._env, self._id)
 
     def close(self) -> None:
-        self._env.close()
+        self._player.close()
 
 
-def check(environment: Environment) -> None:
-    """Raise UserError where no episode can be filmed here."""
+def check(spec: EnvSpec) -> None:
+    """Raise UserError where the environment cannot be drawn, or a package is missing."""
     if not (find_spec("imageio") and find_spec("imageio_ffmpeg")):
         raise UserError(f"a video needs imageio and imageio-ffmpeg: {_EXTRA}")
-    with closing(_made(environment)) as env:
-        with guard(lambda: f"env.id={environment.id}, when it was filmed,"):
+    with closing(_make_drawable(spec)) as env:
+        with guard(lambda: f"env.id={spec.id}, when it was drawn,"):
             env.reset(seed=0)
-        _frame(env, environment.id)
+        _draw(env, spec.id)
 
 
 def check_path(path: Path) -> None:
@@ -77,68 +78,69 @@ def check_path(path: Path) -> None:
         raise UserError(f"--video: there is no folder {path.parent}")
 
 
-def write(reel: Video, path: Path) -> None:
-    """The whole episode as a video; frames go to the file as they are drawn."""
+def write(video: Video, path: Path) -> None:
+    """Write the whole episode to ``path``, each frame as soon as it is drawn. Raises UserError where that fails."""
     import imageio.v2 as imageio
 
-    pace: dict[str, Any] = {"fps": reel.rate, "macro_block_size": 2}  # H.264 wants even sizes
+    options: dict[str, Any] = {"fps": video.rate, "macro_block_size": 2}  # H.264 needs even sizes
     if path.suffix == ".gif":
-        pace = {"duration": 1000 / reel.rate, "loop": 0}
+        options = {"duration": 1000 / video.rate, "loop": 0}
     try:
-        with closing(reel), imageio.get_writer(path, **pace) as writer:
-            for frame in reel:
+        with closing(video), imageio.get_writer(path, **options) as writer:
+            for frame in video:
                 writer.append_data(frame)  # type: ignore[attr-defined]
     except OSError as error:
         raise UserError(f"the video {path} cannot be written: {error}") from error
 
 
-def animation(reel: Video, steps: int) -> tuple[bytes, int, int]:
-    """The first ``steps`` transitions as a small GIF: encoded, height and width."""
+def animation(video: Video, steps: int) -> tuple[bytes, int, int]:
+    """The first ``steps`` transitions as a small GIF: encoded, its height and its width."""
     import imageio.v2 as imageio
 
     frames = []
-    with closing(reel):
-        for i, frame in enumerate(reel):
+    with closing(video):
+        for i, frame in enumerate(video):
             if i > steps:
                 break
             if i % _EVERY == 0:
                 every = max(round(frame.shape[1] / _WIDTH), 1)
                 frames.append(frame[::every, ::every])
     out = io.BytesIO()
-    imageio.mimwrite(out, frames, format="GIF", duration=1000 * _EVERY / reel.rate, loop=0)  # type: ignore[arg-type]
+    imageio.mimwrite(out, frames, format="GIF", duration=1000 * _EVERY / video.rate, loop=0)  # type: ignore[arg-type]
     return out.getvalue(), frames[0].shape[0], frames[0].shape[1]
 
 
-def _made(environment: Environment) -> gym.Env:
-    """One environment that draws itself."""
+def _make_drawable(spec: EnvSpec) -> gym.Env:
+    """An environment that can be drawn. Raises UserError where it has no such render mode."""
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         for name, value in (("MUJOCO_GL", "egl"), ("SDL_VIDEODRIVER", "dummy"), ("SDL_AUDIODRIVER", "dummy")):
             os.environ.setdefault(name, value)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Gymnasium's, of a render mode that is not there
-        env = environment.make(render_mode="rgb_array")
+        warnings.simplefilter("ignore")  # Gymnasium warns where the render mode does not exist
+        env = spec.make(render_mode="rgb_array")
     if "rgb_array" not in env.metadata.get("render_modes", ()):
         env.close()
-        raise UserError(f"env.id={environment.id} cannot be drawn: it has no render mode rgb_array")
-    _follow(env)
+        raise UserError(f"env.id={spec.id} cannot be drawn: it has no render mode rgb_array")
+    _use_tracking_camera(env)
     return env
 
 
-def _follow(env: gym.Env) -> None:
-    """Take MuJoCo's camera that goes with the robot, where there is one: Gymnasium's own choice may stay behind."""
+def _use_tracking_camera(env: gym.Env) -> None:
+    """Select MuJoCo's camera that follows the robot, if there is one; Gymnasium's default may lose sight of it."""
     renderer, model = (getattr(env.unwrapped, name, None) for name in ("mujoco_renderer", "model"))
     if getattr(renderer, "camera_id", None) == -1:
         with suppress(KeyError):
             renderer.camera_id = model.camera("track").id  # type: ignore[union-attr]
 
 
-def _frame(env: gym.Env, id_: str) -> np.ndarray:
+def _draw(env: gym.Env, id_: str) -> np.ndarray:
+    """The environment as a frame (H, W, 3) of bytes. Raises UserError where that fails."""
     try:
         return np.asarray(env.render(), np.uint8)
     except gym.error.DependencyNotInstalled as error:
         raise UserError(f"env.id={id_} cannot be drawn without a package that is missing: {_EXTRA}") from error
-    except FAULTS as error:  # of OpenGL, which has many
+    except FAULTS as error:  # OpenGL raises many kinds
         said = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"env.id={id_} cannot be drawn: {said}; MuJoCo without a screen needs EGL (libegl1) or, with "

@@ -1,6 +1,7 @@
-"""A child: a process that has environments of its own, and ends when the learner, whose child it is, does.
+"""Worker processes: how one starts, how it ends with the learner that forked it, and how the learner ends it.
 
-Ctrl-C and the like reach the whole group and are for the learner, who tells its children to end and waits for a while.
+Signals of a terminal, such as Ctrl-C, reach the learner and its workers alike. Only the learner reacts: it asks its
+workers to end, and kills those that have not after a while.
 """
 
 from __future__ import annotations
@@ -14,41 +15,46 @@ from collections.abc import Iterable
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
-_PATIENCE = 2.0  # seconds that children have, all together, for closing their environments before they are killed
+import torch
+
+_PATIENCE = 2.0  # seconds that all workers together have to close their environments before they are killed
 
 
-def settle() -> None:
-    """What a child does first."""
+def use_one_thread() -> None:
+    """Make torch compute in one thread: small networks are slower with more."""
+    torch.set_num_threads(1)
+
+
+def start_worker() -> None:
+    """Set up this process as a worker: it ignores a terminal's signals, ends with its parent and uses one thread."""
     for name in ("SIGINT", "SIGHUP", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_leave_with_the_learner, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    use_one_thread()
 
 
-def end(children: Iterable[BaseProcess]) -> None:
-    """Wait for their end, of which they have been told, and then bring it about."""
+def end_workers(workers: Iterable[BaseProcess]) -> None:
+    """Wait for workers that were asked to end; kill those that do not end in time."""
     deadline = time.monotonic() + _PATIENCE
-    for child in children:
-        if child.is_alive():
-            child.join(max(deadline - time.monotonic(), 0))
-        if child.is_alive():
-            child.kill()
-            child.join()
+    for worker in workers:
+        if worker.is_alive():
+            worker.join(max(deadline - time.monotonic(), 0))
+        if worker.is_alive():
+            worker.kill()
+            worker.join()
 
 
-def fate(child: BaseProcess) -> str:
-    """How it ended."""
-    child.join()
-    code = child.exitcode or 0
+def describe_exit(worker: BaseProcess) -> str:
+    """How the process ended: with which signal, or which exit code."""
+    worker.join()
+    code = worker.exitcode or 0
     return f"ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
 
 
-def _leave_with_the_learner() -> None:
-    """End this process as soon as its parent has ended, however that came about.
-
-    Whatever it is doing, but for compiled code that lets no other thread run.
-    """
+def _exit_with_parent() -> None:
+    """End this process as soon as its parent has ended, unless compiled code keeps other threads from running."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])

@@ -1,1 +1,1 @@
-"""Policies and value functions: networks, their initialisation, and what is done to observations and rewards."""
+"""Policies: networks and their initialisation, normalisers, fast inference, and the export of a trained policy."""

@@ -2,9 +2,10 @@
 
     observation (N, ...)  ->  action (N, ...), outputs (N, O)
 
-The observation of a Box is as the environment has it, in the type the policy was trained in (images in bytes); of any
-other space it is flat, (N, D) as gymnasium.spaces.flatten gives. Normalisation, squashing and bounds are inside. The
-action is the most probable one, as the environment takes it; the outputs are what the distribution is made of.
+Observations of a Box have the environment's shape, and the type that the policy was trained in (images: bytes). Those
+of any other space are flat, (N, D), as gymnasium.spaces.flatten gives them. The graph normalises observations, squashes
+actions and keeps them within their bounds. The action is the most probable one, as the environment takes it. The
+outputs are the parameters of the distribution.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from torch import Tensor, nn
 
 from rlopt.core.flat import CONSTANTS
 from rlopt.core.heads import DiagonalGaussian
-from rlopt.envs.spaces import observation_dtype, observation_size, to_bounds
+from rlopt.envs.spaces import observation_dtype, observation_size, scale_and_shift
 from rlopt.errors import UserError
 from rlopt.policy.policy import Policy
 
-_EXAMPLES = 3  # observations that are traced; the graph takes any number
+_EXAMPLES = 3  # observations to trace with; the graph takes any number of them
 
 
 class Graph(nn.Module):
@@ -32,35 +33,35 @@ class Graph(nn.Module):
 
     def __init__(self, policy: Policy):
         super().__init__()
-        acts, space = policy.inference, policy.action_space
-        views = {name: view.clone() for name, view in acts.network.layout.views(acts.theta).items()}
-        self.register_buffer("constants", views.pop(CONSTANTS, acts.theta.new_empty(0)))
-        self.network = copy.deepcopy(acts.network.module)
+        frozen, space = policy.frozen, policy.action_space
+        views = {name: view.clone() for name, view in frozen.network.layout.views(frozen.theta).items()}
+        self.register_buffer("constants", views.pop(CONSTANTS, frozen.theta.new_empty(0)))
+        self.network = copy.deepcopy(frozen.network.module)
         self.network.load_state_dict(views)
         self.network.requires_grad_(False)
-        self.head, self.clip = policy.head, acts.clip
+        self.head, self.clip = policy.head, frozen.clip
         self.shape, self.dtype = space.shape or (), torch.from_numpy(np.zeros(0, space.dtype)).dtype
-        self.normalises = acts.affine is not None
-        if acts.affine:
-            self.register_buffer("affine", torch.stack(acts.affine))
+        self.normalises = frozen.shift_and_scale is not None
+        if frozen.shift_and_scale:
+            self.register_buffer("shift_and_scale", torch.stack(frozen.shift_and_scale))
         if isinstance(space, spaces.Box):
-            a, b = (torch.from_numpy(x) for x in to_bounds(space))
+            a, b = (torch.from_numpy(x) for x in scale_and_shift(space))
             bounds = a, b, *(torch.from_numpy(x.reshape(-1).astype(np.float64)) for x in (space.low, space.high))
-            self.register_buffer("bounds", torch.stack(bounds).to(acts.theta.dtype))
+            self.register_buffer("bounds", torch.stack(bounds).to(frozen.theta.dtype))
         else:
             self.register_buffer("start", torch.from_numpy(np.asarray(getattr(space, "start", 0))))
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         x = observation.flatten(1)
         if self.normalises:
-            shift, scale = self.get_buffer("affine")
+            shift, scale = self.get_buffer("shift_and_scale")
             x = ((x - shift) * scale).clamp(-self.clip, self.clip)
-        z = self.network(x)[:, -self.head.network_outputs :]  # of a network that gives values too they are the last
+        z = self.network(x)[:, -self.head.network_outputs :]  # after the values, if the network has any
         z = torch.cat([z, self.get_buffer("constants").expand(z.shape[0], -1)], 1)
-        return self._taken(self.head.mode(z)), z
+        return self._transform(self.head.mode(z)), z
 
-    def _taken(self, a: Tensor) -> Tensor:
-        """The policy's actions (N, ...) as the environment takes them; see rollout.spaces.ActionTransform."""
+    def _transform(self, a: Tensor) -> Tensor:
+        """Policy actions (N, ...) as the environment takes them; as envs.spaces.ActionTransform, in torch."""
         if not isinstance(self.head, DiagonalGaussian):
             return (a.reshape(-1, *self.shape) + self.get_buffer("start")).to(self.dtype)
         scale, shift, low, high = self.get_buffer("bounds")
@@ -69,11 +70,14 @@ class Graph(nn.Module):
 
 
 def export(policy: Policy, path: str | Path) -> Path:
-    """Write ``policy`` to ``path``, whose ending tells the format; raises UserError where it is neither of the two."""
+    """Write ``policy`` to ``path``, which must end in .onnx or .pt2. Raises UserError where it does not.
+
+    ONNX needs the extra rlopt[export].
+    """
     path = Path(path)
     if path.suffix not in (".onnx", ".pt2"):
         raise UserError(f"{path}: a policy is exported to .onnx or to .pt2, which torch.export.load reads")
-    box, dtype = policy.flat, policy.inference.theta.dtype
+    box, dtype = policy.flat, policy.frozen.theta.dtype
     shape = box.shape if isinstance(policy.observation_space, spaces.Box) else (observation_size(box),)
     example = torch.zeros(_EXAMPLES, *(shape or ()), dtype=observation_dtype(box, dtype))
     count = torch.export.Dim("count")
@@ -87,9 +91,8 @@ def export(policy: Policy, path: str | Path) -> Path:
     except ImportError as error:
         raise UserError("ONNX needs packages that are not installed: pip install 'rlopt[export]'") from error
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own
-        torch.onnx.export(
-            program, (), path, input_names=["observation"], output_names=["action", "outputs"],
-            dynamo=True, external_data=False, verbose=False,
-        )  # fmt: skip
+        warnings.simplefilter("ignore")  # the exporter's own code causes some
+        outputs = ["action", "outputs"]
+        torch.onnx.export(program, (), path, input_names=["observation"], output_names=outputs, dynamo=True,
+                          external_data=False, verbose=False)  # fmt: skip
     return path

@@ -1,14 +1,16 @@
-"""Multilayer perceptrons with orthogonal initialisation (Saxe et al. 2014)."""
+"""Multilayer perceptrons with orthogonal initialisation (Saxe et al. 2014), and what every network's options offer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Protocol
 
+import gymnasium as gym
 import torch
 from torch import nn
 
 from rlopt.core.checks import at_least_one, check, positive
+from rlopt.envs.spaces import image, observation_size
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
@@ -20,17 +22,28 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
+class NetworkFactory(Protocol):
+    """The options of a network, which build it for the observations of an environment."""
+
+    def sees(self, space: gym.Space) -> None:
+        """Raise ValueError, with the reason, where the network cannot take observations of ``space``."""
+
+    def build(self, space: gym.Space, outputs: int, generator: torch.Generator) -> nn.Module:
+        """A network from flat observations (B, D) of ``space`` to (B, outputs); ``generator`` draws its weights.
+
+        Raises ValueError, as `sees`, or where an option does not suit the space.
+        """
+
+
 @dataclass(frozen=True)
 class MLP:
-    """Hidden layers of the given widths; none makes the map affine, or linear without ``bias``."""
+    """Hidden layers of the given widths. Without any, the map is affine, and linear if it has no ``bias`` either."""
 
     hidden: tuple[int, ...]
     activation: str
     bias: bool
     gain: float  # of the hidden layers' orthogonal weights
     last_gain: float  # of the last layer's
-
-    images: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for width in self.hidden:
@@ -39,10 +52,16 @@ class MLP:
         positive("gain", self.gain)
         positive("last_gain", self.last_gain)
 
-    def build(self, inputs: int, outputs: int, generator: torch.Generator) -> nn.Sequential:
-        """A network from (B, inputs) to (B, outputs), its weights drawn from ``generator``, its biases 0."""
+    def sees(self, space: gym.Space) -> None:
+        """Raise ValueError where the observations are images."""
+        if (pixels := image(space)) is not None:
+            raise ValueError(f"a multilayer perceptron does not see images; the observations are images, {pixels}")
+
+    def build(self, space: gym.Space, outputs: int, generator: torch.Generator) -> nn.Sequential:
+        """A network from observations (B, D) of ``space`` to (B, outputs): weights drawn by ``generator``, biases 0."""
+        self.sees(space)
         layers: list[nn.Module] = []
-        width = inputs
+        width = observation_size(space)
         for size in self.hidden:
             layers += [self._linear(width, size, self.gain, generator), ACTIVATIONS[self.activation]()]
             width = size
@@ -50,13 +69,14 @@ class MLP:
         return nn.Sequential(*layers)
 
     def _linear(self, inputs: int, outputs: int, gain: float, generator: torch.Generator) -> nn.Module:
-        with torch.random.fork_rng(devices=()):  # torch draws weights of its own; skip_init would import sympy for none
+        # nn.Linear draws weights from torch's global generator; nn.utils.skip_init would not, but imports sympy
+        with torch.random.fork_rng(devices=()):
             layer = nn.Linear(inputs, outputs, self.bias)
-        return orthogonal(layer, gain, generator)
+        return initialise_orthogonal(layer, gain, generator)
 
 
-def orthogonal(layer: nn.Module, gain: float, generator: torch.Generator) -> nn.Module:
-    """``layer`` with an orthogonal weight (J, ...), flattened to (J, I), times ``gain``, and without bias as yet."""
+def initialise_orthogonal(layer: nn.Module, gain: float, generator: torch.Generator) -> nn.Module:
+    """Give ``layer`` an orthogonal weight (J, ...), seen as (J, I), times ``gain``, and a bias of 0 if it has one."""
     nn.init.orthogonal_(layer.weight, gain, generator=generator)  # type: ignore[arg-type]
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)  # type: ignore[arg-type]

@@ -1,44 +1,24 @@
 """The convolutional network of Mnih et al. (2015, Human-level control, Methods), with orthogonal initialisation.
 
-Pixels are divided by 255. Then come convolutions without padding, an activation after each, and a perceptron.
+Pixels are divided by 255. Convolutions without padding follow, each with an activation, and then a perceptron.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
+import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
 from rlopt.core.checks import at_least_one, check, positive
-from rlopt.policy.mlp import ACTIVATIONS, orthogonal
-
-
-@dataclass(frozen=True)
-class Image:
-    """Shape of an observation of unsigned bytes; stored flat, (B, H W C) or (B, C H W)."""
-
-    height: int  # pixels
-    width: int
-    channels: int
-    channels_last: bool
-
-    @classmethod
-    def of(cls, shape: tuple[int, ...]) -> Image:
-        """From (H, W), (H, W, C) or (C, H, W); there are no more channels than pixels along a side."""
-        first, second, third = shape if len(shape) == 3 else (1, *shape)
-        if first < third:
-            return cls(second, third, first, channels_last=False)
-        return cls(first, second, third, channels_last=True)
-
-    def __str__(self) -> str:
-        return f"{self.height} x {self.width} pixels, {self.channels} channel{'s' * (self.channels > 1)}"
+from rlopt.envs.spaces import Image, describe_space, image
+from rlopt.policy.mlp import ACTIVATIONS, initialise_orthogonal
 
 
 @dataclass(frozen=True)
 class NatureCNN:
-    """One convolution for each of ``channels``, then hidden layers of the widths ``hidden``."""
+    """One convolution for each entry of ``channels``, then hidden layers of the widths ``hidden``."""
 
     channels: tuple[int, ...]
     kernels: tuple[int, ...]  # pixels along a side, one for each convolution
@@ -47,8 +27,6 @@ class NatureCNN:
     activation: str
     gain: float  # of the orthogonal weights of all but the last layer
     last_gain: float  # of the last layer's
-
-    images: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check(len(self.channels) > 0, "channels", "a list of one width or more", self.channels)
@@ -62,30 +40,42 @@ class NatureCNN:
         positive("gain", self.gain)
         positive("last_gain", self.last_gain)
 
-    def build(self, image: Image, outputs: int, generator: torch.Generator) -> nn.Module:
-        """A network from flat images (B, H W C) of bytes to (B, outputs), its weights drawn from ``generator``.
+    def sees(self, space: gym.Space) -> None:
+        """Raise ValueError where the observations are no images."""
+        if image(space) is None:
+            raise ValueError(
+                "a convolutional network sees images, Boxes of uint8 in 2 or 3 dimensions; the observations are "
+                f"{describe_space(space)}"
+            )
 
-        Raises ValueError where the image is too small for the kernels.
+    def build(self, space: gym.Space, outputs: int, generator: torch.Generator) -> nn.Module:
+        """A network from flat images (B, H W C) of ``space`` to (B, outputs); ``generator`` draws its weights.
+
+        Raises ValueError where the observations are no images, or smaller than the kernels.
         """
+        self.sees(space)
+        pixels = image(space)
+        assert pixels is not None
         layers: list[nn.Module] = []
-        channels, sides = image.channels, [image.height, image.width]
+        channels, sides = pixels.channels, [pixels.height, pixels.width]
         for width, kernel, stride in zip(self.channels, self.kernels, self.strides, strict=True):
-            check(min(sides) >= kernel, "kernels", f"small enough for {image}", list(self.kernels))
+            check(min(sides) >= kernel, "kernels", f"small enough for {pixels}", list(self.kernels))
             layer = nn.utils.skip_init(nn.Conv2d, channels, width, kernel, stride)
-            layers += [orthogonal(layer, self.gain, generator), ACTIVATIONS[self.activation]()]
+            layers += [initialise_orthogonal(layer, self.gain, generator), ACTIVATIONS[self.activation]()]
             channels, sides = width, [(side - kernel) // stride + 1 for side in sides]
         layers.append(nn.Flatten())
         width = channels * sides[0] * sides[1]
         for size in self.hidden:
             layer = nn.utils.skip_init(nn.Linear, width, size)
-            layers += [orthogonal(layer, self.gain, generator), ACTIVATIONS[self.activation]()]
+            layers += [initialise_orthogonal(layer, self.gain, generator), ACTIVATIONS[self.activation]()]
             width = size
-        layers.append(orthogonal(nn.utils.skip_init(nn.Linear, width, outputs), self.last_gain, generator))
-        return _OfPixels(image, nn.Sequential(*layers))
+        last = nn.utils.skip_init(nn.Linear, width, outputs)
+        layers.append(initialise_orthogonal(last, self.last_gain, generator))
+        return _ImageNetwork(pixels, nn.Sequential(*layers))
 
 
-class _OfPixels(nn.Module):
-    """``layers`` on pixels in [0, 1], channels first."""
+class _ImageNetwork(nn.Module):
+    """Applies ``layers`` to pixels in [0, 1], channels first."""
 
     def __init__(self, image: Image, layers: nn.Sequential):
         super().__init__()
@@ -97,6 +87,6 @@ class _OfPixels(nn.Module):
             pixels = flat.view(-1, i.height, i.width, i.channels).permute(0, 3, 1, 2)
         else:
             pixels = flat.view(-1, i.channels, i.height, i.width)
-        scale: Tensor = self.layers[0].weight  # type: ignore[assignment]  # whose type the pixels take
-        out: Tensor = self.layers(pixels.to(scale.dtype) / 255)
+        weight: Tensor = self.layers[0].weight  # type: ignore[assignment]
+        out: Tensor = self.layers(pixels.to(weight.dtype) / 255)
         return out

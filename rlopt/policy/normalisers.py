@@ -1,7 +1,7 @@
-"""Running moments, and what they are for: normalised observations and scaled rewards.
+"""Running moments, and the two that use them: the observation normaliser and the reward scaler.
 
-Both are functional. They are frozen while a rollout is collected and while the actor learns from it, and take in the
-rollout afterwards, so that the log-probabilities stored with a batch are those that its own policy gives again.
+Both are functional in their state. The state stays as it is while a rollout is collected and while the actor learns
+from it, and takes in the rollout afterwards. So the policy that collected a rollout gives its log-probabilities again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _EPSILON = 1e-8  # added to variances
 
 
 def empty_moments(shape: tuple[int, ...]) -> State:
-    """Moments of no data: mean 0 and variance 1 until something is merged."""
+    """Moments without data: mean 0 and variance 1 until the first merge."""
     return {
         "count": torch.zeros((), dtype=torch.float64),
         "mean": torch.zeros(shape, dtype=torch.float64),
@@ -29,10 +29,10 @@ def empty_moments(shape: tuple[int, ...]) -> State:
 
 
 def merge_moments(state: State, data: Tensor, what: str) -> State:
-    """Moments after taking in data (N, ...) from all ranks (Chan, Golub and LeVeque 1979).
+    """Moments after data (N, ...) of this rank and those of all others (Chan, Golub and LeVeque 1979).
 
-    Raises FloatingPointError on all of them, naming ``what``, when the data are not all finite or their squares
-    overflow; the state is then unchanged.
+    Raises FloatingPointError, which names ``what``, on all ranks where any data are not finite or their squares
+    overflow.
     """
     shifted = data.to(torch.float64) - state["mean"]
     sums = all_sum(torch.stack([torch.ones_like(shifted).sum(0), shifted.sum(0), (shifted**2).sum(0)]))
@@ -49,22 +49,23 @@ def merge_moments(state: State, data: Tensor, what: str) -> State:
 class ObservationNormaliser:
     """(o - mean) / std, clipped at ``clip`` standard deviations; the identity until the first merge.
 
-    ``indicators`` are left as they are: a category that is rare or has never been seen has a standard deviation near 0,
-    and would be blown up when it comes.
+    It leaves ``indicators`` unchanged: a category that is rare has a standard deviation near 0, which would make it a
+    huge number when it comes.
     """
 
     enabled: bool
     clip: float
-    indicators: tuple[int, ...] = ()  # places, within the D numbers of an observation, of one-hots and bits
+    indicators: tuple[int, ...] = ()  # indices, within the D numbers of an observation, of one-hots and bits
 
     def __post_init__(self) -> None:
         positive("clip", self.clip)
 
     def init(self, size: int) -> State:
+        """State before the first merge, for observations of ``size`` numbers."""
         return empty_moments((size,)) if self.enabled else {}
 
-    def affine(self, state: State, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
-        """(shift, scale), each (D,), with normalised = clip((o - shift) * scale); None for the identity."""
+    def shift_and_scale(self, state: State, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+        """(D,) each, with normalised = clip((o - shift) * scale); None where nothing is to be normalised."""
         if not self.enabled or state["count"] == 0:
             return None
         shift, scale = state["mean"].to(dtype, copy=True), (state["variance"] + _EPSILON).rsqrt().to(dtype)
@@ -73,13 +74,14 @@ class ObservationNormaliser:
 
     def apply(self, state: State, observations: Tensor) -> Tensor:
         """Normalised observations (..., D), a new tensor."""
-        affine = self.affine(state, observations.dtype)
-        if affine is None:
+        found = self.shift_and_scale(state, observations.dtype)
+        if found is None:
             return observations.clone()
-        return observations.sub(affine[0]).mul_(affine[1]).clamp_(-self.clip, self.clip)
+        shift, scale = found
+        return observations.sub(shift).mul_(scale).clamp_(-self.clip, self.clip)
 
     def merge(self, state: State, observations: Tensor) -> State:
-        """State after observations (N, D)."""
+        """State after raw observations (N, D). Raises FloatingPointError, as `merge_moments`."""
         return merge_moments(state, observations, "an observation") if self.enabled else state
 
 
@@ -94,7 +96,7 @@ class RewardScaler:
         positive("clip", self.clip)
 
     def init(self, num_envs: int) -> State:
-        """``num_envs`` counts the environments of all ranks: each keeps the running returns of all of them."""
+        """State before the first merge. ``num_envs`` counts all ranks' environments: every rank keeps all returns."""
         return {**empty_moments(()), "returns": torch.zeros(num_envs, dtype=torch.float64)} if self.enabled else {}
 
     def apply(self, state: State, rewards: Tensor) -> Tensor:
@@ -105,7 +107,7 @@ class RewardScaler:
         return (rewards * scale).clamp_(-self.clip, self.clip)
 
     def begun(self, state: State, environments: list[int]) -> State:
-        """State when these, by their numbers over all ranks, have begun new episodes."""
+        """State after these environments, numbered over all ranks, have begun new episodes."""
         if not self.enabled or not environments:
             return state
         returns = state["returns"].clone()
@@ -113,9 +115,9 @@ class RewardScaler:
         return {**state, "returns": returns}
 
     def merge(self, state: State, rewards: Tensor, done: Tensor, gamma: float, mask: Tensor | None = None) -> State:
-        """State after raw rewards [T, E] of this rank's environments, where ``done`` [T, E] ends an episode.
+        """State after raw rewards [T, E] of this rank's environments; ``done`` [T, E] marks the ends of episodes.
 
-        Only those of ``mask`` (bool) count, by default all.
+        Only the returns of ``mask`` [T, E] (bool) count, by default all. Raises FloatingPointError, as `merge_moments`.
         """
         if not self.enabled:
             return state
@@ -128,7 +130,7 @@ class RewardScaler:
             returns[t] = running
             running *= keep[t]
         kept = returns if mask is None else returns[mask.numpy()]
-        new = merge_moments(state, torch.from_numpy(kept).reshape(-1), "a reward")
-        everyone = torch.zeros_like(state["returns"])
-        everyone[mine.start : mine.stop] = torch.from_numpy(running)
-        return {**new, "returns": all_sum(everyone)}
+        moments = merge_moments(state, torch.from_numpy(kept).reshape(-1), "a reward")
+        of_all = torch.zeros_like(state["returns"])
+        of_all[mine.start : mine.stop] = torch.from_numpy(running)
+        return {**moments, "returns": all_sum(of_all)}

@@ -1,4 +1,4 @@
-"""Policy: a frozen policy from observations as its environment gives them to actions as it takes them, in numpy."""
+"""Policy: from observations as an environment returns them to actions as it takes them, in numpy."""
 
 from __future__ import annotations
 
@@ -16,21 +16,19 @@ from rlopt.policy.inference import FrozenPolicy
 
 
 class Policy:
-    """One observation -> one action, or N stacked observations -> N actions; which of the two goes by their shape.
+    """One observation -> one action, or N stacked observations -> N actions; their shape tells which.
 
-    Normalisation, squashing and the actions' bounds are inside. ``observation_space`` and ``action_space`` are the
-    environment's own. N observations of a Dict or a Tuple are one of arrays, as Gymnasium's vector environments have
-    them.
+    It normalises observations, squashes actions and keeps them within their bounds. ``observation_space`` and
+    ``action_space`` are the environment's own. N observations of a Dict or a Tuple are a Dict or a Tuple of arrays, as
+    in Gymnasium's vector environments.
     """
 
-    def __init__(
-        self, inference: FrozenPolicy, head: PolicyHead, observation_space: gym.Space, action_space: gym.Space
-    ):
-        self.inference, self.head = inference, head
-        plain = isinstance(observation_space, spaces.Box)
-        self.flat = observation_space if plain else spaces.flatten_space(observation_space)  # a Box
+    def __init__(self, frozen: FrozenPolicy, head: PolicyHead, observation_space: gym.Space, action_space: gym.Space):
+        self.frozen, self.head = frozen, head
+        is_box = isinstance(observation_space, spaces.Box)
+        self.flat = observation_space if is_box else spaces.flatten_space(observation_space)  # a Box
         self.observation_space, self.action_space = observation_space, action_space
-        self._door = ActionTransform(action_space, getattr(head, "squash", False))
+        self._transform = ActionTransform(action_space, getattr(head, "squash", False))
 
     def __call__(self, observation: Any) -> np.ndarray:
         """The most probable action of each observation."""
@@ -38,39 +36,39 @@ class Policy:
         return self._actions(self.head.mode(z), single)
 
     def sample(self, observation: Any, generator: np.random.Generator) -> np.ndarray:
-        """An action drawn for each observation; the same generator, in the same state, draws the same."""
+        """An action for each observation, drawn with ``generator``, which alone decides the draw."""
         z, single = self._outputs(observation)
         draw = generator.standard_normal if self.head.noise == "normal" else generator.random
         noise = torch.from_numpy(draw((len(z), self.head.noise_size))).to(z.dtype)
         return self._actions(self.head.sample(z, noise), single)
 
     def outputs(self, observation: Any) -> np.ndarray:
-        """What the distribution is made of, z (O,) or (N, O): logits, or means and then scales; see core.heads."""
+        """Parameters of the distribution, z (O,) or (N, O): logits, or means and then scales; see core.heads."""
         z, single = self._outputs(observation)
         return z[0].numpy() if single else z.numpy()
 
     def rows(self, observation: Any) -> tuple[Tensor, bool]:
-        """Observations as the network's flat rows (N, D), not normalised, and whether it was a single one."""
+        """Flat observations (N, D), not yet normalised, and True if there was a single one. Raises ValueError."""
         leaf_space, leaf = self.observation_space, observation
         while isinstance(leaf_space, spaces.Dict | spaces.Tuple):
             key = next(iter(leaf_space.keys())) if isinstance(leaf_space, spaces.Dict) else 0
             leaf_space, leaf = leaf_space[key], leaf[key]  # type: ignore[index]
-        shape, seen = leaf_space.shape or (), np.shape(leaf)
-        if seen[-len(shape) or len(seen) :] != shape or len(seen) - len(shape) not in (0, 1):
-            raise ValueError(f"an observation has shape {shape}, and N of them have {('N', *shape)}; got {seen}")
-        single = len(seen) == len(shape)
+        shape, given = leaf_space.shape or (), np.shape(leaf)
+        if given[-len(shape) or len(given) :] != shape or len(given) - len(shape) not in (0, 1):
+            raise ValueError(f"an observation has shape {shape}, and N of them have {('N', *shape)}; got {given}")
+        single = len(given) == len(shape)
         count, size = 1 if single else len(leaf), observation_size(self.flat)
         if isinstance(self.observation_space, spaces.Box):
             flat = np.asarray(observation).reshape(count, size)
         else:
             each = [observation] if single else iterate(batch_space(self.observation_space, count), observation)
             flat = np.array([spaces.flatten(self.observation_space, one) for one in each]).reshape(count, size)
-        return torch.as_tensor(flat, dtype=observation_dtype(self.flat, self.inference.theta.dtype)), single
+        return torch.as_tensor(flat, dtype=observation_dtype(self.flat, self.frozen.theta.dtype)), single
 
     def _outputs(self, observation: Any) -> tuple[Tensor, bool]:
         raw, single = self.rows(observation)
-        return self.inference.outputs(self.inference.normalise(raw, torch.empty_like(raw))), single
+        return self.frozen.outputs(self.frozen.normalise(raw, torch.empty_like(raw))), single
 
     def _actions(self, actions: Tensor, single: bool) -> np.ndarray:
-        taken = self._door(actions)
+        taken = self._transform(actions)
         return taken[0] if single else taken

@@ -1,1 +1,1 @@
-"""Rollouts: environments, the collector, and returns. Rollout tensors are [T, E, ...]."""
+"""Rollouts: what collects them, the memory they are written to, their episodes and their advantages. [T, E, ...]."""

@@ -23,24 +23,27 @@ def gae(
         delta_t = r_t + gamma (1 - terminated_t) V(s_{t+1}) - V(s_t)
         A_t     = delta_t + gamma lambda (1 - done_t) A_{t+1}
 
-    All arguments [T, E], on the host. ``next_values`` is the value of the state that the transition led to: where an
-    episode was truncated, that of its last observation and not of the next episode's first. ``done`` = terminated or
-    truncated. Targets are A_t + V(s_t), the lambda-return.
+    All arguments are [T, E], on the host. ``next_values`` are the values of the states that the transitions led to:
+    where an episode was truncated, that of its last observation and not of the next episode's first. ``done`` is
+    terminated or truncated. Targets are A_t + V(s_t), the lambda-return.
     """
     dtype = values.dtype
     deltas = rewards + gamma * next_values * (~terminated).to(dtype) - values
     decay = gamma * lambda_ * (~done).to(dtype)
     advantages = torch.empty_like(deltas)
-    d, c, a = deltas.numpy(), decay.numpy(), advantages.numpy()  # these arrays are small, and there are T of them
+    d, c, a = deltas.numpy(), decay.numpy(), advantages.numpy()  # T small arrays: numpy is faster
     following = np.zeros_like(d[0])
-    with np.errstate(all="ignore"):  # numbers that are not finite are found by the update
+    with np.errstate(all="ignore"):  # the update finds numbers that are not finite
         for t in reversed(range(len(d))):
             following = a[t] = d[t] + c[t] * following
     return advantages, advantages + values
 
 
 def normalised(advantages: Tensor, weight: Tensor) -> Tensor:
-    """Advantages (B,) to weighted mean 0 and standard deviation 1, over all ranks; 0 where only rounding parts them."""
+    """Advantages (B,) scaled to weighted mean 0 and standard deviation 1 over all ranks.
+
+    They become 0 where they differ by rounding alone.
+    """
     total, weighted = all_sums(weight.sum(), torch.dot(weight, advantages))
     mean = weighted / total
     centred = advantages - mean

@@ -1,20 +1,25 @@
-"""Batch: one rollout [T, E, ...], and the flat samples (B = T E) that actor and critic learn from."""
+"""Rollout: T steps of E environments, the memory that holds them, and the flat samples (B = T E) to learn from."""
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 from functools import cached_property
 
+import gymnasium as gym
 import torch
 from torch import Tensor
 
 from rlopt.core.heads import Head, Joint
 from rlopt.core.samples import Samples
+from rlopt.envs.spaces import PolicyHead, observation_dtype, observation_size
+
+Buffer = dict[str, Tensor]  # by the names of a Rollout's fields, [T, E, ...]
 
 
 @dataclass(frozen=True)
-class Batch:
-    """T steps of E environments, on the host. Observations stay normalised as the acting policy saw them."""
+class Rollout:
+    """T steps of E environments, on the host. Inputs are normalised as the acting policy saw them."""
 
     inputs: Tensor  # [T + 1, E, D] normalised observations; the last row starts the next rollout
     observations: Tensor  # [T, E, D] raw, for the normaliser
@@ -25,20 +30,20 @@ class Batch:
     truncated: Tensor  # [T, E] bool
     time: Tensor  # [T, E] steps since the start of the episode
     episode: Tensor  # [T, E] episode identifier
-    mask: Tensor  # [T, E] 1 where the transition happened, 0 where a backend only reset
+    mask: Tensor  # [T, E] 1 for a transition, 0 where the environment was only reset
     final: Tensor  # (N, D) normalised last observations of truncated episodes
-    final_place: tuple[Tensor, Tensor]  # their t and e, (N,) each
-    # its environments are those from number ``first`` on of the run's ``total``; None: all there are
-    first: int = 0
-    total: int | None = None
+    final_index: tuple[Tensor, Tensor]  # their t and e, (N,) each
+    first: int = 0  # number of its first environment, over the whole run
+    total: int | None = None  # environments of the whole run; None: no others than these
 
     @cached_property
     def done(self) -> Tensor:
+        """[T, E] bool: terminated or truncated."""
         return self.terminated | self.truncated
 
     @property
     def steps(self) -> int:
-        """Environment transitions in the batch."""
+        """Number of transitions."""
         return int(self.mask.sum())
 
     @property
@@ -50,7 +55,7 @@ class Batch:
 
     @property
     def course(self) -> dict[str, Tensor]:
-        """[T, E, ...] by name what one transition makes after another."""
+        """What a transition consists of, by name, [T, E, ...], in the order in which one causes the next."""
         return {
             "observation": self.observations,
             "policy output": self.outputs,
@@ -60,30 +65,33 @@ class Batch:
 
     @property
     def last(self) -> Tensor:
-        """(E + N, D) normalised observations that values are bootstrapped from."""
+        """(E + N, D) normalised observations whose values continue the returns: of the last row, and ``final``."""
         return torch.cat([self.inputs[-1], self.final])
 
     @property
     def index(self) -> Tensor | None:
-        """(B,) each transition's number in the rollout of all environments; None where these are all of them."""
+        """(B,) number of each transition in the rollout of all environments; None where there are no others."""
         steps, count = self.rewards.shape
         if self.total in (None, count):
             return None
         return (torch.arange(steps)[:, None] * self.total + self.first + torch.arange(count)).flatten()
 
     def weight(self, gamma: float | None) -> Tensor:
-        """(B,) the mask, times gamma^time where states are weighted by their discount."""
+        """(B,) the mask; with ``gamma``, times gamma^time, which weights states by their discount."""
         weight = self.mask if gamma is None else self.mask * gamma ** self.time.to(self.mask.dtype)
         return weight.reshape(-1)
 
     def next_values(self, values: Tensor, final_values: Tensor) -> Tensor:
-        """[T, E] value of the state each transition led to, from V at ``inputs`` [T + 1, E] and at ``final`` (N,)."""
+        """[T, E] value of the state that each transition led to.
+
+        ``values`` [T + 1, E] are those of ``inputs``, ``final_values`` (N,) those of ``final``.
+        """
         following = values[1:].clone()
-        following[self.final_place] = final_values
+        following[self.final_index] = final_values
         return following
 
     def actor_samples(self, head: Head, advantages: Tensor, weight: Tensor) -> Samples:
-        """What the policy learns from; advantages and weight (B,)."""
+        """Samples for the policy; advantages and weight (B,)."""
         outputs, actions = self.outputs.flatten(0, 1), self.actions.flatten(0, 1)
         return Samples(
             inputs=self.inputs[:-1].flatten(0, 1),
@@ -100,13 +108,13 @@ class Batch:
     def joint_samples(
         self, head: Joint, advantages: Tensor, targets: Tensor, values: Tensor, weight: Tensor
     ) -> Samples:
-        """What a network that is policy and value learns from; see the two others."""
+        """Samples for a network that is policy and value; arguments as for the other two."""
         own = self.actor_samples(head.policy, advantages, weight)
         old = torch.cat([values[:, None], own.old_outputs], 1)
         return own.replacing(actions=head.pack(targets, own.actions), old_outputs=old)
 
     def critic_samples(self, targets: Tensor, values: Tensor, weight: Tensor) -> Samples:
-        """What the critic learns from; targets, values before training and weight (B,)."""
+        """Samples for the critic; targets, values before training, and weight (B,)."""
         return Samples(
             inputs=self.inputs[:-1].flatten(0, 1),
             actions=targets[:, None],
@@ -118,39 +126,42 @@ class Batch:
         )
 
 
-@dataclass(frozen=True)
-class Episodes:
-    """Episodes that ended in a rollout."""
+def allocate_buffer(
+    steps: int, num_envs: int, space: gym.Space, head: PolicyHead, dtype: torch.dtype, shared: bool = False
+) -> Buffer:
+    """Memory for ``steps`` transitions of each environment, for observations of ``space`` and actions of ``head``.
 
-    returns: list[float]  # undiscounted sums of raw rewards
-    lengths: list[int]  # transitions
-    ends: list[int]  # the step of the rollout they ended at; the lists are in its order
+    With ``shared``, processes that are forked from this one write to the same memory.
+    """
+    size, observed = observation_size(space), observation_dtype(space, dtype)
+    outputs = head.network_outputs + head.constants
+    action = head.mode(torch.zeros(1, outputs, dtype=dtype))
+    T, E = steps, num_envs
+    shapes = {
+        "inputs": ((T + 1, E, size), observed),
+        "observations": ((T, E, size), observed),
+        "actions": ((T, E, *action.shape[1:]), action.dtype),
+        "outputs": ((T, E, outputs), dtype),
+        "rewards": ((T, E), dtype),
+        "terminated": ((T, E), torch.bool),
+        "truncated": ((T, E), torch.bool),
+        "time": ((T, E), torch.int64),
+        "episode": ((T, E), torch.int64),
+        "mask": ((T, E), dtype),
+    }
+    zeros = shared_zeros if shared else torch.zeros
+    buffer = {name: zeros(shape, dtype=kind) for name, (shape, kind) in shapes.items()}
+    buffer["mask"].fill_(1)
+    return buffer
 
 
-class EpisodeTracker:
-    """Sums rewards and lengths across rollouts, and tells which episodes ended."""
+def shared_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Zeros that this process shares with those it forks: anonymous memory, without a file that could outlive them."""
+    empty = torch.empty(shape, dtype=dtype, device="meta")
+    memory = mmap.mmap(-1, max(empty.numel() * empty.element_size(), 1))
+    return torch.frombuffer(memory, dtype=dtype, count=empty.numel()).view(shape)
 
-    def __init__(self, num_envs: int):
-        self.returns = torch.zeros(num_envs, dtype=torch.float64)
-        self.lengths = torch.zeros(num_envs, dtype=torch.int64)
 
-    def take(self, batch: Batch) -> Episodes:
-        """Episodes that ended in this batch, in the order of their ends."""
-        found = Episodes([], [], [])
-        ends = batch.done.any(1)
-        rewards = (batch.rewards * batch.mask).to(torch.float64)
-        steps = batch.mask.to(torch.int64)
-        start = 0
-        stops = ends.nonzero().flatten().tolist()
-        for t in stops if ends[-1] else [*stops, len(rewards) - 1]:
-            self.returns += rewards[start : t + 1].sum(0)
-            self.lengths += steps[start : t + 1].sum(0)
-            start = t + 1
-            if ends[t]:
-                over = batch.done[t]
-                found.returns.extend(self.returns[over].tolist())
-                found.lengths.extend(self.lengths[over].tolist())
-                found.ends.extend([t] * int(over.sum()))
-                self.returns[over] = 0
-                self.lengths[over] = 0
-        return found
+def select_environments(buffer: Buffer, part: slice) -> Buffer:
+    """Views of the columns of these environments."""
+    return {name: tensor[:, part] for name, tensor in buffer.items()}

@@ -1,27 +1,25 @@
-"""Collector: T steps of E environments with a frozen policy -> Batch, in this process. Buffers are allocated once."""
+"""Collector: T steps of E environments with a frozen policy, in this process -> Rollout. It allocates memory once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
 from rlopt.envs.spaces import PolicyHead
-from rlopt.envs.vector import described
 from rlopt.envs.watchdog import watched
 from rlopt.policy.inference import FrozenPolicy
-from rlopt.rollout.buffer import Batch
-from rlopt.rollout.env_state import EnvState, EnvStates, EpisodeHistory
-from rlopt.rollout.sampler import Final, Sampler, unhidden
-from rlopt.rollout.storage import Storage, allocate
+from rlopt.rollout.buffer import Rollout, allocate_buffer
+from rlopt.rollout.env_state import EnvState, EpisodeHistory
+from rlopt.rollout.sampler import Sampler, assemble_rollout
 
 
 class Collector:
-    """Owns the environments and where they stand; the policy comes with each call.
+    """Owns environments and their state; the policy comes with each call.
 
-    They are those from number ``first`` on of the run's ``total`` (all by default); seeds and noise go by that number.
+    Its environments have the numbers from ``first`` on, of ``total`` in the run (by default these are all there are).
+    Seeds and noise depend on the number.
     """
 
     def __init__(
@@ -34,59 +32,45 @@ class Collector:
         first: int = 0,
         total: int | None = None,
         timeout: float | None = None,  # seconds that an environment may take over a step
-        replays: bool = False,  # actions are kept, so that another process can replay the episodes that are running
+        replays: bool = False,  # True: keep actions, so that another process can replay the running episodes
     ):
         self.envs, self.num_envs = envs, envs.num_envs
         self.first, self.total = first, total or envs.num_envs
-        self._stepper = Sampler(envs, head, steps, seed, dtype, first, self.total)
-        self._storage = allocate(steps, self.num_envs, envs.single_observation_space, head, dtype)
+        self._sampler = Sampler(envs, head, steps, seed, dtype, first, self.total)
+        self._buffer = allocate_buffer(steps, self.num_envs, envs.single_observation_space, head, dtype)
         self._policy: FrozenPolicy | None = None
         self._timeout = timeout
         self.replays = replays
-        self._running = EpisodeHistory(replays)
-        self.boundary: EnvStates | None = None  # where the environments stand after the last rollout
+        self._history = EpisodeHistory(replays)
+        self.boundary: EpisodeHistory | None = None  # the environments after the last rollout
 
     def start(self, policy: FrozenPolicy) -> None:
-        """Name the policy of the next rollout. Here it is collected when it is asked for."""
+        """Set the policy of the next rollout, which `finish` collects."""
         self._policy = policy
 
-    def finish(self) -> Batch:
-        """The rollout that was started: ``steps`` transitions of every environment, valid until the next one."""
+    def finish(self) -> Rollout:
+        """The rollout of `start`: ``steps`` transitions of every environment, valid until the next one."""
         policy, self._policy = self._policy, None
         assert policy is not None
-        place = self._stepper.place
-        with watched(place.tolist, self._timeout, lambda: described(place)):
-            final = self._stepper.collect(policy, self._storage)
+        counter = self._sampler.counter
+        with watched(counter.snapshot, self._timeout, counter.describe):
+            final = self._sampler.collect(policy, self._buffer)
         assert final is not None
-        self.boundary = self._running.after(self._storage["actions"], self._stepper.standings())
-        return batch(self._storage, [final], policy, self.first, self.total)
+        self.boundary = self._history = self._history.after(self._buffer["actions"], self._sampler.env_states())
+        return assemble_rollout(self._buffer, [final], policy, self.first, self.total)
 
-    def collect(self, policy: FrozenPolicy) -> Batch:
+    def collect(self, policy: FrozenPolicy) -> Rollout:
         """`start` and `finish`."""
         self.start(policy)
         return self.finish()
 
-    def restore(self, standings: Sequence[EnvState | None], anew: int) -> list[int]:
-        """Go on from where the environments stood; the numbers of those that begin new episodes. See Sampler."""
-        place = self._stepper.place
-        with watched(place.tolist, self._timeout, lambda: described(place)):
-            begun = self._stepper.restore(standings, anew)
-        self._running.restore(standings)
+    def restore(self, states: Sequence[EnvState | None], reset_seed: int) -> list[int]:
+        """Continue from these states; the numbers of environments that begin new episodes. See `Sampler.restore`."""
+        counter = self._sampler.counter
+        with watched(counter.snapshot, self._timeout, counter.describe):
+            begun = self._sampler.restore(states, reset_seed)
+        self._history = self._history.restored(states)
         return begun
 
     def close(self) -> None:
         self.envs.close()
-
-
-def batch(storage: Storage, finals: list[Final], policy: FrozenPolicy, first: int, total: int) -> Batch:
-    """The rollout in ``storage``, whose truncated episodes ended in ``finals``."""
-    t, e, last = (np.concatenate(parts) for parts in zip(*finals, strict=True))
-    order = np.lexsort((e, t))
-    raw = torch.from_numpy(last[order])
-    return Batch(
-        **storage,
-        final=unhidden(raw, policy.normalise(raw, out=torch.empty_like(raw))),
-        final_place=(torch.from_numpy(t[order]), torch.from_numpy(e[order])),
-        first=first,
-        total=total,
-    )

@@ -1,4 +1,4 @@
-"""Standing: where each environment stands between two rollouts, so that another process can go on from there."""
+"""The state of every environment between two rollouts, from which another process can continue."""
 
 from __future__ import annotations
 
@@ -15,74 +15,71 @@ from rlopt.envs.replay import LONGEST, Origin
 
 @dataclass(frozen=True)
 class EnvState:
-    """One environment's, in arrays, which go between processes as they are. ``actions`` are added by `EnvStates`."""
+    """The state of one environment. `EpisodeHistory` adds ``actions``."""
 
-    number: int  # of all environments of the run
-    observation: np.ndarray  # (D,) raw, which the next action will be for
+    number: int  # among all environments of the run
+    observation: np.ndarray  # (D,) raw; the next action will be for it
     time: int  # steps since its episode began
-    episode: int
-    over: bool  # ended, and to be reset by its next step
+    episode: int  # identifier
+    over: bool  # True: the episode has ended, and the next step will only reset
     steps: int  # since the run began
-    noise: dict[str, Any]  # state of its generator of action noise
-    origin: Origin | None  # what its episode began from; None where it cannot be replayed
+    noise: dict[str, Any]  # state of the generator of its action noise
+    origin: Origin | None  # of its episode; None where it cannot be replayed
     actions: np.ndarray | None = None  # (time, ...) of the episode so far, as drawn
 
     def plain(self) -> dict[str, Any]:
-        """As a checkpoint holds it."""
+        """The entries of a checkpoint."""
         actions = None if self.actions is None else torch.from_numpy(self.actions)
         return {**vars(self), "observation": torch.from_numpy(self.observation), "actions": actions}
 
     @classmethod
     def of(cls, plain: dict[str, Any]) -> EnvState:
+        """From the entries of a checkpoint."""
         actions = None if plain["actions"] is None else plain["actions"].numpy()
         return cls(**{**plain, "observation": plain["observation"].numpy(), "actions": actions})
 
 
 @dataclass(frozen=True)
-class EnvStates:
-    """All environments of a process between two rollouts, and the actions of the last ones. Never changes."""
+class EpisodeHistory:
+    """The states of a process's environments after a rollout, and the actions of their running episodes. Immutable.
 
-    standings: Sequence[EnvState]
-    actions: tuple[Tensor, ...]  # of rollouts, [T, E, ...] each, oldest first
+    It holds as many rollouts as the longest running episode needs, and none where ``keeps_actions`` is false.
+    """
+
+    keeps_actions: bool  # False: no episode can be replayed
+    states: Sequence[EnvState] = ()  # without their actions
+    actions: tuple[Tensor, ...] = ()  # of rollouts, [T, E, ...] each, oldest first
+
+    def after(self, actions: Tensor, states: Sequence[EnvState]) -> EpisodeHistory:
+        """The history after a rollout with these actions [T, E, ...], which ended in these states."""
+        if not self.keeps_actions:
+            return replace(self, states=states)
+        chunks = [*self.actions, actions.clone()]
+        longest = max((s.time for s in states if s.time <= LONGEST and s.origin is not None), default=0)
+        while len(chunks) > 1 and sum(map(len, chunks[1:])) >= longest:
+            del chunks[0]
+        return replace(self, states=states, actions=tuple(chunks))
+
+    def restored(self, states: Sequence[EnvState | None]) -> EpisodeHistory:
+        """The history that holds the actions of these states."""
+        known = [s.actions for s in states if s is not None and s.actions is not None]
+        if not known or not self.keeps_actions:
+            return self
+        rows = max(map(len, known))
+        past = np.zeros((rows, len(states), *known[0].shape[1:]), known[0].dtype)
+        for e, state in enumerate(states):
+            if state is not None and state.actions is not None and len(state.actions):
+                past[-len(state.actions) :, e] = state.actions
+        return replace(self, actions=(torch.from_numpy(past),))
 
     def complete(self) -> list[EnvState]:
-        """The standings, with the actions of their episodes; an episode of which these are not kept has no origin."""
+        """The states with the actions of their episodes; without an origin where these were not kept."""
         found = []
-        for e, standing in enumerate(self.standings):
-            steps, column = standing.time, [chunk[:, e] for chunk in self.actions]
-            if standing.origin is None or not column or sum(map(len, column)) < steps:
-                found.append(replace(standing, origin=None, actions=None))
+        for e, state in enumerate(self.states):
+            steps, column = state.time, [chunk[:, e] for chunk in self.actions]
+            if state.origin is None or not column or sum(map(len, column)) < steps:
+                found.append(replace(state, origin=None, actions=None))
             else:
                 actions = torch.cat(column)[-steps:] if steps else column[0][:0]
-                found.append(replace(standing, actions=actions.numpy()))
+                found.append(replace(state, actions=actions.numpy()))
         return found
-
-
-class EpisodeHistory:
-    """Keeps the actions of the episodes that are running, over as many rollouts as the longest of them has seen."""
-
-    def __init__(self, keeps: bool):
-        self._keeps = keeps  # False: nothing can be replayed
-        self._actions: tuple[Tensor, ...] = ()
-
-    def after(self, actions: Tensor, standings: Sequence[EnvState]) -> EnvStates:
-        """The boundary at the end of a rollout with these actions [T, E, ...]."""
-        if self._keeps:
-            chunks = [*self._actions, actions.clone()]
-            longest = max((s.time for s in standings if s.time <= LONGEST and s.origin is not None), default=0)
-            while len(chunks) > 1 and sum(map(len, chunks[1:])) >= longest:
-                del chunks[0]
-            self._actions = tuple(chunks)
-        return EnvStates(standings, self._actions)
-
-    def restore(self, standings: Sequence[EnvState | None]) -> None:
-        """Take up the episodes that these hold."""
-        known = [s.actions for s in standings if s is not None and s.actions is not None]
-        if not known or not self._keeps:
-            return
-        rows = max(map(len, known))
-        past = np.zeros((rows, len(standings), *known[0].shape[1:]), known[0].dtype)
-        for e, standing in enumerate(standings):
-            if standing is not None and standing.actions is not None and len(standing.actions):
-                past[-len(standing.actions) :, e] = standing.actions
-        self._actions = (torch.from_numpy(past),)

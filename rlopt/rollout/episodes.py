@@ -1,4 +1,4 @@
-"""Tally: what a rollout brought, here or on all ranks together."""
+"""Episodes that end in a rollout, and the statistics of a rollout over all ranks."""
 
 from __future__ import annotations
 
@@ -6,25 +6,68 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from rlopt.parallel.collectives import gather
-from rlopt.rollout.buffer import Batch, Episodes
+from rlopt.rollout.buffer import Rollout
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Episodes that ended in a rollout, in the order of their ends."""
+
+    returns: list[float]  # undiscounted sums of raw rewards
+    lengths: list[int]  # transitions
+    ends: list[int]  # step of the rollout
+
+
+class EpisodeTracker:
+    """Sums rewards and lengths of running episodes across rollouts."""
+
+    def __init__(self, num_envs: int):
+        self.returns = torch.zeros(num_envs, dtype=torch.float64)  # of the running episodes so far
+        self.lengths = torch.zeros(num_envs, dtype=torch.int64)
+
+    def take(self, rollout: Rollout) -> Episodes:
+        """Add the rollout; the episodes that ended in it."""
+        found = Episodes([], [], [])
+        ends = rollout.done.any(1)
+        rewards = (rollout.rewards * rollout.mask).to(torch.float64)
+        steps = rollout.mask.to(torch.int64)
+        start = 0
+        stops = ends.nonzero().flatten().tolist()
+        for t in stops if ends[-1] else [*stops, len(rewards) - 1]:
+            self.returns += rewards[start : t + 1].sum(0)
+            self.lengths += steps[start : t + 1].sum(0)
+            start = t + 1
+            if ends[t]:
+                done = rollout.done[t]
+                found.returns.extend(self.returns[done].tolist())
+                found.lengths.extend(self.lengths[done].tolist())
+                found.ends.extend([t] * int(done.sum()))
+                self.returns[done] = 0
+                self.lengths[done] = 0
+        return found
 
 
 @dataclass(frozen=True)
 class RolloutStats:
-    steps: int  # environment transitions
-    reward: float  # raw, summed over them
-    episodes: Episodes  # that ended, in the order of their ends
+    """Counts and sums over the rollouts of all ranks; the same on every rank."""
+
+    steps: int  # transitions
+    reward: float  # sum of raw rewards
+    episodes: Episodes
 
     @classmethod
-    def of(cls, batch: Batch, episodes: Episodes) -> RolloutStats:
-        """That of all ranks' batches, the same on every rank."""
-        counts = gather((batch.steps, float((batch.rewards * batch.mask).sum())))
-        return cls(sum(steps for steps, _ in counts), sum(reward for _, reward in counts), together(episodes))
+    def of(cls, rollout: Rollout, episodes: Episodes) -> RolloutStats:
+        """From this rank's rollout and the episodes that ended in it. Every rank must call this."""
+        counts = gather((rollout.steps, float((rollout.rewards * rollout.mask).sum())))
+        steps, reward = sum(steps for steps, _ in counts), sum(reward for _, reward in counts)
+        return cls(steps, reward, gather_episodes(episodes))
 
     @property
     def scalars(self) -> dict[str, float]:
+        """Mean reward of a transition, and means over the episodes where any ended."""
         found = {"rollout/reward": self.reward / self.steps if self.steps else math.nan}
         if self.episodes.returns:
             found["episode/return"] = float(np.mean(self.episodes.returns))
@@ -32,8 +75,8 @@ class RolloutStats:
         return found
 
 
-def together(here: Episodes) -> Episodes:
-    """All ranks' episodes in the order of their ends, at the same step in that of their environments."""
+def gather_episodes(here: Episodes) -> Episodes:
+    """All ranks' episodes in the order of their ends, and at the same step in the order of their environments."""
     rows = [row for e in gather(here) for row in zip(e.ends, e.returns, e.lengths, strict=True)]
     found = Episodes([], [], [])
     for end, total, length in sorted(rows, key=lambda row: row[0]):  # stable: environments keep their order

@@ -1,12 +1,13 @@
-"""Stepper: T steps of some of the environments with a frozen policy, written into their columns of a rollout.
+"""Sampler: T steps of some environments with a frozen policy, written to a buffer; `step_environments` is the loop.
 
-Nothing is computed per step that can be computed for the whole rollout: noise is drawn before; normalised inputs are
-stored, and values, log-probabilities, advantages and episode returns computed, afterwards.
+A step computes only what it must. Noise is drawn before the rollout. Normalised inputs are stored, and values,
+log-probabilities, advantages and episode returns are computed, after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,27 +17,46 @@ from torch import Tensor
 
 from rlopt.envs.replay import Script
 from rlopt.envs.spaces import ActionTransform, PolicyHead, observation_dtype, observation_size
-from rlopt.envs.vector import REPLAYED, STEPS, STOP, StepCounter, described, new_step_counter
+from rlopt.envs.vector import StepCounter
 from rlopt.envs.wrappers import guard
-from rlopt.policy.drawing import drawing
-from rlopt.policy.inference import BLOCK, FrozenPolicy
+from rlopt.policy.inference import BLOCK, FrozenPolicy, numpy_sampler
+from rlopt.rollout.buffer import Buffer, Rollout
 from rlopt.rollout.env_state import EnvState
-from rlopt.rollout.seeding import Purpose, integer, noise, sequence
-from rlopt.rollout.storage import Storage
+from rlopt.rollout.seeding import Purpose, draw_noise, integer, sequence
+
+Step = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]  # what a vector environment's step returns
 
 
-class Final(NamedTuple):
-    """The last observations of truncated episodes, and where they ended."""
+def step_environments(
+    envs: VectorEnv, act: Callable[[int], np.ndarray], counter: StepCounter, describe: Callable[[], str]
+) -> Iterator[Step]:
+    """The loop that training, evaluation and videos share: act, step all environments, yield what they returned.
+
+    ``act(t)`` gives the actions of the t-th step, as the environments take them. Ends when a stop is requested. Raises
+    EnvironmentFault, with the name that ``describe`` gives, where an environment fails.
+    """
+    faults, t = guard(describe), 0
+    while not counter.stop_requested:
+        counter.step += 1
+        actions = act(t)
+        with faults:
+            found = envs.step(actions)
+        yield found
+        t += 1
+
+
+class FinalObservations(NamedTuple):
+    """The last observations of truncated episodes, and where in the rollout they are."""
 
     t: np.ndarray  # (N,)
-    environment: np.ndarray  # (N,) counted from the stepper's first
+    environment: np.ndarray  # (N,) counted from the sampler's first
     observations: np.ndarray  # (N, D) raw
 
 
 class Sampler:
-    """Owns environments and where they stand: those from number ``first`` on of the run's ``total``.
+    """Steps environments from number ``first`` on, of ``total`` in the run, and keeps their state between rollouts.
 
-    Seeds, noise and the row of an inference block go by that number. The ``place`` of ``envs`` tells how far it is.
+    Seeds, noise and the row within an inference block depend on that number alone.
     """
 
     def __init__(
@@ -51,125 +71,160 @@ class Sampler:
     ):
         self.envs, self.head, self.steps, self.dtype = envs, head, steps, dtype
         self._total = total
-        self.place: StepCounter = getattr(envs, "place", None) or new_step_counter()
+        self.counter: StepCounter = getattr(envs, "counter", None) or StepCounter()
         count = envs.num_envs
         self._numbers = numbers = range(first, first + count)
         space = envs.single_observation_space
-        size, seen = observation_size(space), observation_dtype(space, dtype)
-        self._door = ActionTransform(envs.single_action_space, getattr(head, "squash", False))
+        size, observed = observation_size(space), observation_dtype(space, dtype)
+        self._transform = ActionTransform(envs.single_action_space, getattr(head, "squash", False))
         self._seeds = [integer(seed, Purpose.ENVIRONMENT, e) for e in numbers]
         self._generators = [np.random.default_rng(sequence(seed, Purpose.ACTION, e)) for e in numbers]
-        self._resets_later = envs.metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP
+        self._resets_in_next_step = envs.metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP
 
-        self._own = slice(first % BLOCK, first % BLOCK + count)  # rows of whole blocks; the others are idle
+        self._own = slice(first % BLOCK, first % BLOCK + count)  # rows within whole blocks; the others stay idle
         rows = -(-self._own.stop // BLOCK) * BLOCK
-        self._raw = torch.zeros(steps + 1, rows, size, dtype=seen)
+        self._raw = torch.zeros(steps + 1, rows, size, dtype=observed)
         self._outputs = torch.zeros(steps, rows, head.network_outputs + head.constants, dtype=dtype)
         self._noise = torch.zeros(steps, rows, head.noise_size, dtype=dtype)
         self._rows = list(zip(*(x.numpy() for x in (self._raw[:-1], self._outputs, self._noise)), strict=True))
-        self._draw = drawing(head)
+        self._draw = numpy_sampler(head)
         self._time = np.zeros(count, np.int64)
         self._episode = np.array(numbers, dtype=np.int64)
-        self._over = np.zeros(count, bool)  # ended, and will be reset by the next step
+        self._over = np.zeros(count, bool)  # the episode has ended, and the next step will only reset
         self._started = False
 
     @torch.inference_mode()
-    def collect(self, policy: FrozenPolicy, storage: Storage) -> Final | None:
-        """The next ``steps`` transitions of every environment; None where it was asked to stop."""
-        own, place, step, door, draw = self._own, self.place, self.envs.step, self._door, self._draw
+    def collect(self, policy: FrozenPolicy, buffer: Buffer) -> FinalObservations | None:
+        """The next ``steps`` transitions of every environment; None where a stop was requested."""
+        own, rows, draw, transform = self._own, self._rows, self._draw, self._transform
+        drawn = buffer["actions"].numpy()
+
+        def act(t: int) -> np.ndarray:
+            raw, z, noise = rows[t]
+            with np.errstate(all="ignore"):  # the update finds numbers that are not finite
+                policy.write_outputs(raw, z)
+                actions = drawn[t] = draw(z, noise)[own]
+            return transform(actions)
+
+        self._begin_rollout()
         observations = self._raw[:, own].numpy()
         shape = observations.shape[1:]
-        rewards, mask = storage["rewards"].numpy(), storage["mask"].numpy()
-        terminated, truncated = storage["terminated"].numpy(), storage["truncated"].numpy()
-        time, episode = storage["time"].numpy(), storage["episode"].numpy()
-        final: list[tuple[Any, Any, np.ndarray]] = []
-        taken = storage["actions"].numpy()
-        head, faults = self.head, guard(lambda: described(place))
-        self._noise[:, own] = noise(self._generators, head.noise, self.steps, head.noise_size, self.dtype)
-        if self._started:
-            observations[0] = observations[-1]
-        else:
-            with faults:
-                observations[0] = np.reshape(self.envs.reset(seed=self._seeds)[0], shape)  # type: ignore[arg-type]
-            self._started = True
-
-        for t, (raw, z, noises) in enumerate(self._rows):
-            if place[STOP]:
-                return None
-            place[STEPS] += 1
-            with np.errstate(all="ignore"):  # numbers that are not finite are found by the update
-                policy.respond(raw, z)
-                actions = taken[t] = draw(z, noises)[own]
+        rewards, mask = buffer["rewards"].numpy(), buffer["mask"].numpy()
+        terminated, truncated = buffer["terminated"].numpy(), buffer["truncated"].numpy()
+        time, episode = buffer["time"].numpy(), buffer["episode"].numpy()
+        final: list[tuple[Any, Any, np.ndarray]] = []  # t, e and observation
+        done = 0
+        loop = step_environments(self.envs, act, self.counter, self.counter.describe)
+        for t, (following, reward, ends, cuts, info) in enumerate(islice(loop, self.steps)):
             time[t], episode[t] = self._time, self._episode
-            with faults:
-                following, rewards[t], terminated[t], truncated[t], info = step(door(actions))
+            rewards[t], terminated[t], truncated[t] = reward, ends, cuts
             observations[t + 1] = following.reshape(shape)
             self._time += 1
-            if self._resets_later:
+            if self._resets_in_next_step:
                 mask[t] = ~self._over
                 self._time[self._over] = 0
-                self._over = terminated[t] | truncated[t]
-                self._begin(self._over)
+                self._over = ends | cuts
+                self._begin_episodes(self._over)
             elif "final_obs" in info:
-                final += [(t, e, info["final_obs"][e]) for e in np.flatnonzero(truncated[t] & ~terminated[t])]
-                self._begin(terminated[t] | truncated[t])
+                final += [(t, e, info["final_obs"][e]) for e in np.flatnonzero(cuts & ~ends)]
+                self._begin_episodes(ends | cuts)
+            done += 1
+        if done < self.steps:
+            return None
 
-        policy.normalise(self._raw[:, own], out=storage["inputs"])
-        unhidden(self._raw[-1, own], storage["inputs"][-1])
-        storage["observations"].copy_(self._raw[:-1, own])
-        storage["outputs"].copy_(self._outputs[:, own])
+        policy.normalise(self._raw[:, own], out=buffer["inputs"])
+        mark_infinite(buffer["inputs"][-1], self._raw[-1, own])
+        buffer["observations"].copy_(self._raw[:-1, own])
+        buffer["outputs"].copy_(self._outputs[:, own])
         last = np.array([np.reshape(o, -1) for _, _, o in final], observations.dtype).reshape(-1, shape[1])
-        t_of, e_of = (np.array([place[i] for place in final], np.int64) for i in (0, 1))
-        return Final(t_of, e_of, last)
+        t_of, e_of = (np.array([row[i] for row in final], np.int64) for i in (0, 1))
+        return FinalObservations(t_of, e_of, last)
 
-    def standings(self) -> list[EnvState]:
-        """Where the environments stand after a rollout."""
+    def env_states(self) -> list[EnvState]:
+        """The states of the environments after a rollout."""
         origins = getattr(self.envs, "origins", None) or [None] * len(self._numbers)
-        rows = zip(self._numbers, self._raw[-1, self._own].numpy().copy(), self._time.tolist(), self._episode.tolist(),
-                   self._over.tolist(), self._generators, origins, strict=True)  # fmt: skip
-        steps = int(self.place[STEPS])
+        rows = zip(
+            self._numbers,
+            self._raw[-1, self._own].numpy().copy(),
+            self._time.tolist(),
+            self._episode.tolist(),
+            self._over.tolist(),
+            self._generators,
+            origins,
+            strict=True,
+        )
+        steps = int(self.counter.step)
         return [
             EnvState(number, last, time, episode, over, steps, dict(generator.bit_generator.state), origin)
             for number, last, time, episode, over, generator, origin in rows
         ]
 
-    def restore(self, standings: Sequence[EnvState | None], anew: int) -> list[int]:
-        """Bring every environment to where it stood; the numbers of those that begin a new episode instead.
+    def restore(self, states: Sequence[EnvState | None], reset_seed: int) -> list[int]:
+        """Bring every environment to its state; the numbers of those that begin a new episode instead.
 
-        Where nothing is known of one (None), or replay fails, its seeds follow from ``anew``.
+        That happens where a state is unknown (None) or its episode cannot be replayed. Their seeds follow from
+        ``reset_seed``.
         """
         scripts, last = [], self._raw[-1, self._own].numpy()
-        for e, (number, stood) in enumerate(zip(self._numbers, standings, strict=True)):
-            seed = integer(anew, Purpose.ENVIRONMENT, number)
-            if stood is None or stood.origin is None or stood.actions is None:
+        for e, (number, state) in enumerate(zip(self._numbers, states, strict=True)):
+            seed = integer(reset_seed, Purpose.ENVIRONMENT, number)
+            if state is None or state.origin is None or state.actions is None:
                 scripts.append(Script(None, (), last[e], seed))
             else:
-                scripts.append(Script(stood.origin, self._door(stood.actions), stood.observation, seed))
-            if stood is None:
-                self._generators[e] = np.random.default_rng(sequence(anew, Purpose.ACTION, number))
+                scripts.append(Script(state.origin, self._transform(state.actions), state.observation, seed))
+            if state is None:
+                self._generators[e] = np.random.default_rng(sequence(reset_seed, Purpose.ACTION, number))
             else:
-                self._generators[e].bit_generator.state = stood.noise
-                self._episode[e], self.place[STEPS] = stood.episode, stood.steps
-        begun, self.place[REPLAYED] = [], 1
-        with guard(lambda: described(self.place)):
-            replayed = self.envs.replay(scripts)  # type: ignore[attr-defined]  # of our own
-        self.place[REPLAYED] = 0
+                self._generators[e].bit_generator.state = state.noise
+                self._episode[e], self.counter.step = state.episode, state.steps
+        begun, self.counter.replay_calls = [], 1
+        with guard(self.counter.describe):
+            replayed = self.envs.replay(scripts)  # type: ignore[attr-defined]  # SyncEnvs and EnvPoolEnvs have it
+        self.counter.replay_calls = 0
         for e, found in enumerate(replayed):
             last[e] = np.reshape(found.observation, -1)
-            if (stood := standings[e]) is not None and found.exact:
-                self._time[e], self._over[e] = stood.time, stood.over
+            if (state := states[e]) is not None and found.exact:
+                self._time[e], self._over[e] = state.time, state.over
             else:
                 begun.append(self._numbers[e])
                 self._episode[e] += self._total
         self._started = True
         return begun
 
-    def _begin(self, over: np.ndarray) -> None:
-        """New episodes where the last ones are over."""
+    def _begin_rollout(self) -> None:
+        """Draw the rollout's noise, and put the last observations, or those of the first reset, in its first row."""
+        head, observations = self.head, self._raw[:, self._own].numpy()
+        self._noise[:, self._own] = draw_noise(self._generators, head.noise, self.steps, head.noise_size, self.dtype)
+        if self._started:
+            observations[0] = observations[-1]
+            return
+        with guard(self.counter.describe):
+            first, _ = self.envs.reset(seed=self._seeds)  # type: ignore[arg-type]
+        observations[0] = np.reshape(first, observations.shape[1:])
+        self._started = True
+
+    def _begin_episodes(self, over: np.ndarray) -> None:
+        """Count new episodes where the last ones are over."""
         self._time[over] = 0
         self._episode[over] += self._total
 
 
-def unhidden(raw: Tensor, normalised: Tensor) -> Tensor:
-    """``normalised``, with NaN where ``raw`` is infinite: clipping has made it a number like others."""
+def assemble_rollout(
+    buffer: Buffer, finals: Sequence[FinalObservations], policy: FrozenPolicy, first: int, total: int
+) -> Rollout:
+    """The rollout in ``buffer``, whose truncated episodes ended in ``finals``."""
+    t, e, last = (np.concatenate(parts) for parts in zip(*finals, strict=True))
+    order = np.lexsort((e, t))
+    raw = torch.from_numpy(last[order])
+    return Rollout(
+        **buffer,
+        final=mark_infinite(policy.normalise(raw, out=torch.empty_like(raw)), raw),
+        final_index=(torch.from_numpy(t[order]), torch.from_numpy(e[order])),
+        first=first,
+        total=total,
+    )
+
+
+def mark_infinite(normalised: Tensor, raw: Tensor) -> Tensor:
+    """``normalised``, with NaN where ``raw`` is infinite, because clipping has made it an ordinary number."""
     return normalised.masked_fill_(~raw.isfinite(), torch.nan) if raw.is_floating_point() else normalised

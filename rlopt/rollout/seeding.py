@@ -1,6 +1,6 @@
-"""Seeds: one numpy SeedSequence per run, one child per purpose and per global environment index.
+"""Seeds: one numpy SeedSequence per run, one child of it for each purpose and each environment's number.
 
-So neither the number of workers nor the number of ranks changes what an environment sees or which noise it gets.
+So neither the number of workers nor the number of ranks changes the seeds or the noise of an environment.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Purpose(IntEnum):
     MINIBATCHES = 4
     EVALUATION_ENVIRONMENT = 5
     EVALUATION_ACTION = 6
-    INSPECTION = 7  # stands for a whole seed of its own, as does
-    RESUMED = 8  # of environments that a resumed run had to begin anew
+    INSPECTION = 7  # a seed of its own, from which all purposes of an inspection are drawn
+    RESUMED = 8  # likewise, for the environments that a resumed run cannot restore
 
 
 def sequence(seed: int, purpose: Purpose, index: int = 0) -> np.random.SeedSequence:
@@ -31,17 +31,22 @@ def sequence(seed: int, purpose: Purpose, index: int = 0) -> np.random.SeedSeque
 
 
 def integer(seed: int, purpose: Purpose, index: int = 0) -> int:
-    """A seed in [0, 2^31) for what takes integers."""
+    """A seed in [0, 2^31), for libraries that take an integer."""
     return int(sequence(seed, purpose, index).generate_state(1)[0] >> 1)
 
 
 def torch_generator(seed: int, purpose: Purpose) -> torch.Generator:
-    """A torch generator of its own for this purpose, on the CPU."""
+    """A torch generator for this purpose, on the CPU."""
     return torch.Generator().manual_seed(integer(seed, purpose))
 
 
-def noise(generators: list[np.random.Generator], kind: str, steps: int, size: int, dtype: torch.dtype) -> torch.Tensor:
-    """Action noise [T, E, size] for ``steps`` steps: every environment draws its own column."""
+def draw_noise(
+    generators: list[np.random.Generator], kind: str, steps: int, size: int, dtype: torch.dtype
+) -> torch.Tensor:
+    """Action noise [T, E, size] for ``steps`` steps: each environment's generator draws one column.
+
+    ``kind`` is a head's: "normal", or uniform in [0, 1).
+    """
     numpy_dtype = np.float64 if dtype == torch.float64 else np.float32
     out = np.empty((steps, len(generators), size), numpy_dtype)
     for e, generator in enumerate(generators):

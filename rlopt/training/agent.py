@@ -24,7 +24,7 @@ from rlopt.envs.spaces import PolicyHead
 from rlopt.policy.inference import FrozenPolicy
 from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler
 from rlopt.rollout.advantages import gae, normalised
-from rlopt.rollout.buffer import Batch
+from rlopt.rollout.buffer import Rollout
 from rlopt.training.compatible_critic import CompatibleEstimator, give_direction
 from rlopt.training.failure_policy import first_bad_quantity
 
@@ -137,7 +137,7 @@ class Agent:
     def learn(
         self,
         state: State,
-        batch: Batch,
+        batch: Rollout,
         generator: torch.Generator,
         on_policy_ready: Callable[[FrozenPolicy], None] = lambda policy: None,
     ) -> tuple[State, UpdateResult]:
@@ -160,7 +160,7 @@ class Agent:
                 on_policy_ready(self.policy({"actor": actor, "observations": estimates.observations}))
         return self._commit(training, estimates)
 
-    def _estimate(self, state: State, batch: Batch) -> _Estimates:
+    def _estimate(self, state: State, batch: Rollout) -> _Estimates:
         """Values, advantages, targets and normalisers; the compatible critic's direction where there is one."""
         values = self._values(state, batch)
         advantages, targets = self._advantages(state, batch, values)
@@ -197,7 +197,7 @@ class Agent:
         return _Training(state, networks, results, dict(estimates.samples), estimates.targets)
 
     def _train(
-        self, training: _Training, batch: Batch, estimates: _Estimates, generator: torch.Generator
+        self, training: _Training, batch: Rollout, estimates: _Estimates, generator: torch.Generator
     ) -> Iterator[str]:
         """Train the networks. Yields "actor" when the actor has finished, and "critic" when all is done."""
         recompute = self.returns.recompute
@@ -256,19 +256,19 @@ class Agent:
         state = {**networks, "observations": estimates.observations, "rewards": estimates.rewards}
         return state, UpdateResult(host(scalars), skipped, failures[0] if failures else None, quantities)
 
-    def actor_samples(self, state: State, batch: Batch) -> Samples:
+    def actor_samples(self, state: State, batch: Rollout) -> Samples:
         """What the actor would learn from this batch in ``state``."""
         values = self._values(state, batch)
         samples = self._samples(batch, *self._advantages(state, batch, values), values)["actor"]
         return self._compatible(self.compatible, state, batch, samples).samples if self.compatible else samples
 
-    def _compatible(self, compatible: CompatibleEstimator, state: State, batch: Batch, samples: Samples) -> Estimate:
+    def _compatible(self, compatible: CompatibleEstimator, state: State, batch: Rollout, samples: Samples) -> Estimate:
         """The compatible critic's estimate from this batch and the actor's samples of it."""
         rewards = self.rewards.apply(state["rewards"], batch.rewards)
         theta, critic_theta = state["actor"]["theta"], state["critic"]["theta"]
         return compatible.estimate(self.actor.update, theta, critic_theta, batch, rewards, samples)
 
-    def _samples(self, batch: Batch, advantages: Tensor, targets: Tensor, values: Pair) -> dict[str, Samples]:
+    def _samples(self, batch: Rollout, advantages: Tensor, targets: Tensor, values: Pair) -> dict[str, Samples]:
         """The samples of every network, from advantages and targets (B,) and the values before training."""
         weight = batch.weight(self.returns.gamma if self.returns.discounted_states else None)
         if self.returns.normalise:
@@ -283,7 +283,7 @@ class Agent:
             found = {"actor": actor, "critic": batch.critic_samples(targets, old_values, weight)}
         return {name: samples.to(self.device) for name, samples in found.items()}
 
-    def _values(self, networks: State, batch: Batch) -> Pair:
+    def _values(self, networks: State, batch: Rollout) -> Pair:
         """V at every input [T + 1, E] and at the truncated episodes' last observations (N,), on the host."""
         inputs = torch.cat([batch.inputs.flatten(0, 1), batch.final])
         v = self._value(networks, to_device(inputs, self.device)).to("cpu")
@@ -296,7 +296,7 @@ class Agent:
         name, learner = list(self.learners.items())[-1]
         return learner.update.network.outputs(networks[name]["theta"], inputs)[:, 0]
 
-    def _advantages(self, state: State, batch: Batch, values: Pair) -> Pair:
+    def _advantages(self, state: State, batch: Rollout, values: Pair) -> Pair:
         """Advantages and targets, (B,) each, with rewards scaled as in ``state``."""
         v, final = values
         advantages, targets = gae(

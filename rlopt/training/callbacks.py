@@ -3,7 +3,7 @@
 | when                                                    | is called with                     |
 |---|---|
 | on_begin, before the first update, of a resumed run too | RunContext, the resolved configuration |
-| on_rollout, before an update learns from the batch      | RunContext, rollout.batch.Batch        |
+| on_rollout, before an update learns from the batch      | RunContext, rollout.buffer.Rollout     |
 | on_update, after an update and its record               | RunContext, its scalars (run.recorder) |
 | on_checkpoint, after a checkpoint is written            | RunContext, its path                   |
 | on_end, after the evaluation and summary.json           | RunContext, the summary                |
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rlopt.policy.policy import Policy
-from rlopt.rollout.buffer import Batch
+from rlopt.rollout.buffer import Rollout
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Callbacks:
     """See the module's table."""
 
     on_begin: Callable[[RunContext, Mapping[str, Any]], object] = _nothing
-    on_rollout: Callable[[RunContext, Batch], object] = _nothing
+    on_rollout: Callable[[RunContext, Rollout], object] = _nothing
     on_update: Callable[[RunContext, Mapping[str, float]], object] = _nothing
     on_checkpoint: Callable[[RunContext, Path], object] = _nothing
     on_end: Callable[[RunContext, Mapping[str, Any]], object] = _nothing

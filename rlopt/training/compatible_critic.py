@@ -14,7 +14,7 @@ from rlopt.core.parts import COMPATIBLE, State
 from rlopt.core.samples import Samples
 from rlopt.core.solvers.compatible import handed
 from rlopt.core.update import Update
-from rlopt.rollout.buffer import Batch
+from rlopt.rollout.buffer import Rollout
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class CompatibleEstimator:
 
     @torch.no_grad()
     def estimate(
-        self, update: Update, theta: Tensor, critic_theta: Tensor, batch: Batch, rewards: Tensor, samples: Samples
+        self, update: Update, theta: Tensor, critic_theta: Tensor, batch: Rollout, rewards: Tensor, samples: Samples
     ) -> Estimate:
         """The critic's estimate from a rollout of the policy with theta (P,).
 

@@ -27,7 +27,7 @@ from rlopt.core.checks import at_least_one
 from rlopt.core.failure import NumericalFailure
 from rlopt.core.parts import State
 from rlopt.core.spectrum import ritz_values
-from rlopt.rollout.buffer import Batch
+from rlopt.rollout.buffer import Rollout
 from rlopt.training.agent import Agent
 
 _PRODUCTS = 50  # with M, for a spectrum
@@ -56,7 +56,7 @@ class Diagnostics:
 
 
 def look(
-    recording: RecordOptions, update: int, agent: Agent, state: State, batch: Batch, seen: Mapping[str, Tensor]
+    recording: RecordOptions, update: int, agent: Agent, state: State, batch: Rollout, seen: Mapping[str, Tensor]
 ) -> Diagnostics:
     """At update number ``update``, counted from 1, which learned from ``batch`` of the policy of ``state``.
 
@@ -87,7 +87,7 @@ def _due(every: int | None, update: int) -> bool:
 
 
 @torch.no_grad()
-def _spectrum(agent: Agent, state: State, batch: Batch) -> NDArray[Any]:
+def _spectrum(agent: Agent, state: State, batch: Rollout) -> NDArray[Any]:
     """Estimates of the metric's eigenvalues other than 0, least first; none where it cannot be formed."""
     update, actor = agent.actor.update, state["actor"]
     theta = actor["theta"]

@@ -11,7 +11,7 @@ from collections.abc import Collection
 import numpy as np
 
 from rlopt.core.parts import State
-from rlopt.envs.spec import Environment
+from rlopt.envs.spec import EnvSpec
 from rlopt.evaluation.episodes import Evaluation, evaluate
 from rlopt.evaluation.video import Video, animation
 from rlopt.loggers import console
@@ -24,7 +24,7 @@ from rlopt.training.timer import Timer
 class Evaluator:
     """Evaluations take place on the first rank alone, and are no part of training's time."""
 
-    def __init__(self, plan: Plan, environment: Environment, agent: Agent, clock: Timer):
+    def __init__(self, plan: Plan, environment: EnvSpec, agent: Agent, clock: Timer):
         self._plan, self._environment, self._agent, self._clock = plan, environment, agent, clock
         self.best: float | None = None  # highest return of the periodic evaluations
         self.score: float | None = None  # what was measured of the policy as it stands; None where it is not finite

@@ -24,7 +24,7 @@ from rlopt.core.objectives.joint import JointObjective
 from rlopt.core.parts import COMPATIBLE, State
 from rlopt.core.update import Update
 from rlopt.envs.spaces import Gaussian, head_for, image, indicators, observation_size
-from rlopt.envs.spec import Environment
+from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
 from rlopt.evaluation import video as film
 from rlopt.evaluation.episodes import MOST_EPISODES
@@ -49,7 +49,7 @@ class Setup:
     """An environment, the agent for it, and the agent's state."""
 
     common: Common
-    environment: Environment
+    environment: EnvSpec
     observations: gym.Space
     agent: Agent
     state: State
@@ -103,16 +103,16 @@ def _collector(start: Setup, steps: int) -> Collector | Workers:
     common, environment, head = start.common, start.environment, start.agent.head
     mine = local_slice(environment.num_envs)
     local = replace(environment, num_envs=len(mine))
-    replays = environment.reproducible()
+    replays = environment.is_reproducible()
     if common.workers == 1:
         envs = local.make_vector(first=mine.start)
-        timeout = environment.timeout if environment.backend == "sync" else None  # the others have their own
+        timeout = environment.timeout if environment.backend == "sync" else None  # EnvPool has threads of its own
         return Collector(envs, head, steps, common.seed, common.torch_dtype, mine.start, environment.num_envs, timeout,
                          replays)  # fmt: skip
     if common.workers > len(mine):
         raise UserError(f"workers={common.workers} are more than the {len(mine)} environments they would share")
     if environment.backend != "sync":
-        raise UserError(f"env.backend={environment.backend} has processes or threads of its own; leave out workers")
+        raise UserError(f"env.backend={environment.backend} has threads of its own; leave out workers")
     policy = start.agent.policy(start.state)
     return Workers(local, start.observations, policy, head, steps, common.seed, common.workers, mine.start,
                    environment.num_envs, replays)  # fmt: skip
@@ -122,7 +122,7 @@ def setup(config: Config, device: torch.device | None = None) -> Setup:
     """What acts and learns, on ``device`` or on that of the configuration, before the first rollout."""
     common = common_options(config)
     device = device or common.torch_device()
-    environment = construct(Environment, options(config, "env"), "env")
+    environment = construct(EnvSpec, options(config, "env"), "env")
     probe = environment.make()
     try:
         agent = _agent(config, common, probe, device)

@@ -29,7 +29,8 @@ from rlopt.files import finite_json, replace_file
 from rlopt.parallel.collectives import gather, rank
 
 NAN_REPORT = "nan_report.json"
-_IN_TIME = ("observation", "policy output", "action", "reward")  # one transition makes them in this order: Batch.course
+# of Rollout.course, in the order in which one transition makes them
+_IN_TIME = ("observation", "policy output", "action", "reward")
 
 
 class FailurePolicy:

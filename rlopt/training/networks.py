@@ -11,9 +11,9 @@ import torch
 from rlopt.config.schema import construct, options, parameters
 from rlopt.core.heads import Head
 from rlopt.core.network import Network
-from rlopt.envs.spaces import described, image, observation_size
+from rlopt.envs.spaces import image
 from rlopt.errors import UserError
-from rlopt.policy.mlp import MLP
+from rlopt.policy.mlp import MLP, NetworkFactory
 from rlopt.policy.nature_cnn import NatureCNN
 
 _KINDS: dict[str, type[MLP] | type[NatureCNN]] = {"mlp": MLP, "nature_cnn": NatureCNN}
@@ -29,21 +29,16 @@ def network(
     name = options(config, where).get("network", "mlp")
     if name not in _KINDS:
         raise UserError(f"{where}.network must be one of {', '.join(_KINDS)}; got {name!r}")
-    kind, pixels = _KINDS[name], image(space)
-    made = construct(kind, options(config, where, *parameters(kind)), where)
-    if kind.images and pixels is None:
-        raise UserError(
-            f"{where}=nature_cnn sees images, Boxes of uint8 in 2 or 3 dimensions; the observations are "
-            f"{described(space)}; choose policy=mlp critic=mlp"
-        )
-    if pixels is not None and not kind.images:
-        raise UserError(
-            f"the observations are images, {pixels}, which {where}={name} does not see; choose policy=nature_cnn "
-            "critic=nature_cnn, or critic=shared for one network"
-        )
-    seen: Any = observation_size(space) if pixels is None else pixels
+    kind = _KINDS[name]
+    factory: NetworkFactory = construct(kind, options(config, where, *parameters(kind)), where)
     try:
-        module = made.build(seen, head.network_outputs, generator)
+        factory.sees(space)
+    except ValueError as error:
+        others = "policy=nature_cnn critic=nature_cnn, or critic=shared for one network"
+        advice = others if image(space) else "policy=mlp critic=mlp"
+        raise UserError(f"{where}={name}: {error}; choose {advice}") from error
+    try:
+        module = factory.build(space, head.network_outputs, generator)
     except ValueError as error:
         raise UserError(f"{where}.{error}") from error
     return Network(module.to(dtype), head.constants)

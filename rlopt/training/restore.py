@@ -14,7 +14,7 @@ from rlopt.checkpoint.resume_rules import check_structure
 from rlopt.config.choices import stands_for
 from rlopt.core.samples import Samples
 from rlopt.envs.spaces import PolicyHead
-from rlopt.envs.spec import Environment
+from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
 from rlopt.inspection.findings import Inspection
 from rlopt.inspection.inspect import Pairs, inspect
@@ -40,7 +40,7 @@ def restored(config: Config, run_dir: Path, best: bool = False) -> tuple[Setup, 
     return replace(start, state=tree["agent"]), step
 
 
-def policy(config: Config, run_dir: Path, best: bool = False) -> tuple[Environment, PolicyHead, FrozenPolicy, int, int]:
+def policy(config: Config, run_dir: Path, best: bool = False) -> tuple[EnvSpec, PolicyHead, FrozenPolicy, int, int]:
     """A saved policy: environment, head, frozen policy, the step it was saved at, and the run's seed."""
     run, step = restored(config, run_dir, best)
     return run.environment, run.agent.head, run.agent.evaluated_policy(run.state), step, run.common.seed

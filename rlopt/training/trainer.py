@@ -17,7 +17,7 @@ from rlopt.checkpoint.manager import CheckpointManager
 from rlopt.checkpoint.resume_rules import check_structure
 from rlopt.checkpoint.run_state import RunState, announce_slow_replay, env_state
 from rlopt.core.parts import State
-from rlopt.envs.spec import Environment
+from rlopt.envs.spec import EnvSpec
 from rlopt.errors import EnvironmentFault, RankLost, Signalled, Stopped, UserError
 from rlopt.evaluation.episodes import Evaluation
 from rlopt.files import replace_file
@@ -28,9 +28,8 @@ from rlopt.parallel import ranks
 from rlopt.parallel.collectives import gather, world_size
 from rlopt.policy.inference import FrozenPolicy
 from rlopt.policy.policy import Policy
-from rlopt.rollout.buffer import EpisodeTracker
 from rlopt.rollout.collector import Collector
-from rlopt.rollout.episodes import RolloutStats
+from rlopt.rollout.episodes import EpisodeTracker, RolloutStats
 from rlopt.rollout.seeding import Purpose, integer
 from rlopt.rollout.workers import Workers
 from rlopt.training.agent import Agent
@@ -51,7 +50,7 @@ class Trainer:
     def __init__(
         self,
         plan: Plan,
-        environment: Environment,
+        environment: EnvSpec,
         agent: Agent,
         collector: Collector | Workers,
         state: State,

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from gymnasium import spaces
 
 from rlopt.core.heads import Categorical, DiagonalGaussian
 from rlopt.core.network import Network
@@ -14,9 +15,11 @@ from rlopt.policy.mlp import MLP
 from rlopt.training.factory import learner
 from tests.support.configurations import GROUPS, PARTS, load_part
 
+THREE = spaces.Box(-1, 1, (3,))
+
 
 def update_of(config: dict[str, Any], head: Any) -> Any:
-    module = MLP((4,), "tanh", True, 1.0, 1.0).build(3, head.network_outputs, torch.Generator().manual_seed(0))
+    module = MLP((4,), "tanh", True, 1.0, 1.0).build(THREE, head.network_outputs, torch.Generator().manual_seed(0))
     network = Network(module.double(), head.constants)
     return network, learner(config, network, head, where="")
 

@@ -28,7 +28,7 @@ def test_trpo_solves_cartpole_within_100_000_steps(tmp_path, monkeypatch, seed):
     assert summary["evaluation_return"] >= SOLVED
 
 
-@pytest.mark.parametrize("collecting", ["workers=2", "env.backend=async", "env.backend=envpool"])
+@pytest.mark.parametrize("collecting", ["workers=2", "env.backend=envpool"])
 @pytest.mark.parametrize(("env", "steps", "solved"), [("cartpole", 98304, SOLVED), ("pendulum", 200_000, -200)])
 def test_learning_does_not_depend_on_who_steps_the_environments(tmp_path, monkeypatch, env, steps, solved, collecting):
     if collecting.endswith("envpool"):

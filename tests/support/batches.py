@@ -5,12 +5,12 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from rlopt.rollout.buffer import Batch
+from rlopt.rollout.buffer import Rollout
 
-FIELDS = [field.name for field in dataclasses.fields(Batch)]
+FIELDS = [field.name for field in dataclasses.fields(Rollout)]
 
 
-def same(a: Batch, b: Batch, name: str) -> bool:
+def same(a: Rollout, b: Rollout, name: str) -> bool:
     left, right = getattr(a, name), getattr(b, name)
     if isinstance(left, Tensor):
         return torch.equal(left, right)

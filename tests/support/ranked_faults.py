@@ -26,8 +26,7 @@ from rlopt.errors import EnvironmentFault, UserError
 from rlopt.parallel import ranks as processes
 from rlopt.parallel.collectives import all_ranks, broadcast_theta, gather, local_slice, rank
 from rlopt.policy.normalisers import empty_moments, merge_moments
-from rlopt.rollout.buffer import Episodes
-from rlopt.rollout.episodes import together
+from rlopt.rollout.episodes import Episodes, gather_episodes
 from rlopt.training.factory import trainer
 from rlopt.training.failure_policy import NAN_REPORT, write_report
 from tests.support.oracles import randn
@@ -186,7 +185,7 @@ FAULTS: dict[str, Callable[[], Any]] = {
     "first's": lambda: told(
         lambda: processes.broadcast_from_first(lambda: 1 / 0 if rank() else on_rank_1(UserError("x")))
     ),
-    "tally": lambda: vars(together(Episodes([1.0 + rank(), 3.0 + rank()], [10, 20], [4, 7]))),
+    "tally": lambda: vars(gather_episodes(Episodes([1.0 + rank(), 3.0 + rank()], [10, 20], [4, 7]))),
     "gram": lambda: refusal("solver=gram"),
     "critic's gram": lambda: refusal("critic.metric=fisher", "critic.solver=gram", "critic.step=fixed"),
     "environments": lambda: refusal("env.num_envs=5", "batch_size=125"),

@@ -15,7 +15,6 @@ CASES = {
     "lqr vpg, float64": ("env=lqr", "algo=vpg", "env.num_envs=2", "batch_size=40", "total_steps=200", "dtype=float64"),
     "lunar lander ppo": ("env=lunar_lander", "algo=ppo", "env.num_envs=3", "batch_size=60", "total_steps=300", "schedule.epochs=2"),
     "two workers": ("env=pendulum", "algo=ppo", "env.num_envs=4", "batch_size=80", "total_steps=320", "workers=2"),
-    "processes": ("env=pendulum", "algo=npg", "env.num_envs=2", "batch_size=40", "total_steps=120", "env.backend=async"),
     "averages and draws": ("env.id=probe/Seeded-v0", "algo=acktr", "env.num_envs=3", "batch_size=30", "total_steps=150", "averaging.kind=ema", "step.momentum=0.9"),
     "shared": ("env=cartpole", "algo=ppo", "critic=shared", "env.num_envs=4", "batch_size=40", "total_steps=200", "advantages.recompute=false"),
 }  # fmt: skip

@@ -4,14 +4,11 @@ import itertools
 import signal
 import threading
 import time
-import warnings
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from gymnasium import spaces
 
 from rlopt.checkpoint import manager as checkpoint
 from rlopt.checkpoint import run_state as position
@@ -19,7 +16,6 @@ from rlopt.cli import main as cli
 from rlopt.envs import spec as environments
 from rlopt.envs import watchdog
 from rlopt.envs.watchdog import watched
-from rlopt.envs.wrappers import InvalidOutput, check_reward, observation_check
 from rlopt.errors import EnvironmentFault, UserError
 from rlopt.evaluation import episodes as evaluate
 from rlopt.parallel import processes as child
@@ -31,7 +27,7 @@ from tests.support.probes import make_trainer
 pytestmark = pytest.mark.usefixtures("probe_environments")
 SMALL = ["policy.hidden=[8]", "critic.hidden=[8]", "evaluation.episodes=0", "checkpoint.every_seconds=null",
          "total_steps=2000"]  # fmt: skip
-WHERE = {"here": [], "workers": ["workers=2"], "async": ["env.backend=async"]}
+WHERE = {"here": [], "workers": ["workers=2"]}
 
 
 def start(run_dir: Path, *overrides: str) -> Trainer:
@@ -52,9 +48,8 @@ def test_one_that_breaks_in_this_process_is_named_with_its_step(tmp_path, how):
     assert failed(run, saved=15) == f"environment 2, {said[how]}"
 
 
-@pytest.mark.parametrize("where", ["workers", "async"])
-def test_one_that_fails_when_it_is_reset_in_a_process_of_its_own_is_named(tmp_path, where):
-    run = start(tmp_path, *breaking("reset", which=1, at=7, count=2), "batch_size=10", *WHERE[where])
+def test_one_that_fails_when_it_is_reset_in_a_worker_is_named(tmp_path):
+    run = start(tmp_path, *breaking("reset", which=1, at=7, count=2), "batch_size=10", "workers=2")
     said = "environment 1, at its step 10, raised RuntimeError: the simulator did not start again"
     assert failed(run, saved=10) == said
 
@@ -87,11 +82,10 @@ def test_what_does_not_fit_the_spaces_is_told(tmp_path, what, how, said):
     assert failed(run, saved=5).startswith(f"environment 0, at its step 7, gave {said}")
 
 
-@pytest.mark.parametrize("where", ["workers", "async"])
 @pytest.mark.parametrize(("what", "how"), [("observation", "short"), ("reward", "array"), ("terminated", "undefined")])
-def test_that_does_not_fit_in_a_process_of_its_own_is_told_alike(tmp_path, where, what, how):
+def test_what_does_not_fit_in_a_worker_is_told_alike(tmp_path, what, how):
     run = start(tmp_path, "env.id=probe/Misfit-v0", "env.num_envs=2", "batch_size=10", f"env.kwargs.what={what}",
-                f"env.kwargs.how={how}", "env.kwargs.at=7", *WHERE[where])  # fmt: skip
+                f"env.kwargs.how={how}", "env.kwargs.at=7", "workers=2")  # fmt: skip
     (said,) = (text for w, h, text in MISFITS if (w, h) == (what, how))
     told = failed(run, saved=10)
     assert told[:13] in ("environment 0", "environment 1") and told[13:] == f", at its step 7, gave {said}"
@@ -111,16 +105,6 @@ def test_numbers_of_another_kind_pass(tmp_path, what, how):
     run = start(tmp_path, "env.id=probe/Misfit-v0", "env.num_envs=1", "batch_size=5", f"env.kwargs.what={what}",
                 f"env.kwargs.how={how}", "env.kwargs.at=7", "total_steps=10")  # fmt: skip
     assert run.run()["steps"] == 10
-
-
-def test_images_of_floats_are_no_bytes():
-    fit = observation_check(spaces.Box(0, 255, (2, 2), np.uint8))
-    assert fit(np.ones((2, 2), np.uint8)).sum() == 4
-    with pytest.raises(InvalidOutput, match="of type float64 where its space has uint8"):
-        fit(np.ones((2, 2)) / 2)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert check_reward(np.array(2)) == 2 and check_reward(np.float64(0.5)) == 0.5 and check_reward(3) == 3
 
 
 @pytest.mark.parametrize(
@@ -228,7 +212,7 @@ def test_a_replay_may_take_longer_than_the_timeout_of_a_step_and_is_told(tmp_pat
 @pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize("how", ["raises", "exits", "hangs"])
 def test_one_that_cannot_be_closed_is_told_of_once_and_changes_nothing(tmp_path, monkeypatch, capsys, how, where):
-    monkeypatch.setattr(environments, "_left", {})
+    monkeypatch.setattr(environments, "_not_closed", {})
     run = start(tmp_path, *failing(how, "closed", "env.timeout=0.2", "evaluation.episodes=2", *WHERE[where]))
     assert run.run()["steps"] == 120 and (tmp_path / "summary.json").is_file()
     what = {"raises": "raised OSError: the simulator cannot be closed", "exits": "raised SystemExit: 0",
@@ -237,10 +221,9 @@ def test_one_that_cannot_be_closed_is_told_of_once_and_changes_nothing(tmp_path,
     assert told == [f"rlopt: env.id=probe/Fails-v0, when it was closed, {what}; it is left as it is"]
 
 
-@pytest.mark.parametrize("where", ["workers", "async"])
-def test_one_that_hangs_when_it_is_closed_in_a_process_of_its_own_is_ended(tmp_path, monkeypatch, where):
+def test_one_that_hangs_when_it_is_closed_in_a_worker_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(child, "_PATIENCE", 0.3)
-    run = start(tmp_path, *failing("hangs", "closed", "env.kwargs.elsewhere=true", *WHERE[where]))
+    run = start(tmp_path, *failing("hangs", "closed", "env.kwargs.elsewhere=true", "workers=2"))
     assert run.run()["steps"] == 120
 
 
@@ -262,9 +245,9 @@ def test_the_watchdog_lets_what_moves_run_as_long_as_it_takes():
     seen = [0]
     with watched(lambda: seen.append(next(looks)) or seen[-1], 0.04, str):
         deadline = time.monotonic() + 20
-        while seen[-1] <= 3 * watchdog._LOOKS and time.monotonic() < deadline:
+        while seen[-1] <= 3 * watchdog._CHECKS and time.monotonic() < deadline:
             pass
-    assert seen[-1] > 3 * watchdog._LOOKS
+    assert seen[-1] > 3 * watchdog._CHECKS
 
 
 def test_the_watchdog_counts_looks_and_not_the_time_for_which_a_run_was_suspended(monkeypatch):
@@ -272,12 +255,12 @@ def test_the_watchdog_counts_looks_and_not_the_time_for_which_a_run_was_suspende
     monkeypatch.setattr(signal, "setitimer", lambda *given: None)
     with watched(lambda: 0, 100.0, lambda: "it"):
         look = signal.getsignal(signal.SIGALRM)
-        for _ in range(watchdog._LOOKS - 1):  # of which a suspended process gets one, however long it was
+        for _ in range(watchdog._CHECKS - 1):  # of which a suspended process gets one, however long it was
             look(signal.SIGALRM, None)
             looks.append(1)
         with pytest.raises(EnvironmentFault, match="it has not come back for env.timeout=100 seconds"):
             look(signal.SIGALRM, None)
-    assert len(looks) == watchdog._LOOKS - 1
+    assert len(looks) == watchdog._CHECKS - 1
 
 
 def test_the_watchdog_leaves_other_threads_and_no_timeout_alone():

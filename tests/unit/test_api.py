@@ -203,7 +203,7 @@ def test_one_observation_or_many_of_every_space(kind):
     a, b, c = (policy.sample(many, np.random.default_rng(seed)) for seed in (0, 0, 1))
     assert np.array_equal(a, b)
     assert kind == "Joint" or not np.array_equal(a, c) or len(np.unique(a)) <= 4
-    assert policy.outputs(many).shape == (5, policy.inference.width)
+    assert policy.outputs(many).shape == (5, policy.frozen.width)
 
 
 def test_observations_of_another_shape_are_refused():

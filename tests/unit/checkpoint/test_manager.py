@@ -93,7 +93,7 @@ def test_the_best_can_be_evaluated_and_loaded(tmp_path, runs, capsys):
     best = checkpoint.best(run_dir / "checkpoints")
     assert cli.main(["eval", str(run_dir), "--best", "--episodes=2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["step"] == checkpoint.step_of(best) in (80, 160)
-    theta = rlopt.load(run_dir, best=True).inference.theta
+    theta = rlopt.load(run_dir, best=True).frozen.theta
     assert torch.equal(theta, checkpoint.load(best)["agent"]["actor"]["theta"])
     without = runs("cartpole trpo", "evaluation.episodes=0", "total_steps=40")
     assert cli.main(["eval", str(without), "--best"]) == 2

@@ -48,7 +48,7 @@ def test_a_run_tells_its_result_and_what_to_type_next(run):
 
 
 def test_an_old_version_of_an_environment_is_warned_of_once(run, monkeypatch):
-    monkeypatch.setattr("rlopt.envs.spec._warned", set())
+    monkeypatch.setattr("rlopt.envs.spec._made", set())
     with pytest.warns(DeprecationWarning, match="CartPole-v0") as warned:
         assert run("train", "env.id=CartPole-v0", "env.num_envs=4", *SHORT)[0] == 0
     assert len(warned) == 1

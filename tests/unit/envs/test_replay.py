@@ -5,8 +5,8 @@ import torch
 
 from rlopt.config.choices import choices, file
 from rlopt.config.compose import load
-from rlopt.envs.replay import Script, origin_of, replay, reproducible
-from rlopt.rollout import env_state as standing
+from rlopt.envs.replay import Script, is_reproducible, origin_of, replay
+from rlopt.rollout import env_state
 from rlopt.rollout.env_state import EnvState, EpisodeHistory
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
@@ -23,7 +23,7 @@ def made(id_: str) -> gym.Env:
 def test_every_environment_that_has_a_name_can_be_replayed_far_into_an_episode(name):
     env_id = load(file("env", name))["env"]["id"]
     first, second = made(env_id), made(env_id)
-    assert reproducible(first, second)
+    assert is_reproducible(first, second)
     first.reset(seed=1)
     first.reset()
     origin = origin_of(first)
@@ -34,7 +34,7 @@ def test_every_environment_that_has_a_name_can_be_replayed_far_into_an_episode(n
         actions.append(first.action_space.sample())
         last, _, terminated, truncated, _ = first.step(actions[-1])
         over = terminated or truncated
-    *_, found = replay(second, Script(origin, actions, np.array(last).reshape(-1), seed=9))
+    found = replay(second, Script(origin, actions, np.array(last).reshape(-1), seed=9))
     assert found.exact and np.array_equal(found.observation, last)
     if not over:
         action = first.action_space.sample()
@@ -48,12 +48,12 @@ def test_every_environment_that_has_a_name_can_be_replayed_far_into_an_episode(n
 def test_what_a_seed_does_not_determine_is_found_out(name, wanted):
     options = {"at": 3} if name == "Raises" else {}
     pair = [gym.make(f"probe/{name}-v0", disable_env_checker=True, **options) for _ in range(2)]
-    assert reproducible(*pair) is wanted
+    assert is_reproducible(*pair) is wanted
 
 
 def test_a_replay_that_ends_elsewhere_becomes_a_reset_with_the_seed_that_was_given():
     env, fresh = made("CartPole-v1"), made("CartPole-v1")
-    *_, found = replay(env, Script({"seed": 3}, [0, 1], np.zeros(4, np.float32), seed=9))
+    found = replay(env, Script({"seed": 3}, [0, 1], np.zeros(4, np.float32), seed=9))
     assert not found.exact and found.origin == {"seed": 9}
     assert np.array_equal(found.observation, fresh.reset(seed=9)[0])
 
@@ -62,7 +62,7 @@ def test_a_foreign_bit_generator_is_refused():
     """A checkpoint names it; nothing but Gymnasium's own is made from that name."""
     env = made("CartPole-v1")
     state = {"bit_generator": "__loader__", "state": {}}
-    *_, found = replay(env, Script(state, [], np.zeros(4, np.float32), seed=1))
+    found = replay(env, Script(state, [], np.zeros(4, np.float32), seed=1))
     assert not found.exact
 
 
@@ -71,13 +71,13 @@ def at(time: int, number: int = 0) -> EnvState:
 
 
 def test_actions_are_kept_as_long_as_an_episode_needs_them_and_no_longer(monkeypatch):
-    monkeypatch.setattr(standing, "LONGEST", 30)
-    running, actions = EpisodeHistory(True), torch.arange(200)
+    monkeypatch.setattr(env_state, "LONGEST", 30)
+    history, actions = EpisodeHistory(True), torch.arange(200)
     for i, (time, kept) in enumerate([(10, 1), (20, 2), (7, 1), (17, 2), (27, 3), (37, 1), (47, 1)]):
         chunk = actions[10 * i : 10 * i + 10, None]
-        boundary = running.after(chunk, [at(time)])
-        assert len(boundary.actions) == kept
-        (stood,) = boundary.complete()
+        history = history.after(chunk, [at(time)])
+        assert len(history.actions) == kept
+        (stood,) = history.complete()
         if time <= 30:
             assert stood.actions.tolist() == actions[10 * i + 10 - time : 10 * i + 10].tolist()
         else:
@@ -86,9 +86,8 @@ def test_actions_are_kept_as_long_as_an_episode_needs_them_and_no_longer(monkeyp
 
 
 def test_episodes_that_were_taken_up_go_on():
-    running = EpisodeHistory(True)
     stood = [at(3), at(0, 1)]
     full = [EnvState(**{**vars(s), "actions": np.arange(s.time)}) for s in stood]
-    running.restore([full[0], full[1], None])
-    boundary = running.after(torch.tensor([[7, 8, 9], [7, 8, 9]]), [at(5), at(2, 1), at(1, 2)])
-    assert [s.actions.tolist() for s in boundary.complete()] == [[0, 1, 2, 7, 7], [8, 8], [9]]
+    history = EpisodeHistory(True).restored([full[0], full[1], None])
+    history = history.after(torch.tensor([[7, 8, 9], [7, 8, 9]]), [at(5), at(2, 1), at(1, 2)])
+    assert [s.actions.tolist() for s in history.complete()] == [[0, 1, 2, 7, 7], [8, 8], [9]]

@@ -10,7 +10,8 @@ from rlopt.core.heads import Bernoulli, Categorical, DiagonalGaussian, MultiCate
 from rlopt.envs.spaces import (
     ActionTransform,
     Gaussian,
-    described,
+    Image,
+    describe_space,
     flatten_observations,
     head_for,
     image,
@@ -19,8 +20,7 @@ from rlopt.envs.spaces import (
     observation_size,
 )
 from rlopt.errors import UserError
-from rlopt.policy.nature_cnn import Image
-from rlopt.rollout.storage import allocate
+from rlopt.rollout.buffer import allocate_buffer
 
 GAUSSIAN = Gaussian(scale="sigma", initial_sigma=0.3, squash=True)
 
@@ -122,7 +122,7 @@ def test_actions_that_are_not_served_are_refused_with_what_is(space):
         UserError, match="are not served; rlopt serves Discrete, MultiDiscrete, MultiBinary and Box of"
     ) as info:
         head_for(space, GAUSSIAN)
-    assert described(space) in str(info.value) and "\n" not in str(info.value)
+    assert describe_space(space) in str(info.value) and "\n" not in str(info.value)
 
 
 def test_squashing_without_finite_bounds_is_refused():
@@ -207,6 +207,6 @@ def test_images_are_stored_as_bytes_and_numbers_as_numbers():
     assert observation_dtype(spaces.Box(0, 255, (8, 9), np.uint8), torch.float32) == torch.uint8
     assert observation_dtype(spaces.Box(0, 255, (8,), np.uint8), torch.float32) == torch.float32
     space = spaces.Box(0, 255, (8, 9), np.uint8)
-    storage = allocate(3, 2, space, Categorical(2), torch.float64)
+    storage = allocate_buffer(3, 2, space, Categorical(2), torch.float64)
     assert storage["inputs"].dtype == storage["observations"].dtype == torch.uint8
     assert storage["inputs"].shape == (4, 2, 72) and storage["rewards"].dtype == torch.float64

@@ -1,7 +1,5 @@
 import copy
 import dataclasses
-import os
-import signal
 import sys
 import warnings
 from functools import partial
@@ -12,14 +10,11 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rlopt.errors import UserError
-from rlopt.parallel import processes as child
 from rlopt.rollout.advantages import gae
-from rlopt.rollout.buffer import Batch, EpisodeTracker
+from rlopt.rollout.buffer import Rollout
 from rlopt.rollout.collector import Collector
-from rlopt.rollout.seeding import Purpose, integer
+from rlopt.rollout.episodes import EpisodeTracker
 from rlopt.training.trainer import Trainer
-from tests.support.batches import FIELDS, same
-from tests.support.failing import breaking, failed
 from tests.support.probes import Counter, make_trainer
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
@@ -45,59 +40,8 @@ def resets_later(started):
     return start
 
 
-def collect(run: Trainer) -> Batch:
+def collect(run: Trainer) -> Rollout:
     return copy.deepcopy(run.collector.collect(run.agent.policy(run.state)))
-
-
-# in processes of their own
-
-
-@pytest.mark.parametrize(
-    "overrides",
-    [("env=cartpole",), ("env=pendulum",), ("env.id=probe/Counter-v0",), ("env.id=probe/Seeded-v0",),
-     ("env.id=probe/Counter-v0", "env.kwargs.reuses=true")],
-    ids=" ".join,
-)  # fmt: skip
-def test_async_gives_the_batches_of_sync_bit_for_bit(started, overrides):
-    runs = [started(*overrides, "env.num_envs=3", "batch_size=120", f"env.backend={b}") for b in ("sync", "async")]
-    for _ in range(2):
-        a, b = (collect(run) for run in runs)
-        assert [name for name in FIELDS if not same(a, b, name)] == []
-
-
-@pytest.mark.parametrize(
-    ("how", "said"),
-    [
-        ("raises", "environment 2, at its step 7, raised RuntimeError: the simulator broke"),
-        ("dies", "environment 2, at its step 7, was lost: its process ended with SIGKILL"),
-        ("hangs", "environment 2, at its step 7, has not come back for env.timeout=0.4 seconds"),
-        ("exits", "environment 2, at its step 7, raised SystemExit: 0"),
-        ("interrupts", "environment 2, at its step 7, raised KeyboardInterrupt"),
-        ("odd", "environment 2, at its step 7, raised Odd: that is not sent between processes"),
-    ],
-)
-def test_an_environment_that_breaks_in_its_own_process_is_named(tmp_path, how, said):
-    run = make_trainer(f"run_dir={tmp_path}", *breaking(how, which=2, at=7, count=3), "env.timeout=0.4", "batch_size=15",
-                       "total_steps=2400", "env.backend=async")  # fmt: skip
-    assert failed(run, saved=15) == said
-
-
-def test_closing_ends_processes_of_which_one_hangs_and_one_is_dead(started, monkeypatch):
-    monkeypatch.setattr(child, "_PATIENCE", 0.3)
-    run = started(*breaking("hangs", which=1, at=1, count=3), "batch_size=15", "env.backend=async")
-    envs = run.collector.envs
-    envs.reset(seed=[integer(0, Purpose.ENVIRONMENT, e) for e in range(3)])
-    envs.step_async(np.zeros(3, np.int64))
-    os.kill(envs.processes[0].pid, signal.SIGKILL)
-    run.collector.close()
-    assert [process.exitcode for process in envs.processes] == [-9, -9, 0]
-    run.collector.close()
-
-
-def test_an_environment_that_ends_its_process_when_it_is_made_there_is_told(started):
-    with pytest.raises(UserError, match="do not suit env.id=probe/Fails-v0: SystemExit 0"):
-        started("env.id=probe/Fails-v0", "env.kwargs.how=exits", "env.kwargs.when=made", "env.kwargs.elsewhere=true",
-                "env.backend=async")  # fmt: skip
 
 
 # environments that reset on the next step

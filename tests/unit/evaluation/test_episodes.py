@@ -4,7 +4,7 @@ import torch
 
 from rlopt.core.heads import Head
 from rlopt.envs.spaces import ActionTransform
-from rlopt.envs.spec import Environment
+from rlopt.envs.spec import EnvSpec
 from rlopt.errors import EnvironmentFault
 from rlopt.evaluation import episodes as module
 from rlopt.evaluation.episodes import evaluate
@@ -33,7 +33,7 @@ def trained(request: pytest.FixtureRequest):
     return start
 
 
-def play(environment: Environment, policy: FrozenPolicy, head: Head, seed: int, episode: int, mode: bool):
+def play(environment: EnvSpec, policy: FrozenPolicy, head: Head, seed: int, episode: int, mode: bool):
     """(return, length) of one episode, by itself in an environment of its own."""
     env = environment.make()
     door = ActionTransform(env.action_space, getattr(head, "squash", False))
@@ -118,15 +118,15 @@ def test_evaluation_uses_the_normaliser_and_leaves_it_and_the_policy_alone(train
 
 def test_environments_are_closed_even_when_one_fails(trained, monkeypatch):
     run, closed = trained(ENVS[0]), []
-    make = Environment.make
+    make = EnvSpec.make
 
-    def breaking(self: Environment):
+    def breaking(self: EnvSpec):
         env = make(self)
         env.step = lambda action: 1 / 0
         env.close = lambda: closed.append(env)
         return env
 
-    monkeypatch.setattr(Environment, "make", breaking)
+    monkeypatch.setattr(EnvSpec, "make", breaking)
     with pytest.raises(EnvironmentFault, match="raised ZeroDivisionError: division by zero"):
         evaluate(run.environment, run.agent.policy(run.state), run.agent.head, 5, 0, True)
     assert len(closed) == 5

@@ -5,8 +5,7 @@ from torch import nn
 
 from rlopt.core.heads import Bernoulli, Categorical, DiagonalGaussian, MultiCategorical
 from rlopt.core.network import Network
-from rlopt.policy.drawing import drawing
-from rlopt.policy.inference import BLOCK, FrozenPolicy
+from rlopt.policy.inference import BLOCK, FrozenPolicy, numpy_sampler
 from rlopt.policy.normalisers import ObservationNormaliser
 
 ACTIVATIONS = [nn.Tanh, nn.ReLU, nn.ELU, nn.Sigmoid, nn.SiLU]  # the last is no chain that a tape knows
@@ -40,7 +39,7 @@ def test_outputs_are_the_network_s_own_of_normalised_observations(activation, ro
     shifted = (raw - torch.arange(5.0)) / torch.linspace(0.5, 2, 5, dtype=torch.float64).sqrt()
     expected = torch.cat([net.module(shifted.clamp(-1.5, 1.5)), torch.full((rows, 2), 0.3)], 1)
     out = np.empty((rows, 4))
-    acting.respond(raw.numpy(), out)
+    acting.write_outputs(raw.numpy(), out)
     np.testing.assert_allclose(out, expected.detach(), rtol=1e-6, atol=1e-8)
     z = acting.outputs(acting.normalise(raw, torch.empty_like(raw)))
     assert np.array_equal(out, z.detach())
@@ -70,9 +69,9 @@ def test_a_policy_at_other_parameters_leaves_the_first_as_it_was():
     acting, x = policy(net, Categorical(2), False), torch.randn(BLOCK, 5, dtype=torch.float64)
     before = acting.outputs(x)
     shift, scale = torch.ones(5, dtype=torch.float64), torch.full((5,), 0.5, dtype=torch.float64)
-    other = acting.at(acting.theta * 2, (shift, scale))
+    other = acting.with_parameters(acting.theta * 2, (shift, scale))
     out = np.empty((BLOCK, 2))
-    other.respond(x.numpy(), out)
+    other.write_outputs(x.numpy(), out)
     doubled = FrozenPolicy(net, Categorical(2), NORMALISER, acting.theta * 2, {"count": torch.tensor(0.0)})
     expected = doubled.outputs(((x - 1) / 2).clamp(-1.5, 1.5))
     assert np.array_equal(out, expected)
@@ -90,7 +89,7 @@ def test_what_is_drawn_is_what_the_head_samples(head):
     z = torch.randn(200, head.network_outputs + head.constants, dtype=torch.float64).abs()
     noise = torch.rand(200, head.noise_size, dtype=torch.float64)
     expected = head.sample(z, noise)
-    drawn = drawing(head)(z.numpy(), noise.numpy())
+    drawn = numpy_sampler(head)(z.numpy(), noise.numpy())
     assert drawn.dtype == expected.numpy().dtype
     np.testing.assert_allclose(drawn, expected, rtol=1e-12)
     assert len(np.unique(drawn)) > 1
@@ -98,6 +97,6 @@ def test_what_is_drawn_is_what_the_head_samples(head):
 
 def test_a_categorical_draw_is_an_action_at_the_ends_of_the_noise():
     z = np.array([[0.0, 1.0, -800.0]])
-    assert drawing(Categorical(3))(z, np.array([[np.nextafter(1, 0)]])).item() == 1
-    assert drawing(Categorical(3))(z, np.array([[1.0]])).item() == 2
-    assert drawing(Categorical(3))(z, np.array([[0.0]])).item() == 0
+    assert numpy_sampler(Categorical(3))(z, np.array([[np.nextafter(1, 0)]])).item() == 1
+    assert numpy_sampler(Categorical(3))(z, np.array([[1.0]])).item() == 2
+    assert numpy_sampler(Categorical(3))(z, np.array([[0.0]])).item() == 0

@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 import torch
+from gymnasium import spaces
 from torch import nn
 
 from rlopt.policy.mlp import ACTIVATIONS, MLP
@@ -10,7 +11,7 @@ PLAIN = MLP(hidden=(16, 24), activation="tanh", bias=True, gain=1.5, last_gain=0
 
 
 def build(mlp: MLP, seed: int = 0, inputs: int = 5, outputs: int = 3) -> nn.Sequential:
-    return mlp.build(inputs, outputs, torch.Generator().manual_seed(seed))
+    return mlp.build(spaces.Box(-1, 1, (inputs,)), outputs, torch.Generator().manual_seed(seed))
 
 
 def layers(network: nn.Sequential) -> list[nn.Linear]:

@@ -4,12 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from torch import nn
 
 from rlopt.config.choices import conf_dir
 from rlopt.config.compose import load
 from rlopt.core.network import Network
-from rlopt.policy.nature_cnn import Image, NatureCNN
+from rlopt.policy.mlp import MLP
+from rlopt.policy.nature_cnn import NatureCNN
 from tests.support.oracles import close, seeded
 
 YAML = load(conf_dir() / "policy" / "nature_cnn.yaml")
@@ -18,8 +20,12 @@ OF_THE_PAPER = NatureCNN(**{name: tuple(v) if isinstance(v := YAML[name], list) 
 SMALL = NatureCNN((2, 3), (3, 2), (2, 1), (5,), "tanh", 1.5, 0.1)
 
 
+def images_of(shape: tuple[int, ...]) -> spaces.Box:
+    return spaces.Box(0, 255, shape, np.uint8)
+
+
 def test_the_network_of_the_paper_has_its_sizes():
-    module = OF_THE_PAPER.build(Image.of((84, 84, 4)), 6, seeded(0))
+    module = OF_THE_PAPER.build(images_of((84, 84, 4)), 6, seeded(0))
     shapes = [tuple(p.shape) for p in module.parameters()]
     assert shapes == [
         (32, 4, 8, 8), (32,), (64, 32, 4, 4), (64,), (64, 64, 3, 3), (64,), (512, 3136), (512,), (6, 512), (6,),
@@ -27,14 +33,14 @@ def test_the_network_of_the_paper_has_its_sizes():
 
 
 def test_weights_are_orthogonal_with_their_gains_and_biases_zero():
-    module = SMALL.build(Image.of((9, 9)), 4, seeded(0))
+    module = SMALL.build(images_of((9, 9)), 4, seeded(0))
     layers = [m for m in module.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     for layer, gain in zip(layers, [1.5, 1.5, 1.5, 0.1], strict=True):
         w = layer.weight.detach().flatten(1)
         w = w if w.shape[0] <= w.shape[1] else w.T
         assert close(w @ w.T, gain**2 * torch.eye(len(w)), 1e-5)
         assert (layer.bias == 0).all()
-    again = SMALL.build(Image.of((9, 9)), 4, seeded(0))
+    again = SMALL.build(images_of((9, 9)), 4, seeded(0))
     assert all(torch.equal(p, q) for p, q in zip(module.parameters(), again.parameters(), strict=True))
 
 
@@ -45,7 +51,7 @@ def test_weights_are_orthogonal_with_their_gains_and_biases_zero():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_pixels_reach_the_first_convolution_in_their_place_over_255(shape, order, dtype):
     images = np.random.default_rng(0).integers(0, 256, (5, *shape), np.uint8)
-    module = SMALL.build(Image.of(shape), 4, seeded(0)).to(dtype)
+    module = SMALL.build(images_of(shape), 4, seeded(0)).to(dtype)
     seen = []
     module.layers[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     z = module(torch.from_numpy(images.reshape(5, -1)))
@@ -54,7 +60,7 @@ def test_pixels_reach_the_first_convolution_in_their_place_over_255(shape, order
 
 
 def test_a_network_on_bytes_has_the_products_that_its_jacobian_gives():
-    module = SMALL.build(Image.of((7, 6)), 2, seeded(0)).double()
+    module = SMALL.build(images_of((7, 6)), 2, seeded(0)).double()
     network = Network(module)
     theta = network.layout.flatten(module) + 0.1
     inputs = torch.randint(0, 256, (3, 42), generator=seeded(1), dtype=torch.uint8)
@@ -82,12 +88,22 @@ def test_what_is_no_network_is_refused(changes, says):
         NatureCNN(**{name: getattr(SMALL, name) for name in FIELDS} | changes)
 
 
+def test_each_network_refuses_what_it_does_not_see():
+    mlp, box = MLP((4,), "tanh", True, 1.0, 1.0), spaces.Box(-1, 1, (4,), np.float32)
+    with pytest.raises(ValueError, match="does not see images; the observations are images, 10 x 8 pixels, 3 channels"):
+        mlp.build(images_of((10, 8, 3)), 2, seeded(0))
+    with pytest.raises(ValueError, match="sees images, Boxes of uint8 in 2 or 3 dimensions; the observations are Box"):
+        SMALL.build(box, 2, seeded(0))
+    mlp.sees(box)
+    SMALL.sees(images_of((10, 8, 3)))
+
+
 def test_images_smaller_than_the_kernels_are_refused():
-    OF_THE_PAPER.build(Image.of((36, 36, 1)), 2, seeded(0))
+    OF_THE_PAPER.build(images_of((36, 36, 1)), 2, seeded(0))
     with pytest.raises(
         ValueError, match=r"kernels must be small enough for 35 x 36 pixels, 1 channel; got \[8, 4, 3\]"
     ):
-        OF_THE_PAPER.build(Image.of((35, 36, 1)), 2, seeded(0))
+        OF_THE_PAPER.build(images_of((35, 36, 1)), 2, seeded(0))
 
 
 # --- the command line
@@ -128,11 +144,13 @@ def test_a_policy_of_images_is_trained_saved_and_evaluated(command, algo):
     [
         (
             [],
-            "the observations are images, 10 x 8 pixels, 3 channels, which policy=mlp does not see; choose policy=nature_cnn",
+            "policy=mlp: a multilayer perceptron does not see images; the observations are images, 10 x 8 pixels, 3 channels; "
+            "choose policy=nature_cnn",
         ),
         (
             NETWORKS,
-            "images, 10 x 8 pixels, 3 channels, which critic=mlp does not see; choose policy=nature_cnn critic=nature_cnn",
+            "critic=mlp: a multilayer perceptron does not see images; the observations are images, 10 x 8 pixels, 3 channels; "
+            "choose policy=nature_cnn critic=nature_cnn",
         ),
         (["policy=nature_cnn"], "policy.kernels must be small enough for 10 x 8 pixels, 3 channels; got [8, 4, 3]"),
     ],

@@ -98,7 +98,7 @@ def test_the_normaliser_is_the_identity_until_the_first_merge():
     out = NORMALISER.apply(NORMALISER.init(3), observations)
     assert torch.equal(out, observations)
     assert out is not observations
-    assert NORMALISER.affine(NORMALISER.init(3), torch.float64) is None
+    assert NORMALISER.shift_and_scale(NORMALISER.init(3), torch.float64) is None
 
 
 def test_normalised_observations_have_mean_0_and_standard_deviation_1():

@@ -1,12 +1,15 @@
 import torch
 from torch import Tensor
 
-from rlopt.rollout.buffer import Batch, EpisodeTracker
+from rlopt.rollout.buffer import Rollout
+from rlopt.rollout.episodes import EpisodeTracker
 
 NONE = torch.zeros(0)
 
 
-def batch(rewards: Tensor, terminated: Tensor, truncated: Tensor, mask: Tensor | None = None, **given: Tensor) -> Batch:
+def batch(
+    rewards: Tensor, terminated: Tensor, truncated: Tensor, mask: Tensor | None = None, **given: Tensor
+) -> Rollout:
     values = {
         "inputs": NONE,
         "observations": NONE,
@@ -15,16 +18,16 @@ def batch(rewards: Tensor, terminated: Tensor, truncated: Tensor, mask: Tensor |
         "time": torch.zeros_like(rewards),
         "episode": NONE,
         "final": NONE,
-        "final_place": (NONE.long(), NONE.long()),
+        "final_index": (NONE.long(), NONE.long()),
         "mask": torch.ones_like(rewards) if mask is None else mask,
     }
-    return Batch(rewards=rewards, terminated=terminated, truncated=truncated, **(values | given))
+    return Rollout(rewards=rewards, terminated=terminated, truncated=truncated, **(values | given))
 
 
-def random_batches(count: int, steps: int, envs: int) -> list[Batch]:
+def random_batches(count: int, steps: int, envs: int) -> list[Rollout]:
     generator = torch.Generator().manual_seed(5)
 
-    def draw() -> Batch:
+    def draw() -> Rollout:
         u = torch.rand(steps, envs, generator=generator)
         rewards = torch.randn(steps, envs, generator=generator)
         mask = (torch.rand(steps, envs, generator=generator) < 0.8).float()
@@ -68,7 +71,7 @@ def test_next_values_are_the_following_inputs_values_but_for_truncated_episodes(
     values = torch.arange(8.0).view(4, 2)
     no = torch.zeros(3, 2, dtype=torch.bool)
     place = (torch.tensor([0, 2]), torch.tensor([1, 0]))
-    out = batch(torch.zeros(3, 2), no, no, final_place=place).next_values(values, torch.tensor([-1.0, -2.0]))
+    out = batch(torch.zeros(3, 2), no, no, final_index=place).next_values(values, torch.tensor([-1.0, -2.0]))
     assert out.tolist() == [[2, -1], [4, 5], [-2, 7]]
     assert values.tolist() == torch.arange(8.0).view(4, 2).tolist()
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rlopt.policy.normalisers import ObservationNormaliser
-from rlopt.rollout.buffer import Batch
+from rlopt.rollout.buffer import Rollout
 from rlopt.rollout.seeding import Purpose, integer, sequence, torch_generator
 from rlopt.training.trainer import Trainer
 from tests.support.batches import FIELDS, same
@@ -21,12 +21,12 @@ def started(started):
     return partial(started, "dtype=float64")
 
 
-def copied(batch: Batch) -> Batch:
+def copied(batch: Rollout) -> Rollout:
     """The batch apart from the collector's buffers."""
     return copy.deepcopy(batch)
 
 
-def collect(run: Trainer) -> Batch:
+def collect(run: Trainer) -> Rollout:
     return copied(run.collector.collect(run.agent.policy(run.state)))
 
 
@@ -68,7 +68,7 @@ def test_final_observations_are_those_of_the_truncated_episodes_and_not_the_next
     run = started("env.id=probe/Counter-v0", "env.num_envs=2", "batch_size=40", "observations.normalise=false",
                   f"env.kwargs.reuses={reuses}")  # fmt: skip
     batch = collect(run)
-    places = list(zip(*(x.tolist() for x in batch.final_place), strict=True))
+    places = list(zip(*(x.tolist() for x in batch.final_index), strict=True))
     assert sorted(places) == sorted(map(tuple, batch.truncated.nonzero().tolist()))
     assert len(places) >= 4
     for (t, e), final in zip(places, batch.final.tolist(), strict=True):
@@ -88,7 +88,7 @@ def test_final_observations_are_normalised_like_all_others(started):
     learn(run)
     normaliser, state = run.agent.observations, run.state["observations"]
     batch = collect(run)
-    places = batch.final_place
+    places = batch.final_index
     episode = batch.observations[(*places, torch.zeros_like(places[0]))]
     raw = torch.stack([episode, 3 + episode % 3], 1)
     assert torch.equal(batch.final, normaliser.apply(state, raw))

@@ -10,11 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlopt.checkpoint import manager as checkpoint
-from rlopt.envs.vector import STEPS
+from rlopt.checkpoint import format as checkpoint
 from rlopt.errors import EnvironmentFault, UserError
 from rlopt.parallel import processes as child
-from rlopt.rollout.buffer import Batch
+from rlopt.rollout.buffer import Rollout
 from tests.support.batches import FIELDS, same
 from tests.support.failing import breaking, failed
 from tests.support.launching import children, until
@@ -77,7 +76,7 @@ def test_the_next_rollout_is_collected_while_the_critic_learns_and_the_last_stay
         run.collector.start(policy)
         ahead.append(run.collector.finish())
 
-    ahead: list[Batch] = []
+    ahead: list[Rollout] = []
     train = run.agent.critic.run
     run.agent.critic.run = lambda *a: (course.append("critic"), train(*a))[1]
     run.agent.learn(run.state, batch, run.minibatches, acts)
@@ -87,7 +86,7 @@ def test_the_next_rollout_is_collected_while_the_critic_learns_and_the_last_stay
     assert not torch.equal(ahead[0].inputs[0], batch.inputs[-1])  # by the normaliser that has taken in the batch
 
 
-def started_from(batch: Batch) -> Tensor:
+def started_from(batch: Rollout) -> Tensor:
     """Raw observations the batch ended with, which its inputs hold as long as nothing is normalised."""
     return batch.inputs[-1]
 
@@ -100,6 +99,7 @@ def started_from(batch: Batch) -> Tensor:
         ("hangs", "environment 5, at its step 7, has not come back for env.timeout=0.4 seconds"),
         ("exits", "environment 5, at its step 7, raised SystemExit: 0"),
         ("interrupts", "environment 5, at its step 7, raised KeyboardInterrupt"),
+        ("odd", "environment 5, at its step 7, raised Odd: that is not sent between processes"),
     ],
 )
 def test_an_environment_that_breaks_ends_the_run_with_its_number_and_step(tmp_path, monkeypatch, how, said):
@@ -137,7 +137,7 @@ def test_closing_ends_workers_in_the_middle_of_a_rollout_and_twice_is_as_good_as
     run = started(*breaking(how, which=3, at=12, count=4), f"batch_size={batch_size}", "workers=2")
     run.collector.start(run.agent.policy(run.state))
     workers = run.collector._workers
-    assert until(lambda: workers[1].place[STEPS] >= 12)
+    assert until(lambda: workers[1].counter.step >= 12)
     run.collector.close()
     assert [worker.process.exitcode for worker in workers] == [0, code]
     run.collector.close()
@@ -167,20 +167,16 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc")
-@pytest.mark.parametrize(
-    ("own", "number"),
-    [("workers=2", signal.SIGKILL), ("workers=2", signal.SIGINT), ("workers=2", signal.SIGTERM),
-     ("env.backend=async", signal.SIGKILL), ("env.backend=async", signal.SIGINT)],
-)  # fmt: skip
-def test_no_child_survives_a_learner_that_is_killed_or_interrupted(tmp_path, own, number):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_no_child_survives_a_learner_that_is_killed_or_interrupted(tmp_path, number):
     """One of them hangs in its environment's step, where it hears of nothing."""
-    typed = [str(tmp_path / "run"), *breaking("hangs", which=3, at=12, count=4), own]
+    typed = [str(tmp_path / "run"), *breaking("hangs", which=3, at=12, count=4), "workers=2"]
     run = subprocess.Popen([sys.executable, "-c", PROGRAM, *typed], cwd=ROOT, start_new_session=True,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     try:
         assert until(lambda: (tmp_path / "run" / "hangs").exists())
         workers = children(run.pid)
-        assert len(workers) == (2 if own == "workers=2" else 4)
+        assert len(workers) == 2
         if number == signal.SIGKILL:
             os.kill(run.pid, number)
         else:
@@ -197,12 +193,22 @@ def test_no_child_survives_a_learner_that_is_killed_or_interrupted(tmp_path, own
         assert checkpoint.load_newest(tmp_path / "run")[0] in (0, 40)
 
 
+def test_an_environment_that_ends_its_process_when_it_is_made_in_a_worker_is_told(started):
+    with pytest.raises(UserError, match="do not suit env.id=probe/Fails-v0: SystemExit 0"):
+        started("env.id=probe/Fails-v0", "env.kwargs.how=exits", "env.kwargs.when=made", "env.kwargs.elsewhere=true",
+                "workers=2")  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
         (("workers=9",), "workers=9 are more than the 8 environments they would share"),
         (("workers=0",), "workers must be"),
-        (("workers=2", "env.backend=async"), "env.backend=async has processes or threads of its own"),
+        (("workers=2", "env.backend=envpool"), "env.backend=envpool has threads of its own; leave out workers"),
+        (
+            ("env.backend=async",),
+            r"^env.backend=async no longer exists; type workers=K instead, for K processes that step$",
+        ),
     ],
 )
 def test_workers_that_cannot_be_are_refused(overrides, said):

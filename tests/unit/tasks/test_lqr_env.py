@@ -8,7 +8,7 @@ import torch
 from rlopt.config import choices as catalogue
 from rlopt.config.compose import resolve
 from rlopt.core.heads import DiagonalGaussian
-from rlopt.envs.spec import Environment
+from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
 from rlopt.tasks.lqr_env import LQREnv
 from rlopt.training.factory import trainer
@@ -91,7 +91,7 @@ def test_the_environment_carries_its_closed_forms():
     ],
 )
 def test_the_user_is_told_which_value_is_wrong(kwargs, message):
-    environment = Environment(name="lqr", id="rlopt/LQR-v0", num_envs=1, backend="sync", timeout=None, kwargs=kwargs)
+    environment = EnvSpec(name="lqr", id="rlopt/LQR-v0", num_envs=1, backend="sync", timeout=None, kwargs=kwargs)
     with pytest.raises(UserError, match=message):
         environment.make()
 
