@@ -24,7 +24,7 @@ def carry_out(run: Trainer, stops: SignalHandler) -> int:
 
     ``stops`` has been listening since before the run was made: what processes are forked with can lose an exception.
     """
-    run_dir, run.stops = run.plan.run_dir, stops
+    run_dir, run.signals = run.plan.run_dir, stops
     if ranks.is_first_rank():
         run.callbacks = Callbacks(on_begin=_begun)
     try:
@@ -32,7 +32,7 @@ def carry_out(run: Trainer, stops: SignalHandler) -> int:
             summary = run.run()
     except KeyboardInterrupt:
         if ranks.is_first_rank():
-            console.info(f"\nStopped at step {run.steps:,}; {run.saver.describe_saved(run.steps)}.")
+            console.info(f"\nStopped at step {run.steps:,}; {run.checkpoints.describe_saved(run.steps)}.")
             console.info(f"  resume:    {resuming(run_dir)}\n{what_next(run_dir)}")
         raise
     if ranks.is_first_rank():

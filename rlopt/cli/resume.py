@@ -42,7 +42,7 @@ def _resume(run_dir: Path, overrides: list[str]) -> int:
             console.output("  total_steps=N above these steps extends it, where its learning rates do not end with it")
         return 0
     stops = SignalHandler()
-    with stops.listening():
+    with stops.installed():
         made = ranks.on_all_ranks(lambda: prepared([], config, run_dir))
         with closing(made.collector):
             tree = unpack(contents, place, made.agent.device) if place and contents else None

@@ -56,7 +56,7 @@ def _train(overrides: list[str]) -> int:
     torch.set_num_threads(1)  # small networks are slower on more
     run_dir = ranks.broadcast_from_first(lambda: choose_run_directory(config))
     stops = SignalHandler()
-    with stops.listening():
+    with stops.installed():
         made = ranks.on_all_ranks(lambda: prepared(overrides, config, run_dir))
         with closing(made.collector), exclusive_run_directory(run_dir, new=True):
             return carry_out(made, stops)

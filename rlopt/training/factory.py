@@ -38,7 +38,7 @@ from rlopt.training.compatible_critic import CompatibleEstimator
 from rlopt.training.diagnostics import RecordOptions
 from rlopt.training.networks import network
 from rlopt.training.plan import Plan
-from rlopt.training.run_directory import choose_run_directory, open_logger
+from rlopt.training.run_directory import choose_run_directory
 from rlopt.training.trainer import Trainer
 
 Config = Mapping[str, Any]
@@ -92,10 +92,7 @@ def trainer(config: Config, run_dir: Path | None = None) -> Trainer:
 
     steps = common.batch_size // environment.num_envs
     collector = _collector(start, steps)
-    return Trainer(
-        plan, environment, agent, collector, start.state, torch_generator(common.seed, Purpose.MINIBATCHES),
-        lambda after: open_logger(run_dir, config, recording, after),
-    )  # fmt: skip
+    return Trainer(plan, environment, agent, collector, start.state, torch_generator(common.seed, Purpose.MINIBATCHES))
 
 
 def _collector(start: Setup, steps: int) -> Collector | Workers:

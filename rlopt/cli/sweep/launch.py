@@ -47,9 +47,11 @@ def multirun(overrides: list[str], once: Callable[[list[str]], int]) -> int:
              "hydra/hydra_logging=none", "hydra/job_logging=none"]  # fmt: skip
     program, sys.argv = sys.argv, ["rlopt", "--multirun", *rewritten(overrides), *quiet]
     full_error, os.environ["HYDRA_FULL_ERROR"] = os.environ.get("HYDRA_FULL_ERROR"), "1"  # errors come to us
-    stops = SignalHandler(first=lambda: end_all(folder / ".sweep"))  # whereupon a launcher ends its processes
+    stops = SignalHandler(
+        before_interrupt=lambda: end_all(folder / ".sweep")
+    )  # whereupon a launcher ends its processes
     try:
-        with stops.listening(), explained():
+        with stops.installed(), explained():
             hydra.main(version_base="1.3", config_path=str(catalogue.conf_dir()), config_name="config")(job)()
     except KeyboardInterrupt:
         console.info(f"The same command with sweep_dir={folder} goes on where this one stopped.")
