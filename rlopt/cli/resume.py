@@ -43,7 +43,7 @@ def _resume(run_dir: Path, overrides: list[str]) -> int:
         return 0
     config = ranks.on_all_ranks(lambda: check_config(plain))
     signals = SignalHandler()
-    with signals.listening():
+    with signals.installed():
         trainer = ranks.on_all_ranks(lambda: build(config, run_dir))
         with closing(trainer.collector):
             tree = unpack(content, path, trainer.agent.device) if path and content else None

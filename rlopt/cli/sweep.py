@@ -62,7 +62,7 @@ def multirun(overrides: list[str], train: Callable[[list[str]], int]) -> int:
     full_error, os.environ["HYDRA_FULL_ERROR"] = os.environ.get("HYDRA_FULL_ERROR"), "1"  # let Hydra raise its errors
     signals = SignalHandler(first=lambda: end_workers(folder / ".sweep"))  # before the launcher ends its processes
     try:
-        with signals.listening():
+        with signals.installed():
             hydra.main(version_base="1.3", config_path=None, config_name=None)(job)()
     except KeyboardInterrupt:
         console.info(f"The same command with sweep_dir={folder} continues where this one stopped.")

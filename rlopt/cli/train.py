@@ -57,7 +57,7 @@ def _train(overrides: list[str]) -> int:
     config = ranks.on_all_ranks(lambda: check_config(plain, typed))
     run_dir = ranks.broadcast_from_first(lambda: choose_run_directory(config))
     signals = SignalHandler()
-    with signals.listening():
+    with signals.installed():
         trainer = ranks.on_all_ranks(lambda: build(config, run_dir))
         with closing(trainer.collector), exclusive_run_directory(run_dir, new=True):
             return train_to_end(trainer, signals)

@@ -27,7 +27,7 @@ from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler
 from rlopt.rollout.advantages import gae, normalised
 from rlopt.rollout.buffer import Rollout
 from rlopt.training.compatible_critic import CompatibleEstimator, give_direction
-from rlopt.training.nan_report import earliest
+from rlopt.training.failure_policy import first_bad_quantity
 
 Pair = tuple[Tensor, Tensor]
 
@@ -168,7 +168,7 @@ class Agent:
         quantities = {**batch.course, "last observation": batch.last, "value": values[0], "advantage": advantages}
         found = _Estimates(quantities, values, targets)
         if bad := first_nonfinite(quantities, over_ranks=True):
-            return replace(found, failure=earliest(quantities) or bad)
+            return replace(found, failure=first_bad_quantity(quantities) or bad)
         gamma, happened = self.returns.gamma, batch.mask.bool()
         try:
             observations = self.observations.merge(state["observations"], batch.visited)

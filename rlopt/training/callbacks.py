@@ -1,15 +1,16 @@
-"""Callbacks: functions of one's own that a run calls, and what it tells them.
+"""Callbacks: a user's own functions that a run calls.
 
-| when                                                    | is called with                     |
-|---|---|
-| on_begin, before the first update, of a resumed run too | RunContext, the resolved configuration |
-| on_rollout, before an update learns from the batch      | RunContext, rollout.buffer.Rollout     |
-| on_update, after an update and its record               | RunContext, its scalars (run.recorder) |
-| on_checkpoint, after a checkpoint is written            | RunContext, its path                   |
-| on_end, after the evaluation and summary.json           | RunContext, the summary                |
+| callback      | is called                                     | with a RunContext and      |
+|---|---|---|
+| on_begin      | before the first update, also of a resumed run | the resolved configuration |
+| on_rollout    | before an update learns from a rollout         | rollout.buffer.Rollout     |
+| on_update     | after an update was recorded                   | its scalars: see loggers.logger |
+| on_checkpoint | after a checkpoint was written                 | its path                   |
+| on_end        | after the evaluation and summary.json          | the summary                |
 
-They run in the training process and their time counts; none changes the run but by returning True from on_update, which
-ends it after that update as if total_steps had been reached. What one raises ends the run, with a checkpoint.
+They run in the training process, and their time counts as training. A run does not depend on them, with one exception:
+if on_update returns True, the run ends after that update as if total_steps had been reached. An exception from a
+callback ends the run, with a checkpoint.
 """
 
 from __future__ import annotations
@@ -25,24 +26,24 @@ from rlopt.rollout.buffer import Rollout
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where a run stands."""
+    """How far a run has come."""
 
-    steps: int  # environment transitions it has learned from
+    steps: int  # environment transitions that it has learned from
     updates: int
     run_dir: Path
-    policy: Callable[[], Policy]  # gives the policy that an evaluation would judge now, frozen
+    policy: Callable[[], Policy]  # a frozen copy of the policy that would be evaluated now
 
 
-def _nothing(moment: RunContext, about: Any) -> None:
+def _do_nothing(context: RunContext, about: Any) -> None:
     pass
 
 
 @dataclass(frozen=True)
 class Callbacks:
-    """See the module's table."""
+    """The callbacks of one run, as the module describes them."""
 
-    on_begin: Callable[[RunContext, Mapping[str, Any]], object] = _nothing
-    on_rollout: Callable[[RunContext, Rollout], object] = _nothing
-    on_update: Callable[[RunContext, Mapping[str, float]], object] = _nothing
-    on_checkpoint: Callable[[RunContext, Path], object] = _nothing
-    on_end: Callable[[RunContext, Mapping[str, Any]], object] = _nothing
+    on_begin: Callable[[RunContext, Mapping[str, Any]], object] = _do_nothing
+    on_rollout: Callable[[RunContext, Rollout], object] = _do_nothing
+    on_update: Callable[[RunContext, Mapping[str, float]], object] = _do_nothing
+    on_checkpoint: Callable[[RunContext, Path], object] = _do_nothing
+    on_end: Callable[[RunContext, Mapping[str, Any]], object] = _do_nothing

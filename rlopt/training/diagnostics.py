@@ -1,15 +1,15 @@
-"""Looks: what a run records now and then, besides the scalars of every update.
+"""Diagnostics: what a run records only every few updates or at its end, besides the scalars of every update.
 
-| name                     | is                                                                          | tab        |
+| name                     | holds                                                                    | tab        |
 |---|---|---|
-| rollout/action_I         | number I of a rollout's actions, as drawn: before squashing and clipping    | histograms |
-| rollout/advantages       | of a rollout, before they are normalised                                    | histograms |
-| evaluation/returns       | of the episodes of the last evaluation; also sampled_evaluation/returns     | histograms |
-| metric/log10_eigenvalues | of their magnitudes: the actor's metric, at the theta that acted (spectrum) | histograms |
-| metric/largest           | eigenvalue, by magnitude                                                    | scalars    |
-| metric/condition         | largest over smallest of those that were found, a lower bound               | scalars    |
-| metric/negative          | how many of them are below 0                                                | scalars    |
-| policy/video             | an episode of the evaluation's, its beginning                               | images     |
+| rollout/action_I         | number I of a rollout's actions, as drawn: before squashing and clipping | histograms |
+| rollout/advantages       | a rollout's advantages, before they are normalised                       | histograms |
+| evaluation/returns       | returns of the last evaluation; also sampled_evaluation/returns          | histograms |
+| metric/log10_eigenvalues | sizes of the eigenvalues of the actor's metric, at the theta that acted  | histograms |
+| metric/largest           | the largest of these eigenvalues, by magnitude                           | scalars    |
+| metric/condition         | largest over smallest of the eigenvalues that were found: a lower bound  | scalars    |
+| metric/negative          | how many of these eigenvalues are below 0                                | scalars    |
+| policy/video             | the beginning of an evaluation's first episode                           | images     |
 """
 
 from __future__ import annotations
@@ -30,31 +30,34 @@ from rlopt.core.spectrum import ritz_values
 from rlopt.rollout.buffer import Rollout
 from rlopt.training.agent import Agent
 
-_PRODUCTS = 50  # with M, for a spectrum
+_PRODUCTS = 50  # matrix-vector products for a spectrum
 
 
 @dataclass(frozen=True)
 class Diagnostics:
+    """Diagnostics of one update, by their names in the table above."""
+
     scalars: dict[str, float] = field(default_factory=dict)
     histograms: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
-def look(
-    recording: RecordOptions, update: int, agent: Agent, state: State, batch: Rollout, seen: Mapping[str, Tensor]
+def compute_diagnostics(
+    record: RecordOptions, update: int, agent: Agent, state: State, rollout: Rollout, quantities: Mapping[str, Tensor]
 ) -> Diagnostics:
-    """At update number ``update``, counted from 1, which learned from ``batch`` of the policy of ``state``.
+    """The diagnostics that are due at update number ``update``, from 1.
 
-    ``seen`` are the update's own quantities, advantages (B,) among them. Of several ranks each looks at its part.
+    ``rollout`` is of the policy of ``state``; ``quantities`` are the update's, advantages (B,) among them. With several
+    ranks each sees its own part of the rollout.
     """
     found = Diagnostics()
-    if _due(recording.histograms_every, update):
-        happened = batch.mask.flatten().bool().numpy()
-        actions = batch.actions.flatten(0, 1).reshape(len(happened), -1).numpy()[happened]
+    if _due(record.histograms_every, update):
+        happened = rollout.mask.flatten().bool().numpy()
+        actions = rollout.actions.flatten(0, 1).reshape(len(happened), -1).numpy()[happened]
         found.histograms.update({f"rollout/action_{i}": column for i, column in enumerate(actions.T)})
-        if "advantage" in seen:
-            found.histograms["rollout/advantages"] = seen["advantage"].numpy()[happened]
-    if _due(recording.spectrum_every, update):
-        values = _spectrum(agent, state, batch)
+        if "advantage" in quantities:
+            found.histograms["rollout/advantages"] = quantities["advantage"].numpy()[happened]
+    if _due(record.spectrum_every, update):
+        values = _spectrum(agent, state, rollout)
         sizes = np.abs(values)
         if len(values):
             found.histograms["metric/log10_eigenvalues"] = np.log10(sizes)
@@ -71,12 +74,12 @@ def _due(every: int | None, update: int) -> bool:
 
 
 @torch.no_grad()
-def _spectrum(agent: Agent, state: State, batch: Rollout) -> NDArray[Any]:
-    """Estimates of the metric's eigenvalues other than 0, least first; none where it cannot be formed."""
+def _spectrum(agent: Agent, state: State, rollout: Rollout) -> NDArray[Any]:
+    """Estimates of the metric's nonzero eigenvalues, least first; empty where the metric cannot be formed."""
     update, actor = agent.actor.update, state["actor"]
     theta = actor["theta"]
     try:
-        samples = agent.actor_samples(state, batch)
+        samples = agent.actor_samples(state, rollout)
         tape = update.network.tape(theta, samples.inputs)
         objective, history = update.current_objective(actor["parts"]), actor["parts"]["metric"]
         curvature, _ = update.metric.bind(history, tape, update.head, samples, objective)

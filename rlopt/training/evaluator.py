@@ -1,6 +1,6 @@
-"""Judge: what is measured of a policy, in a run's course and at its end. The best checkpoint is the best by this.
+"""Evaluator: measures a run's policy during training and at the end. The best checkpoint is the best by its score.
 
-By evaluations every so often, where they are asked for; else by the returns of the last training episodes.
+The score is the return of periodic evaluations where they are asked for, and else that of the last training episodes.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from rlopt.loggers import console
 from rlopt.parallel.ranks import is_first_rank, on_all_ranks
 from rlopt.training.agent import Agent
 from rlopt.training.plan import Plan
-from rlopt.training.timer import Timer
 
 
 class Evaluator:
-    """Evaluations take place on the first rank alone, and are no part of training's time."""
+    """Evaluates the policy, on the first rank alone. The other ranks wait."""
 
-    def __init__(self, plan: Plan, environment: EnvSpec, agent: Agent, clock: Timer):
-        self._plan, self._environment, self._agent, self._clock = plan, environment, agent, clock
-        self.best: float | None = None  # highest return of the periodic evaluations
-        self.score: float | None = None  # what was measured of the policy as it stands; None where it is not finite
+    def __init__(self, plan: Plan, environment: EnvSpec, agent: Agent):
+        self._plan, self._environment, self._agent = plan, environment, agent
+        self.best: float | None = None  # highest return of a periodic evaluation
+        self.score: float | None = None  # of the policy after the last update; None where it is not known or not finite
 
     @property
-    def found_best(self) -> bool:
+    def is_best(self) -> bool:
+        """True where the last update's policy has the highest return of a periodic evaluation."""
         return self.score is not None and self.score == self.best
 
-    def after(self, updates: int, state: State, recent: Collection[float]) -> Evaluation | None:
-        """Measure the policy of this update, where that is due; ``recent`` are the returns of the last episodes."""
+    def after_update(self, updates: int, state: State, recent: Collection[float]) -> Evaluation | None:
+        """Score the policy; ``recent`` are the last training returns. Returns the evaluation, if one was due."""
         every = self._plan.evaluation_every
         if every is None:
             self.score = _finite(float(np.mean(list(recent)))) if recent else None
@@ -42,40 +42,37 @@ class Evaluator:
         self.score = None
         if updates % every:
             return None
-        found: Evaluation | None = on_all_ranks(lambda: self._evaluated(state, True) if is_first_rank() else None)
+        found = on_all_ranks(lambda: self._evaluate(state, deterministic=True) if is_first_rank() else None)
         if found:
             self.score = _finite(found.mean)
             self.best = max((x for x in (self.best, self.score) if x is not None), default=None)
         return found
 
-    def last(self, state: State) -> dict[str, Evaluation]:
-        """The last policy's evaluations, with its mode and with its samples."""
+    def at_end(self, state: State) -> dict[str, Evaluation]:
+        """The final policy's evaluations: with the mode of its distribution, and with samples of it."""
         episodes = self._plan.evaluation_episodes
         if not episodes:
             return {}
         console.info(f"evaluation: {episodes} episodes with the mode, and {episodes} sampled")
         kinds = {"evaluation": True, "sampled_evaluation": False}
-        return {name: self._evaluated(state, deterministic) for name, deterministic in kinds.items()}
+        return {name: self._evaluate(state, deterministic) for name, deterministic in kinds.items()}
 
-    def film(self, state: State) -> tuple[bytes, int, int] | None:
-        """A short film of the policy as a GIF, its height and width, where one is asked for and can be made."""
+    def record_video(self, state: State) -> tuple[bytes, int, int] | None:
+        """A short GIF of the policy, its height and its width; None where none is asked for or it cannot be made."""
         plan = self._plan
         if not plan.recording.video_steps:
             return None
         policy = self._agent.evaluated_policy(state)
         try:
-            reel = Video(self._environment, policy, self._agent.head, plan.seed)
-            return animation(reel, plan.recording.video_steps)
-        except Exception as error:  # noqa: BLE001  # whatever an environment's drawing does, the run is done
-            console.info(f"rlopt: there is no film: {type(error).__name__}: {error}")
+            video = Video(self._environment, policy, self._agent.head, plan.seed)
+            return animation(video, plan.recording.video_steps)
+        except Exception as error:  # noqa: BLE001  # the run is done, and drawing may raise anything
+            console.info(f"rlopt: there is no video: {type(error).__name__}: {error}")
             return None
 
-    def _evaluated(self, state: State, deterministic: bool) -> Evaluation:
+    def _evaluate(self, state: State, deterministic: bool) -> Evaluation:
         policy, plan = self._agent.evaluated_policy(state), self._plan
-        with self._clock.paused():
-            return evaluate(
-                self._environment, policy, self._agent.head, plan.evaluation_episodes, plan.seed, deterministic
-            )
+        return evaluate(self._environment, policy, self._agent.head, plan.evaluation_episodes, plan.seed, deterministic)
 
 
 def _finite(x: float) -> float | None:

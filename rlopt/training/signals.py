@@ -1,9 +1,10 @@
-"""Stops: SIGINT, SIGTERM, SIGUSR1 and SIGHUP (its terminal was closed) end a run so that it can be resumed.
+"""Signals that end a run so that it can be resumed: SIGINT, SIGTERM, SIGUSR1, and SIGHUP (its terminal was closed).
 
-Alone, the first signal interrupts what is going on: an update that has not ended is dropped, and the position before it
-is saved. Of several ranks each remembers it until they all stop after the same update. While files are written a signal
-waits. A second Ctrl-C leaves at once, with the last checkpoint as it is. Processes that are forked meanwhile hear
-SIGTERM alone, which ends them: the others reach a whole group, and the run itself sees to its processes.
+In a single process the first signal interrupts what is going on: an unfinished update is dropped, and the state before
+it is saved. With several ranks each one only remembers the signal, until all of them stop after the same update. A
+signal that arrives while files are written waits. A second Ctrl-C leaves at once, with the last checkpoint as it is.
+Processes that are forked meanwhile obey SIGTERM alone: the other signals reach the whole group, and the run itself ends
+its processes.
 """
 
 from __future__ import annotations
@@ -22,71 +23,71 @@ from rlopt.parallel.collectives import world_size
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
-_listening = 0  # runs of this process that do
-_forking = False  # this process is about to: what is raised within hooks around a fork is printed, and lost
-_missed: int | None = None  # the signal that came meanwhile
-_LATER = 0.01  # seconds after which it comes again
-_AGAIN = 0.5  # seconds after which another Ctrl-C is meant: launchers pass one on that the process has had already
+_installed = 0  # handlers of this process that are installed
+_forking = False  # Python prints and drops what is raised within hooks around a fork
+_missed: int | None = None  # the signal that arrived during a fork
+_LATER = 0.01  # seconds after which a missed signal is sent again
+_AGAIN = 0.5  # seconds; a Ctrl-C that comes sooner is the first one, passed on by a launcher
 
 
 class SignalHandler:
-    """What a run was told from outside; ``number`` is the signal's, None where there was none."""
+    """Receives the signals of one run. ``received`` is the number of the first one; None before."""
 
-    def __init__(self, first: Callable[[], object] = lambda: None) -> None:
-        self._first = first  # called before the first signal interrupts what is going on
-        self.number: int | None = None
+    def __init__(self, before_interrupt: Callable[[], object] = lambda: None) -> None:
+        self._before_interrupt = before_interrupt  # called just before `Signalled` is raised
+        self.received: int | None = None
         self._since = 0.0
-        self._held = 0
+        self._deferred = 0
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Within, the signals are for this run. Does nothing outside of the main thread, which alone can hear them.
+    def installed(self) -> Iterator[None]:
+        """Within, this object handles the signals. Does nothing outside of the main thread, which alone gets them.
 
-        SIGHUP stays ignored where it is, as by nohup.
+        SIGHUP stays ignored where it is, as under nohup.
         """
-        global _listening
+        global _installed
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        hears = [n for n in SIGNALS if n.name != "SIGHUP" or signal.getsignal(n) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, self._heard) for number in hears}
-        _listening += 1
+        handled = [n for n in SIGNALS if n.name != "SIGHUP" or signal.getsignal(n) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._handle) for number in handled}
+        _installed += 1
         try:
             yield
         finally:
-            _listening -= 1
+            _installed -= 1
             for number, handler in before.items():
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Within, a signal is remembered and nothing more; `check` is for afterwards."""
-        self._held += 1
+    def deferred(self) -> Iterator[None]:
+        """Within, a signal is remembered but interrupts nothing. Call `raise_received` afterwards."""
+        self._deferred += 1
         try:
             yield
         finally:
-            self._held -= 1
+            self._deferred -= 1
 
-    def check(self, number: int | None = None) -> None:
-        """Raise what was remembered here, or ``number``, on which the ranks have agreed."""
-        number = number or (self.number if world_size() == 1 else None)
+    def raise_received(self, number: int | None = None) -> None:
+        """Raise Signalled if a signal was remembered. With several ranks: if they agreed on ``number``."""
+        number = number or (self.received if world_size() == 1 else None)
         if number is not None:
             raise Signalled(number)
 
-    def _heard(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         global _missed
         if _forking:
             _missed = number
             return
-        if self.number is not None:
+        if self.received is not None:
             if number == signal.SIGINT and time.monotonic() - self._since > _AGAIN:
                 with suppress(OSError, ValueError, AttributeError):
                     os.write(sys.stderr.fileno(), b"\nrlopt: left at once\n")
                 os._exit(128 + number)
             return
-        self.number, self._since = number, time.monotonic()
-        if not self._held and world_size() == 1:
-            self._first()
+        self.received, self._since = number, time.monotonic()
+        if not self._deferred and world_size() == 1:
+            self._before_interrupt()
             raise Signalled(number)
 
 
@@ -95,21 +96,21 @@ def _before_fork() -> None:
     _forking = True
 
 
-def _after_fork() -> None:
+def _after_fork_in_parent() -> None:
     global _forking, _missed
     _forking, missed, _missed = False, _missed, None
     if missed is not None:
         threading.Timer(_LATER, os.kill, (os.getpid(), missed)).start()
 
 
-def _forked() -> None:
-    """In a new process: the run's handlers are not for it."""
+def _after_fork_in_child() -> None:
+    """The run's handlers are not for a new process."""
     global _forking, _missed
     _forking, _missed = False, None
-    if _listening:
+    if _installed:
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_forked)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -1,4 +1,4 @@
-"""Clock: the seconds that a run has spent, over all the times it was taken up again."""
+"""Timer: the seconds that a run has spent, in all the processes that it was continued in."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from contextlib import contextmanager
 
 
 class Timer:
-    """``training`` up to the last `lap`: what is recorded and saved counts, evaluations do not. ``wall``: all."""
+    """Two clocks of a run. ``training`` leaves out start-up and evaluations, and counts up to the last `lap`.
+
+    ``wall`` counts everything from `start` on.
+    """
 
     def __init__(self) -> None:
         self.training = self._before = 0.0
         self.start()
 
     def restore(self, training: float, wall: float) -> None:
-        """Go on from a run that had spent these."""
+        """Continue from what earlier processes of the run have spent."""
         self.training, self._before = training, wall
 
     def start(self) -> None:
         self._start = self._since = time.perf_counter()
 
     def lap(self) -> float:
-        """``training`` as it is now."""
+        """Bring ``training`` up to date, and return it."""
         now = time.perf_counter()
         self.training += now - self._since
         self._since = now
@@ -30,10 +33,10 @@ class Timer:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What is done within is no training."""
-        began = time.perf_counter()
+        """Within, time does not count as training."""
+        begin = time.perf_counter()
         yield
-        self._since += time.perf_counter() - began
+        self._since += time.perf_counter() - begin
 
     @property
     def wall(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from typing import Any
 
@@ -19,25 +19,26 @@ from rlopt.checkpoint.run_state import RunState, announce_slow_replay, env_state
 from rlopt.core.parts import State
 from rlopt.envs.spec import EnvSpec
 from rlopt.errors import EnvironmentFault, RankLost, Signalled, Stopped, UserError
-from rlopt.evaluation.episodes import Evaluation
 from rlopt.files import replace_file
 from rlopt.loggers import console
 from rlopt.loggers.logger import Logger, NullLogger
 from rlopt.loggers.progress import ProgressDisplay
-from rlopt.parallel import ranks
 from rlopt.parallel.collectives import gather, world_size
+from rlopt.parallel.ranks import gather_from_all_ranks, is_first_rank, on_all_ranks
 from rlopt.policy.inference import FrozenPolicy
 from rlopt.policy.policy import Policy
+from rlopt.rollout.buffer import Rollout
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.episodes import EpisodeTracker, RolloutStats
 from rlopt.rollout.seeding import Purpose, integer
 from rlopt.rollout.workers import Workers
 from rlopt.training.agent import Agent
 from rlopt.training.callbacks import Callbacks, RunContext
-from rlopt.training.diagnostics import look
+from rlopt.training.diagnostics import compute_diagnostics
 from rlopt.training.evaluator import Evaluator
 from rlopt.training.failure_policy import FailurePolicy
 from rlopt.training.plan import Plan
+from rlopt.training.run_directory import open_logger
 from rlopt.training.signals import SignalHandler
 from rlopt.training.timer import Timer
 
@@ -45,7 +46,7 @@ _RECENT = 100  # training episodes whose returns the summary describes
 
 
 class Trainer:
-    """Owns the run's state from the first rollout to the summary. Of several ranks only the first writes and shows."""
+    """A run, from its first rollout to its summary. It owns the state; with several ranks only the first one writes."""
 
     def __init__(
         self,
@@ -55,234 +56,245 @@ class Trainer:
         collector: Collector | Workers,
         state: State,
         minibatches: torch.Generator,
-        open_recorder: Callable[[int | None], Logger],
     ):
         self.plan, self.environment, self.agent, self.collector = plan, environment, agent, collector
-        self.state = state
-        self.minibatches = minibatches
-        self._open_recorder = open_recorder
+        self.state, self.minibatches = state, minibatches
         self.steps = self.updates = self.skipped = 0
         self.failures = FailurePolicy(plan.max_bad_updates, plan.run_dir, agent.learners)
-        self._counter = EpisodeTracker(collector.num_envs)
-        self._recent: deque[float] = deque(maxlen=_RECENT)
-        self._clock = Timer()
-        self._resumed: int | None = None  # the step from which the run goes on
-        self._judge = Evaluator(plan, environment, agent, self._clock)
-        self.saver = CheckpointManager(plan.saving, plan.run_dir)
-        self.stops = SignalHandler()
-        self._ahead = False  # the next rollout is already under way
-        self._ended = False  # by a callback
-        self.callbacks = Callbacks()
+        self.evaluator = Evaluator(plan, environment, agent)
+        self.checkpoints = CheckpointManager(plan.saving, plan.run_dir)
+        self.signals, self.callbacks = SignalHandler(), Callbacks()
+        self._episodes = EpisodeTracker(collector.num_envs)
+        self._recent: deque[float] = deque(maxlen=_RECENT)  # returns of the last training episodes
+        self._timer = Timer()
+        self._between_updates: RunState  # after the last whole update: what a checkpoint holds
+        self._resumed: int | None = None  # the step that the run continues from; -1: it begins again in its folder
+        self._rollout_started = False
+        self._ended_by_callback = False
 
     def run(self) -> dict[str, Any]:
-        """Train to the end and return the summary. A checkpoint exists whichever way this ends."""
+        """Train to the end and return the summary. A checkpoint is written whichever way this ends."""
         try:
             return self._run()
         except EnvironmentFault as fault:
-            said, file = self._ended_by(fault), self.plan.run_dir / "error.txt"
-            if ranks.is_first_rank():
+            message, file = self._where_it_ended(fault), self.plan.run_dir / "error.txt"
+            if is_first_rank():
                 with suppress(OSError):
                     replace_file(file, traceback.format_exc())
-                    said += f"; the traceback is in {file}"
-            raise EnvironmentFault(said) from fault
+                    message += f"; the traceback is in {file}"
+            raise EnvironmentFault(message) from fault
         except RankLost as lost:
-            raise RankLost(self._ended_by(lost)) from lost
+            raise RankLost(self._where_it_ended(lost)) from lost
 
     def _run(self) -> dict[str, Any]:
-        leads, together = ranks.is_first_rank(), False
-        self.saver.saved_step = self._resumed if self.steps else None
-        with self.stops.held():
-            recording = ranks.on_all_ranks(lambda: self._open_recorder(self._resumed) if leads else NullLogger())
-        with closing(recording) as recorder:
-            display = ProgressDisplay(self.plan.total_steps, None if leads else Console(quiet=True))
-            if leads and not self.collector.replays:
-                console.info(
-                    f"rlopt: {self.environment.id} cannot be replayed (envs/replay.py): if this run is stopped and "
-                    "resumed, its environments will begin new episodes"
-                )
-            self._clock.start()
-            self._position = self._here()
-            try:
-                self.callbacks.on_begin(self._moment(), self.plan.config)
-                self.stops.check()
-                while self.steps < self.plan.total_steps and not self._ended:
-                    self._update(recorder, display)
-                    self._save_or_stop(recorder)
-                together = True
-            except (Stopped, Signalled):  # on all ranks, where there are several
-                together = True
-                raise
-            except EnvironmentFault:
-                together = True
-                self.stops.check()
-                raise
-            finally:
-                with self.stops.held(), closing(self.collector):
-                    position = self._position
-                    self.state, self.steps, self.updates = position.agent, position.steps, position.updates
-                    display.close()
-                    wanted = leads and self.saver.saved_step != position.steps
-                    if gather(wanted)[0] if together else wanted:
-                        self.save(recorder, together)
-            self.stops.check()
-            evaluations = self._judge.last(self.state) if leads else {}
-            recorder.histograms({f"{k}/returns": np.asarray(v.returns) for k, v in evaluations.items()}, self.steps)
-            summary = self._summary(evaluations) if leads else {}
-            recorder.summary(summary)
-            if leads and (film := self._judge.film(self.state)):
-                recorder.image("policy/video", *film, self.steps)
-            self.callbacks.on_end(self._moment(), summary)
-        self.saver.raise_if_unsaved()
+        self.checkpoints.saved_step = self._resumed if self.steps else None
+        with self.signals.deferred():
+            logger = on_all_ranks(self._open_logger)
+        with closing(logger):
+            self._train(logger)
+            self.signals.raise_received()
+            summary = self._evaluate(logger) if is_first_rank() else {}
+            self.callbacks.on_end(self._context(), summary)
+        self.checkpoints.raise_if_unsaved()
         return summary
 
-    def _ended_by(self, error: Exception) -> str:
-        return f"{error}, after step {self.steps:,}" + (
-            f"; {self.saver.describe_saved(self.steps)}" if ranks.is_first_rank() else ""
-        )
-
-    def save(self, recorder: Logger | NullLogger, together: bool = True) -> None:
-        """Write a checkpoint of the run as it stood after the last update; ``together`` with all ranks."""
-        with self.stops.held():
-            position = self._position
-            tree = position.tree(self.plan.config, together)
-            if not ranks.is_first_rank():
-                return
-            recorder.flush()
-            place = self.saver.save(position.steps, tree, position.score)
-            if place is not None:
-                self.callbacks.on_checkpoint(self._moment(), place)
-
-    def restore(self, tree: Mapping[str, Any] | None) -> list[int]:
-        """Go on from a checkpoint; the numbers of the environments that begin a new episode instead. Before `run`.
-
-        Without one (None) the run begins again in its folder. Raises UserError where something is missing.
-        """
-        if tree is None:
-            self._resumed = -1
-            return []
-        counters = dict.fromkeys(("steps", "updates", "skipped", "bad_in_a_row", "seconds", "wall_seconds"), 0)
+    def _train(self, logger: Logger | NullLogger) -> None:
+        """Update until total_steps are done, and save, whichever way this ends."""
+        display = ProgressDisplay(self.plan.total_steps, None if is_first_rank() else Console(quiet=True))
+        self._timer.start()
+        self._between_updates = self._run_state()
+        together = False  # True where all ranks get to the last save
         try:
-            check_structure(
-                tree, {"agent": self.state, **counters, "minibatches": self.minibatches.get_state()}, "checkpoint"
-            )
-            return self._restored(tree)
-        except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
-            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise UserError(f"the checkpoint in {self.plan.run_dir} does not suit its config.yaml: {said}") from error
-
-    def _restored(self, tree: Mapping[str, Any]) -> list[int]:
-        self.state = tree["agent"]
-        self.steps, self.updates, self.skipped = tree["steps"], tree["updates"], tree["skipped"]
-        self.failures.in_a_row, self._judge.best = tree["bad_in_a_row"], tree["best"]
-        self._clock.restore(tree["seconds"], tree["wall_seconds"])
-        self.minibatches.set_state(tree["minibatches"])
-        self._recent.extend(map(float, tree["recent"]))
-        self._resumed = self.steps
-        if tree["environments"] is None:  # before the first rollout
-            return []
-        first, count = self.collector.first, self.collector.num_envs
-        if len(tree["environments"]) != self.collector.total:
-            raise ValueError(f"it has {len(tree['environments'])} environments")
-        entries = tree["environments"][first : first + count]
-        anew = integer(self.plan.seed, Purpose.RESUMED, self.updates)
-        standings = [env_state(entry) for entry in entries]
-        with announce_slow_replay(standings if ranks.is_first_rank() else ()):
-            found = ranks.gather_from_all_ranks(lambda: self.collector.restore(standings, anew))
-        begun: list[int] = sorted(number for numbers in found for number in numbers)
-        for e, entry in enumerate(entries):
-            if entry is not None and first + e not in begun:
-                self._counter.returns[e], self._counter.lengths[e] = entry["return"], entry["length"]
-        self.state["rewards"] = self.agent.rewards.begun(self.state["rewards"], begun)
-        return begun
-
-    def _here(self) -> RunState:
-        return RunState(
-            agent=self.state, steps=self.steps, updates=self.updates, skipped=self.skipped,
-            bad_in_a_row=self.failures.in_a_row, seconds=self._clock.training,
-            wall_seconds=self._clock.wall, best=self._judge.best, score=self._judge.score,
-            minibatches=self.minibatches.get_state(), recent=list(self._recent), env_states=self.collector.boundary,
-            returns=self._counter.returns.clone(), lengths=self._counter.lengths.clone(),
-        )  # fmt: skip
-
-    def _save_or_stop(self, recorder: Logger | NullLogger) -> None:
-        """After an update. What one rank was told, or finds due, all of them do."""
-        due, number = (
-            ranks.is_first_rank() and (self._judge.found_best or self.saver.is_due(self.updates)),
-            self.stops.number,
-        )
-        if world_size() > 1:
-            said = gather((due, number or 0))
-            due, number = said[0][0], max(n for _, n in said) or None
-        if due:
-            self.save(recorder)
-        self.stops.check(number)
-
-    def _moment(self) -> RunContext:
-        def policy() -> Policy:
-            return Policy(self.agent.evaluated_policy(self.state), self.agent.head, *self.environment.spaces())
-
-        return RunContext(self.steps, self.updates, self.plan.run_dir, policy)
-
-    def _update(self, recorder: Logger | NullLogger, display: ProgressDisplay) -> None:
-        started = time.perf_counter()
-        if not self._ahead:
-            self.collector.start(self.agent.policy(self.state))
-        batch = ranks.on_all_ranks(self.collector.finish)
-        self._ahead = False
-        self.callbacks.on_rollout(self._moment(), batch)
-        collected = time.perf_counter()
-
-        def collect_next(policy: FrozenPolicy) -> None:
-            if self.steps + batch.steps * world_size() < self.plan.total_steps:
-                self.collector.start(policy)
-                self._ahead = True
-
-        before = self.state
-        self.state, lesson = self.agent.learn(before, batch, self.minibatches, collect_next)
-        learned, seconds = time.perf_counter(), self._clock.lap()
-
-        tally = RolloutStats.of(batch, self._counter.take(batch))
-        self.steps += tally.steps
-        self.updates += 1
-        self.skipped += lesson.skipped
-        self._recent.extend(tally.episodes.returns)
-        scalars = {
-            **tally.scalars,
-            **lesson.scalars,
-            "update/skipped": float(self.skipped),
-            "time/collect": collected - started,
-            "time/update": learned - collected,
-            "time/steps_per_second": self.steps / seconds,
-        }
-        looked = look(self.plan.recording, self.updates, self.agent, before, batch, lesson.quantities)
-        with self.stops.held():
-            recorder.scalars({**scalars, **looked.scalars}, self.steps)
-            recorder.histograms(looked.histograms, self.steps)
-        self.stops.check()
-        mean = float(np.mean(self._recent)) if self._recent else None
-        display.update(self.steps, seconds, mean, scalars.get("policy/kl", scalars.get("step/kl")))
-        try:
-            self.failures.judge(lesson, self.steps, self.updates, batch.first)
-        except Stopped:
-            self._position = self._here()
+            self.callbacks.on_begin(self._context(), self.plan.config)
+            self.signals.raise_received()
+            while self.steps < self.plan.total_steps and not self._ended_by_callback:
+                self._update(logger, display)
+                self._save_or_stop(logger)
+            together = True
+        except (Stopped, Signalled):
+            together = True
             raise
-        if found := self._judge.after(self.updates, self.state, self._recent):
-            with self.stops.held():
-                recorder.scalars({"evaluation/return": found.mean, "evaluation/std": found.std}, self.steps)
-        self._position = self._here()  # in one go: a signal finds the last position or this one
-        told = self.callbacks.on_update(self._moment(), scalars)
-        self._ended = isinstance(told, bool | np.bool_) and bool(told)
+        except EnvironmentFault:
+            together = True
+            self.signals.raise_received()
+            raise
+        finally:
+            with self.signals.deferred(), closing(self.collector):
+                last = self._between_updates
+                self.state, self.steps, self.updates = last.agent, last.steps, last.updates
+                display.close()
+                unsaved = is_first_rank() and self.checkpoints.saved_step != last.steps
+                if gather(unsaved)[0] if together else unsaved:
+                    self._save(logger, together)
 
-    def _summary(self, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
+    def _update(self, logger: Logger | NullLogger, display: ProgressDisplay) -> None:
+        """One turn of the loop: collect a rollout, learn from it, record that, evaluate the policy if that is due."""
+        started = time.perf_counter()
+        rollout = self._collect()
+        collected, before = time.perf_counter(), self.state
+        is_last = self.steps + rollout.steps * world_size() >= self.plan.total_steps
+        when_ready = (lambda policy: None) if is_last else self._start_rollout
+        self.state, result = self.agent.learn(before, rollout, self.minibatches, when_ready)
+        times = {"time/collect": collected - started, "time/update": time.perf_counter() - collected}
+        seconds = self._timer.lap()
+
+        stats = RolloutStats.of(rollout, self._episodes.take(rollout))
+        self.steps += stats.steps
+        self.updates += 1
+        self.skipped += result.skipped
+        self._recent.extend(stats.episodes.returns)
+        own = {"update/skipped": float(self.skipped), **times, "time/steps_per_second": self.steps / seconds}
+        scalars = {**stats.scalars, **result.scalars, **own}
+        more = compute_diagnostics(self.plan.recording, self.updates, self.agent, before, rollout, result.quantities)
+        with self.signals.deferred():
+            logger.scalars({**scalars, **more.scalars}, self.steps)
+            logger.histograms(more.histograms, self.steps)
+        self.signals.raise_received()
+        display.update(self.steps, seconds, self._mean_return(), scalars.get("policy/kl", scalars.get("step/kl")))
+        try:
+            self.failures.count(result.failure, result.quantities, self.steps, self.updates, rollout.first)
+        except Stopped:
+            self._between_updates = self._run_state()
+            raise
+        with self._timer.paused():
+            evaluation = self.evaluator.after_update(self.updates, self.state, self._recent)
+        if evaluation:
+            with self.signals.deferred():
+                logger.scalars({"evaluation/return": evaluation.mean, "evaluation/std": evaluation.std}, self.steps)
+        self._between_updates = self._run_state()  # one assignment: a signal finds the old state or the new one
+        answer = self.callbacks.on_update(self._context(), scalars)
+        self._ended_by_callback = isinstance(answer, bool | np.bool_) and bool(answer)
+
+    def _collect(self) -> Rollout:
+        """The next rollout. The last update may have started it while the critic learned."""
+        if not self._rollout_started:
+            self._start_rollout(self.agent.policy(self.state))
+        rollout = on_all_ranks(self.collector.finish)
+        self._rollout_started = False
+        self.callbacks.on_rollout(self._context(), rollout)
+        return rollout
+
+    def _start_rollout(self, policy: FrozenPolicy) -> None:
+        self.collector.start(policy)
+        self._rollout_started = True
+
+    def _save_or_stop(self, logger: Logger | NullLogger) -> None:
+        """Save if that is due, then stop if a signal came. All ranks do the same: what one of them has to."""
+        due = is_first_rank() and (self.evaluator.is_best or self.checkpoints.is_due(self.updates))
+        number = self.signals.received
+        if world_size() > 1:
+            gathered = gather((due, number or 0))
+            due, number = gathered[0][0], max(n for _, n in gathered) or None
+        if due:
+            self._save(logger)
+        self.signals.raise_received(number)
+
+    def _save(self, logger: Logger | NullLogger, together: bool = True) -> None:
+        """Write a checkpoint of the run as it was after the last update; ``together`` with all ranks."""
+        with self.signals.deferred():
+            state = self._between_updates
+            tree = state.tree(self.plan.config, together)
+            if not is_first_rank():
+                return
+            logger.flush()
+            path = self.checkpoints.save(state.steps, tree, state.score)
+            if path is not None:
+                self.callbacks.on_checkpoint(self._context(), path)
+
+    def _evaluate(self, logger: Logger | NullLogger) -> dict[str, Any]:
+        """Evaluate the final policy, and write summary.json and the video; on the first rank."""
+        evaluations = self.evaluator.at_end(self.state)
+        logger.histograms({f"{k}/returns": np.asarray(v.returns) for k, v in evaluations.items()}, self.steps)
         summary = {
             "algo": self.plan.algo,
             "env": self.environment.id,
             "seed": self.plan.seed,
             "steps": self.steps,
-            "steps_per_second": round(self.steps / self._clock.training, 1) if self._clock.training else 0.0,
-            "return_mean": float(np.mean(self._recent)) if self._recent else None,
+            "steps_per_second": round(self.steps / self._timer.training, 1) if self._timer.training else 0.0,
+            "return_mean": self._mean_return(),
             "return_std": float(np.std(self._recent)) if self._recent else None,
         }
         for name, found in evaluations.items():
             summary |= {f"{name}_return": found.mean, f"{name}_std": found.std}
-        return summary | {"wall_seconds": round(self._clock.wall, 2)}
+        summary["wall_seconds"] = round(self._timer.wall, 2)
+        logger.summary(summary)
+        if video := self.evaluator.record_video(self.state):
+            logger.image("policy/video", *video, self.steps)
+        return summary
+
+    def _open_logger(self) -> Logger | NullLogger:
+        """Create the run's folder and its logger, on the first rank."""
+        if not is_first_rank():
+            return NullLogger()
+        logger = open_logger(self.plan.run_dir, self.plan.config, self.plan.recording, self._resumed)
+        if not self.collector.replays:
+            message = f"rlopt: {self.environment.id} cannot be replayed (envs/replay.py): if this run is stopped and"
+            console.info(f"{message} resumed, its environments will begin new episodes")
+        return logger
+
+    def _mean_return(self) -> float | None:
+        """Mean return of the last training episodes; None before the first has ended."""
+        return float(np.mean(self._recent)) if self._recent else None
+
+    def _where_it_ended(self, error: Exception) -> str:
+        saved = f"; {self.checkpoints.describe_saved(self.steps)}" if is_first_rank() else ""
+        return f"{error}, after step {self.steps:,}{saved}"
+
+    def _context(self) -> RunContext:
+        def policy() -> Policy:
+            return Policy(self.agent.evaluated_policy(self.state), self.agent.head, *self.environment.spaces())
+
+        return RunContext(self.steps, self.updates, self.plan.run_dir, policy)
+
+    def _run_state(self) -> RunState:
+        return RunState(
+            agent=self.state, steps=self.steps, updates=self.updates, skipped=self.skipped,
+            bad_in_a_row=self.failures.in_a_row, seconds=self._timer.training, wall_seconds=self._timer.wall,
+            best=self.evaluator.best, score=self.evaluator.score, minibatches=self.minibatches.get_state(),
+            recent=list(self._recent), env_states=self.collector.boundary,
+            returns=self._episodes.returns.clone(), lengths=self._episodes.lengths.clone(),
+        )  # fmt: skip
+
+    def restore(self, tree: Mapping[str, Any] | None) -> list[int]:
+        """Continue from a checkpoint; call it before `run`. Without one (None) the run begins again in its folder.
+
+        Returns the numbers of the environments whose episodes cannot be continued: they begin new ones. Raises
+        UserError where the checkpoint does not belong to this run's configuration.
+        """
+        if tree is None:
+            self._resumed = -1
+            return []
+        counters = dict.fromkeys(("steps", "updates", "skipped", "bad_in_a_row", "seconds", "wall_seconds"), 0)
+        like = {"agent": self.state, **counters, "minibatches": self.minibatches.get_state()}
+        try:
+            check_structure(tree, like, "checkpoint")
+            self.state = tree["agent"]
+            self.steps, self.updates, self.skipped = tree["steps"], tree["updates"], tree["skipped"]
+            self.failures.in_a_row, self.evaluator.best = tree["bad_in_a_row"], tree["best"]
+            self._timer.restore(tree["seconds"], tree["wall_seconds"])
+            self.minibatches.set_state(tree["minibatches"])
+            self._recent.extend(map(float, tree["recent"]))
+            self._resumed = self.steps
+            entries = tree["environments"]  # None before the first rollout
+            return [] if entries is None else self._restore_environments(entries)
+        except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
+            message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            where = f"the checkpoint in {self.plan.run_dir}"
+            raise UserError(f"{where} does not suit its config.yaml: {message}") from error
+
+    def _restore_environments(self, entries: list[dict[str, Any] | None]) -> list[int]:
+        """Put the environments back into their running episodes; the numbers of those that begin new ones."""
+        first, count = self.collector.first, self.collector.num_envs
+        if len(entries) != self.collector.total:
+            raise ValueError(f"it has {len(entries)} environments")
+        entries = entries[first : first + count]
+        reset_seed = integer(self.plan.seed, Purpose.RESUMED, self.updates)
+        states = [env_state(entry) for entry in entries]
+        with announce_slow_replay(states if is_first_rank() else ()):
+            found = gather_from_all_ranks(lambda: self.collector.restore(states, reset_seed))
+        begun = sorted(number for numbers in found for number in numbers)
+        for e, entry in enumerate(entries):
+            if entry is not None and first + e not in begun:
+                self._episodes.returns[e], self._episodes.lengths[e] = entry["return"], entry["length"]
+        self.state["rewards"] = self.agent.rewards.begun(self.state["rewards"], begun)
+        return begun

@@ -27,8 +27,8 @@ from rlopt.parallel import ranks as processes
 from rlopt.parallel.collectives import all_ranks, broadcast_theta, gather, local_slice, rank
 from rlopt.policy.normalisers import empty_moments, merge_moments
 from rlopt.rollout.episodes import Episodes, gather_episodes
-from rlopt.training import nan_report
 from rlopt.training.factory import trainer
+from rlopt.training.failure_policy import NAN_REPORT, write_report
 from tests.support.oracles import randn
 from tests.support.ranked import LINE_SEARCH, SMALL, given, part
 
@@ -163,8 +163,8 @@ def reported() -> dict[str, Any] | None:
     _, lesson = made.agent.learn(made.state, batch, made.minibatches)
     made.collector.close()
     with tempfile.TemporaryDirectory() as folder:
-        nan_report.write(Path(folder), {"step": 128}, made.agent.learners, lesson.quantities, batch.first)
-        file = Path(folder) / nan_report.NAME
+        write_report(Path(folder), {"step": 128}, made.agent.learners, lesson.quantities, batch.first)
+        file = Path(folder) / NAN_REPORT
         return json.loads(file.read_text()) if file.exists() else None
 
 

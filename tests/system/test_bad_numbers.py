@@ -11,7 +11,7 @@ from torch import Tensor
 from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli import main as cli
 from rlopt.errors import Stopped
-from rlopt.training.nan_report import summary
+from rlopt.training.failure_policy import describe
 from rlopt.training.trainer import Trainer
 from tests.support.probes import make_trainer
 
@@ -250,11 +250,11 @@ def test_equal_advantages_leave_the_policy_where_it_is(tmp_path, algo):
 
 def test_a_summary_is_of_the_finite_entries():
     x = torch.tensor([[1.0, math.nan, 4.0], [math.inf, -2.0, -math.inf]])
-    assert summary(x) == {"shape": [2, 3], "min": -2, "max": 4, "mean": 1, "nan": 1, "inf": 2, "first": [0, 1]}
+    assert describe(x) == {"shape": [2, 3], "min": -2, "max": 4, "mean": 1, "nan": 1, "inf": 2, "first": [0, 1]}
     none = {"min": None, "max": None, "mean": None}
-    assert summary(torch.full((2,), math.nan)) == {"shape": [2], **none, "nan": 2, "inf": 0, "first": [0]}
-    assert summary(torch.zeros(0, 3)) == {"shape": [0, 3], **none, "nan": 0, "inf": 0, "first": None}
-    assert summary(torch.tensor([3], dtype=torch.uint8))["mean"] == 3
+    assert describe(torch.full((2,), math.nan)) == {"shape": [2], **none, "nan": 2, "inf": 0, "first": [0]}
+    assert describe(torch.zeros(0, 3)) == {"shape": [0, 3], **none, "nan": 0, "inf": 0, "first": None}
+    assert describe(torch.tensor([3], dtype=torch.uint8))["mean"] == 3
 
 
 def test_the_command_line_exits_with_3_and_says_where_to_look(tmp_path, monkeypatch, capsys):

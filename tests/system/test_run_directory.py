@@ -11,7 +11,7 @@ import pytest
 
 from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli import main as cli
-from rlopt.training import nan_report
+from rlopt.training.failure_policy import write_report
 from tests.support.resuming import CASES, SMALL, cut, resume
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
@@ -83,6 +83,6 @@ def test_what_a_resumed_run_writes_follows_no_link(tmp_path, runs):
         (part / name).unlink(missing_ok=True)
         (part / name).symlink_to(treasure)
     assert resume(part) == 0
-    nan_report.write(part, {}, {}, {}, 0)
+    write_report(part, {}, {}, {}, 0)
     assert treasure.read_text() == "mine"
     assert [name for name in names if (part / name).is_symlink()] == ["error.txt"]

@@ -86,9 +86,9 @@ def test_a_run_without_a_terminal_goes_on_where_that_was_wished():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         stops = SignalHandler()
-        with stops.listening():
+        with stops.installed():
             signal.raise_signal(signal.SIGHUP)
-        assert stops.number is None
+        assert stops.received is None
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -112,16 +112,16 @@ def test_an_interrupt_while_processes_are_forked_is_remembered(tmp_path, runs, m
 
 
 def test_a_signal_in_the_middle_of_a_fork_comes_after_it():
-    with SignalHandler().listening(), pytest.raises(Signalled):
+    with SignalHandler().installed(), pytest.raises(Signalled):
         stops._before_fork()
         signal.raise_signal(signal.SIGTERM)
-        stops._after_fork()
+        stops._after_fork_in_parent()
         time.sleep(60)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_child_processes_ignore_group_signals_and_can_be_ended():
-    with SignalHandler().listening():
+    with SignalHandler().installed():
         child = os.fork()
         if not child:
             try:

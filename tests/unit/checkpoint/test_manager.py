@@ -109,7 +109,7 @@ def test_what_goes_wrong_after_training_leaves_the_summary(tmp_path, monkeypatch
     run = make_trainer(*SMALL, *CASES["cartpole trpo"], "record.video_steps=5", f"run_dir={tmp_path}")
     monkeypatch.setattr(judge, "animation", broken)
     assert run.run() == json.loads((tmp_path / "summary.json").read_text())
-    assert "there is no film: RuntimeError: no screen" in capsys.readouterr().err
+    assert "there is no video: RuntimeError: no screen" in capsys.readouterr().err
 
 
 def test_a_summary_is_json_whatever_the_rewards_were(tmp_path):

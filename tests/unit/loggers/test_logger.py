@@ -123,7 +123,7 @@ def test_transitions_that_did_not_happen_are_in_no_histogram():
     advantages = torch.arange(80.0)
     recording = looks.RecordOptions(True, True, 1, None, None)
     halved = dataclasses.replace(batch, mask=mask)
-    found = looks.look(recording, 1, run.agent, run.state, halved, {"advantage": advantages}).histograms
+    found = looks.compute_diagnostics(recording, 1, run.agent, run.state, halved, {"advantage": advantages}).histograms
     assert found["rollout/action_0"].tolist() == batch.actions[1::2].flatten().tolist()
     assert found["rollout/advantages"].tolist() == advantages.view(batch.mask.shape)[1::2].flatten().tolist()
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rlopt.config.compose import resolve
-from rlopt.training.diagnostics import RecordOptions, look
+from rlopt.training.diagnostics import RecordOptions, compute_diagnostics
 from rlopt.training.factory import trainer
 from tests.support import oracles
 
@@ -22,7 +22,7 @@ def test_the_spectrum_is_that_of_the_objective_as_it_stands(beta):
     finally:
         run.collector.close()
     every = RecordOptions(tensorboard=False, csv=False, histograms_every=None, spectrum_every=1, video_steps=None)
-    found = look(every, 1, run.agent, state, batch, {}).scalars
+    found = compute_diagnostics(every, 1, run.agent, state, batch, {}).scalars
 
     network = run.agent.actor.update.network
     samples = run.agent.actor_samples(state, batch)

@@ -82,11 +82,8 @@ def test_no_damping_is_kept_where_every_factor_is_regular(solver):
 
 
 @every_solver
-<<<<<<<< HEAD:tests/unit/core/solvers/kronecker/test_solve_faults.py
 def test_a_matrix_of_zeros_without_damping_is_a_failure_that_asks_for_more_damping(solver):
-========
 def test_a_zero_matrix_without_damping_fails_by_name(solver):
->>>>>>>> tests:tests/unit/core/solvers/kronecker/test_kronecker_faults.py
     case = make_case("categorical")
     nothing = replace(bind(case), root=lambda: torch.zeros(1, 17, 3, dtype=torch.float64))
     with pytest.raises(NumericalFailure, match="start from a larger damping"):
