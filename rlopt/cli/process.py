@@ -29,7 +29,7 @@ def train_to_end(run: Trainer, signals: SignalHandler) -> int:
     ``signals`` must have listened since before ``run`` was made, because an exception that a signal raises while
     processes are forked can be lost.
     """
-    run_dir, run.signals = run.plan.run_dir, signals
+    run_dir, run.signals = run.run_dir, signals
     if ranks.is_first_rank():
         run.callbacks = Callbacks(on_begin=_print_begin)
     try:

@@ -33,8 +33,6 @@ from rlopt.rollout.seeding import Purpose, torch_generator
 from rlopt.rollout.workers import Workers
 from rlopt.training.agent import Agent, Returns
 from rlopt.training.compatible_critic import CompatibleEstimator
-from rlopt.training.plan import Plan
-from rlopt.training.run_directory import open_logger
 from rlopt.training.trainer import Trainer
 
 _TOO_LARGE = re.compile("allocate|size calculation overflow|too large|index-sized")  # errors of torch and Python
@@ -58,14 +56,7 @@ def build(config: RunConfig, run_dir: Path) -> Trainer:
         if config.record.video_steps is not None:
             video.check(start.environment)
         minibatches = torch_generator(config.seed, Purpose.MINIBATCHES)
-        plan = Plan(
-            config.algo, config.seed, config.total_steps, config.max_bad_updates, config.evaluation.episodes,
-            config.evaluation.every_updates, config.checkpoint, config.record, run_dir, config.plain,
-        )  # fmt: skip
-        return Trainer(
-            plan, start.environment, start.agent, _collector(start), start.state, minibatches,
-            lambda after: open_logger(run_dir, config.plain, config.record, after),
-        )  # fmt: skip
+        return Trainer(config, run_dir, start.agent, _collector(start), start.state, minibatches)
 
 
 @contextmanager

@@ -130,7 +130,7 @@ def test_every_recipe_names_preset_and_environment_and_adds(name):
 def test_every_experiment_builds(name):
     run = trainer(resolve([f"experiment={name}"]))
     run.collector.close()
-    assert run.plan.total_steps > 0
+    assert run.config.total_steps > 0
 
 
 def test_a_choice_has_a_line_of_explanation():

@@ -30,7 +30,7 @@ def stopped(run: Trainer) -> str:
     with pytest.raises(Stopped) as caught:
         run.run()
     message = str(caught.value)
-    assert "\n" not in message and str(run.plan.run_dir / "nan_report.json") in message
+    assert "\n" not in message and str(run.run_dir / "nan_report.json") in message
     return message
 
 
@@ -40,7 +40,7 @@ def report(run: Trainer) -> dict:
     def none(name: str) -> None:
         raise AssertionError(f"{name} is not JSON")
 
-    return json.loads((run.plan.run_dir / "nan_report.json").read_text(), parse_constant=none)
+    return json.loads((run.run_dir / "nan_report.json").read_text(), parse_constant=none)
 
 
 def thetas(run: Trainer) -> list[Tensor]:

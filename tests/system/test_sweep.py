@@ -61,7 +61,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(run, monkeypatch):
     update = Trainer._update
 
     def interrupted(self: Trainer, *rest: object) -> None:
-        if self.plan.seed == 2 and self.updates == 2:
+        if self.config.seed == 2 and self.updates == 2:
             raise KeyboardInterrupt
         update(self, *rest)
 
