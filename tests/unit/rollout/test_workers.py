@@ -207,7 +207,7 @@ def test_an_environment_that_ends_its_process_when_it_is_made_in_a_worker_is_tol
         (("workers=2", "env.backend=envpool"), "env.backend=envpool has threads of its own; leave out workers"),
         (
             ("env.backend=async",),
-            r"^env.backend=async no longer exists; type workers=K instead, for K processes that step$",
+            r"^env.backend must be sync or envpool; async is no longer one; type workers=K for K processes$",
         ),
     ],
 )
