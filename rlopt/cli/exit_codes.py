@@ -18,7 +18,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from rlopt.core.requirements import Incompatible
 from rlopt.errors import RankLost, Signalled, Stopped, UserError
 from rlopt.loggers import console
 from rlopt.parallel import ranks
@@ -43,11 +42,6 @@ def exit_code(command: Callable[[], int]) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where an error of it can still be reported
         return code
-    except Incompatible as error:
-        from rlopt.config.compatibility import advise
-
-        _tell(str(advise(error)), error)
-        return 2
     except UserError as error:
         _report(str(error), error)
         return 2

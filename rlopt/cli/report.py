@@ -34,10 +34,10 @@ def run(arguments: list[str]) -> int:
     from rlopt.report import comparison
     from rlopt.report.grouping import groups
     from rlopt.report.page import page
-    from rlopt.report.runs import read_all, tell
+    from rlopt.report.runs import print_left_out, read_all
 
     runs, left_out = read_all([options.folder], "episode/return", unfinished=False)
-    tell(left_out)
+    print_left_out(left_out)
     grouped = groups(runs)
     unknown = sorted(set(ranges) - {g.environment for g in grouped})
     if unknown:

@@ -10,10 +10,9 @@ import yaml
 from rlopt.cli import main as cli
 from rlopt.loggers.tensorboard import TensorBoardWriter
 from rlopt.report.comparison import compare, improvements, markdown, pooled_table, table
-from rlopt.report.curves import aligned, average
 from rlopt.report.grouping import groups, labels
-from rlopt.report.runs import flat, read_all
-from rlopt.report.scalars import scalars
+from rlopt.report.runs import flat_options, read_all, read_scalars
+from rlopt.report.statistics import align, average
 
 SHORT = ["total_steps=800", "batch_size=400", "policy.hidden=[4]", "critic.hidden=[4]", "evaluation.episodes=2"]
 
@@ -101,7 +100,7 @@ def test_the_same_run_twice_is_one_sample(run, tmp_path):
 def test_a_resumed_run_is_read_past_what_was_purged(run, tmp_path):
     folder = run("a", LINE)
     events(folder, {"episode/return": [(25, 5.0)]}, after=20)
-    assert scalars(folder, ["episode/return"])["episode/return"].steps.tolist() == [10, 20, 25]
+    assert read_scalars(folder, ["episode/return"])["episode/return"].steps.tolist() == [10, 20, 25]
 
 
 def test_groups_differ_in_more_than_seed_and_folder(run, tmp_path):
@@ -137,7 +136,7 @@ def test_labels_name_the_fewest_options_that_tell_groups_apart(options, expected
 
 def test_options_are_spelled_as_they_are_typed():
     node = {"_target_": "rlopt.core.steps.optimizer.Optimizer", "optimizer": {"lr": 0.1}, "max_norm": None}
-    assert flat({"critic": {"step": node, "shared": True}, "hidden": [4, 4]}) == {
+    assert flat_options({"critic": {"step": node, "shared": True}, "hidden": [4, 4]}) == {
         "critic.step": "optimizer", "critic.optimizer.lr": "0.1", "critic.step.max_norm": "null",
         "critic.shared": "true", "hidden": "[4, 4]",
     }  # fmt: skip
@@ -146,7 +145,7 @@ def test_options_are_spelled_as_they_are_typed():
 def test_curves_of_unequal_length_meet_where_all_of_them_are():
     a = np.array([0.0, 1.0, 4.0]), np.array([0.0, 2.0, 8.0])  # y = 2 x
     b = np.array([0.5, 3.0, 9.0]), np.array([1.5, 4.0, 10.0])  # y = x + 1
-    x, y = aligned([a, b], cells=7)
+    x, y = align([a, b], cells=7)
     np.testing.assert_allclose(x, 0.75 + 0.5 * np.arange(7))
     np.testing.assert_allclose(y, np.stack([2 * x, x + 1], -1))
 
@@ -154,16 +153,16 @@ def test_curves_of_unequal_length_meet_where_all_of_them_are():
 def test_many_updates_are_averaged_over_each_cell():
     x = np.arange(0.0, 1001.0)
     noisy = np.where(x % 2 == 0, 0.0, 2.0)
-    _, y = aligned([(x, noisy)], cells=10)
+    _, y = align([(x, noisy)], cells=10)
     np.testing.assert_allclose(y, 1.0)
     assert average(x, noisy) == pytest.approx(1.0) == average(np.array([5.0]), np.array([1.0]))
 
 
 def test_curves_with_one_common_point_or_none():
     one, two, far = ((np.array(x), np.array(x)) for x in ([1.0, 2.0], [2.0, 3.0], [5.0, 6.0]))
-    x, y = aligned([one, two])
+    x, y = align([one, two])
     assert x.tolist() == [2] and y.tolist() == [[2, 2]]
-    assert aligned([one, far])[0].size == 0
+    assert align([one, far])[0].size == 0
 
 
 def test_scores_are_normalised_by_environment(run, tmp_path):
@@ -174,8 +173,8 @@ def test_scores_are_normalised_by_environment(run, tmp_path):
     runs, left_out = read_all([tmp_path], "episode/return", unfinished=False)
     made = compare(groups(runs), left_out, {"Pendulum-v1": (-100.0, 0.0)})
     assert made.ranges == {"CartPole-v1": (0.0, 100.0), "Pendulum-v1": (-100.0, 0.0)}
-    assert made.of("trpo")["CartPole-v1"].tolist() == [0.5, 1.0]
-    assert made.of("trpo")["Pendulum-v1"].tolist() == pytest.approx([0.9, 0.8])
+    assert made.scores_of("trpo")["CartPole-v1"].tolist() == [0.5, 1.0]
+    assert made.scores_of("trpo")["Pendulum-v1"].tolist() == pytest.approx([0.9, 0.8])
     assert [row[:2] for row in pooled_table(made)] == [("trpo", "4")]  # ppo has no run on Pendulum
     assert pooled_table(made)[0][2].startswith("0.800 (0.650 to 0.950)")
     (pair,) = improvements(made).items()
@@ -293,6 +292,6 @@ def test_the_table_is_read_before_the_events(run, tmp_path):
         "step,episode/return,time/collect,time/update\n10,,1.0,2.0\n20,5.0,1.0,2.0\n20,7.0,,\n30,nan,1,1\n40,8.25,1,1"
     )
     (folder / "scalars.csv").write_text(text)  # the last line is under way
-    found = scalars(folder, ["episode/return", "time/update", "loss"])
+    found = read_scalars(folder, ["episode/return", "time/update", "loss"])
     assert {name: s.values.tolist() for name, s in found.items()} == {"episode/return": [7.0], "time/update": [2, 2, 1]}
     assert found["time/update"].steps.tolist() == [10, 20, 30]

@@ -98,7 +98,6 @@ def test_between_measurements_factors_stay_and_lambda_changes(damping, tape):
     assert close(state["factors"]["0.weight"]["A"], both["factors"]["0.weight"]["A"], 1e-12)  # the first and the fourth
 
 
-def test_layer_shapes_are_found_from_the_factors_of_layers_with_and_without_bias_and_of_constants():
 def test_layer_shapes_are_found_from_the_factors():
     module = nn.Sequential(nn.Linear(3, 4, bias=False), nn.Tanh(), nn.Linear(4, 2))
     head = heads.DiagonalGaussian(2)
