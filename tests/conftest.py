@@ -1,3 +1,5 @@
+import multiprocessing
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,8 +9,10 @@ import torch
 
 from rlopt.cli import main as cli
 from rlopt.config import choices as catalogue
-from tests import probes
-from tests.extending import FILES, write
+from rlopt.training.trainer import Trainer
+from tests.support import inspecting, probes, resuming
+from tests.support.extending import FILES, write
+from tests.support.probes import make_trainer
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -18,7 +22,7 @@ def _one_thread() -> None:
 
 @pytest.fixture
 def probe_environments() -> Iterator[None]:
-    """probe/NAME-v0 for the environments of tests/probes.py."""
+    """probe/NAME-v0 for the environments of tests/support/probes.py."""
     with probes.registered():
         yield
 
@@ -58,6 +62,65 @@ def double_precision() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(before)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """No process that a test began, and no alarm, outlives it."""
+    before = set(multiprocessing.active_children())
+    yield
+    assert set(multiprocessing.active_children()) <= before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0) and signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+
+
+@pytest.fixture
+def started(request: pytest.FixtureRequest) -> Callable[..., Trainer]:
+    """A function from overrides to a run; what it opened is closed."""
+
+    def start(*overrides: str) -> Trainer:
+        run = make_trainer(*overrides)
+        request.addfinalizer(lambda: run.collector.close())
+        return run
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory):
+    """The folder of a finished run of a case, made once."""
+    folder, made = tmp_path_factory.mktemp("runs"), {}
+
+    def of(name: str, *overrides: str) -> Path:
+        key = f"{name} {' '.join(overrides)}"
+        if key not in made:
+            made[key] = folder / str(len(made))
+            make_trainer(*resuming.SMALL, *resuming.CASES[name], *overrides, f"run_dir={made[key]}").run()
+        return made[key]
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory) -> Path:
+    """A run to go on with, with every file that a run directory may hold."""
+    run_dir = tmp_path_factory.mktemp("template") / "run"
+    small = ["batch_size=80", "policy.hidden=[4]", "critic.hidden=[4]", "evaluation.episodes=1"]
+    saved = ["checkpoint.every_updates=1", "checkpoint.keep=2"]
+    assert cli.main(["train", *small, *saved, "env=cartpole", "total_steps=160", f"run_dir={run_dir}"]) == 0
+    shutil.rmtree(run_dir / "checkpoints" / "step-000000000160")
+    for name in ("nan_report.json", "error.txt"):
+        (run_dir / name).write_text("{}")
+    return run_dir
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    """A run of three updates on each environment."""
+    found = {}
+    for name, overrides in inspecting.RUNS.items():
+        found[name] = tmp_path_factory.mktemp(name) / "run"
+        make_trainer(*inspecting.SMALL, *overrides, f"run_dir={found[name]}").run()
+    return found
 
 
 def pytest_configure(config: pytest.Config) -> None:

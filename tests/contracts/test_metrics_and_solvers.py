@@ -1,0 +1,164 @@
+"""The contract of every allowed pair of metric and solver, found through conf/, against dense matrices in float64.
+
+A metric's matrix is the one that tests/unit/core/test_metrics.py proves by differentiation. Exact solvers must solve its whole
+system; the others the system of their own definition, written out here with dense matrices from each sample's gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from rlopt.config.choices import choices, conf_dir
+from rlopt.config.compose import load
+from rlopt.config.schema import construct_part
+from rlopt.core.objectives.surrogate import Surrogate
+from rlopt.core.objectives.value import Value
+from tests.support import oracles
+from tests.support.curvatures import blocks_of, groups, rows
+from tests.support.factors import assembled, layer_inputs, spots
+from tests.support.oracles import Case, close, eye, make_case, randn, share
+
+HEADS = ("log_sigma", "sigma", "categorical", "value")
+EXACT = {"dense", "cg", "gram", "low_rank", "identity"}
+OPTIONS = {  # with which a solver goes to its limit
+    "cg": {"iterations": 600, "tolerance": 1e-14},
+    "low_rank": {"rank": 300, "products": 300},
+}
+NEEDED = {"mahalanobis": {"diagonal": 2.0}}
+
+
+def part(group: str, name: str, **options: Any) -> Any:
+    return construct_part({**load(conf_dir() / group / f"{name}.yaml"), **options}, group)
+
+
+METRICS = {name: part("metric", name, **NEEDED.get(name, {})) for name in choices("metric")}
+SOLVERS = {name: part("solver", name, **OPTIONS.get(name, {})) for name in choices("solver")}
+PAIRS = [(m, s) for m in METRICS for s in SOLVERS if SOLVERS[s].needs <= METRICS[m].supplies]
+
+
+@cache
+def bound(metric: str, head: str) -> tuple[Case, Any, Tensor, float]:
+    """A case, the metric's curvature there, its matrix M, and a lambda with which M + lambda I is positive definite."""
+    case = make_case(head, weights="masked", count=11, hidden=(4,), moved=0.2)
+    objective = Value() if head == "value" else Surrogate(0.0)
+    curvature, _ = METRICS[metric].bind(METRICS[metric].init(), case.tape, case.head, case.samples, objective)
+    M = curvature.dense()
+    return case, curvature, M, 0.05 + 2 * max(0.0, -float(torch.linalg.eigvalsh(M)[0]))
+
+
+def factors(case: Case, curvature: Any) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Every layer's A (I, I) and G (J, J), and each sample's own factors (K, B, J, I)."""
+    R, w, found = rows(case, curvature.root()), share(case.samples), []
+    for spot, a in zip(spots(case), layer_inputs(case), strict=False):
+        d = R[:, :, spot.index[:, -1]]  # a bias's gradient is the layer's signal
+        A, G = torch.einsum("b,bi,bj->ij", w, a, a), torch.einsum("b,kbi,kbj->ij", w, d, d)
+        found.append((A.contiguous(), G.contiguous(), R[:, :, spot.index]))
+    return found
+
+
+def kfac(case: Case, curvature: Any, M: Tensor) -> Tensor:
+    return assembled(case, [torch.kron(G, A) for A, G, _ in factors(case, curvature)])
+
+
+def ekfac(case: Case, curvature: Any, M: Tensor) -> Tensor:
+    blocks = []
+    for A, G, own in factors(case, curvature):
+        Q = torch.kron(torch.linalg.eigh(G)[1], torch.linalg.eigh(A)[1])
+        squares = (own.flatten(2) @ Q).square()
+        blocks.append(Q @ torch.einsum("b,kbp->p", share(case.samples), squares).diag() @ Q.T)
+    return assembled(case, blocks)
+
+
+def kfra(case: Case, curvature: Any, M: Tensor) -> Tensor:
+    """Mean signals' second moments sent back through the layers by mean derivatives, from the mean of C."""
+    U, w = curvature.root(), share(case.samples)
+    C = torch.einsum("b,kbi,kbj->ij", w, U, U).contiguous()
+    linears = [child for child in case.module if hasattr(child, "weight")]
+    width = linears[-1].weight.shape[0]
+    G, found = C[:width, :width], []
+    inputs = layer_inputs(case)
+    for i in reversed(range(len(linears))):
+        found.append(G)
+        if i:
+            slope = 1 - inputs[i][:, :-1] ** 2  # tanh
+            W = linears[i].weight.detach()
+            G = (W.T @ G @ W) * torch.einsum("b,bp,bq->pq", w, slope, slope)
+    Gs = [G.contiguous() for G in found[::-1]] + ([C[width:, width:].contiguous()] if case.head.constants else [])
+    return assembled(case, [torch.kron(G, A) for (A, _, _), G in zip(factors(case, curvature), Gs, strict=True)])
+
+
+DEFINITIONS: dict[str, Callable[[Case, Any, Tensor], Tensor]] = {
+    "diagonal": lambda case, curvature, M: M.diagonal().diag(),
+    "block": lambda case, curvature, M: blocks_of(M, groups(case, SOLVERS["block"].by)),
+    "kfac": kfac,
+    "ekfac": ekfac,
+    "kfra": kfra,
+}
+
+
+def reference(metric: str, solver: str, head: str, g: Tensor) -> tuple[Tensor, float] | None:
+    """The direction that the pair must give, and within what; None where its definition is not a fixed matrix."""
+    case, curvature, M, lam = bound(metric, head)
+    if solver == "identity":
+        return g, 0.0
+    if solver == "power":
+        mu, Q = torch.linalg.eigh(M + lam * eye(len(M)))
+        return Q @ (Q.T @ g * mu ** SOLVERS["power"].exponent), 1e-8
+    if solver in EXACT:
+        return torch.linalg.solve(M + lam * eye(len(M)), g), 1e-8
+    if solver in DEFINITIONS:
+        return torch.linalg.solve(DEFINITIONS[solver](case, curvature, M) + lam * eye(len(M)), g), 1e-10
+    return None
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(("metric", "solver"), PAIRS)
+def test_every_allowed_pair_keeps_its_contract(metric, solver, head):
+    _, curvature, M, lam = bound(metric, head)
+    g = randn(len(M), seed=7)
+    kept, state = g.clone(), SOLVERS[solver].init()
+    solve, _ = SOLVERS[solver].prepare(state, curvature, lam)
+    solution = solve(g)
+    assert torch.equal(g, kept) and state == SOLVERS[solver].init()
+    assert torch.dot(g, solution.x) > 0
+    wanted = reference(metric, solver, head, g)
+    if wanted is not None:
+        x, tolerance = wanted
+        assert close(solution.x, x, tolerance)
+        assert solution.damping == lam or solver in ("identity", "power")
+
+
+def test_the_definitions_are_not_one_another():
+    """Or the contract would be kept by any of them."""
+    found = {name: reference("fisher", name, "categorical", randn(31, seed=7)) for name in [*DEFINITIONS, "dense"]}
+    names = list(found)
+    for i, a in enumerate(names):
+        for b in names[:i]:
+            assert not close(found[a][0], found[b][0], 1e-3), (a, b)
+
+
+def test_dampings_and_steps_are_found_through_their_yaml():
+    """Each is made of its own file and keeps the least that an update asks of it."""
+    theta = torch.zeros(3, dtype=torch.float64)
+    for name in choices("damping"):
+        damping = part("damping", name)
+        state = damping.init()
+        assert damping.current(state) >= 0
+        assert damping.adapt(state, {"damping/agreement": 1.0, "step/accepted": 1.0}).keys() == state.keys()
+    for name in choices("step"):
+        if name == "optimizer":  # whose options stand in groups of their own, see tests/unit/core/test_steps.py
+            continue
+        step = part("step", name)
+        state = step.init(theta)
+        assert step.advance(state).keys() == state.keys()
+        assert isinstance(step.whole_batch, bool) and isinstance(step.adaptive, bool)
+
+
+def test_every_head_of_the_contract_is_there():
+    assert set(HEADS) <= set(oracles.HEADS)

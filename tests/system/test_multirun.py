@@ -1,0 +1,98 @@
+"""rlopt train -m: a run for every choice, its mistakes told before the first begins, and its end."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from rlopt.checkpoint import format as checkpoint
+from rlopt.training.trainer import Trainer
+from tests.support.command_line import SHORT, created, one_line
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
+
+@pytest.mark.parametrize(
+    "typed", ["gamma=2", "gamme=1,2", "seed=0,1 gamma=abc", "algo=ppo,tpro", "seed=0,1 step.rate=3"]
+)
+def test_a_mistake_with_several_runs_is_told_before_any_begins(run, typed):
+    code, out, err = run("train", "-m", *typed.split())
+    assert code == 2
+    assert all(line.startswith("rlopt: ") for line in err.splitlines()) and err
+    assert not any(path.endswith(("config.yaml", "checkpoints")) for path in created())
+
+
+@pytest.mark.parametrize("typed, wanted", [
+    ("hydra=null", "hydra=null: hydra is a group of options, such as hydra/launcher=joblib"),
+    ("hydra.sweeper=null", "hydra.sweeper=null cannot be begun"),
+    ("hydra.launcher=3", "hydra.launcher=3 cannot be begun"),
+    ("hydra/launcher=nowhere", "hydra/launcher/nowhere"),
+    ("gamma=interval(0,1)", "gamma=interval(0,1): only a sweeper that draws (hydra/sweeper=...) takes a range"),
+])  # fmt: skip
+def test_what_hydra_cannot_do_with_several_runs_is_one_line(run, typed, wanted):
+    code, out, err = run("train", "-m", "seed=0,1", *typed.split())
+    assert (code, out) == (2, "")
+    assert err.startswith("rlopt: ") and wanted in err and len(err.splitlines()) == 1
+    assert created() == []
+
+
+@pytest.mark.parametrize("typed", ["gamme=0.5", "gamme=0.5,0.6"])
+def test_a_mistake_that_all_runs_share_leaves_nothing(run, typed):
+    code, out, err = run("train", "-m", "seed=0,1", typed)
+    assert (code, out) == (2, "")
+    assert "did you mean gamma" in one_line(err)
+    assert created() == []
+
+
+def test_a_mistake_of_a_later_run_is_told_before_the_first_begins(run):
+    code, out, err = run("train", "-m", "step=trust_region,fixed", "step.radius=0.1", *SHORT)
+    assert (code, out) == (2, "")
+    assert "step.radius has no effect" in one_line(err)
+    assert not any("trpo" in path for path in created())
+
+
+def test_several_runs_take_preconditioners_by_name(run):
+    assert run("train", "-m", "solver.preconditioner=none,diagonal", *SHORT)[0] == 0
+    configs = [yaml.safe_load(path.read_text()) for path in Path("runs").glob("sweep-*/*/config.yaml")]
+    assert sorted((config["solver"]["preconditioner"] or {}).get("method", "") for config in configs) == ["", "exact"]
+
+
+def test_multirun_runs_once_for_every_choice_of_the_critics_parts(run):
+    code, out, _ = run(
+        "train", "-m", "critic.metric=identity,fisher", "critic.solver=cg", "critic.step=trust_region", *SHORT
+    )
+    assert code == 0
+    configs = [yaml.safe_load(path.read_text()) for path in Path("runs").glob("sweep-*/*/config.yaml")]
+    assert sorted(config["critic"]["metric"]["_target_"].split(".")[-1] for config in configs) == ["Fisher", "Identity"]
+    assert len(list(Path("runs").glob("sweep-*/*/summary.json"))) == 2
+    assert "--- critic.metric=identity critic.solver=cg" in out and "--- critic.metric=fisher critic.solver=cg" in out
+
+
+def test_multirun_is_the_same_as_its_runs_one_by_one(run):
+    assert run("train", "--multirun", "seed=1,2", *SHORT)[0] == 0
+    summaries = [json.loads(path.read_text()) for path in Path("runs").glob("sweep-*/*/summary.json")]
+    assert sorted(summary["seed"] for summary in summaries) == [1, 2]
+    assert run("train", "seed=2", "run_dir=alone", *SHORT)[0] == 0
+    together = next(Path("runs").glob("sweep-*/seed=2"))
+    (_, a), (_, b) = checkpoint.load_newest(Path("alone")), checkpoint.load_newest(together)
+    assert torch.equal(a["agent"]["actor"]["theta"], b["agent"]["actor"]["theta"])
+
+
+def test_multirun_goes_on_after_a_mistake_and_returns_its_code(run):
+    code, _, err = run("train", "-m", "gamma=2,0.9", *SHORT)
+    assert code == 2
+    assert "gamma must be between 0 and 1" in err
+    assert len(list(Path("runs").glob("sweep-*/*/summary.json"))) == 1
+
+
+def test_multirun_ends_when_it_is_interrupted(run, monkeypatch):
+    def interrupted(self: Trainer) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "run", interrupted)
+    code, out, _ = run("train", "-m", "seed=1,2,3", *SHORT)
+    assert code == 128 + signal.SIGINT
+    assert out.count("---") == 1

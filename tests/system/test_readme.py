@@ -1,0 +1,155 @@
+"""Every code block of the README and the guide does what it says: run here in their order, but for less long."""
+
+import importlib
+import re
+import shlex
+import warnings
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import rlopt
+from rlopt import api
+from rlopt.cli import main as cli
+from rlopt.config.choices import groups
+from rlopt.config.compose import resolve
+from rlopt.guide import extending, options
+from tests.system.test_sweep import test_joblib_trains_in_processes_what_one_process_trains as with_joblib
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+SHORT = {"total_steps": 80, "batch_size": 80, "evaluation": {"episodes": 2}, "critic": {"hidden": [4]}}
+SMALL = [
+    "batch_size=40",
+    "env.num_envs=8",
+    "evaluation.episodes=2",
+    "policy.hidden=[4]",
+    "critic.hidden=[4]",
+    "record.tensorboard=true",
+]
+LESS = {  # of what is typed -> what takes less long
+    r" total_steps=150000": " total_steps=160", r" total_steps=\d{5}": " total_steps=80",
+    r" algo=trpo,ppo seed=0,1,2": " algo=trpo,ppo seed=0", r" env=cartpole,acrobot": " env=cartpole",
+    r" hydra/launcher=.*": "",
+}  # fmt: skip
+FURTHER = {
+    "eval": ["--episodes", "2"],
+    "inspect": ["--samples", "40", "--metric", "fisher", "--solver", "cg"],
+    "train": [*SMALL],
+}
+
+
+@pytest.fixture
+def briefly(monkeypatch):
+    """rlopt.train, for less long."""
+    train = api.train
+    monkeypatch.setattr(api, "train", lambda *typed, **given: train(*typed, **{**given, **SHORT}))
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """(language, text) of every block, in order; of indented ones the language is ""."""
+    found = re.findall(r"^```(\w+)\n(.*?)^```|((?:^    [^\n]*\n|^\n(?=    ))+)", text, re.DOTALL | re.MULTILINE)
+    return [(language, code or indented) for language, code, indented in found]
+
+
+def lines(code: str) -> list[str]:
+    """Commands, without the remarks behind them."""
+    joined = code.replace("\\\n", " ")
+    return [line.partition("  #")[0].strip() for line in joined.splitlines() if line.strip()]
+
+
+def carry_out(line: str) -> None:
+    typed = shlex.split(line)
+    for pattern, less in LESS.items():
+        line = re.sub(pattern, less, line)
+    program, *arguments = shlex.split(line)
+    gym.registry.pop("Walk-v0", None)  # each command registers it anew, and would warn that it is there
+    if program == "scripts/train":
+        assert 'rlopt" train "$@"' in (ROOT / program).read_text()
+        program, arguments = "rlopt", ["train", *arguments]
+    if program == "rlopt":
+        command = arguments[0]
+        long = [] if any(a.startswith("total_steps=") for a in arguments) or command != "train" else ["total_steps=80"]
+        assert cli.main([*arguments, *FURTHER.get(command, []), *long]) == 0, line
+    elif program == "tensorboard":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its own
+            assert importlib.util.find_spec("tensorboard.main")
+            assert list(Path(arguments[1]).rglob("events.out.tfevents.*"))
+    elif program == "torchrun":
+        resolve([a for a in typed[typed.index("train") + 1 :]])  # tests/system/test_ranks.py runs them
+    else:
+        assert program in (".", "scripts/test") and "$root/.venv" in (ROOT / "scripts/bootstrap").read_text(), line
+
+
+def run(text: str, names: dict[str, Any]) -> int:
+    """Carry out every block of a page; how many there were."""
+    found = blocks(text)
+    for language, code in found:
+        if place := re.match(r"# (\w+/\w+/\w+\.(?:py|yaml))\n", code):
+            Path(place[1]).parent.mkdir(parents=True, exist_ok=True)
+            Path(place[1]).write_text(code[place.end() :])
+        elif language == "python":
+            exec(code, names)
+        else:
+            assert language in ("", "shell")
+            for line in lines(code):
+                assert line.startswith("theta") or carry_out(line) is None
+    return len(found)
+
+
+def test_every_block_of_the_readme(briefly, capsys):
+    names: dict[str, Any] = {}
+    assert run(README, names) >= 10
+    assert names["action"].shape == () and names["draws"].shape == (5,)
+    assert names["x"].shape == (names["M"].shape[0],)
+    for made in ("runs/first/video.mp4", "runs/four/report.html", "curves.png", "policy.pt2"):
+        assert Path(made).stat().st_size > 0
+
+
+def test_what_the_readme_says_of_launchers_is_tested():
+    assert "hydra/launcher=joblib hydra.launcher.n_jobs=2" in README
+    source = Path(with_joblib.__code__.co_filename).read_text()
+    assert '"hydra/launcher=joblib", "hydra.launcher.n_jobs=2"' in source and "submitit_slurm" in source
+
+
+def test_every_block_of_the_guide(capsys):
+    assert run(extending.__doc__ or "", {}) == 6
+
+
+def test_the_first_lines_of_the_library_run(briefly, capsys):
+    names = {"rlopt": rlopt, "observation": np.zeros(4)}
+    block = re.sub("^    ", "", blocks(api.__doc__ or "")[0][1], flags=re.MULTILINE)
+    assert run(f"```python\n{block}\n```\n", names) == 1
+
+
+def test_all_choices_are_in_the_readmes_table():
+    rows = dict(re.findall(r"^\| `(\w+)` \| [^|]* \| (.*) \|$", README.partition("| preset |")[0], re.MULTILINE))
+    for group, names in groups().items():
+        if group in rows:
+            told = {name for name in re.findall(r"`([\w.=]+)`", rows[group]) if "=" not in name and "." not in name}
+            assert told == set(names) - {"any"}, group  # what env.id=... stands for
+
+
+def test_every_option_has_its_row():
+    page = options.__doc__ or ""
+    for row in ("| `step.radius` | `0.01` |", "| `seed` | `0` |", "| `policy.hidden` | `[64, 64]` |", "| `env.id` | `CartPole-v1` |",
+                "| `updates` | by total_steps and batch_size |", "| `optimizer.betas` | `[0.9, 0.999]` |"):  # fmt: skip
+        assert row in page, row
+    choices = {f"`{group}={name}`:" for group, names in groups().items() for name in names}
+    assert all(choice in page for choice in choices)
+    assert "`_target_`" not in page and "._target_" not in page
+
+
+@pytest.mark.learning
+def test_the_site_is_made_without_a_warning(monkeypatch, tmp_path):
+    """As scripts/docs makes it, but in this process; a quarter of a minute."""
+    source = re.search(r"<<'PYTHON'\n(.*)^PYTHON$", (ROOT / "scripts/docs").read_text(), re.DOTALL | re.MULTILINE)
+    monkeypatch.setattr("sys.argv", ["-", str(tmp_path / "site")])
+    exec(source[1] if source else "", {"__name__": "docs"})
+    page = (tmp_path / "site/rlopt/guide/options.html").read_text()
+    assert "step.radius" in page and "levenberg_marquardt" in page

@@ -1,0 +1,95 @@
+"""What would change the past of a run is refused where it is taken up again, and other versions are told of."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from rlopt.checkpoint import format as checkpoint
+from rlopt.checkpoint.resume_rules import changed
+from rlopt.config.compose import resolve
+from rlopt.errors import UserError
+from tests.support.resuming import cut, resume
+
+pytestmark = pytest.mark.usefixtures("probe_environments")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["gamma=0.5"], "gamma cannot be changed in the middle of a run; resume takes total_steps, "),
+        (["algo=ppo"], "algo cannot be changed"),
+        (["total_steps=some"], "total_steps must be a whole number"),
+        (["total_steps=1,2"], "several values are for several runs"),
+        (["checkpoint.keep=0"], "checkpoint.keep must be a whole number, 1 or above"),
+        (["nonsense"], "cannot read 'nonsense'"),
+        (["total_steps=900"], "scheduler=LinearLR has its end at update 5"),
+        (["total_steps=9e2"], "scheduler=LinearLR has its end at update 5"),
+    ],
+)
+def test_what_would_change_the_past_is_refused(tmp_path, runs, capsys, overrides, said):
+    run_dir = tmp_path / "run"
+    cut(runs("cartpole trpo", "algo=ppo"), run_dir, 3)
+    before = (run_dir / "config.yaml").read_text()
+    assert resume(run_dir, *overrides) == 2
+    assert said in capsys.readouterr().err
+    assert (run_dir / "config.yaml").read_text() == before
+
+
+def test_a_config_that_was_edited_is_refused(tmp_path, runs, capsys):
+    run_dir = tmp_path / "run"
+    shutil.copytree(runs("cartpole trpo"), run_dir)
+    config = run_dir / "config.yaml"
+    config.write_text(config.read_text().replace("gamma: 0.99", "gamma: 0.9"))
+    assert resume(run_dir, "total_steps=400") == 2
+    assert "config.yaml has gamma=0.9, and the checkpoint was made with 0.99" in capsys.readouterr().err
+
+
+def test_other_versions_are_told_of(tmp_path, runs, capsys, monkeypatch):
+    part = tmp_path / "part"
+    cut(runs("cartpole trpo"), part, 3)
+    from rlopt.checkpoint import resume_rules as module
+
+    monkeypatch.setattr(module, "versions", lambda: {**checkpoint.load_newest(part)[1]["versions"], "torch": "99.0"})
+    assert resume(part) == 0
+    assert f"saved with torch {torch.__version__.partition('+')[0]}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("scheduler", "refused"), [("constant", False), ("linear", True)])
+def test_only_a_schedule_with_a_course_holds_a_run_to_its_end(scheduler, refused):
+    """One update, which is also where the constant schedule's yaml has its end."""
+    config = resolve(["algo=vpg", "batch_size=100", "total_steps=100", f"scheduler={scheduler}"])
+    if refused:
+        with pytest.raises(UserError, match="total_steps cannot be raised: scheduler=LinearLR"):
+            changed(config, {"total_steps": 200})
+    else:
+        assert changed(config, {"total_steps": 200})["updates"] == 2
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
+    assert resume(tmp_path) == 2
+    assert capsys.readouterr().err.endswith("is not the folder of a run: it has no config.yaml\n")
+
+
+def test_a_configuration_that_is_lost_can_be_had_from_a_checkpoint(tmp_path, runs, capsys):
+    run_dir = tmp_path / "run"
+    shutil.copytree(runs("cartpole trpo"), run_dir)
+    config = run_dir / "config.yaml"
+    for lost in (lambda: config.unlink(), lambda: config.write_text("seed: 0\n")):
+        lost()
+        assert resume(run_dir, "checkpoint.keep=3") == 2
+        assert "each of its checkpoints holds a copy: config in state.json" in capsys.readouterr().err
+    state = json.loads((run_dir / "checkpoints/step-000000000200/state.json").read_text())
+    config.write_text(json.dumps(state["config"]))
+    assert resume(run_dir, "total_steps=240") == 0
+
+
+def test_a_run_of_1e5_steps_ends_there(tmp_path, runs, capsys):
+    run_dir = tmp_path / "run"
+    shutil.copytree(runs("cartpole trpo", "total_steps=2e2"), run_dir)
+    for name in ("200", "200.0"):  # the second as it was written once
+        config = run_dir / "config.yaml"
+        config.write_text(config.read_text().replace("total_steps: 200\n", f"total_steps: {name}\n"))
+        assert resume(run_dir) == 0
+        assert "is finished" in capsys.readouterr().out

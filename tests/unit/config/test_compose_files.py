@@ -1,0 +1,73 @@
+"""A configuration comes back from its file, and one that is none, lacks something or names code is refused."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlopt.config import choices as catalogue
+from rlopt.config.compose import load, resolve, to_yaml
+from rlopt.errors import UserError
+from rlopt.training.factory import trainer
+from tests.support.configurations import ALGOS, small_config
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [*([f"algo={algo}"] for algo in ALGOS), ["env=halfcheetah"], ["env=lqr"], ["env.id=Pendulum-v1", "seed=12345678901"],
+     ["run_dir='1e3'"], ["run_dir=null"], ["run_dir='a b: #c'"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_resolved_configuration_is_plain_and_comes_back_from_its_file(tmp_path, overrides):
+    config = resolve(overrides)
+    assert all(type(value) in (bool, int, float, str, type(None)) for value in plain_values(config))
+    assert not any("${" in value for value in plain_values(config) if isinstance(value, str))
+    path = tmp_path / "config.yaml"
+    path.write_text(to_yaml(config))
+    again = load(path)
+    assert again == config
+    assert repr(again) == repr(config)  # 1 is not 1.0, and True not 1
+
+
+def plain_values(node: Any) -> Iterator[Any]:
+    if isinstance(node, dict | list):
+        for inner in node.values() if isinstance(node, dict) else node:
+            yield from plain_values(inner)
+    else:
+        yield node
+
+
+@pytest.mark.parametrize("text", ["", "- 1\n", "a: [1\n", "\x00", "just text"])
+def test_a_file_that_is_no_configuration_is_one_line_for_the_user(tmp_path, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match="config.yaml|is missing") as caught:
+        trainer(load(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "lacking", ["env", "critic", "objective", "seed", "policy", "checkpoint", "evaluation", "rewards"]
+)
+def test_a_configuration_that_lacks_something_is_refused_by_its_name(lacking):
+    config = small_config("", {})
+    del config[lacking]
+    with pytest.raises(UserError, match=lacking):
+        trainer(config)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["os.system", "rlopt.cli.main", "rlopt.core.checks.check", "rlopt.core.heads", "rlopt.core.none.None", 3, None],
+)
+def test_a_configuration_can_name_no_code_but_the_parts_of_core(target):
+    with pytest.raises(UserError, match=r"metric\._target_"):
+        trainer(small_config("", {"metric": {"_target_": target}}))
+
+
+def test_conf_is_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert catalogue.conf_dir().is_absolute()
+    assert resolve(["seed=3"])["seed"] == 3
+    assert list(Path(tmp_path).iterdir()) == []

@@ -1,0 +1,123 @@
+"""What is typed stands above presets and recipes, in one's own spelling or Hydra's; what has no effect is an error."""
+
+from typing import Any
+
+import pytest
+
+from rlopt.config.compose import resolve
+from rlopt.config.overrides import rewritten
+from rlopt.core.heads import Value
+from rlopt.errors import UserError
+from rlopt.training.factory import trainer
+from tests.support.configurations import SMALL
+
+
+@pytest.mark.parametrize(
+    "where, value, overrides",
+    [
+        ("optimizer.lr", 0.123, ["algo=ppo", "*"]),
+        ("optimizer.lr", 0.123, ["*", "algo=ppo"]),
+        ("batch_size", 4096, ["algo=vpg", "*"]),
+        ("critic.schedule.epochs", 3, ["algo=ppo", "*"]),
+        ("env.num_envs", 32, ["*", "algo=ppo", "env=halfcheetah"]),
+        ("policy.initial_sigma", 0.9, ["env=halfcheetah", "*"]),
+        ("step.radius", 0.5, ["algo=trpo", "*", "env=halfcheetah"]),
+    ],
+)
+def test_the_command_line_wins_over_presets_and_recipes_wherever_it_stands(where, value, overrides):
+    config = resolve([f"{where}={value}" if override == "*" else override for override in overrides])
+    place = f"step.{where}" if where.startswith("optimizer.") else where
+    found: Any = config
+    for key in place.split("."):
+        found = found[key]
+    assert found == value
+
+
+def test_a_recipe_is_taken_up_only_for_its_preset_and_environment():
+    assert resolve(["algo=trpo", "env=halfcheetah"])["step"]["radius"] == 0.04
+    assert resolve(["algo=npg", "env=halfcheetah"])["step"]["radius"] == 0.01
+    assert resolve(["algo=trpo", "env=cartpole"])["step"]["radius"] == 0.01
+
+
+@pytest.mark.parametrize(
+    "typed, spelled",
+    [
+        ("critic.metric=fisher", ["metric@critic.metric=fisher"]),
+        ("critic.metric=fisher,identity", ["metric@critic.metric=fisher,identity"]),
+        ("critic.optimizer=sgd", ["optimizer@critic.optimizer=sgd"]),
+        ("metric=fisher", ["metric=fisher"]),
+        ("metric@critic.metric=fisher", ["metric@critic.metric=fisher"]),
+        ("critic.step.max_norm=0.5", ["critic.step.max_norm=0.5"]),
+        ("critic.hidden=[8]", ["critic.hidden=[8]"]),
+        ("optimizer.lr=0.1", ["++optimizer.lr=0.1"]),
+        ("critic.optimizer.weight_decay=0.1,0.2", ["++critic.optimizer.weight_decay=0.1,0.2"]),
+        ("env.id=CartPole-v1", ["env=any", "env.id=CartPole-v1"]),
+        ("env.kwargs.gravity=5", ["++env.kwargs.gravity=5"]),
+        ("solver.preconditioner=kfac", ["+solver@solver.preconditioner=kfac"]),
+        ("critic.solver.preconditioner=kfac", ["+solver@critic.solver.preconditioner=kfac"]),
+        ("solver.preconditioner=none", ["solver.preconditioner=null"]),
+        ("solver.preconditioner=none,kfac", ["++solver.preconditioner=null,kfac"]),
+    ],
+)
+def test_overrides_are_rewritten_in_hydras_spelling(typed, spelled):
+    assert rewritten([typed]) == spelled
+
+
+def test_the_critics_parts_are_chosen_like_the_actors():
+    config = resolve(
+        ["critic.metric=fisher", "critic.solver=dense", "critic.step=trust_region", "critic.damping.value=2"]
+    )
+    assert config["critic"]["metric"]["_target_"].endswith("fisher.Fisher")
+    assert config["critic"]["solver"]["_target_"].endswith("dense.Dense")
+    assert config["critic"]["damping"]["value"] == 2
+    assert config["metric"] == config["critic"]["metric"]  # trpo's own
+    assert config["solver"]["_target_"].endswith("cg.CG")
+
+
+def test_an_environment_id_alone_chooses_any_environment():
+    config = resolve(["env.id=Acrobot-v1"])
+    assert (config["env"]["name"], config["env"]["id"]) == ("Acrobot-v1", "Acrobot-v1")
+
+
+def test_an_optimizer_may_have_any_option_of_torch():
+    config = resolve(
+        ["algo=ppo", "optimizer.weight_decay=0.1", "critic.optimizer=sgd", "critic.optimizer.dampening=0.5"]
+    )
+    assert config["step"]["optimizer"]["weight_decay"] == 0.1
+    assert config["critic"]["step"]["optimizer"]["dampening"] == 0.5
+    trainer(config).collector.close()
+
+
+def test_values_of_a_preset_for_parts_that_were_not_chosen_fall_away():
+    config = resolve(["algo=ppo", "step=fixed", "objective=surrogate", "critic.step=fixed"])
+    assert config["step"] == {"_target_": "rlopt.core.steps.fixed.Fixed", "rate": 0.01}
+    assert config["critic"]["step"] == config["step"]
+    assert "clip" not in config["objective"]
+    trainer(config).collector.close()
+    recipe = resolve(["algo=trpo", "env=halfcheetah", "step=fixed"])
+    assert recipe["step"] == config["step"]
+
+
+@pytest.mark.parametrize(
+    "overrides, named",
+    [
+        (["algo=ppo", "step=fixed", "step.max_norm=0.5"], "step.max_norm"),
+        (["algo=ppo", "step=fixed", "optimizer.lr=0.5"], "optimizer.lr"),
+        (["algo=ppo", "step=fixed", "optimizer=sgd"], "optimizer"),
+        (["algo=ppo", "critic.step=fixed", "critic.optimizer.lr=0.5"], "critic.optimizer.lr"),
+        (["algo=ppo", "critic.step=fixed", "critic.step.max_norm=1"], "critic.step.max_norm"),
+        (["algo=trpo", "env=halfcheetah", "step=fixed", "step.radius=0.1"], "step.radius"),
+        (["algo=trpo", "scheduler=linear"], "scheduler"),
+        (["algo=trpo", "objective.clip=0.2"], "objective.clip"),
+        (["algo=trpo", "solver=dense", "solver.iterations=3"], "solver.iterations"),
+    ],
+)
+def test_the_same_values_typed_are_errors(overrides, named):
+    with pytest.raises(UserError, match=rf"{named} has no effect"):
+        resolve(overrides)
+
+
+def test_the_critics_head_has_the_variance_of_the_configuration():
+    run = trainer(resolve([*SMALL, "critic.variance=4"]))
+    run.collector.close()
+    assert run.agent.critic.update.head == Value(4.0)

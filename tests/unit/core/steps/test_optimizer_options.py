@@ -1,0 +1,82 @@
+"""What may be asked of torch's optimizers, and what is refused."""
+
+import pytest
+import torch
+
+from rlopt.core.steps.fixed import Fixed
+from rlopt.core.steps.optimizer import Optimizer
+from rlopt.core.steps.trust_region import TrustRegion
+from tests.support.oracles import close, make_case, randn
+from tests.support.stepping import CONSTANT, OPTIMIZERS, configured, take
+
+
+def test_max_norm_is_torchs_clipping_and_leaves_shorter_directions_alone():
+    case = make_case("categorical")
+    step = Optimizer({"name": "SGD", "lr": 1.0}, CONSTANT, max_norm=0.5)
+    for scale in (0.001, 10.0):
+        x = scale * randn(len(case.theta))
+        theta, _, _ = take(step, case, x.clone(), None, case.theta.clone())
+        parameter = torch.nn.Parameter(case.theta.clone())
+        parameter.grad = -x
+        torch.nn.utils.clip_grad_norm_([parameter], 0.5)
+        assert close(theta, case.theta - parameter.grad, 1e-12)
+    assert float((theta - case.theta).norm()) == pytest.approx(0.5, rel=1e-5)
+
+
+def test_an_optimizer_leaves_the_direction_as_it_was():
+    case, x = make_case("categorical"), randn(len(make_case("categorical").theta))
+    kept = x.clone()
+    take(Optimizer({"name": "Adam"}, CONSTANT, max_norm=0.1), case, x, None, case.theta.clone())
+    assert torch.equal(x, kept)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "schedule", "says"),
+    [
+        ({"name": "Adamm"}, CONSTANT, r"optimizer\.name must be one of .*\bAdam, AdamW.*; got 'Adamm'"),
+        ({"lr": 0.1}, CONSTANT, r"optimizer\.name must be one of .*SGD; got None"),
+        ({"name": "LBFGS"}, CONSTANT, r"optimizer\.name must be one of"),
+        ({"name": "Optimizer"}, CONSTANT, r"optimizer\.name must be one of"),
+        ({"name": "Adam", "beta": 0.9}, CONSTANT, r"optimizer must be Adam with .*\blr, betas, eps\b.*; got 'beta'"),
+        ({"name": "Adam", "lr": -1.0}, CONSTANT, r"Invalid learning rate: -1\.0"),
+        ({"name": "Adam"}, {"name": "Linear"}, r"scheduler\.name must be one of .*LinearLR.*; got 'Linear'"),
+        ({"name": "Adam"}, {"name": "LambdaLR"}, r"scheduler\.name must be one of"),
+        (
+            {"name": "Adam"},
+            {"name": "StepLR", "size": 3},
+            r"scheduler must be StepLR with .*step_size \(needed\), gamma.*; got 'size'",
+        ),
+        ({"name": "Adam"}, {"name": "StepLR"}, r"scheduler must be StepLR with .*step_size \(needed\), gamma"),
+    ],
+)
+def test_wrong_names_and_arguments_are_refused_with_the_choices(optimizer, schedule, says):
+    with pytest.raises(ValueError, match=says):
+        Optimizer(optimizer, schedule, max_norm=None)
+
+
+def test_every_choice_that_is_offered_can_be_made_from_numbers():
+    def offered(*config) -> list[str]:
+        with pytest.raises(ValueError, match="must be one of") as refusal:
+            Optimizer(*config, max_norm=None)
+        return str(refusal.value).split("one of ")[1].split(";")[0].split(", ")
+
+    assert set(offered({"name": "?"}, CONSTANT)) == {kind.split("_")[0] for kind in OPTIMIZERS}
+    schedules = offered({"name": "Adam"}, {"name": "?"})
+    assert "LinearLR" in schedules
+    assert not {"ChainedScheduler", "SequentialLR", "LRScheduler", "_LRScheduler"} & set(schedules)
+
+
+def test_an_optimizer_that_is_told_not_to_fuse_does_not():
+    case = make_case("categorical")
+    fused, foreach = (Optimizer({"name": "Adam", **how}, CONSTANT, None) for how in ({}, {"foreach": True}))
+    a = take(fused, case, randn(len(case.theta)), None, case.theta.clone())[0]
+    b = take(foreach, case, randn(len(case.theta)), None, case.theta.clone())[0]
+    assert close(a, b, 1e-12)
+
+
+def test_only_optimizers_that_rescale_coordinates_are_adaptive():
+    def adaptive(kind: str) -> bool:
+        return Optimizer(configured(kind), CONSTANT, max_norm=None).adaptive
+
+    assert {kind.split("_")[0] for kind in OPTIMIZERS if not adaptive(kind)} == {"SGD", "ASGD"}
+    assert not Fixed(1.0).adaptive and not TrustRegion(1.0, 1.0).adaptive

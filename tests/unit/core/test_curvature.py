@@ -1,0 +1,107 @@
+import pytest
+import torch
+from torch import Tensor
+
+from rlopt.core.curvature import Euclidean, PullBack
+from rlopt.core.metrics.fisher import Fisher
+from rlopt.core.metrics.identity import Identity
+from rlopt.core.problem import Problem
+from tests.support.oracles import HEADS, TAPES, WEIGHTS, Case, close, fisher, kl_hessian, make_case, randn
+
+every_case = pytest.mark.parametrize("weights", WEIGHTS)
+every_tape = pytest.mark.parametrize("tape", TAPES)
+every_head = pytest.mark.parametrize("head", HEADS)
+
+
+def bind(case: Case) -> PullBack:
+    curvature, state = Fisher(None, 0).bind({}, case.tape, case.head, case.samples, None)
+    assert state == {}
+    return curvature
+
+
+@every_case
+@every_tape
+@every_head
+def test_fisher_is_the_hessian_of_mean_kl(head, tape, weights):
+    case = make_case(head, tape, weights)
+    F, curvature = kl_hessian(case), bind(case)
+    assert close(fisher(case), F, 1e-12)
+    assert curvature.size == len(case.theta)
+    for seed in range(3):
+        v = randn(len(case.theta), seed=seed)
+        assert close(curvature.product(v), F @ v, 1e-10)
+    dense = curvature.dense()
+    assert close(dense, F, 1e-10)
+    assert torch.equal(dense, dense.T)
+    assert torch.linalg.eigvalsh(dense).min() > -1e-12
+
+
+@every_case
+@every_tape
+@every_head
+def test_layer_mean_gives_the_exact_diagonal(head, tape, weights):
+    case = make_case(head, tape, weights)
+
+    def squares(layer, root: Tensor) -> tuple[Tensor]:
+        return ((torch.einsum("kblj,bli->kbji", layer.signals, layer.inputs) ** 2).sum((0, 1)),)
+
+    curvature, expected, seen = bind(case), fisher(case).diagonal(), 0
+    layers = case.tape.layers(case.head.fisher_root(case.tape.outputs))
+    places = case.network.layout.places
+    for layer, (diagonal,) in zip(layers, curvature.layer_mean(squares), strict=True):
+        if layer.weight is not None:
+            by_weight = diagonal[:, : layer.weight.shape[1]].reshape(-1)
+            assert close(by_weight, expected[places[layer.weight_name]], 1e-12)
+            seen += by_weight.numel()
+        if layer.bias_name:
+            assert close(diagonal[:, -1], expected[places[layer.bias_name]], 1e-12)
+            seen += len(diagonal)
+    assert seen == len(case.theta)
+
+
+def test_layer_mean_takes_several_statistics_at_once():
+    case = make_case("categorical")
+    both = bind(case).layer_mean(lambda layer, root: (root @ root, root**2 @ layer.inputs.sum((1, 2))))
+    assert len(both) == 3
+    assert all(close(total, torch.ones((), dtype=torch.float64), 1e-12) for total, _ in both)
+
+
+def test_layer_mean_without_a_root_is_refused():
+    case = make_case("categorical")
+    curvature = PullBack(case.tape, case.samples.share, lambda t: t)
+    with pytest.raises(ValueError, match="only its products"):
+        curvature.layer_mean(lambda layer, root: (root,))
+
+
+@every_tape
+def test_a_problem_measures_with_the_analytic_fisher_matrix(tape):
+    case = make_case("sigma", tape, "masked")
+    problem = Problem(case.network, case.head, None, case.samples, case.tape, None)
+    v = randn(len(case.theta))
+    assert close(problem.fisher(v), fisher(case) @ v, 1e-10)
+
+
+@every_tape
+@every_head
+def test_half_the_quadratic_form_is_kl_to_second_order(head, tape):
+    case = make_case(head, tape, "masked")
+    problem = Problem(case.network, case.head, _Nothing(), case.samples, case.tape, None)
+    v = randn(len(case.theta), seed=3)
+    q = v @ bind(case).product(v) / 2
+    for h in (1e-2, 1e-3):
+        assert abs(problem.trial(case.theta + h * v).kl / h**2 - q) < 20 * h * q
+
+
+def test_euclidean_is_the_identity_matrix():
+    case = make_case("categorical")
+    curvature, state = Identity().bind({}, case.tape, case.head, case.samples, None)
+    assert isinstance(curvature, Euclidean) and state == {}
+    v = randn(len(case.theta))
+    assert torch.equal(curvature.product(v), v)
+    assert torch.equal(curvature.dense(), torch.eye(len(v), dtype=torch.float64))
+    assert curvature.size == len(v)
+
+
+class _Nothing:
+    def values(self, head, z, samples):
+        return torch.zeros_like(samples.weight)

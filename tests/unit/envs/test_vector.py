@@ -1,0 +1,253 @@
+import copy
+import dataclasses
+import os
+import signal
+import sys
+import warnings
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from rlopt.errors import UserError
+from rlopt.parallel import processes as child
+from rlopt.rollout.advantages import gae
+from rlopt.rollout.buffer import Batch, EpisodeTracker
+from rlopt.rollout.collector import Collector
+from rlopt.rollout.seeding import Purpose, integer
+from rlopt.training.trainer import Trainer
+from tests.support.batches import FIELDS, same
+from tests.support.failing import breaking, failed
+from tests.support.probes import Counter, make_trainer
+
+pytestmark = pytest.mark.usefixtures("probe_environments")
+
+
+@pytest.fixture
+def started(started):
+    return partial(started, "dtype=float64")
+
+
+@pytest.fixture
+def resets_later(started):
+    """The same, with Gymnasium's environments that reset on the next step."""
+
+    def start(*overrides: str) -> Trainer:
+        run = started(*overrides)
+        run.collector.close()
+        makers = [run.environment.make] * run.environment.num_envs
+        envs = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.NEXT_STEP)
+        run.collector = Collector(envs, run.agent.head, 40, 0, torch.float64)
+        return run
+
+    return start
+
+
+def collect(run: Trainer) -> Batch:
+    return copy.deepcopy(run.collector.collect(run.agent.policy(run.state)))
+
+
+# in processes of their own
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [("env=cartpole",), ("env=pendulum",), ("env.id=probe/Counter-v0",), ("env.id=probe/Seeded-v0",),
+     ("env.id=probe/Counter-v0", "env.kwargs.reuses=true")],
+    ids=" ".join,
+)  # fmt: skip
+def test_async_gives_the_batches_of_sync_bit_for_bit(started, overrides):
+    runs = [started(*overrides, "env.num_envs=3", "batch_size=120", f"env.backend={b}") for b in ("sync", "async")]
+    for _ in range(2):
+        a, b = (collect(run) for run in runs)
+        assert [name for name in FIELDS if not same(a, b, name)] == []
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("raises", "environment 2, at its step 7, raised RuntimeError: the simulator broke"),
+        ("dies", "environment 2, at its step 7, was lost: its process ended with SIGKILL"),
+        ("hangs", "environment 2, at its step 7, has not come back for env.timeout=0.4 seconds"),
+        ("exits", "environment 2, at its step 7, raised SystemExit: 0"),
+        ("interrupts", "environment 2, at its step 7, raised KeyboardInterrupt"),
+        ("odd", "environment 2, at its step 7, raised Odd: that is not sent between processes"),
+    ],
+)
+def test_an_environment_that_breaks_in_its_own_process_is_named(tmp_path, how, said):
+    run = make_trainer(f"run_dir={tmp_path}", *breaking(how, which=2, at=7, count=3), "env.timeout=0.4", "batch_size=15",
+                       "total_steps=2400", "env.backend=async")  # fmt: skip
+    assert failed(run, saved=15) == said
+
+
+def test_closing_ends_processes_of_which_one_hangs_and_one_is_dead(started, monkeypatch):
+    monkeypatch.setattr(child, "_PATIENCE", 0.3)
+    run = started(*breaking("hangs", which=1, at=1, count=3), "batch_size=15", "env.backend=async")
+    envs = run.collector.envs
+    envs.reset(seed=[integer(0, Purpose.ENVIRONMENT, e) for e in range(3)])
+    envs.step_async(np.zeros(3, np.int64))
+    os.kill(envs.processes[0].pid, signal.SIGKILL)
+    run.collector.close()
+    assert [process.exitcode for process in envs.processes] == [-9, -9, 0]
+    run.collector.close()
+
+
+def test_an_environment_that_ends_its_process_when_it_is_made_there_is_told(started):
+    with pytest.raises(UserError, match="do not suit env.id=probe/Fails-v0: SystemExit 0"):
+        started("env.id=probe/Fails-v0", "env.kwargs.how=exits", "env.kwargs.when=made", "env.kwargs.elsewhere=true",
+                "env.backend=async")  # fmt: skip
+
+
+# environments that reset on the next step
+
+
+def test_rows_in_which_an_environment_was_only_reset_are_masked_and_not_counted(resets_later):
+    run = resets_later("env.id=probe/Counter-v0", "env.num_envs=2", "batch_size=80", "observations.normalise=false")
+    counter, ended, happened = EpisodeTracker(2), [], 0
+    for _ in range(3):
+        batch = collect(run)
+        happened += batch.steps
+        ended += list(zip(*dataclasses.astuple(counter.take(batch))[:2], strict=True))
+        for e in range(2):
+            for t in range(40):
+                episode, step = batch.observations[t, e].int().tolist()
+                over = step == Counter.length(episode)  # the last observation, from which there is only a reset
+                assert batch.mask[t, e] == (not over)
+                assert batch.time[t, e] == (0 if over else step)
+                assert batch.episode[t, e] == e + 2 * (episode + over)
+                assert not over or (batch.rewards[t, e] == 0 and not batch.done[t, e])
+        assert batch.steps < 80
+    assert len(ended) > 40
+    lengths = [Counter.length(i // 2) for i in range(len(ended))]  # two environments, step by step alike
+    assert ended == [(length * (length - 1) / 2, length) for length in lengths]
+
+
+def test_advantages_do_not_leak_over_a_reset_and_bootstrap_from_the_true_last_observation(resets_later):
+    run = resets_later("env.id=probe/Counter-v0", "env.num_envs=2", "batch_size=80", "observations.normalise=false")
+    batch = collect(run)
+    assert len(batch.final) == 0
+    value = torch.sin(100 * batch.inputs[..., 0] + batch.inputs[..., 1])
+    next_values = batch.next_values(value, torch.zeros(0, dtype=torch.float64))
+    found, targets = gae(batch.rewards, value[:-1], next_values, batch.terminated, batch.done, 0.9, 0.8)
+    checked = 0
+    for e in range(2):
+        for t in range(40):
+            if batch.mask[t, e]:
+                episode, step = batch.observations[t, e].int().tolist()
+                expected, weight = 0.0, 1.0
+                for s in range(step, Counter.length(episode)):
+                    if t + s - step == 40:
+                        break
+                    last = s + 1 == Counter.length(episode)
+                    following = 0.0 if last and not Counter.truncates(episode) else np.sin(100 * episode + s + 1)
+                    expected += weight * (s + 0.9 * following - np.sin(100 * episode + s))
+                    weight *= 0.9 * 0.8
+                assert found[t, e].item() == pytest.approx(expected, abs=1e-12)
+                assert targets[t, e].item() == pytest.approx(expected + value[t, e].item(), abs=1e-12)
+                checked += 1
+    assert checked == batch.steps
+
+
+def test_masked_rows_teach_nobody_anything(resets_later):
+    run = resets_later("env.id=probe/Counter-v0", "env.num_envs=2", "batch_size=80", "step.radius=0.1")
+    batch = collect(run)
+    idle = batch.mask == 0
+    spoilt = dataclasses.replace(batch, **{k: getattr(batch, k).clone() for k in ("observations", "inputs", "rewards")})
+    spoilt.observations[idle] += 7
+    spoilt.rewards[idle] += 3
+    states = []
+    for taught in (batch, spoilt):
+        state, lesson = run.agent.learn(copy.deepcopy(run.state), taught, torch.Generator().manual_seed(0))
+        assert lesson.failure is None
+        states.append(state)
+    clean, other = states
+    assert torch.equal(clean["actor"]["theta"], other["actor"]["theta"])
+    assert torch.equal(clean["critic"]["theta"], other["critic"]["theta"])
+    assert not torch.equal(clean["actor"]["theta"], run.state["actor"]["theta"])
+    for name in ("count", "mean", "variance"):
+        assert torch.equal(clean["observations"][name], other["observations"][name])
+    assert clean["observations"]["count"] == clean["rewards"]["count"] == batch.steps
+    happened = batch.observations[~idle]
+    torch.testing.assert_close(clean["observations"]["mean"], happened.mean(0))
+
+
+def test_a_run_counts_the_steps_that_happened(resets_later, tmp_path):
+    run = resets_later("env.id=probe/Counter-v0", "env.num_envs=2", "batch_size=80", "total_steps=200",
+                       "evaluation.episodes=0", f"run_dir={tmp_path}")  # fmt: skip
+    summary = run.run()
+    assert 200 <= summary["steps"] < 280 and summary["steps"] % 80
+    assert run.updates == 4
+
+
+# EnvPool
+
+
+@pytest.fixture
+def envpool():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pytest.importorskip("envpool")
+
+
+@pytest.mark.parametrize("env", ["cartpole", "pendulum"])
+def test_envpool_masks_the_rows_after_an_end_and_goes_by_global_numbers(envpool, started, env):
+    few, many = (
+        started(f"env={env}", "env.backend=envpool", f"env.num_envs={n}", f"batch_size={250 * n}") for n in (3, 8)
+    )
+    ends = 0
+    for _ in range(2):
+        a, b = collect(few), collect(many)
+        for name in ("observations", "actions", "rewards", "terminated", "truncated", "time", "mask"):
+            assert torch.equal(getattr(a, name), getattr(b, name)[:, :3]), name
+        assert torch.equal(b.mask[1:] == 0, b.done[:-1])
+        assert torch.equal(
+            b.time[1:][b.mask[1:] == 1], (b.time[:-1] + 1)[b.mask[1:] == 1] * (b.mask[:-1] == 1)[b.mask[1:] == 1]
+        )
+        ends += int(b.done.sum())
+    assert ends > 5
+    assert (b.truncated.any() and not b.terminated.any()) == (env == "pendulum")
+
+
+def test_envpool_trains(envpool, tmp_path):
+    run = make_trainer("env=cartpole", "env.backend=envpool", "algo=ppo", "batch_size=400", "total_steps=1000",
+                       "evaluation.episodes=2", f"run_dir={tmp_path}")  # fmt: skip
+    summary = run.run()
+    assert 1000 <= summary["steps"] < 1400 and summary["return_mean"] > 5
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("env.id=probe/Counter-v0",), "EnvPool has no env.id=probe/Counter-v0; choose env.backend=sync"),
+        (("env=pendulum", "env.kwargs.g=9.0"), "EnvPool cannot make env.id=Pendulum-v1"),
+    ],
+)
+def test_what_envpool_lacks_is_told(envpool, overrides, said):
+    with pytest.raises(UserError, match=said):
+        make_trainer(*overrides, "env.backend=envpool")
+
+
+def test_envpool_that_is_not_installed_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "envpool", None)
+    with pytest.raises(UserError, match=r"env.backend=envpool needs .* pip install 'rlopt\[envpool\]'"):
+        make_trainer("env=cartpole", "env.backend=envpool")
+
+
+def test_the_loop_is_gymnasium_s_own_for_one_who_looks_at_it(started):
+    """Spaces, metadata, seeds given as one number, calls to the environments, sampled actions."""
+    own = started("env=pendulum", "env.num_envs=3", "batch_size=30").collector.envs
+    theirs = SyncVectorEnv([started("env=pendulum").environment.make] * 3, autoreset_mode=AutoresetMode.SAME_STEP)
+    assert own.observation_space == theirs.observation_space and own.action_space == theirs.action_space
+    assert own.metadata == theirs.metadata
+    actions = own.action_space.sample()
+    assert np.array_equal(own.reset(seed=5)[0], theirs.reset(seed=5)[0])
+    for _ in range(205):
+        (o, r, t, c, i), (o2, r2, t2, c2, i2) = own.step(actions), theirs.step(actions)
+        assert all(map(np.array_equal, (o, r, t, c), (o2, r2, t2, c2)))
+        assert ("final_obs" in i) == ("final_obs" in i2)
+        if "final_obs" in i:
+            assert np.array_equal(np.stack(i["final_obs"]), np.stack(i2["final_obs"]))
+    assert own.get_attr("max_speed") == theirs.get_attr("max_speed")
+    theirs.close()

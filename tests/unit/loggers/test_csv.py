@@ -1,0 +1,121 @@
+"""scalars.csv: columns that come and go, rows that are dropped when it is taken up again, and a full disk."""
+
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from rlopt.loggers.csv import CSVWriter
+from rlopt.loggers.logger import Logger
+from rlopt.training import diagnostics as looks
+from tests.support.traces import rows
+
+ROWS = [
+    ({"a": 0.1, "b": math.nan}, 10),
+    ({"b": 1 / 3, "c": -math.inf}, 20),  # one is lacking, one is new
+    ({}, 30),
+    ({"d": 1e-300, "a": 2.0}, 40),
+]
+
+
+def test_the_table_takes_names_that_come_and_go(tmp_path):
+    table = CSVWriter(tmp_path)
+    for i, (values, step) in enumerate(ROWS):
+        table.append(values, step)
+        assert len(rows(tmp_path)) == i + 1  # there at once, for whoever reads during a run
+    table.close()
+    read_back = [
+        ({k: float(v) for k, v in row.items() if v and k != "step"}, int(row["step"])) for row in rows(tmp_path)
+    ]
+    assert str(read_back) == str([({k: v[k] for k in "abcd" if k in v}, step) for v, step in ROWS])
+    assert [p.name for p in tmp_path.iterdir()] == ["scalars.csv"]
+
+
+def test_a_table_that_is_taken_up_again_drops_what_came_later_and_what_was_cut(tmp_path):
+    for after, left in ((None, []), (-1, []), (20, [10, 20]), (25, [10, 20])):
+        table = CSVWriter(tmp_path)
+        for values, step in ROWS:
+            table.append(values, step)
+        table.close()
+        again = CSVWriter(tmp_path, after)
+        again.append({"e": 5.0}, 50)
+        again.close()
+        assert [int(row["step"]) for row in rows(tmp_path)] == [*left, 50]
+    with (tmp_path / "scalars.csv").open("a") as file:
+        file.write("6")
+    CSVWriter(tmp_path, 100).close()
+    assert [int(row["step"]) for row in rows(tmp_path)] == [10, 20, 50]
+
+
+def test_a_disk_that_is_full_is_told_once_and_the_run_goes_on(tmp_path, monkeypatch, capsys):
+    written = Logger(tmp_path, {}, "", looks.RecordOptions(False, True, None, None, None))
+    written.scalars({"a": 1.0}, 1)
+    monkeypatch.setattr(CSVWriter, "_write_anew", lambda *_: (_ for _ in ()).throw(OSError("no space left on device")))
+    written.scalars({"b": 1.0}, 2)
+    written.scalars({"b": 1.0}, 3)
+    monkeypatch.undo()
+    written.scalars({"b": 1.0}, 4)
+    written.close()
+    assert capsys.readouterr().err.count("no space left") == 1
+    assert [row["step"] for row in rows(tmp_path)] == ["1", "4"]
+
+
+WHOLE = "step,a\n10,0.5\n20,0.25\n"
+DAMAGED = {
+    "bytes that are no text": (WHOLE.encode() + b"\xff\xfe,3\n30,1.5\n", [10, 20, 30]),
+    "too many fields": (WHOLE.encode() + b"25,1,2,3\n30,1.5\n", [10, 20, 30]),
+    "a field that has no end": (WHOLE.encode() + b"25," + b"1" * 200_000 + b"\n30,1.5\n", [10, 20, 30]),
+    "zeros at the end": (WHOLE.encode() + bytes(100), [10, 20]),
+    "digits that are none": (WHOLE.encode() + "²,1\n30,1.5\n".encode(), [10, 20, 30]),
+    "another's": (b"time,a\n10,0.5\n", []),
+    "nothing": (b"", []),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_table_is_taken_up_with_the_rows_that_are_whole(tmp_path, damage, capsys):
+    content, left = DAMAGED[damage]
+    (tmp_path / "scalars.csv").write_bytes(content)
+    table = CSVWriter(tmp_path, 100)
+    table.append({"a": 2.0, "b": 3.0}, 40)
+    table.close()
+    assert [int(row["step"]) for row in rows(tmp_path)] == [*left, 40]
+    aside = tmp_path / "scalars.csv.aside"
+    assert aside.exists() == (not left) == ("is called scalars.csv.aside now" in capsys.readouterr().err)
+    assert left or aside.read_bytes() == content
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_what_is_no_file_is_put_aside(tmp_path, make, capsys):
+    (tmp_path / "scalars.csv.aside").touch()
+    make(tmp_path / "scalars.csv")
+    CSVWriter(tmp_path, 100).close()
+    assert "scalars.csv is no file; it is called scalars.csv.aside-2 now" in capsys.readouterr().err
+    assert (tmp_path / "scalars.csv").read_text() == "step\n"
+
+
+def test_a_table_that_was_cut_during_the_run_goes_on(tmp_path):
+    table = CSVWriter(tmp_path)
+    table.append({"a": 1.0}, 10)
+    (tmp_path / "scalars.csv").write_text("step,a\n10")
+    table.append({"b": 1.0}, 20)
+    table.close()
+    assert [row["step"] for row in rows(tmp_path)] == ["20"]
+
+
+def test_an_interruption_while_the_table_is_written_anew_leaves_it_open(tmp_path, monkeypatch):
+    """A signal may come at any moment; what is saved after it needs the table."""
+    table = CSVWriter(tmp_path)
+    table.append({"a": 1.0}, 10)
+    replace = os.replace
+
+    def interrupted(*names: object) -> None:
+        replace(*names)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        table.append({"b": 1.0}, 20)
+    table.flush()
+    table.close()

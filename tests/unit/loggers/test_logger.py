@@ -1,0 +1,247 @@
+"""What a run leaves behind: events and their layout, scalars.csv, histograms, hparams, video."""
+
+import dataclasses
+import io
+import re
+import resource
+import struct
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rlopt.errors import UserError
+from rlopt.loggers import logger as recorder
+from rlopt.loggers import tensorboard
+from rlopt.loggers.logger import Logger
+from rlopt.loggers.tensorboard import TensorBoardWriter
+from rlopt.training import diagnostics as looks
+from tests.support.probes import make_trainer
+from tests.support.traces import read, rows
+
+pytestmark = pytest.mark.usefixtures("probe_environments")
+SMALL = ["batch_size=80", "total_steps=240", "policy.hidden=[8]", "critic.hidden=[8]", "evaluation.episodes=3"]
+OFTEN = ["record.histograms_every=2", "record.spectrum_every=1"]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A run of TRPO on Pendulum, and its events; the video is of CartPole's."""
+    run_dir = tmp_path_factory.mktemp("recorded") / "run"
+    run = make_trainer("algo=trpo", "env=pendulum", f"run_dir={run_dir}", *SMALL, *OFTEN)
+    seen = []
+    learn = run.agent.learn
+
+    def watching(state, batch, *rest):
+        state, lesson = learn(state, batch, *rest)
+        seen.append((batch.actions.clone(), lesson.seen["advantage"].clone()))  # rollouts share their memory
+        return state, lesson
+
+    run.agent.learn = watching
+    summary = run.run()
+    return run_dir, read(run_dir), seen, summary
+
+
+def test_csv_and_events_hold_the_same_numbers(recorded):
+    run_dir, events, _, _ = recorded
+    table = rows(run_dir)
+    assert [int(row["step"]) for row in table] == [80, 160, 240]
+    found = {
+        name: [(int(row["step"]), struct.unpack("f", struct.pack("f", float(row[name])))[0]) for row in table if row[name]]
+        for name in table[0] if name != "step"
+    }  # fmt: skip
+    others = ("at_a_glance/", "final/")
+    assert found == {
+        name: [(e.step, e.value) for e in events.Scalars(name)]
+        for name in events.Tags()["scalars"] if not name.startswith(others)
+    }  # fmt: skip
+
+
+def test_the_first_group_copies_what_tells_most(recorded):
+    _, events, _, _ = recorded
+    groups = sorted(
+        {name.partition("/")[0] for kind in ("scalars", "histograms", "images") for name in events.Tags()[kind]}
+    )
+    assert groups[0] == "at_a_glance"
+    written = {n.removeprefix("at_a_glance/") for n in events.Tags()["scalars"] if n.startswith("at_a_glance/")}
+    assert written == set(tensorboard.GLANCE) - {"1_return"}  # no episode of Pendulum ends within 240 steps of 8
+    for copy in written:
+        original = events.Scalars(tensorboard.GLANCE[copy])
+        assert [e.value for e in events.Scalars(f"at_a_glance/{copy}")] == [e.value for e in original]
+    assert all(f"| {name} " in tensorboard.__doc__ for name in tensorboard.GLANCE)
+
+
+def test_the_layout_shows_every_scalar_that_is_documented_and_none_that_is_not(recorded):
+    from tensorboard.plugins.custom_scalar import layout_pb2
+
+    _, events, _, _ = recorded
+    [event] = events.Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    assert [c.title for c in layout.category] == list(tensorboard.LAYOUT)
+    patterns = [tag for category in layout.category for chart in category.chart for tag in chart.multiline.tag]
+    written = [name for name in events.Tags()["scalars"]]
+    scalars, others = (
+        {name.strip() for line in doc.splitlines() if line.startswith("| ") for name in line.split("|")[1].split(",")}
+        for doc in (recorder.__doc__, looks.__doc__)
+    )
+    for pattern in patterns:  # a chart shows the scalars whose names its patterns match from their beginning
+        assert pattern.removesuffix("$") in scalars | others
+        assert len([name for name in written if re.match(pattern, name)]) <= 1
+    assert scalars - {pattern.removesuffix("$") for pattern in patterns} == {"name", "at_a_glance/...", "final/..."}
+    for category in layout.category[:-1]:  # the last is of parts that this run has not
+        shown = [
+            name for chart in category.chart for tag in chart.multiline.tag for name in written if re.match(tag, name)
+        ]
+        assert shown, category.title
+
+
+def test_histograms_are_of_the_actions_and_advantages_of_their_rollout(recorded):
+    _, events, seen, _ = recorded
+    for i, name in enumerate(["rollout/action_0", "rollout/advantages"]):
+        found = events.Histograms(name)
+        assert [e.step for e in found] == [80, 240]
+        for event, learned_from in zip(found, (seen[0], seen[2]), strict=True):
+            values = learned_from[i].double().flatten()
+            told = event.histogram_value
+            assert (told.num, sum(told.bucket)) == (80, 80)
+            assert (told.min, told.max) == pytest.approx((values.min().item(), values.max().item()))
+            assert told.sum == pytest.approx(values.sum().item(), abs=1e-5)
+            inner = (torch.as_tensor(told.bucket_limit)[:-1, None] >= values).sum(1)
+            assert np.cumsum(told.bucket)[:-1] == pytest.approx(inner.numpy(), abs=1)
+    assert events.Histograms("evaluation/returns")[0].histogram_value.num == 3
+    assert events.Histograms("sampled_evaluation/returns")[0].step == 240
+
+
+def test_transitions_that_did_not_happen_are_in_no_histogram():
+    run = make_trainer(*SMALL, "env=pendulum")
+    batch = run.collector.collect(run.agent.policy(run.state))
+    run.collector.close()
+    mask = torch.ones_like(batch.mask)
+    mask[::2] = 0
+    advantages = torch.arange(80.0)
+    recording = looks.RecordOptions(True, True, 1, None, None)
+    halved = dataclasses.replace(batch, mask=mask)
+    found = looks.look(recording, 1, run.agent, run.state, halved, {"advantage": advantages}).histograms
+    assert found["rollout/action_0"].tolist() == batch.actions[1::2].flatten().tolist()
+    assert found["rollout/advantages"].tolist() == advantages.view(batch.mask.shape)[1::2].flatten().tolist()
+
+
+def test_the_spectrum_is_that_of_the_metric(tmp_path):
+    """P is small, so that 50 products find all eigenvalues of the Fisher matrix."""
+    run = make_trainer("algo=npg", f"run_dir={tmp_path}", "batch_size=80", "total_steps=80", "policy=linear", "dtype=float64",
+                       "policy.bias=true", "policy.last_gain=1.0", "critic.hidden=[8]", "evaluation.episodes=0", "record.spectrum_every=1")  # fmt: skip
+    learn, kept = run.agent.learn, []
+    run.agent.learn = lambda state, batch, *rest: kept.append((state, batch)) or learn(state, batch, *rest)
+    run.run()
+    [(state, batch)] = kept
+    z = batch.outputs.flatten(0, 1)
+    p = torch.softmax(z, -1)
+    C = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+    x = torch.cat([batch.inputs[:-1].flatten(0, 1), torch.ones(80, 1, dtype=z.dtype)], 1)
+    M = torch.einsum("bij,bk,bl->ikjl", C, x, x).reshape(2 * x.shape[1], -1) / 80
+    expected = torch.linalg.eigvalsh(M)
+    expected = expected[expected > 1e-12]
+    events = read(tmp_path)
+    told = events.Histograms("metric/log10_eigenvalues")[0].histogram_value
+    assert told.num == len(expected)
+    assert (told.min, told.max) == pytest.approx(
+        (expected.min().log10().item(), expected.max().log10().item()), rel=1e-6
+    )
+    [row] = rows(tmp_path)
+    assert float(row["metric/largest"]) == pytest.approx(expected.max().item())
+    assert float(row["metric/condition"]) == pytest.approx((expected.max() / expected.min()).item())
+    assert float(row["metric/negative"]) == 0
+
+
+def test_the_hparams_tab_has_the_configuration_beside_the_final_return(recorded):
+    from tensorboard.plugins.hparams import metadata
+
+    _, events, _, summary = recorded
+    plugin = events.summary_metadata
+    content = {name: metadata.parse_session_start_info_plugin_data(m.plugin_data.content)
+               for name, m in plugin.items() if name == metadata.SESSION_START_INFO_TAG}  # fmt: skip
+    told = content[metadata.SESSION_START_INFO_TAG].hparams
+    first = {name: told[name] for name in sorted(told)[:5]}
+    assert list(first) == list(tensorboard.COLUMNS)
+    assert [first["1 algo"].string_value, first["2 env"].string_value, first["4 metric"].string_value] == [
+        "trpo", "Pendulum-v1", "Fisher"]  # fmt: skip
+    assert first["3 seed"].number_value == 0
+    assert told["step.radius"].number_value == 0.01
+    [event] = events.Scalars("final/evaluation_return")
+    assert event.value == pytest.approx(summary["evaluation_return"])
+
+
+def test_what_is_switched_off_is_not_written(tmp_path):
+    off = ["record.histograms_every=null", "evaluation.episodes=0"]
+    make_trainer(f"run_dir={tmp_path / 'csv'}", *SMALL, *off, "record.tensorboard=false").run()
+    make_trainer(f"run_dir={tmp_path / 'events'}", *SMALL, *off, "record.csv=false").run()
+    names = {kind: {p.name.partition(".")[0] for p in (tmp_path / kind).iterdir()} for kind in ("csv", "events")}
+    both = {"checkpoints", "config", "summary"}
+    assert names == {"csv": {*both, "scalars"}, "events": {*both, "events"}}
+    assert read(tmp_path / "events").Tags()["histograms"] == []
+
+
+@pytest.mark.parametrize(
+    "override", ["record.histograms_every=0", "record.spectrum_every=-1", "record.video_steps=0", "record.csv=3"]
+)
+def test_what_cannot_be_recorded_is_refused(override):
+    with pytest.raises(UserError, match=override.partition("=")[0]):
+        make_trainer(*SMALL, override)
+
+
+def test_an_environment_that_cannot_be_drawn_is_refused_before_the_run(tmp_path):
+    with pytest.raises(UserError, match="env.id=probe/Counter-v0 cannot be drawn: it has no render mode rgb_array"):
+        make_trainer(f"run_dir={tmp_path / 'run'}", *SMALL, "env.id=probe/Counter-v0", "record.video_steps=5")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_video_in_tensorboard_moves(tmp_path):
+    pytest.importorskip("pygame")
+    make_trainer(f"run_dir={tmp_path}", *SMALL, "record.video_steps=6", "evaluation.episodes=0").run()
+    [event] = read(tmp_path).Images("policy/video")
+    film = Image.open(io.BytesIO(event.encoded_image_string))
+    assert (film.format, film.n_frames, film.size) == ("GIF", 4, (event.width, event.height))  # transitions 0, 2, 4, 6
+
+
+def test_a_figure_is_shown_beside_its_run(tmp_path):
+    made = Image.new("RGB", (30, 20), "red")
+    made.save(tmp_path / "figure.png")
+    tensorboard.add_figure(tmp_path, "inspect", tmp_path / "figure.png", 70)
+    assert not list(tmp_path.glob("events*"))
+    [event] = read(tmp_path / "inspect").Images("inspect")
+    assert (event.step, event.width, event.height) == (70, 30, 20)
+    assert Image.open(io.BytesIO(event.encoded_image_string)).convert("RGB").getpixel((3, 3)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("clock", [0, -3600, 0.5], ids=["same second", "set back", "goes on"])
+def test_what_was_purged_stays_hidden_whatever_the_clock_says(tmp_path, monkeypatch, clock):
+    now = time.time()
+    for attempt, (after, steps) in enumerate([(None, (0, 10, 20, 30)), (10, (20, 30)), (20, (30, 40))]):
+        monkeypatch.setattr(time, "time", lambda elapsed=attempt * clock: now + elapsed)
+        events = TensorBoardWriter(tmp_path, after)
+        for step in steps:
+            events.scalars({"a": 100 * attempt + step}, step)
+        events.close()
+    monkeypatch.undo()
+    assert [(e.step, e.value) for e in read(tmp_path).Scalars("a")] == [
+        (0, 0), (10, 10), (20, 120), (30, 230), (40, 240),
+    ]  # fmt: skip
+
+
+def test_events_are_whole_after_the_disk_was_full(tmp_path, capsys):
+    """A limit on the size of files cuts a record short."""
+    written = Logger(tmp_path, {}, "", looks.RecordOptions(True, False, None, None, None))
+    (file,) = tmp_path.iterdir()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 100, limits[1]))
+    try:
+        for step in range(1, 10):
+            written.scalars({"a": float(step)}, step)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    written.scalars({"a": 10.0}, 10)
+    written.close()
+    assert capsys.readouterr().err.count("are no longer recorded: ") == 1
+    assert [e.value for e in read(tmp_path).Scalars("a")] == list(range(1, 11))

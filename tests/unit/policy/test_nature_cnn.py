@@ -1,0 +1,142 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rlopt.config.choices import conf_dir
+from rlopt.config.compose import load
+from rlopt.core.network import Network
+from rlopt.policy.nature_cnn import Image, NatureCNN
+from tests.support.oracles import close, seeded
+
+YAML = load(conf_dir() / "policy" / "nature_cnn.yaml")
+FIELDS = ("channels", "kernels", "strides", "hidden", "activation", "gain", "last_gain")
+OF_THE_PAPER = NatureCNN(**{name: tuple(v) if isinstance(v := YAML[name], list) else v for name in FIELDS})
+SMALL = NatureCNN((2, 3), (3, 2), (2, 1), (5,), "tanh", 1.5, 0.1)
+
+
+def test_the_network_of_the_paper_has_its_sizes():
+    module = OF_THE_PAPER.build(Image.of((84, 84, 4)), 6, seeded(0))
+    shapes = [tuple(p.shape) for p in module.parameters()]
+    assert shapes == [
+        (32, 4, 8, 8), (32,), (64, 32, 4, 4), (64,), (64, 64, 3, 3), (64,), (512, 3136), (512,), (6, 512), (6,),
+    ]  # fmt: skip
+
+
+def test_weights_are_orthogonal_with_their_gains_and_biases_zero():
+    module = SMALL.build(Image.of((9, 9)), 4, seeded(0))
+    layers = [m for m in module.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    for layer, gain in zip(layers, [1.5, 1.5, 1.5, 0.1], strict=True):
+        w = layer.weight.detach().flatten(1)
+        w = w if w.shape[0] <= w.shape[1] else w.T
+        assert close(w @ w.T, gain**2 * torch.eye(len(w)), 1e-5)
+        assert (layer.bias == 0).all()
+    again = SMALL.build(Image.of((9, 9)), 4, seeded(0))
+    assert all(torch.equal(p, q) for p, q in zip(module.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("shape", "order"),
+    [((7, 9), lambda x: x[:, None]), ((7, 9, 3), lambda x: x.transpose(0, 3, 1, 2)), ((3, 7, 9), lambda x: x)],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_pixels_reach_the_first_convolution_in_their_place_over_255(shape, order, dtype):
+    images = np.random.default_rng(0).integers(0, 256, (5, *shape), np.uint8)
+    module = SMALL.build(Image.of(shape), 4, seeded(0)).to(dtype)
+    seen = []
+    module.layers[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    z = module(torch.from_numpy(images.reshape(5, -1)))
+    assert z.dtype == dtype and z.shape == (5, 4)
+    np.testing.assert_allclose(seen[0].detach().numpy(), order(images) / 255, rtol=1e-6)
+
+
+def test_a_network_on_bytes_has_the_products_that_its_jacobian_gives():
+    module = SMALL.build(Image.of((7, 6)), 2, seeded(0)).double()
+    network = Network(module)
+    theta = network.layout.flatten(module) + 0.1
+    inputs = torch.randint(0, 256, (3, 42), generator=seeded(1), dtype=torch.uint8)
+    J = torch.func.jacrev(lambda theta: torch.func.functional_call(module, network.layout.views(theta), (inputs,)))(
+        theta
+    )
+    tape, v = network.tape(theta, inputs), torch.randn(len(theta), generator=seeded(2), dtype=torch.float64)
+    assert close(tape.jvp(v), J @ v, 1e-10)
+    assert close(tape.vjp(J[:, :, 0]), torch.einsum("bop,bo->p", J, J[:, :, 0]), 1e-10)
+    assert torch.equal(network.outputs(theta, inputs), tape.outputs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"channels": ()}, "channels must be a list of one width or more"),
+        ({"kernels": (3,)}, r"kernels must be a list of 2, one for each of channels; got \[3\]"),
+        ({"strides": (1, 1, 1)}, "strides must be a list of 2"),
+        ({"strides": (1, 0)}, "strides must be a whole number, 1 or above; got 0"),
+        ({"activation": "tahn"}, "activation must be one of tanh"),
+    ],
+)
+def test_what_is_no_network_is_refused(changes, says):
+    with pytest.raises(ValueError, match=says):
+        NatureCNN(**{name: getattr(SMALL, name) for name in FIELDS} | changes)
+
+
+def test_images_smaller_than_the_kernels_are_refused():
+    OF_THE_PAPER.build(Image.of((36, 36, 1)), 2, seeded(0))
+    with pytest.raises(
+        ValueError, match=r"kernels must be small enough for 35 x 36 pixels, 1 channel; got \[8, 4, 3\]"
+    ):
+        OF_THE_PAPER.build(Image.of((35, 36, 1)), 2, seeded(0))
+
+
+# --- the command line
+
+TINY = ["total_steps=64", "batch_size=32", "env.num_envs=2", "evaluation.episodes=3"]
+NETWORKS = [
+    "policy=nature_cnn", "policy.channels=[4]", "policy.kernels=[3]", "policy.strides=[2]", "policy.hidden=[8]",
+]  # fmt: skip
+CRITIC = ["critic=nature_cnn", "critic.channels=[4]", "critic.kernels=[3]", "critic.strides=[2]", "critic.hidden=[8]"]
+
+
+@pytest.fixture
+def command(run, elsewhere, probe_environments):
+    return run
+
+
+@pytest.mark.parametrize(
+    "algo",
+    [
+        ["algo=ppo", *CRITIC],
+        ["algo=trpo", "critic=shared"],
+        ["algo=npg", "solver=kfac", "step=kl_clip", "critic.metric=gauss_newton", "critic.solver=ekfac",
+         "critic.step=fixed", *CRITIC],
+    ],
+    ids=["ppo", "shared", "kfac"],
+)  # fmt: skip
+def test_a_policy_of_images_is_trained_saved_and_evaluated(command, algo):
+    code, _, err = command("train", "env.id=probe/ImageLast-v0", "run_dir=run", *TINY, *NETWORKS, *algo)
+    assert code == 0, err
+    assert json.loads(Path("run/summary.json").read_text())["steps"] == 64
+    code, out, err = command("eval", "run", "--episodes", "4", "--json")
+    assert code == 0, err
+    assert len(json.loads(out)["deterministic"]["returns"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        (
+            [],
+            "the observations are images, 10 x 8 pixels, 3 channels, which policy=mlp does not see; choose policy=nature_cnn",
+        ),
+        (
+            NETWORKS,
+            "images, 10 x 8 pixels, 3 channels, which critic=mlp does not see; choose policy=nature_cnn critic=nature_cnn",
+        ),
+        (["policy=nature_cnn"], "policy.kernels must be small enough for 10 x 8 pixels, 3 channels; got [8, 4, 3]"),
+    ],
+)
+def test_images_and_networks_that_do_not_go_together_are_refused(command, typed, says):
+    code, _, err = command("train", "env.id=probe/ImageLast-v0", *TINY, *typed)
+    assert code == 2 and says in err and len(err.strip().splitlines()) == 1

@@ -1,0 +1,210 @@
+import copy
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from rlopt.checkpoint import format as checkpoint
+from rlopt.envs.vector import STEPS
+from rlopt.errors import EnvironmentFault, UserError
+from rlopt.parallel import processes as child
+from rlopt.rollout.buffer import Batch
+from tests.support.batches import FIELDS, same
+from tests.support.failing import breaking, failed
+from tests.support.launching import children, until
+from tests.support.probes import make_trainer
+
+pytestmark = pytest.mark.usefixtures("probe_environments")
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("env=cartpole", "env.num_envs=8", "algo=ppo"),
+        ("env=pendulum", "env.num_envs=8", "policy.activation=silu"),
+        ("env=halfcheetah", "env.num_envs=8"),
+        ("env=halfcheetah", "env.num_envs=8", "dtype=float64"),
+        ("env.id=probe/Counter-v0", "env.num_envs=5"),
+        ("env.id=probe/Seeded-v0", "env.num_envs=21"),
+    ],
+    ids=" ".join,
+)
+def test_batches_and_what_is_learned_do_not_depend_on_the_number_of_workers(started, overrides):
+    if "env=halfcheetah" in overrides:
+        pytest.importorskip("mujoco")
+    size = 20 * int(overrides[1].removeprefix("env.num_envs="))
+    runs = [started(*overrides, f"batch_size={size}", f"workers={k}") for k in (1, 2, 3)]
+    for _ in range(3):
+        batches = [run.collector.collect(run.agent.policy(run.state)) for run in runs]
+        for other in batches[1:]:
+            assert [name for name in FIELDS if not same(batches[0], other, name)] == []
+        for run, batch in zip(runs, batches, strict=True):
+            run.state, lesson = run.agent.learn(run.state, batch, run.minibatches)
+            assert lesson.failure is None
+    for network in ("actor", "critic"):
+        thetas = [run.state[network]["theta"] for run in runs]
+        assert all(torch.equal(thetas[0], theta) for theta in thetas[1:])
+
+
+@pytest.mark.parametrize("algo", ["trpo", "ppo"])
+def test_a_whole_run_is_the_same_with_two_workers(tmp_path, algo):
+    trees, summaries = [], []
+    for workers in (1, 2):
+        run = make_trainer(f"algo={algo}", "env=pendulum", "env.num_envs=4", "batch_size=160", "total_steps=800",
+                           "evaluation.episodes=2", f"run_dir={tmp_path / str(workers)}", f"workers={workers}")  # fmt: skip
+        summaries.append({k: v for k, v in run.run().items() if "seconds" not in k and "per_second" not in k})
+        trees.append(checkpoint.load_newest(tmp_path / str(workers))[1])
+    assert summaries[0] == summaries[1] and summaries[0]["steps"] == 800
+    for network in ("actor", "critic"):
+        assert torch.equal(*(tree["agent"][network]["theta"] for tree in trees))
+    assert torch.equal(*(tree["agent"]["observations"]["mean"] for tree in trees))
+
+
+def test_the_next_rollout_is_collected_while_the_critic_learns_and_the_last_stays_as_it_was(started):
+    run = started("algo=trpo", "env=pendulum", "env.num_envs=4", "batch_size=160", "total_steps=1000", "workers=2")
+    batch = run.collector.collect(run.agent.policy(run.state))
+    before, course = copy.deepcopy(batch), []
+
+    def acts(policy):
+        course.append("next")
+        run.collector.start(policy)
+        ahead.append(run.collector.finish())
+
+    ahead: list[Batch] = []
+    train = run.agent.critic.run
+    run.agent.critic.run = lambda *a: (course.append("critic"), train(*a))[1]
+    run.agent.learn(run.state, batch, run.minibatches, acts)
+    assert course == ["next", "critic"]
+    assert [name for name in FIELDS if not same(before, batch, name)] == []
+    assert torch.equal(ahead[0].observations[0], started_from(batch))
+    assert not torch.equal(ahead[0].inputs[0], batch.inputs[-1])  # by the normaliser that has taken in the batch
+
+
+def started_from(batch: Batch) -> Tensor:
+    """Raw observations the batch ended with, which its inputs hold as long as nothing is normalised."""
+    return batch.inputs[-1]
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("raises", "environment 5, at its step 7, raised RuntimeError: the simulator broke"),
+        ("dies", "environment 5, at its step 7, was lost: the process of environments 3 to 5 ended with SIGKILL"),
+        ("hangs", "environment 5, at its step 7, has not come back for env.timeout=0.4 seconds"),
+        ("exits", "environment 5, at its step 7, raised SystemExit: 0"),
+        ("interrupts", "environment 5, at its step 7, raised KeyboardInterrupt"),
+    ],
+)
+def test_an_environment_that_breaks_ends_the_run_with_its_number_and_step(tmp_path, monkeypatch, how, said):
+    monkeypatch.setattr(child, "_PATIENCE", 0.3)
+    run = make_trainer(f"run_dir={tmp_path}", *breaking(how, which=5, at=7, count=6), "env.timeout=0.4", "batch_size=24",
+                       "total_steps=2400", "workers=2")  # fmt: skip
+    assert failed(run, saved=24) == said
+    trace = (tmp_path / "error.txt").read_text()
+    assert "in finish" in trace
+    if how == "raises":
+        assert "in step" in trace and "RuntimeError: the simulator broke" in trace
+
+
+def test_an_environment_that_breaks_here_is_named_too(tmp_path):
+    run = make_trainer(f"run_dir={tmp_path}", *breaking("raises", which=5, at=7, count=6), "batch_size=24",
+                       "total_steps=2400")  # fmt: skip
+    with pytest.raises(EnvironmentFault, match="^environment 5, at its step 7, raised RuntimeError: the simulator"):
+        run.run()
+
+
+def test_an_environment_that_fails_at_its_first_reset_in_a_worker_is_named(tmp_path):
+    run = make_trainer(f"run_dir={tmp_path}", "env.id=probe/Raises-v0", "env.num_envs=4", "env.kwargs.at=0",
+                       "batch_size=24", "workers=2")  # fmt: skip
+    with pytest.raises(EnvironmentFault, match="^environment [02], at its first reset, raised RuntimeError"):
+        run.run()
+
+
+def test_a_rollout_may_take_longer_than_the_timeout_of_a_step(started):
+    run = started(*breaking("dawdles", which=3, at=12, count=4), "batch_size=200", "workers=2", "env.timeout=0.5")
+    assert run.collector.collect(run.agent.policy(run.state)).steps == 200
+
+
+@pytest.mark.parametrize(("how", "batch_size", "code"), [("hangs", 80, -signal.SIGKILL), ("dawdles", 40000, 0)])
+def test_closing_ends_workers_in_the_middle_of_a_rollout_and_twice_is_as_good_as_once(started, how, batch_size, code):
+    run = started(*breaking(how, which=3, at=12, count=4), f"batch_size={batch_size}", "workers=2")
+    run.collector.start(run.agent.policy(run.state))
+    workers = run.collector._workers
+    assert until(lambda: workers[1].place[STEPS] >= 12)
+    run.collector.close()
+    assert [worker.process.exitcode for worker in workers] == [0, code]
+    run.collector.close()
+
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from tests.support import probes
+from rlopt.cli.main import main
+
+def sleep(seconds):
+    (Path(sys.argv[1]) / "hangs").touch()
+    forever(seconds)
+
+forever, time.sleep = time.sleep, sleep
+with probes.registered():
+    sys.exit(main(["train", "batch_size=40", "total_steps=4000", "run_dir=" + sys.argv[1], *sys.argv[2:]]))
+"""
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc")
+@pytest.mark.parametrize(
+    ("own", "number"),
+    [("workers=2", signal.SIGKILL), ("workers=2", signal.SIGINT), ("workers=2", signal.SIGTERM),
+     ("env.backend=async", signal.SIGKILL), ("env.backend=async", signal.SIGINT)],
+)  # fmt: skip
+def test_no_child_survives_a_learner_that_is_killed_or_interrupted(tmp_path, own, number):
+    """One of them hangs in its environment's step, where it hears of nothing."""
+    typed = [str(tmp_path / "run"), *breaking("hangs", which=3, at=12, count=4), own]
+    run = subprocess.Popen([sys.executable, "-c", PROGRAM, *typed], cwd=ROOT, start_new_session=True,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    try:
+        assert until(lambda: (tmp_path / "run" / "hangs").exists())
+        workers = children(run.pid)
+        assert len(workers) == (2 if own == "workers=2" else 4)
+        if number == signal.SIGKILL:
+            os.kill(run.pid, number)
+        else:
+            os.killpg(run.pid, number)  # as a terminal does
+        code = run.wait(60)
+        assert until(lambda: not any(map(alive, workers)))
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+    assert code == (-9 if number == signal.SIGKILL else 128 + number)
+    if number != signal.SIGKILL:
+        # the rollout in which it hangs is collected while the first update's critic still learns
+        assert checkpoint.load_newest(tmp_path / "run")[0] in (0, 40)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("workers=9",), "workers=9 are more than the 8 environments they would share"),
+        (("workers=0",), "workers must be"),
+        (("workers=2", "env.backend=async"), "env.backend=async has processes or threads of its own"),
+    ],
+)
+def test_workers_that_cannot_be_are_refused(overrides, said):
+    with pytest.raises(UserError, match=said):
+        make_trainer("env=cartpole", *overrides)
