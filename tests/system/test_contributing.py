@@ -69,14 +69,14 @@ def test_an_outsider_adds_a_part_with_two_files(tree, group):
     assert f"  {Path(module.replace('.', '/')).name} " in helped.stdout
 
 
-def test_the_code_of_the_page_has_the_style_of_the_code(tmp_path):
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    for path, code in files(PAGE).items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(code)
+def test_the_code_of_the_page_has_the_style_of_the_code(tree):
+    shutil.copy(ROOT / "pyproject.toml", tree)
+    written = [path for path in files(PAGE) if path.endswith(".py")]
+    for path in written:
+        (tree / path).write_text(files(PAGE)[path])
     for check in (["check"], ["format", "--check"]):
         done = subprocess.run(
-            [sys.executable, "-m", "ruff", *check, "rlopt"], cwd=tmp_path, capture_output=True, text=True
+            [sys.executable, "-m", "ruff", *check, *written], cwd=tree, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
