@@ -30,7 +30,7 @@ def run(arguments: list[str]) -> int:
         raise UserError(f"--out must end in .html; got {out}")
     check_plotting("rlopt report")
 
-    from rlopt.checkpoint.format import replace_file
+    from rlopt.files import replace_file
     from rlopt.report import comparison
     from rlopt.report.grouping import groups
     from rlopt.report.page import page

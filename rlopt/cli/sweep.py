@@ -60,7 +60,9 @@ def multirun(overrides: list[str], train: Callable[[list[str]], int]) -> int:
         ["rlopt", "--multirun", *(to_sweeper(parse(text)) for text in overrides), *directories, *quiet],
     )
     full_error, os.environ["HYDRA_FULL_ERROR"] = os.environ.get("HYDRA_FULL_ERROR"), "1"  # let Hydra raise its errors
-    signals = SignalHandler(first=lambda: end_workers(folder / ".sweep"))  # before the launcher ends its processes
+    signals = SignalHandler(
+        before_interrupt=lambda: end_workers(folder / ".sweep")
+    )  # before the launcher ends its processes
     try:
         with signals.installed():
             hydra.main(version_base="1.3", config_path=None, config_name=None)(job)()

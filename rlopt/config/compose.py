@@ -247,7 +247,7 @@ def _set_options(config: DictConfig, options: Options, typed: Options) -> None:
         node = OmegaConf.select(config, above) if above else config
         known = isinstance(node, DictConfig) and key in node.keys()  # noqa: SIM118  # ??? is not "in" it
         if known or any(name.startswith(f"{o}.") and OmegaConf.select(config, o) is not None for o in _OPEN):
-            before = OmegaConf.to_container(node).get(key) if known else None  # type: ignore[union-attr, arg-type]
+            before = OmegaConf.to_container(node).get(key) if known else None  # type: ignore[union-attr]
             if isinstance(value, float) and value.is_integer() and type(before) is int:
                 value = int(value)  # 1e5, for an option that is a whole number
             OmegaConf.update(config, name, value, merge=True, force_add=True)

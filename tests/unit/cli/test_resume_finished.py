@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from rlopt.cli.process import saved_result
-from tests.run.resuming import resume
+from tests.support.resuming import resume
 
 NULLS = json.dumps(dict.fromkeys(("algo", "env", "seed", "steps", "steps_per_second")))
 BROKEN = ["", "{", "{}", "[]", "null", "3", NULLS]
