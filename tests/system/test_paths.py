@@ -77,7 +77,7 @@ def test_every_path_is_within_its_limit():
     ]
 
 
-def test_each_function_that_runs_counts_once_and_bodies_do_not(paths, package):
+def test_each_function_that_runs_counts_once(paths, package):
     """With its whole body, what is nested in it included; not the module's, a class's or a function that is not called."""
     watch = paths.Watch(package)
     watch.start()

@@ -11,7 +11,7 @@ def module() -> nn.Module:
     return nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 1, bias=False))
 
 
-def test_parameters_follow_one_another_and_the_constants_are_last():
+def test_parameters_follow_one_another_then_the_constants():
     layout = Layout.of(module(), constants=2)
     assert layout.names == ("0.weight", "0.bias", "2.weight", CONSTANTS)
     assert layout.shapes == ((2, 3), (2,), (1, 2), (2,))
