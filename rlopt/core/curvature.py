@@ -39,7 +39,7 @@ class Curvature(Protocol):
 
 @dataclass(frozen=True)
 class PullBack:
-    """A metric of the output space pulled back to theta."""
+    """M = sum_b share_b J_b^T C_b J_b: a metric of the output space pulled back to theta, on all ranks' samples."""
 
     tape: Tape
     share: Tensor  # (B,), see Samples.share
@@ -67,10 +67,10 @@ class PullBack:
     def layer_mean(self, f: Callable[[Layer, Tensor], tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
         """The sum over samples, on all ranks, of ``f(layer, root)`` for every layer.
 
-        The signals are the metric's root times root = sqrt(share) (B,), so what is quadratic in them is weighted as it
-        is; what does not contain them, or once, f multiplies by root twice, or once. f sums over positions L first,
-        then takes squares or products, then sums over samples, of which it is given some at a time, so that signals
-        take little memory. Weights, masks, chunks and the reduction over ranks are thereby done once.
+        The signals are the metric's root times root = sqrt(share) (B,). So a term that is quadratic in them carries the
+        weight share already; f multiplies a term that is linear in them by root, and one without them by root twice.
+        f sums over positions L first, then takes squares or products, then sums over samples. It is given some samples
+        at a time, so that signals take little memory. Weights, masks, chunks and ranks are dealt with here, once.
         """
         if self.root is None:
             raise ValueError("this metric has no root; only its products can be used")
@@ -91,8 +91,8 @@ class PullBack:
 def split_factors(U: Tensor, root: Tensor, width: int) -> tuple[Tensor, Tensor]:
     """U (K, B, O) times root (B,), as signals for the network (K', B, width) and the constants (K'', B, O - width).
 
-    Factors that are zero everywhere on one side are left out there: where mean and scale do not interact those of the
-    scale need not go through the network.
+    A factor that is zero at every sample on one side is left out there: where mean and scale do not interact, the
+    scale's factors need not go through the network.
     """
     root, sides = root[:, None], (U[..., :width], U[..., width:])
     if len(U) == 1 or width == U.shape[2]:
@@ -151,7 +151,7 @@ def _rank_one(tape: Tape, share: Tensor, u: Tensor) -> Callable[[Tensor], Tensor
 
 @dataclass(frozen=True)
 class ByProduct:
-    """A symmetric matrix M of which only the products v -> M v are at hand; (P,) -> (P,), summed over ranks."""
+    """A symmetric matrix M known by its products v -> M v alone; (P,) -> (P,), summed over ranks."""
 
     tape: Tape
     multiply: Callable[[Tensor], Tensor]
@@ -169,7 +169,7 @@ class ByProduct:
 
 @dataclass(frozen=True)
 class Euclidean:
-    """M = I."""
+    """M = I (P, P)."""
 
     tape: Tape
 
@@ -186,7 +186,7 @@ class Euclidean:
 
 @dataclass(frozen=True)
 class Given:
-    """A matrix that is at hand: ``entries`` (P, P), or (P,) for a diagonal one."""
+    """A matrix that is held as numbers: ``entries`` (P, P), or (P,) for a diagonal one."""
 
     entries: Tensor
 

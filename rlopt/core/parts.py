@@ -48,6 +48,8 @@ OBJECTIVE = "objective"  # g^T d - 1/2 d^T M d is its improvement, to second ord
 
 
 class Metric(Protocol):
+    """What distance between two parameter vectors means: it binds a matrix M (P, P) to a tape and its samples."""
+
     @property
     def requirements(self) -> Requirements: ...
 
@@ -118,6 +120,8 @@ class Solution:
 
 
 class Solver(Protocol):
+    """How (M + lambda I) x = g is solved for x (P,), and with which structure."""
+
     @property
     def requirements(self) -> Requirements: ...
 
@@ -136,6 +140,8 @@ class Solver(Protocol):
 
 
 class Damping(Protocol):
+    """Which lambda (M + lambda I) x = g is solved with, in units of M."""
+
     measures: ClassVar[bool]  # True: `adapt` wants "damping/agreement" of every step that was taken
 
     @property
@@ -153,6 +159,8 @@ class Damping(Protocol):
 
 
 class Step(Protocol):
+    """How far to go along x (P,), and whether to go at all."""
+
     adaptive: bool  # True: rescales directions itself, and so undoes any metric but the identity
 
     @property

@@ -30,7 +30,7 @@ def ritz_values(curvature: Curvature, like: Tensor, products: int, seed: int) ->
     v = curvature.product(torch.randn(len(like), generator=generator, dtype=torch.float64).to(like))
     V, MV = krylov(curvature, v, products)
     H = V.t() @ MV
-    mu = torch.linalg.eigvalsh((H + H.t()) / 2)
+    mu: Tensor = torch.linalg.eigvalsh((H + H.t()) / 2)
     return mu[mu.abs() > len(like) * torch.finfo(like.dtype).eps * mu.abs().amax()] if len(mu) else mu
 
 

@@ -13,7 +13,7 @@ With l2 > 0 the objective, and so g, loses l2 / 2 |theta|^2; M gains l2 I where 
 every metric's step leads to the same theta.
 
 New theta and new states are returned together or not at all: when objective, gradient or direction is not finite the
-old ones are returned as they were, and the report names the first bad quantity. Of a step that is rejected only damping
+old ones are returned as they were, and the report names the first bad quantity. After a rejected step only the damping
 learns.
 
 An adaptive damping learns from rho, the agreement of the metric's quadratic model with what a step d really did:
@@ -55,10 +55,12 @@ class Report:
 
     failure: str | None = None
     scalars: Scalars = field(default_factory=dict)
-    later: Mapping[str, Callable[[], Tensor | float]] = field(default_factory=dict)  # scalars that cost something
+    later: Mapping[str, Callable[[], Tensor | float]] = field(
+        default_factory=dict
+    )  # scalars that are computed when they are read
 
     def read(self) -> Scalars:
-        """All scalars; what they cost is paid here, so for the steps alone that somebody looks at."""
+        """All scalars; those that cost something are computed here, so for the reports alone that are read."""
         return {**self.scalars, **{name: work() for name, work in self.later.items()}}
 
 
@@ -142,7 +144,7 @@ class Update:
         return moved if accepted else theta, state, report
 
     def _bind_metric(self, state: State, tape: Tape, samples: Samples, objective: Objective) -> Bound:
-        """M on this rank's samples. A failure is returned: all ranks must hear of it before they go on."""
+        """M on this rank's samples. A failure is returned, since all ranks must learn of it before they go on."""
         try:
             return self.metric.bind(state["metric"], tape, self.head, samples, objective)
         except NumericalFailure as failure:
@@ -214,7 +216,7 @@ def first_nonfinite(named: Mapping[str, Tensor], over_ranks: bool = False) -> st
     """Name of the first tensor that holds a NaN or an infinity, or None. Reads the device once.
 
     A tensor's sum is finite if and only if no entry is bad, unless finite entries overflow it, which is as bad.
-    ``over_ranks`` where the tensors are each rank's own, so that all of them hear of it.
+    ``over_ranks``: the tensors differ from rank to rank, and all ranks get the same answer.
     """
     sums = torch.stack([x if x.ndim == 0 else x.sum() for x in named.values()])
     totals = (all_sum(sums) if over_ranks else sums).tolist()

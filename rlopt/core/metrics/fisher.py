@@ -87,4 +87,5 @@ def _scores(head: Head, z: Tensor, count: int, seeds: tuple[int, ...]) -> Tensor
     noise = to_device(draw(count * len(z), head.noise_size, generator=generator, dtype=z.dtype), z.device)
     repeated = z.repeat(count, 1)
     _, scores = head.log_prob_and_score(repeated, head.sample(repeated, noise))
-    return scores.view(count, *z.shape) / count**0.5
+    root: float = count**0.5
+    return scores.view(count, *z.shape) / root

@@ -68,4 +68,5 @@ def positive_root(C: Tensor) -> Tensor:
         eigenvalues, vectors = torch.linalg.eigh(C)
     except RuntimeError as error:  # torch.linalg.LinAlgError is one
         raise NumericalFailure("the eigenvalues of the objective's Hessian in output space did not converge") from error
-    return (vectors * eigenvalues.clamp(min=0).sqrt()[:, None, :]).movedim(2, 0)
+    root: Tensor = vectors * eigenvalues.clamp(min=0).sqrt()[:, None, :]
+    return root.movedim(2, 0)

@@ -5,7 +5,7 @@ Within the loop, in the usual letters: A = M + lambda I, r = g - A x the residua
 
 Negative or zero curvature p^T A p <= 0 ends the loop with the last good iterate (the first p if there is none, which is
 g itself without a preconditioner), and is reported. All decisions are masks on the device; only on the CPU, where
-looking is free, does the loop leave early, on all ranks at once.
+reading them is free, does the loop end early, on all ranks at once.
 
 From a cold start every iterate lies in the gradient's half-plane, g^T x > 0, when N is positive definite. A warm start,
 from the last solution times ``decay`` (Martens 2010), saves iterations when M and g change little, and has no such

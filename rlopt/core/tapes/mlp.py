@@ -25,6 +25,8 @@ from rlopt.core.tapes.tape import Layer
 
 
 class Activation(NamedTuple):
+    """f of one layer, with its derivatives as functions of its output h = f(s)."""
+
     apply_: Callable[[Tensor], Tensor]  # s -> f(s), in place
     backward_: Callable[[Tensor, Tensor], Tensor]  # g, h -> g f', in place on g, one kernel
     derivative: Callable[[Tensor], Tensor]  # h -> f'
