@@ -15,16 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments._shared.building import make_trainer
+from rlopt.config import check_config
 from rlopt.config.choices import file
-from rlopt.config.compose import load, resolve
+from rlopt.config.compose import load
 from rlopt.config.schema import construct_part
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import Solver
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 from rlopt.core.update import Update
-from rlopt.training.factory import trainer
-from rlopt.training.restore import fresh_samples, restored
+from rlopt.training.restore import fresh_samples, restore_run
 
 
 def trained(folder: Path, env: str, steps: int, seed: int, hidden: int, *overrides: str) -> Path:
@@ -35,7 +36,7 @@ def trained(folder: Path, env: str, steps: int, seed: int, hidden: int, *overrid
                  f"policy.hidden=[{hidden},{hidden}]", "dtype=float64", "evaluation.episodes=0",
                  "workers=1"]  # fmt: skip
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            trainer(resolve([*given, *overrides])).run()
+            make_trainer([*given, *overrides]).run()
     return run_dir
 
 
@@ -62,7 +63,7 @@ class Point:
 @torch.no_grad()
 def point(run_dir: Path, samples: int, seed: int = 0) -> Point:
     """The newest checkpoint's policy, on a batch of its own that ``seed`` names."""
-    run, _ = restored(load(run_dir / "config.yaml"), run_dir)
+    run, _ = restore_run(check_config(load(run_dir / "config.yaml")), run_dir)
     update, theta = run.agent.actor.update, run.state["actor"]["theta"]
     return at(update, theta, fresh_samples(run, samples, seed))
 

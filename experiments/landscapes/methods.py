@@ -30,7 +30,7 @@ from rlopt.core.steps.fixed import Fixed
 from rlopt.core.steps.optimizer import Optimizer
 from rlopt.core.update import Update
 
-CONSTANT = {"name": "ConstantLR", "factor": 1.0, "total_iters": 1}
+CONSTANT = {"_target_": "torch.optim.lr_scheduler.ConstantLR", "factor": 1.0, "total_iters": 1}
 
 
 class Method(NamedTuple):

@@ -14,10 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments._shared.building import make_trainer
 from experiments.lqr.settings import FLOOR, HORIZON, Setting
-from rlopt.config.compose import resolve
 from rlopt.parallel.processes import use_one_thread
-from rlopt.training.factory import trainer
 
 _PRESETS = {
     "vanilla": ["algo=vpg", "step=trust_region", "step.largest=1e9"],
@@ -68,7 +67,7 @@ def train(job: Job) -> Path:
     """Collect and learn as the trainer does, keeping theta between updates, until sigma falls below the floor."""
     use_one_thread()
     with tempfile.TemporaryDirectory() as unused:
-        run = trainer(resolve([*overrides(job), f"run_dir={unused}"]))
+        run = make_trainer([*overrides(job), f"run_dir={unused}"])
     run.state["actor"]["theta"][0] = job.start[0]
     policies, returns = [job.start], []
     try:

@@ -90,15 +90,14 @@ def directions(episodes: int, seed: int) -> dict[str, np.ndarray]:
 
 def trained(algo: str, seed: int) -> list[float]:
     """w, two numbers, that `rlopt train` would step along."""
-    from rlopt.config.compose import resolve
-    from rlopt.training.factory import trainer
+    from experiments._shared.building import make_trainer
 
     with tempfile.TemporaryDirectory() as folder:
         overrides = ["experiment=lqr", f"algo={algo}", f"policy.initial_sigma={SIGMA}",
                      f"env.kwargs.noise_std={SYSTEM.noise_std}", f"env.kwargs.horizon={HORIZON}",
                      f"env.num_envs={CHECKED}", f"batch_size={CHECKED * HORIZON}",
                      f"seed={seed}", f"run_dir={folder}/run"]  # fmt: skip
-        run = trainer(resolve(overrides))
+        run = make_trainer(overrides)
         run.state["actor"]["theta"][0] = K
         try:
             batch = run.collector.collect(run.agent.policy(run.state))

@@ -6,10 +6,9 @@ import statistics
 import time
 from collections import deque
 
-from rlopt.config.compose import resolve
+from experiments._shared.building import make_trainer
 from rlopt.parallel.processes import use_one_thread
 from rlopt.rollout.buffer import EpisodeTracker
-from rlopt.training.factory import trainer
 
 KEYS = ["metric", "solver", "seed", "reached", "steps", "return_mean", "skipped", "seconds"]
 LIMIT = 300_000  # environment steps
@@ -23,7 +22,7 @@ def train(run: Run) -> dict[str, object]:
     """One run, until it has reached WANTED or LIMIT."""
     use_one_thread()
     metric, solver, seed = run
-    made = trainer(resolve([*SETTINGS, f"metric={metric}", f"solver={solver}", f"seed={seed}"]))
+    made = make_trainer([*SETTINGS, f"metric={metric}", f"solver={solver}", f"seed={seed}"])
     agent, collector, state = made.agent, made.collector, made.state
     counter, recent = EpisodeTracker(collector.num_envs), deque[float](maxlen=EPISODES)
     steps, skipped, reached, mean, start = 0, 0, False, 0.0, time.perf_counter()

@@ -20,13 +20,12 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
+from experiments._shared.building import make_trainer
 from experiments.speed import report
 from experiments.speed.setting import Setting, machine, microseconds, ratio, spread
-from rlopt.config.compose import resolve
 from rlopt.core.curvature import PullBack
 from rlopt.core.tapes.autograd import AutogradTape
 from rlopt.parallel.processes import use_one_thread
-from rlopt.training.factory import trainer
 from rlopt.training.trainer import Trainer
 
 
@@ -67,7 +66,7 @@ def throughput(repeats: int) -> dict[str, list[float]]:
     """Steps per second of bare stepping and of TRPO training, in turn."""
     with tempfile.TemporaryDirectory() as folder:
         overrides = ["algo=trpo", "env=halfcheetah", "env.num_envs=8", f"run_dir={folder}/run", "evaluation.episodes=0"]
-        run = trainer(resolve(overrides))
+        run = make_trainer(overrides)
     actions = acted(run, run.collector.envs)
     envs = run.environment.make_vector()
     envs.reset(seed=0)

@@ -13,11 +13,10 @@ import os
 import tempfile
 import time
 
+from experiments._shared.building import make_trainer
 from experiments.speed import report
 from experiments.speed.setting import machine
-from rlopt.config.compose import resolve
 from rlopt.parallel.processes import use_one_thread
-from rlopt.training.factory import trainer
 from rlopt.training.trainer import Trainer
 
 BATCH, ENVIRONMENTS = 1024, 64
@@ -36,7 +35,7 @@ def made(*overrides: str) -> Trainer:
     with tempfile.TemporaryDirectory() as folder:
         given = ["env=halfcheetah", f"env.num_envs={ENVIRONMENTS}", f"batch_size={BATCH}",
                  "total_steps=1000000", f"run_dir={folder}/run", *overrides]  # fmt: skip
-        return trainer(resolve(given))
+        return make_trainer(given)
 
 
 def milliseconds(run: Trainer, count: int) -> tuple[float, float]:

@@ -118,7 +118,11 @@ def minibatch(at: Setting) -> Callable[[], object]:
 
 
 def adam() -> Optimizer:
-    return Optimizer({"name": "Adam", "lr": 1e-5}, {"name": "ConstantLR", "factor": 1.0}, None)
+    return Optimizer(
+        {"_target_": "torch.optim.Adam", "lr": 1e-5},
+        {"_target_": "torch.optim.lr_scheduler.ConstantLR", "factor": 1.0},
+        None,
+    )
 
 
 def show(data: dict[str, Any]) -> None:

@@ -25,11 +25,11 @@ from typing import Any
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from experiments._shared.building import resolve
 from experiments._shared.data import read_json, write_json
 from experiments.speed import report
 from experiments.speed.peers_report import draw, show, write
 from experiments.speed.training import with_threads
-from rlopt.config.compose import resolve
 from rlopt.errors import UserError
 
 HERE = Path(__file__).resolve().parent

@@ -63,9 +63,6 @@ def _train(overrides: list[str]) -> int:
             return train_to_end(trainer, signals)
 
 
-_FOR_BOTH = (*choices.PARTS, "schedule", "optimizer", "scheduler")  # groups for actor and critic
-
-
 def _help() -> str:
     """Every choice of every group, and the first comment of its file; then the recipes."""
     lines = [
@@ -77,7 +74,7 @@ def _help() -> str:
     ]
     for group, names in choices.groups().items():
         if names:
-            lines += ["", f"{group}=" + (f"  (and critic.{group}=)" if group in _FOR_BOTH else "")]
+            lines += ["", f"{group}=" + (f"  (and critic.{group}=)" if group in choices.UPDATE_GROUPS else "")]
             lines += [f"  {name:<26}{choices.described(group, name)}" for name in names]
     lines += [
         "",

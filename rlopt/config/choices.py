@@ -18,6 +18,7 @@ ORDER = (
 )  # fmt: skip
 GROUPS = (*ORDER, "recipe")
 PARTS = ("objective", "metric", "solver", "damping", "step")
+UPDATE_GROUPS = (*PARTS, "schedule", "optimizer", "scheduler")  # of the actor's update and of the critic's
 SHARED_CRITIC = "rlopt.config.options.SharedCritic"  # the _target_ of critic=shared
 _VARIANT = re.compile(r"^defaults:\n(?:  - [/\w].*\n)*?  - \w+ *(?:#.*)?\n", re.MULTILINE)
 _ID = re.compile(r"^  id: *([^\s#]+)", re.MULTILINE)

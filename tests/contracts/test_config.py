@@ -8,9 +8,9 @@ import gymnasium as gym
 import pytest
 
 from rlopt.config import choices as catalogue
-from rlopt.config.compose import load, resolve
+from rlopt.config.compose import load
 from rlopt.errors import UserError
-from rlopt.training.factory import trainer
+from tests.support.building import resolve, trainer
 from tests.support.configurations import (
     ALGOS,
     ENVS,

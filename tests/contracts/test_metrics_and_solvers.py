@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlopt.config.choices import choices, conf_dir
+from rlopt.config.choices import conf_dir, parts
 from rlopt.config.compose import load
 from rlopt.config.schema import construct_part
 from rlopt.core.objectives.surrogate import Surrogate
@@ -38,8 +38,8 @@ def part(group: str, name: str, **options: Any) -> Any:
     return construct_part({**load(conf_dir() / group / f"{name}.yaml"), **options}, group)
 
 
-METRICS = {name: part("metric", name, **NEEDED.get(name, {})) for name in choices("metric")}
-SOLVERS = {name: part("solver", name, **OPTIONS.get(name, {})) for name in choices("solver")}
+METRICS = {name: part("metric", name, **NEEDED.get(name, {})) for name in parts("metric")}
+SOLVERS = {name: part("solver", name, **OPTIONS.get(name, {})) for name in parts("solver")}
 PAIRS = [(m, s) for m in METRICS for s in SOLVERS if SOLVERS[s].needs <= METRICS[m].supplies]
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from experiments.lqr import exact, sampled, settings
-from rlopt.config.compose import resolve
 from rlopt.tasks.lqr import LQR
+from tests.support.building import resolve
 
 OLD = (-0.3, 0.6)
 

@@ -47,7 +47,11 @@ def test_a_seed_of_sgd_is_rlopts_update_on_the_same_terms(kind):
     drawn = list(descent.drawn(p, steps, 3, 1, 0))
     head = heads.Value() if kind == "linear" else heads.Bernoulli(1)
     targets = p.y if kind == "linear" else (p.y + 1) / 2
-    step = Optimizer({"name": "SGD", "lr": 0.05}, {"name": "InverseLR", "decay": 0.1}, None)
+    step = Optimizer(
+        {"_target_": "torch.optim.SGD", "lr": 0.05},
+        {"_target_": "rlopt.core.steps.optimizer.InverseLR", "decay": 0.1},
+        None,
+    )
     network = Network(nn.Linear(5, 1, bias=False))
     update = Update(network, head, Value(), Euclidean(), Identity(), Constant(0.0), step)
     for seed in range(3):

@@ -28,7 +28,7 @@ from rlopt.core.update import Update
 from tests.support.oracles import Case
 
 cg = partial(CG, preconditioner=None, start="cold", decay=0.0)
-LINEAR = {"name": "LinearLR", "start_factor": 1.0, "end_factor": 0.1, "total_iters": 8}
+LINEAR = {"_target_": "torch.optim.lr_scheduler.LinearLR", "start_factor": 1.0, "end_factor": 0.1, "total_iters": 8}
 OBJECTIVES = {
     "log_prob": LogProb(entropy=0.0),
     "surrogate": Surrogate(entropy=0.0),
@@ -38,7 +38,7 @@ OBJECTIVES = {
 
 
 def adam() -> Optimizer:
-    return Optimizer({"name": "Adam", "lr": 0.02}, LINEAR, max_norm=0.5)
+    return Optimizer({"_target_": "torch.optim.Adam", "lr": 0.02}, LINEAR, max_norm=0.5)
 
 
 def line_search(radius: float = 0.01, accept_ratio: float = 0.0) -> KLLineSearch:

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlopt.training.factory import trainer
 from rlopt.training.trainer import Trainer
+from tests.support.building import trainer
 from tests.support.probes import GAMMA, resolved
 
 pytestmark = pytest.mark.usefixtures("probe_environments")

@@ -5,7 +5,7 @@ import torch
 
 from rlopt.api import prepared
 from rlopt.errors import UserError
-from rlopt.training.factory import trainer
+from tests.support.building import trainer
 from tests.support.probes import GAMMA, resolved
 
 pytestmark = pytest.mark.usefixtures("probe_environments")

@@ -8,8 +8,8 @@ import torch
 
 from rlopt.checkpoint import manager as checkpoint
 from rlopt.checkpoint.resume_rules import change_options
-from rlopt.config.compose import resolve
 from rlopt.errors import UserError
+from tests.support.building import resolve
 from tests.support.resuming import cut, resume
 
 pytestmark = pytest.mark.usefixtures("probe_environments")

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from rlopt.config import choices as catalogue
-from rlopt.config.compose import load, resolve, to_yaml
+from rlopt.config.compose import load, to_yaml
 from rlopt.errors import UserError
-from rlopt.training.factory import trainer
+from tests.support.building import resolve, trainer
 from tests.support.configurations import ALGOS, small_config
 
 

@@ -4,11 +4,10 @@ from typing import Any
 
 import pytest
 
-from rlopt.config.compose import resolve
 from rlopt.config.overrides import rewritten
 from rlopt.core.heads import Value
 from rlopt.errors import UserError
-from rlopt.training.factory import trainer
+from tests.support.building import resolve, trainer
 from tests.support.configurations import SMALL
 
 

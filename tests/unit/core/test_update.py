@@ -163,7 +163,7 @@ def test_a_rejected_line_search_leaves_theta_and_every_state(solver, step):
     assert used(new_state) == (0, 0, 1)  # damping alone may learn from a rejection
 
 
-SGD = Optimizer({"name": "SGD", "lr": 1e3}, LINEAR, max_norm=None)
+SGD = Optimizer({"_target_": "torch.optim.SGD", "lr": 1e3}, LINEAR, max_norm=None)
 
 
 @pytest.mark.parametrize("step", [Fixed(1e3), TrustRegion(1e3, 1e3), SGD], ids=["fixed", "trust_region", "sgd"])

@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from rlopt.config import choices as catalogue
-from rlopt.config.compose import resolve
 from rlopt.core.heads import DiagonalGaussian
 from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
 from rlopt.tasks.lqr_env import LQREnv
-from rlopt.training.factory import trainer
+from tests.support.building import resolve, trainer
 
 A, B = [[0.9, 0.3], [-0.2, 0.8]], [[0.0], [1.0]]
 Q, R = [[2.0, 0.5], [0.5, 1.0]], [[0.3]]

@@ -12,12 +12,11 @@ import pytest
 import torch
 from torch import nn
 
-from rlopt.config.compose import resolve
 from rlopt.config.schema import construct_part
 from rlopt.core.learner import Learner
 from rlopt.core.network import Network
 from rlopt.tasks.lqr import LQR
-from rlopt.training.factory import trainer
+from tests.support.building import resolve, trainer
 
 HORIZON, RATE = 200, 1e-4
 CASES = {  # system, K, sigma

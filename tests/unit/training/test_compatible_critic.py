@@ -6,10 +6,9 @@ import torch
 import rlopt
 from rlopt.cli.main import main
 from rlopt.config.compatibility import advise
-from rlopt.config.compose import resolve
 from rlopt.core.requirements import Incompatible
 from rlopt.errors import UserError
-from rlopt.training.factory import trainer
+from tests.support.building import resolve, trainer
 
 SMALL = ["env=cartpole", "env.num_envs=2", "batch_size=1200", "policy.hidden=[4]", "critic.hidden=[4]", "dtype=float64",
          "critic.schedule.epochs=1", "total_steps=2400", "evaluation.episodes=0"]  # fmt: skip

@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from rlopt.config.compose import resolve
 from rlopt.errors import UserError
-from rlopt.training.factory import trainer
+from tests.support.building import resolve, trainer
 
 SMALL = ["env=cartpole", "env.num_envs=4", "batch_size=80", "policy.hidden=[4]"]
 

@@ -164,7 +164,7 @@ def test_kl_line_search_that_finds_nothing_returns_theta_itself(radius, accept_r
         (lambda: KLLineSearch(0.1, 0.5, -1, 0.0, 1.0), "backtracks must be"),
         (lambda: KLLineSearch(0.1, 0.5, 5, 1.0, 1.0), "accept_ratio must be"),
         (lambda: KLLineSearch(0.1, 0.5, 5, 0.0, 0.0), "largest must be"),
-        (lambda: Optimizer({"name": "Adam"}, CONSTANT, max_norm=0.0), "max_norm must be"),
+        (lambda: Optimizer({"_target_": "torch.optim.Adam"}, CONSTANT, max_norm=0.0), "max_norm must be"),
     ],
 )
 def test_steps_refuse_numbers_outside_their_range(make, says):
