@@ -55,9 +55,7 @@ class Report:
 
     failure: str | None = None
     scalars: Scalars = field(default_factory=dict)
-    later: Mapping[str, Callable[[], Tensor | float]] = field(
-        default_factory=dict
-    )  # scalars that are computed when they are read
+    later: Mapping[str, Callable[[], Tensor | float]] = field(default_factory=dict)  # scalars computed when read
 
     def read(self) -> Scalars:
         """All scalars; those that cost something are computed here, so for the reports alone that are read."""

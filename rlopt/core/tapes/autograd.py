@@ -82,15 +82,15 @@ class AutogradTape:
         """Records of every Linear and Conv2d layer; a parameter of any other layer, or of two, is refused by name."""
         names = {name: _parameters(name, call.layer.bias is not None) for name, call in self._calls.items()}
         covered = [parameter for pair in names.values() for parameter in pair if parameter]
-        others = "a solver that needs products alone has no need of them"
+        others = "A solver that needs products alone has no need of them"
         if rest := [name for name in self._views if name not in covered]:
             raise Incompatible(
-                f"layer statistics exist for Linear layers and for Conv2d with groups=1 only, and {', '.join(rest)} "
-                f"belong to other layers; {others}",
+                f"layer statistics exist for Linear layers and for Conv2d with groups=1 only; {', '.join(rest)} belong "
+                f"to other layers. {others}",
                 Remedy.OTHER_SOLVER,
             )
         if tied := [name for name in covered if name not in self._views]:
-            reason = f"layer statistics need parameters that no two layers share, and {tied[0]} is one; {others}"
+            reason = f"layer statistics need parameters that no two layers share; {tied[0]} is one. {others}"
             raise Incompatible(reason, Remedy.OTHER_SOLVER)
         order = {name: i for i, name in enumerate(self._views)}
         calls = sorted(self._calls.items(), key=lambda call: order[names[call[0]][0]])
@@ -102,7 +102,7 @@ class AutogradTape:
             weight, bias = names[name]
             a = _inputs(call.layer, call.inputs.detach())
             if len(a) != len(self._z):
-                reason = f"layer statistics need one row per sample, and {weight} is given {len(a)} rows; {others}"
+                reason = f"layer statistics need one row per sample; {weight} is given {len(a)} rows. {others}"
                 raise Incompatible(reason, Remedy.OTHER_SOLVER)
             d = torch.stack([_signals(call.layer, g[i]) for g in per_factor])
             records.append(Layer(weight, bias, a, d, self._views[weight].flatten(1), None))

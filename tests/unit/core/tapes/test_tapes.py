@@ -100,7 +100,7 @@ def test_tied_weights_have_the_jacobian_of_one_parameter():
     tape = network.tape(theta, inputs)
     assert close(tape.outputs, outputs(module, theta, inputs), 1e-12)
     assert_products_are_the_jacobian(tape, jacobian(module, theta, inputs))
-    with pytest.raises(ValueError, match=r"no two layers share, and 2\.weight is one"):
+    with pytest.raises(ValueError, match=r"no two layers share; 2\.weight is one"):
         tape.layers(randn(1, B, 3))
 
 
