@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from rlopt.config import check_config, read_config
+from rlopt.config.catalogue import make_part
 from rlopt.config.choices import choices, nearest, parts
-from rlopt.config.compatibility import make_part
 from rlopt.config.compose import load as load_config
 from rlopt.config.extensions import extended
 from rlopt.config.overrides import to_overrides

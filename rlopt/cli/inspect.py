@@ -35,7 +35,7 @@ def run(arguments: list[str]) -> int:
     check_run_dir(options.run_dir)
 
     from rlopt.config import check_config
-    from rlopt.config.compatibility import pairs
+    from rlopt.config.catalogue import pairs
     from rlopt.config.compose import load
     from rlopt.inspection.report import publish
     from rlopt.loggers.console import terminal

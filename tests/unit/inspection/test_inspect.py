@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from rlopt.cli import main as cli
+from rlopt.config.catalogue import pairs
 from rlopt.config.choices import choices, conf_dir
-from rlopt.config.compatibility import pairs
 from rlopt.config.compose import load
 from rlopt.config.schema import construct_part
 from rlopt.core.checks import NumericalFailure
