@@ -13,9 +13,8 @@ from rlopt.config.compatibility import pairs
 from rlopt.config.compose import load
 from rlopt.config.schema import construct_part
 from rlopt.core.failure import NumericalFailure
-from rlopt.inspection import figure as inspect_figure
-from rlopt.inspection.findings import Direction, Inspection, Spectrum
-from rlopt.inspection.inspect import inspect
+from rlopt.inspection.figure import draw_figure
+from rlopt.inspection.inspect import Direction, Inspection, Spectrum, inspect
 from rlopt.training.factory import setup
 from rlopt.training.restore import fresh_samples, restored
 from tests.support import oracles
@@ -51,7 +50,7 @@ def inspected(request, folders) -> dict:
 
 def test_every_allowed_pair_is_listed_once(inspected):
     rows, metric = [], None
-    table = inspected["out"].partition("gain: of the objective")[0]
+    table = inspected["out"].partition("gain: improvement of the objective")[0]
     for line in table.splitlines():
         words = line.split()
         if words and words[0] in choices("metric") and not line.startswith(" "):
@@ -186,5 +185,5 @@ def test_what_is_not_finite_is_null_in_json_and_a_figure_can_be_empty(tmp_path):
     plain = json.loads(json.dumps(found.plain(), allow_nan=False))
     assert plain["directions"][0]["residual"] is None and plain["directions"][0]["iterations"] is None
     assert plain["spectra"][0]["failure"] == "M is zero"
-    inspect_figure.figure(found, "title", tmp_path / "f.png")
+    draw_figure(found, "title", tmp_path / "f.png")
     assert (tmp_path / "f.png").exists()
