@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rlopt.api import curvature as curvature
     from rlopt.api import load as load
+    from rlopt.api import solve as solve
     from rlopt.api import train as train
-    from rlopt.library import curvature as curvature
-    from rlopt.library import solve as solve
     from rlopt.policy.export import export as export
 
 __version__ = "0.1.0"
@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 
 _FROM = {
     "train": "rlopt.api", "load": "rlopt.api", "export": "rlopt.policy.export",
-    "curvature": "rlopt.library", "solve": "rlopt.library",
+    "curvature": "rlopt.api", "solve": "rlopt.api",
 }  # fmt: skip
 
 

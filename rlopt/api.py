@@ -1,8 +1,11 @@
-"""The trainer from Python: what the command line does, as functions, reached as rlopt.train and rlopt.load.
+"""rlopt from Python: the trainer, and the curvature machinery on any nn.Module. Reached as rlopt.train and so on.
 
     trained = rlopt.train(algo="trpo", env="cartpole", total_steps=50_000)
     policy = rlopt.load(trained.run_dir)
     action = policy(observation)
+
+    M = rlopt.curvature(module, heads.Categorical(3), inputs, metric="fisher")
+    s = rlopt.solve(M, g, solver="cg", damping=1e-2)
 
 A run is trained with one thread of torch: small networks are slower on more.
 """
@@ -15,22 +18,27 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor, nn
 
+from rlopt.config import check_config, read_config
+from rlopt.config.choices import choices, nearest, parts
+from rlopt.config.compatibility import make_part
 from rlopt.config.compose import load as load_config
-from rlopt.config.compose import resolve, typed
 from rlopt.config.extensions import extended
-from rlopt.config.options import LOWER, in_memory
-from rlopt.config.overrides import spelled
-from rlopt.core.heads import DiagonalGaussian
+from rlopt.config.overrides import to_overrides
+from rlopt.core.curvature import Curvature
+from rlopt.core.heads import Head
+from rlopt.core.network import Network
+from rlopt.core.parts import Metric, Objective, Solution, Solver
+from rlopt.core.samples import Samples
 from rlopt.errors import UserError
 from rlopt.parallel import ranks
 from rlopt.policy.policy import Policy
 from rlopt.rollout.buffer import Rollout
 from rlopt.training.callbacks import Callbacks, RunContext
-from rlopt.training.factory import trainer
-from rlopt.training.restore import restored
-from rlopt.training.run_directory import exclusive_run_directory
-from rlopt.training.trainer import Trainer
+from rlopt.training.factory import build
+from rlopt.training.restore import restore_run
+from rlopt.training.run_directory import choose_run_directory, exclusive_run_directory
 
 
 class Trained(NamedTuple):
@@ -62,12 +70,13 @@ def train(
         raise UserError("rlopt.train is for one process; under torchrun start `-m rlopt train`")
     given = {"on_begin": on_begin, "on_rollout": on_rollout, "on_update": on_update, "on_checkpoint": on_checkpoint,
              "on_end": on_end}  # fmt: skip
-    chosen = [*overrides, *spelled(options)]
     with extended(extensions), _one_thread():
-        run = prepared(chosen, resolve(chosen))
+        config = read_config([*overrides, *to_overrides(options)])
+        run_dir = choose_run_directory(config)
+        run = build(config, run_dir)
         run.callbacks = Callbacks(**{name: call for name, call in given.items() if call is not None})  # type: ignore[arg-type]
-        with closing(run.collector), exclusive_run_directory(run.plan.run_dir, new=True):
-            return Trained(run.plan.run_dir, run.run())
+        with closing(run.collector), exclusive_run_directory(run_dir, new=True):
+            return Trained(run_dir, run.run())
 
 
 def load(run_dir: str | Path, extensions: Sequence[str | Path] = (), best: bool = False) -> Policy:
@@ -81,33 +90,101 @@ def load(run_dir: str | Path, extensions: Sequence[str | Path] = (), best: bool 
     if not (run_dir / "config.yaml").is_file():
         raise UserError(f"{run_dir} is not the folder of a run: it has no config.yaml")
     with extended(extensions):
-        run, _ = restored(load_config(run_dir / "config.yaml"), run_dir, best)
+        run, _ = restore_run(check_config(load_config(run_dir / "config.yaml")), run_dir, best)
         return Policy(run.agent.evaluated_policy(run.state), run.agent.head, *run.environment.spaces())
 
 
-def prepared(overrides: Sequence[str], config: Mapping[str, Any], run_dir: Path | None = None) -> Trainer:
-    """The run of a configuration, and of the overrides that it is from: they are refused where they have no effect."""
-    with in_memory("the run", LOWER):
-        run = trainer(config, run_dir)
-    if idle := _idle(run, typed(list(overrides))):
-        run.collector.close()
-        raise UserError(idle)
-    return run
+class Matrix:
+    """A metric M (P, P) at a module's parameters; P counts ``module.parameters()`` in order, then the head's scale."""
+
+    def __init__(self, bound: Curvature, theta: Tensor, supplies: frozenset[str], metric: str):
+        self.bound, self.theta, self.supplies, self.metric = bound, theta, supplies, metric
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.bound.size, self.bound.size
+
+    @torch.no_grad()
+    def __matmul__(self, v: Tensor) -> Tensor:
+        """M v, (P,) -> (P,)."""
+        return self.bound.product(v)
+
+    @torch.no_grad()
+    def dense(self) -> Tensor:
+        """M as a tensor (P, P); small networks only."""
+        return self.bound.dense()
 
 
-def _idle(run: Trainer, given: set[str]) -> str | None:
-    """What to say of an option that was typed and has no effect in this environment."""
-    gaussian = isinstance(run.agent.head, DiagonalGaussian)
-    if not gaussian and (of_gaussians := given & {"policy.scale", "policy.initial_sigma", "policy.squash"}):
-        return f"{min(of_gaussians)} has no effect: it is of continuous actions, which {run.environment.id} has not"
-    if "observations.normalise" not in given or not run.plan.config["observations"]["normalise"]:
-        return None
-    normaliser = run.agent.observations
-    if not normaliser.enabled:
-        return "observations.normalise=true has no effect on images, whose pixels are divided by 255 in any case"
-    if len(normaliser.indicators) == run.state["observations"]["mean"].numel():
-        return f"observations.normalise=true has no effect: {run.environment.id} shows one-hots and bits, which stay"
-    return None
+def curvature(
+    module: nn.Module,
+    head: Head,
+    inputs: Tensor,
+    metric: str | Metric = "fisher",
+    *,
+    actions: Tensor | None = None,
+    weights: Tensor | None = None,
+    objective: str | Objective = "log_prob",
+    advantages: Tensor | None = None,
+) -> Matrix:
+    """The metric of ``module``, whose outputs (B, O) ``head`` reads as a distribution, on inputs (B, ...).
+
+    ``actions`` (B, ...) are needed by metrics that look at what was done (empirical Fisher, GGN, ...); those that look
+    at an objective take ``objective`` and ``advantages`` (B,), which are 1 by default; ``weights`` (B,) >= 0 weigh the
+    samples, equally by default. Raises ValueError where the metric's name is unknown, it needs actions that are not
+    given, or the sizes do not fit.
+    """
+    part = _part("metric", metric)
+    network = Network(module, head.constants)
+    parameters = list(module.parameters())
+    like = parameters[0] if parameters else inputs
+    theta = network.layout.flatten(module, head.initial_constants().to(like))
+    count = len(inputs)
+    for name, value in (("actions", actions), ("weights", weights), ("advantages", advantages)):
+        if value is not None and len(value) != count:
+            raise ValueError(f"{name} must have one entry for each of the {count} inputs; got {len(value)}")
+    name = metric if isinstance(metric, str) else type(metric).__name__
+    if actions is None and part.requirements.reads_actions:
+        raise ValueError(f"metric {name!r} looks at the actions that were taken; give actions=..., {count} of them")
+    with torch.no_grad():
+        tape = network.tape(theta, inputs)
+        samples = Samples(
+            inputs=inputs,
+            actions=head.mode(tape.outputs) if actions is None else actions,
+            weight=torch.ones(count).to(like) if weights is None else weights,
+            advantages=torch.ones(count).to(like) if advantages is None else advantages,
+            old_outputs=tape.outputs,
+        )
+        samples = samples.replacing(old_log_prob=head.log_prob(tape.outputs, samples.actions))
+        bound, _ = part.bind(part.init(), tape, head, samples, _part("objective", objective))
+    return Matrix(bound, theta, part.supplies, name)
+
+
+@torch.no_grad()
+def solve(M: Matrix, g: Tensor, solver: str | Solver = "cg", damping: float = 0.0) -> Solution:
+    """x with (M + damping I) x = g as nearly as ``solver`` promises; g (P,).
+
+    Raises ValueError where the solver cannot serve the metric, naming those that can.
+    """
+    part = _part("solver", solver)
+    if lacking := part.needs - M.supplies:
+        able = [name for name in parts("solver") if _part("solver", name).needs <= M.supplies]
+        raise ValueError(
+            f"solver {solver!r} cannot serve metric {M.metric!r}: it needs {', '.join(sorted(lacking))}. "
+            f"These can: {', '.join(able)}"
+        )
+    apply, _ = part.prepare(part.init(), M.bound, damping)
+    solution: Solution = apply(g)
+    return solution
+
+
+def _part(group: str, given: Any) -> Any:
+    """A part by its name in conf/, with the options there, or the part itself."""
+    if not isinstance(given, str):
+        return given
+    known = choices(group)
+    if given not in known:
+        raise ValueError(f"there is no {group} {given!r}{nearest(given, known)}; {group} is one of {', '.join(known)}")
+    return make_part(group, given)
 
 
 @contextmanager

@@ -1,10 +1,7 @@
-import importlib
 import multiprocessing
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -58,24 +55,12 @@ def run(capsys) -> Callable[..., tuple[int, str, str]]:
 
 
 @pytest.fixture
-def experiment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Callable[[str], ModuleType]]]:
-    """experiment("lqr")("exact") imports experiments/lqr/exact.py as scripts there do: from beside them, or above."""
-    folder, dtype = Path(__file__).parents[1] / "experiments", torch.get_default_dtype()
-    names = {path.stem for path in folder.rglob("*.py")}
-
-    def forget() -> None:
-        for name in names:
-            sys.modules.pop(name, None)
-
-    def chosen(name: str) -> Callable[[str], ModuleType]:
-        monkeypatch.syspath_prepend(folder)
-        monkeypatch.syspath_prepend(folder / name)
-        return importlib.import_module
-
-    forget()
-    yield chosen
-    forget()
-    torch.set_default_dtype(dtype)
+def double_precision() -> Iterator[None]:
+    """torch makes float64 tensors, as experiments on known functions do."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
 
 
 @pytest.fixture(autouse=True)

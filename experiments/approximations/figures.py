@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-import tabular
 from matplotlib.axes import Axes
-from style import panels, save, small
+
+from experiments._shared.data import read_json, read_rows
+from experiments._shared.style import panels, save, small
 
 STYLES: dict[str, tuple[str, str]] = {  # marker, colour
     "diagonal": ("o", "#9a9a9a"),
@@ -31,8 +31,8 @@ SHORT = {"hutchinson, 10 draws": "H", "curvature propagation, 10 draws": "CP", "
 
 def draw(out: Path) -> None:
     small(titles=10)
-    errors, costs = tabular.read(out / "results/errors.csv"), tabular.read(out / "results/cost.csv")
-    numbers = json.loads((out / "results/numbers.json").read_text())
+    errors, costs = read_rows(out / "results/errors.csv"), read_rows(out / "results/cost.csv")
+    numbers = read_json(out / "results/numbers.json")
     save(cost(errors, costs, numbers, "error", "error of (F + λ I)⁻¹ g, relative"), out / "cost.png")
     save(cost(errors, costs, numbers, "angle", "sine of the angle to (F + λ I)⁻¹ g"), out / "cost-angle.png")
     save(damping(errors, numbers), out / "damping.png")

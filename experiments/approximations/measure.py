@@ -18,10 +18,10 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import policies
 import torch
 from torch import Tensor
 
+from experiments._shared import policies
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import Solution, Solver
 from rlopt.core.solvers.per_layer import LayerShape, statistics

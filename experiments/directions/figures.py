@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import picture
-import tabular
 from matplotlib.axes import Axes
-from style import panels, save, small
+
+from experiments._shared.data import read_json, read_rows
+from experiments._shared.style import panels, save, small
+from experiments.directions import picture
 
 NAMES = {
     "identity": "gradient",
@@ -36,11 +36,11 @@ _WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
 
 def draw(out: Path) -> None:
     small(titles=10)
-    numbers = json.loads((out / "results/numbers.json").read_text())
+    numbers = read_json(out / "results/numbers.json")
     save(ellipses(numbers["picture"]), out / "picture.png")
-    save(midway(tabular.read(out / "results/inspected.csv")), out / "midway.png")
-    save(damping(tabular.read(out / "results/damped.csv"), numbers["policies"]), out / "damping.png")
-    save(warm(tabular.read(out / "results/warm.csv")), out / "warm.png")
+    save(midway(read_rows(out / "results/inspected.csv")), out / "midway.png")
+    save(damping(read_rows(out / "results/damped.csv"), numbers["policies"]), out / "damping.png")
+    save(warm(read_rows(out / "results/warm.csv")), out / "warm.png")
 
 
 def ellipses(found: dict[str, Any]) -> plt.Figure:

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import policies
 import torch
-from picture import SIX
 
+from experiments._shared import policies
+from experiments.directions.picture import SIX
+from rlopt.config import check_config
 from rlopt.config.compatibility import pairs
 from rlopt.config.compose import load
-from rlopt.training.restore import inspection
+from rlopt.training.restore import inspect_run
 
 METRICS = (*SIX, "fisher")
 DAMPING, RADIUS = 0.01, 0.01  # lambda, nats
@@ -31,7 +32,7 @@ RADII = (0.001, 0.01, 0.1)  # nats
 
 def inspected(run_dir: Path, samples: int, solvers: list[str] | None, radius: float = RADIUS) -> list[dict[str, Any]]:
     """Rows of `rlopt inspect RUN_DIR --damping .01`, with the run's step."""
-    about, found = inspection(load(run_dir / "config.yaml"), run_dir, pairs(METRICS, solvers), samples, radius, DAMPING,
+    about, found = inspect_run(check_config(load(run_dir / "config.yaml")), run_dir, pairs(METRICS, solvers), samples, radius, DAMPING,
                               False, None, lambda _: None)  # fmt: skip
     return [{"step": about["step"], "radius": radius, **asdict(d)} for d in found.directions]
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import policies
 import torch
 from torch import Tensor, nn
 
+from experiments._shared import policies
 from rlopt.core.damping.constant import Constant
 from rlopt.core.heads import DiagonalGaussian
 from rlopt.core.network import Network

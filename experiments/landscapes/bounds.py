@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import functions
-import methods
 import numpy as np
 import torch
-from functions import Landscape
 from torch import Tensor
+
+from experiments.landscapes import functions, methods
+from experiments.landscapes.functions import Landscape
 
 
 def optimum(landscape: Landscape) -> Tensor:

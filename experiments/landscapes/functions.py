@@ -18,11 +18,10 @@ from torch import Tensor, nn
 from rlopt.core import heads
 from rlopt.core.heads import Head
 from rlopt.core.network import Network
-from rlopt.core.objectives.objective import Objective
 from rlopt.core.objectives.value import Value
+from rlopt.core.parts import Objective, Requirements
 from rlopt.core.samples import Samples
 
-torch.set_default_dtype(torch.float64)
 Function = Callable[[Tensor], Tensor]
 
 
@@ -31,6 +30,7 @@ class Lowered:
     """Objective -z: its network's one output is f itself."""
 
     serves: ClassVar[Literal["policy", "critic"]] = "critic"
+    requirements: ClassVar[Requirements] = Requirements()
 
     def values(self, head: Head, z: Tensor, samples: Samples) -> Tensor:
         return -z.squeeze(1)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-from functions import Landscape
 from torch import Tensor
 
+from experiments.landscapes.functions import Landscape
 from rlopt.core.damping.constant import Constant
 from rlopt.core.damping.levenberg_marquardt import LevenbergMarquardt
 from rlopt.core.metrics.fisher import Fisher
@@ -30,7 +30,7 @@ from rlopt.core.steps.fixed import Fixed
 from rlopt.core.steps.optimizer import Optimizer
 from rlopt.core.update import Update
 
-CONSTANT = {"name": "ConstantLR", "factor": 1.0, "total_iters": 1}
+CONSTANT = {"_target_": "torch.optim.lr_scheduler.ConstantLR", "factor": 1.0, "total_iters": 1}
 
 
 class Method(NamedTuple):

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import functions
-import methods
 import numpy as np
 import torch
-from functions import Landscape
 from torch import Tensor
+
+from experiments.landscapes import functions, methods
+from experiments.landscapes.functions import Landscape
 
 
 def reparametrised(landscape: Landscape, R: Tensor) -> Landscape:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import functions
-import methods
 import numpy as np
 import torch
-from functions import Landscape
+
+from experiments.landscapes import functions, methods
+from experiments.landscapes.functions import Landscape
 
 TOLERANCE = 1e-6  # of f - f* relative to the start
 
@@ -150,9 +150,14 @@ def schedules(steps: int = 400) -> dict[str, Any]:
     landscape = functions.canyon()
     falling = {
         "constant": None,
-        "1 / k": {"name": "InverseLR", "decay": 0.05},
-        "linear": {"name": "LinearLR", "start_factor": 1.0, "end_factor": 0.0, "total_iters": steps},
-        "cosine": {"name": "CosineAnnealingLR", "T_max": steps, "eta_min": 0.0},
+        "1 / k": {"_target_": "rlopt.core.steps.optimizer.InverseLR", "decay": 0.05},
+        "linear": {
+            "_target_": "torch.optim.lr_scheduler.LinearLR",
+            "start_factor": 1.0,
+            "end_factor": 0.0,
+            "total_iters": steps,
+        },
+        "cosine": {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "T_max": steps, "eta_min": 0.0},
     }
     found: dict[str, Any] = {"RMSprop": {}, "Adam": {}, "momentum": {}}
     for name, scheduler in falling.items():

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import functions
-import methods
 import torch
-from functions import Landscape
 from torch import Tensor
+
+from experiments.landscapes import functions, methods
+from experiments.landscapes.functions import Landscape
 
 Grad = Callable[[Tensor], Tensor]  # theta (P,) -> gradient of f
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from settings import FLOOR, Setting
 
+from experiments.lqr.settings import FLOOR, Setting
 from rlopt.tasks.lqr import LQR
 
 SHRINK, BACKTRACKS = 0.8, 10  # as in conf/step/kl_line_search.yaml

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import records
 from matplotlib.axes import Axes
 from scipy import stats
-from settings import FLOOR, METHODS, Setting
-from style import save, small
+
+from experiments._shared.style import save, small
+from experiments.lqr import records
+from experiments.lqr.settings import FLOOR, HORIZON, METHODS, Setting
 
 NAMES = {"vanilla": "vanilla gradient", "natural": "natural gradient", "trpo": "TRPO"}
 STYLES = {
@@ -75,7 +76,7 @@ def trajectories(setting: Setting, exact: records.ExactPaths, sampled: records.S
     figure, axes = plt.subplots(2, 3, figsize=(10.5, 6), sharex=True, sharey=True, layout="constrained")
     for column, method in enumerate(METHODS):
         above = [path for key, path in exact.items() if key[:3] == (setting.name, "climb", method)]
-        below = [v[:, 1:3] for key, v in sampled.items() if key[:2] == (setting.name, method) and key[3] == 0]
+        below = [v[:, :2] for key, v in sampled.items() if key[:2] == (setting.name, method) and key[3] == 0]
         for path in above:
             axes[1, column].plot(path[:, 0], _height(setting, path[:, 1]), color="0.75", linewidth=2.5)
         for ax, paths in ((axes[0, column], above), (axes[1, column], below)):
@@ -107,8 +108,8 @@ def returns(pair: list[Setting], exact: records.ExactPaths, sampled: records.Sam
         for method in METHODS:
             runs = _seeds(setting, method, sampled)
             style = STYLES[method]
-            cost = _band([np.log(-run[: np.isfinite(run[:, 3]).sum(), 3]) for run in runs])
-            mean_action = _band([setting.mean_action_return(run[:, 1]) for run in runs])
+            cost = _band([np.log(-run[: np.isfinite(run[:, 2]).sum(), 2]) for run in runs])
+            mean_action = _band([setting.mean_action_return(run[:, 0]) for run in runs])
             for ax, (mean, low, high) in ((top, [np.exp(x) for x in cost]), (bottom, mean_action)):
                 ax.plot(mean, **style, linewidth=1.8, label=f"{NAMES[method]}, sampled")
                 ax.fill_between(np.arange(len(mean)), low, high, color=style["color"], alpha=0.25, linewidth=0)
@@ -118,7 +119,7 @@ def returns(pair: list[Setting], exact: records.ExactPaths, sampled: records.Sam
             label = f"{NAMES[method]}, closed form"
             top.plot(-setting.system.J(*path.T), **marks, label=label)
             bottom.plot(setting.mean_action_return(path[:, 0]), **marks, label=label)
-        samples = runs[0][1, 0]
+        samples = setting.envs * HORIZON  # an update
         upper = top.secondary_xaxis(
             "top", functions=(lambda u, s=samples: u * s / 1e3, lambda n, s=samples: n * 1e3 / s)
         )
@@ -144,7 +145,7 @@ def final_k(chosen: list[Setting], sampled: records.SampledPaths) -> plt.Figure:
         ax.axhspan(k_star - 0.05, k_star + 0.05, color="0.88")
         ax.axhline(k_star, color="0.4", linewidth=0.8, label="k* ± .05")
         for place, method in enumerate(METHODS):
-            final = np.array([run[run[:, 2] >= FLOOR][-1, 1] for run in _seeds(setting, method, sampled)])
+            final = np.array([run[run[:, 1] >= FLOOR][-1, 0] for run in _seeds(setting, method, sampled)])
             spread = place + np.linspace(-0.28, 0.05, len(final))
             ax.plot(spread, final, "o", markersize=3.5, color=STYLES[method]["color"], markerfacecolor="white")
             mean, low, high = _band([np.array([value]) for value in final])

@@ -1,22 +1,23 @@
-"""Results as csv: written by run.py, read by figures.py."""
+"""Rows of results/*.csv, and how figures read them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import sampled
-import tabular
-from settings import HORIZON, Setting
+
+from experiments._shared.data import read_rows
+from experiments.lqr import sampled
+from experiments.lqr.settings import Setting
 
 DIGITS = 5  # significant ones
 FIELD = ("setting", "k", "sigma", "J", "gradient_k", "gradient_scale", "natural_k", "natural_scale")
 EXACT = ("setting", "rule", "method", "start_k", "start_sigma", "update", "k", "sigma")
-SAMPLED = ("setting", "method", "start_k", "start_sigma", "seed", "update", "samples", "k", "sigma", "return")
+SAMPLED = ("setting", "method", "start_k", "start_sigma", "seed", "update", "k", "sigma", "return")
 
 Start = tuple[float, float]
 ExactPaths = dict[tuple[str, str, str, Start], np.ndarray]  # (setting, rule, method, start) -> (N, 2) of k, sigma
-# (setting, method, start, seed) -> (N, 4) of samples, k, sigma, measured return
+# (setting, method, start, seed) -> (N, 3) of k, sigma, measured return
 SampledPaths = dict[tuple[str, str, Start, int], np.ndarray]
 
 
@@ -48,7 +49,6 @@ def sampled_rows(paths: list[sampled.Path]) -> list[list[object]]:
             *job.start,
             job.seed,
             update,
-            update * job.setting.envs * HORIZON,
             *policy,
             value,
         ]
@@ -60,14 +60,14 @@ def sampled_rows(paths: list[sampled.Path]) -> list[list[object]]:
 def read_fields(path: Path) -> dict[str, np.ndarray]:
     """Setting -> (N, 7), the columns of FIELD after the first."""
     found: dict[str, list[list[float]]] = {}
-    for row in tabular.read(path):
+    for row in read_rows(path):
         found.setdefault(row["setting"], []).append([float(row[name]) for name in FIELD[1:]])
     return {name: np.array(rows) for name, rows in found.items()}
 
 
 def read_exact(path: Path) -> ExactPaths:
     found: dict[tuple[str, str, str, Start], list[list[float]]] = {}
-    for row in tabular.read(path):
+    for row in read_rows(path):
         key = (row["setting"], row["rule"], row["method"], _start(row))
         found.setdefault(key, []).append([float(row["k"]), float(row["sigma"])])
     return {key: np.array(rows) for key, rows in found.items()}
@@ -75,9 +75,9 @@ def read_exact(path: Path) -> ExactPaths:
 
 def read_sampled(path: Path) -> SampledPaths:
     found: dict[tuple[str, str, Start, int], list[list[float]]] = {}
-    for row in tabular.read(path):
+    for row in read_rows(path):
         key = (row["setting"], row["method"], _start(row), int(row["seed"]))
-        found.setdefault(key, []).append([float(row[name]) for name in ("samples", "k", "sigma", "return")])
+        found.setdefault(key, []).append([float(row[name]) for name in ("k", "sigma", "return")])
     return {key: np.array(rows) for key, rows in found.items()}
 
 

@@ -13,11 +13,10 @@ import tempfile
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from settings import FLOOR, HORIZON, Setting
 
-from rlopt.config.compose import resolve
-from rlopt.training.factory import trainer
+from experiments._shared.building import make_trainer
+from experiments.lqr.settings import FLOOR, HORIZON, Setting
+from rlopt.parallel.processes import use_one_thread
 
 _PRESETS = {
     "vanilla": ["algo=vpg", "step=trust_region", "step.largest=1e9"],
@@ -66,9 +65,9 @@ def overrides(job: Job) -> list[str]:
 
 def train(job: Job) -> Path:
     """Collect and learn as the trainer does, keeping theta between updates, until sigma falls below the floor."""
-    torch.set_num_threads(1)
+    use_one_thread()
     with tempfile.TemporaryDirectory() as unused:
-        run = trainer(resolve([*overrides(job), f"run_dir={unused}"]))
+        run = make_trainer([*overrides(job), f"run_dir={unused}"])
     run.state["actor"]["theta"][0] = job.start[0]
     policies, returns = [job.start], []
     try:

@@ -13,12 +13,10 @@ import os
 import tempfile
 import time
 
-import report
-import torch
-from setting import machine
-
-from rlopt.config.compose import resolve
-from rlopt.training.factory import trainer
+from experiments._shared.building import make_trainer
+from experiments.speed import report
+from experiments.speed.setting import machine
+from rlopt.parallel.processes import use_one_thread
 from rlopt.training.trainer import Trainer
 
 BATCH, ENVIRONMENTS = 1024, 64
@@ -37,7 +35,7 @@ def made(*overrides: str) -> Trainer:
     with tempfile.TemporaryDirectory() as folder:
         given = ["env=halfcheetah", f"env.num_envs={ENVIRONMENTS}", f"batch_size={BATCH}",
                  "total_steps=1000000", f"run_dir={folder}/run", *overrides]  # fmt: skip
-        return trainer(resolve(given))
+        return make_trainer(given)
 
 
 def milliseconds(run: Trainer, count: int) -> tuple[float, float]:
@@ -74,7 +72,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.draw:
         return report.again("acktr")
-    torch.set_num_threads(1)
+    use_one_thread()
     before = os.getloadavg()[0]
     found = measure(3 if options.quick else options.rounds, 4 if options.quick else 8)
     for what, times in found.items():

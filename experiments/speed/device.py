@@ -22,15 +22,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import report
 import torch
-from parts import DAMPING, adam
-from setting import INPUTS, Setting, machine
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from experiments.speed import report
+from experiments.speed.parts import DAMPING, adam
+from experiments.speed.setting import INPUTS, Setting, machine
 from rlopt.core import curvature, network
 from rlopt.core.damping.constant import Constant
 from rlopt.core.heads import Value
@@ -44,8 +44,9 @@ from rlopt.core.samples import Samples
 from rlopt.core.solvers.cg import CG
 from rlopt.core.solvers.identity import Identity as NoSolver
 from rlopt.core.solvers.kfac import KFAC
-from rlopt.core.solvers.kronecker.factors import factors as kronecker
+from rlopt.core.solvers.kronecker import factors as kronecker
 from rlopt.core.update import Update
+from rlopt.parallel.processes import use_one_thread
 
 WIDTHS, BATCHES = (64, 256, 1024, 4096), (2048, 16384, 131072, 1048576)
 MINIBATCHES = 32
@@ -255,7 +256,7 @@ def main() -> int:
     if options.device == "cuda" and not torch.cuda.is_available():
         print("device.py: there is no CUDA device here; type --device cpu --quick to try the script", file=sys.stderr)
         return 2
-    torch.set_num_threads(1)
+    use_one_thread()
     quick, cuda = options.quick, options.device == "cuda"
     widths, batches, repeats = ((16, 32), (256,), 2) if quick else (WIDTHS, BATCHES, 11)
     precision = "high" if options.tf32 else "highest"

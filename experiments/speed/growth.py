@@ -10,19 +10,18 @@ With ``--training`` instead: whole training runs with one process, two workers a
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import report
 import torch
-import training
-from parts import DAMPING
-from setting import Setting, machine, seconds
 
+from experiments._shared.data import exists, read_json, write_json
+from experiments.speed import report, training
+from experiments.speed.parts import DAMPING
+from experiments.speed.setting import Setting, machine, seconds
 from rlopt.core.damping.constant import Constant
 from rlopt.core.metrics.empirical_fisher import EmpiricalFisher
 from rlopt.core.metrics.fisher import Fisher
@@ -38,6 +37,7 @@ from rlopt.core.solvers.low_rank import LowRank
 from rlopt.core.steps.kl_line_search import KLLineSearch
 from rlopt.core.update import Update
 from rlopt.inspection.memory import NewTensors
+from rlopt.parallel.processes import use_one_thread
 
 RESULTS = Path(__file__).parent / "results/growth.json"
 BATCHES, WIDTHS = (2048, 8192, 32768, 131072), (64, 256, 1024)
@@ -131,8 +131,8 @@ def main() -> None:
     parser.add_argument("--training", action="store_true", help="whole runs with workers and ranks instead")
     parser.add_argument("--rounds", type=int, default=3, help="of training (3)")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    data = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    use_one_thread()
+    data = read_json(RESULTS) if exists(RESULTS) else {}
     if options.training:
         data["training"] = trained(options.rounds, options.quick)
         print("\n".join(report.training(data["training"])))
@@ -142,7 +142,7 @@ def main() -> None:
     if not options.quick:
         if not options.draw:
             RESULTS.parent.mkdir(exist_ok=True)
-            RESULTS.write_text(json.dumps(data, indent=1) + "\n")
+            write_json(RESULTS, data)
         if "batch" in data:
             report.draw(data, RESULTS.parents[1] / "growth.png")
             report.write("growth", data)

@@ -13,11 +13,11 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-import report
 import torch
-from setting import INPUTS, Setting, machine, microseconds, ratio, spread
 from torch import nn
 
+from experiments.speed import report
+from experiments.speed.setting import INPUTS, Setting, machine, microseconds, ratio, spread
 from rlopt.core.damping.constant import Constant
 from rlopt.core.heads import Value
 from rlopt.core.learner import Learner, Schedule
@@ -40,6 +40,7 @@ from rlopt.core.solvers.kronecker.factors import factors as kronecker
 from rlopt.core.solvers.low_rank import LowRank
 from rlopt.core.steps.optimizer import Optimizer
 from rlopt.core.update import Update
+from rlopt.parallel.processes import use_one_thread
 
 DAMPING = 1e-2
 BOUNDS = {  # in gradients
@@ -117,7 +118,11 @@ def minibatch(at: Setting) -> Callable[[], object]:
 
 
 def adam() -> Optimizer:
-    return Optimizer({"name": "Adam", "lr": 1e-5}, {"name": "ConstantLR", "factor": 1.0}, None)
+    return Optimizer(
+        {"_target_": "torch.optim.Adam", "lr": 1e-5},
+        {"_target_": "torch.optim.lr_scheduler.ConstantLR", "factor": 1.0},
+        None,
+    )
 
 
 def show(data: dict[str, Any]) -> None:
@@ -138,7 +143,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.draw:
         return report.again("parts")
-    torch.set_num_threads(1)
+    use_one_thread()
     before = os.getloadavg()[0]
     times = microseconds(kinds(), 5 if options.quick else options.repeats)
     data = {

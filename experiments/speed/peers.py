@@ -23,12 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import report
-from peers_report import draw, show, write
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from training import with_threads
 
-from rlopt.config.compose import resolve
+from experiments._shared.building import resolve
+from experiments._shared.data import read_json, write_json
+from experiments.speed import report
+from experiments.speed.peers_report import draw, show, write
+from experiments.speed.training import with_threads
 from rlopt.errors import UserError
 
 HERE = Path(__file__).resolve().parent
@@ -237,14 +238,14 @@ def main() -> None:
                         help="of rlopt; those a build does not know are left out")  # fmt: skip
     options = parser.parse_args()
     if options.draw:
-        results = json.loads(RESULTS.read_text())
+        results = read_json(RESULTS)
     else:
         results = run(2 if options.quick else options.repeats, options.quick, options.variants)
     show(results)
     if not options.quick:
         if not options.draw:
             RESULTS.parent.mkdir(exist_ok=True)
-            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+            write_json(RESULTS, results)
         draw(results, HERE / "peers.png")
         write(results)
 

@@ -10,7 +10,8 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
-from report import insert
+
+from experiments.speed.report import insert
 
 FILLS = ("0.85", "0.55", "0.2", "0.0")  # peer, then rlopt's variants
 

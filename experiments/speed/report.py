@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from setting import ratio, spread
+from experiments._shared.data import read_json, write_json
+from experiments.speed.setting import ratio, spread
 
 HERE = Path(__file__).parent
 CACHED = 4.0 * (2 * 64 + 6)  # bytes a sample of the activations that a forward pass of 64-64-6 keeps
@@ -28,13 +28,13 @@ def keep(name: str, data: dict[str, Any]) -> None:
     """As results/NAME.json, and as the README's table."""
     path = HERE / f"results/{name}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(data, indent=1) + "\n")
+    write_json(path, data)
     write(name, data)
 
 
 def again(name: str) -> None:
     """The README's table, from results/NAME.json."""
-    write(name, json.loads((HERE / f"results/{name}.json").read_text()))
+    write(name, read_json(HERE / f"results/{name}.json"))
 
 
 def write(name: str, data: dict[str, Any]) -> None:

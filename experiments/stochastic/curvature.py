@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from problems import Problem
 from torch import Tensor, nn
 
+from experiments.stochastic.problems import Problem
 from rlopt.core.damping.constant import Constant
 from rlopt.core.heads import Bernoulli
 from rlopt.core.metrics.fisher import Fisher

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from problems import Problem
 from torch import Tensor
 
+from experiments.stochastic.problems import Problem
 from rlopt.core.averaging import Averaging
 
 Schedule = Callable[[int], float]

@@ -7,7 +7,8 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from style import CURVES, panels, save, small
+
+from experiments._shared.style import CURVES, panels, save, small
 
 TITLES = {"linear": "linear regression (quadratic)", "logistic": "logistic regression"}
 EXCESS = "$E[h(\\theta_k)] - h^*$, units of h"

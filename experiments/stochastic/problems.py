@@ -17,8 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-torch.set_default_dtype(torch.float64)
-
 
 @dataclass(frozen=True)
 class Problem:

@@ -61,10 +61,10 @@ def step_of(path: Path) -> int:
 
 
 def write(path: Path, step: int, tree: dict[str, Any], score: float | None) -> None:
-    """Write ``tree`` to ``path``, which afterwards is whole or as it was.
+    """Write ``tree`` to ``path``. A crash at any moment leaves the old file, or none, or the whole new one.
 
-    Raises OSError where it cannot be written, and TypeError, with the path in the tree, for what a checkpoint cannot
-    hold.
+    Raises OSError where it cannot be written, and TypeError, with the path in the tree, for a value of another kind
+    than tensors, numbers, text, dictionaries and lists.
     """
     tensors: dict[str, Tensor] = {}
     metadata = {
@@ -158,9 +158,9 @@ def _sha256_header(header: bytes) -> str:
 
 
 def _open(path: Path) -> IO[bytes]:
-    """A regular file of a checkpoint's name. A link is not followed, and a pipe is not waited for."""
+    """Open a checkpoint for reading. Refuses links and other names, and does not wait for a pipe."""
     if step_of(path) < 0:
-        raise ValueError("it has not the name of a checkpoint")
+        raise ValueError("its name is not step-N.safetensors")
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(path, flags)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -222,7 +222,7 @@ def _take_tensors(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def _put_tensors(node: Any, tensors: dict[str, Tensor], device: torch.device, used: set[str]) -> Any:
-    """The tree with its tensors in their places again; ``used`` collects their names."""
+    """The tree with its tensors again, from the JSON; ``used`` collects their names."""
     if isinstance(node, list):
         return [_put_tensors(v, tensors, device, used) for v in node]
     if not isinstance(node, dict):

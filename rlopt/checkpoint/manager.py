@@ -12,27 +12,18 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from rlopt.checkpoint.format import FORMAT, file_name, load, read, read_score, step_of, unpack, write
+from rlopt.config.options import CheckpointOptions
 from rlopt.errors import UserError
 from rlopt.files import synchronise
 from rlopt.loggers import console
 
 _OLD_NAME = re.compile(r"step-\d{12,15}(\.\d{1,3})?")  # a folder for each checkpoint: formats 1 and 2
-
-
-@dataclass(frozen=True)
-class CheckpointOptions:
-    """When checkpoints are written, besides the one at the end, and how many stay."""
-
-    every_updates: int | None
-    every_seconds: float | None
-    keep: int  # the newest that stay, besides the best
 
 
 class CheckpointManager:

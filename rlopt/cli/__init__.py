@@ -1,1 +1,1 @@
-"""The command line. Each command is one module, imported when it runs."""
+"""The command line: one module for each command, which is imported when the command runs."""

@@ -1,12 +1,17 @@
-"""What all commands share: exit codes, options that are not name=value, and how to call our programs from here."""
+"""Exit codes of all commands, and how they report an error: one line on stderr, which begins with "rlopt: ".
+
+0        done
+1        another rank of the run was lost
+2        the user's mistake, or an environment that failed
+3        the failure policy stopped the run
+128 + n  signal n ended the run
+"""
 
 from __future__ import annotations
 
 import argparse
 import errno
 import importlib.util
-import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -17,71 +22,64 @@ from rlopt.errors import RankLost, Signalled, Stopped, UserError
 from rlopt.loggers import console
 from rlopt.parallel import ranks
 
-COPY = (
-    "each of its checkpoints holds a copy: write rlopt.checkpoint.format.load(Path(FILE))['config'] to config.yaml as "
-    "JSON, which is YAML too"
-)
+COPY = "each of its checkpoints holds a copy: the JSON in the header of its file has it under config"
 
 
 class Parser(argparse.ArgumentParser):
-    """Mistakes in one line, like all others."""
+    """An argument parser that raises UserError, so that its errors are reported like all others."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; `{self.prog} --help` lists the options")
 
 
 def exit_code(command: Callable[[], int]) -> int:
-    """What ``command`` returns, or the code of the way it ended, told in one line."""
+    """Run ``command``; return its exit code, or report its error and return the error's code.
+
+    An error without a code of its own is a defect of rlopt and is raised.
+    """
     try:
         code = command()
         if sys.stdout is not None:
-            sys.stdout.flush()  # here, where its failing can be told
+            sys.stdout.flush()  # here, where an error of it can still be reported
         return code
     except UserError as error:
-        _tell(str(error), error)
+        _report(str(error), error)
         return 2
-    except BrokenPipeError:  # whoever reads has read enough, as `head` does
+    except BrokenPipeError:  # the reader has closed the pipe, as `head` does
         return 128 + getattr(signal, "SIGPIPE", 13)
     except OSError as error:
         if not error.filename and error.errno != errno.ENOSPC:
-            raise  # no file of the user's, and no full disk: a mistake of ours
-        _tell(f"{error.filename}: {error.strerror}" if error.filename else str(error), error)
+            raise  # neither one of the user's files nor a full disk
+        _report(f"{error.filename}: {error.strerror}" if error.filename else str(error), error)
         return 2
     except Stopped as error:
-        _tell(str(error), error)
+        _report(str(error), error)
         return 3
     except RankLost as error:
-        _tell(str(error), error)
+        _report(str(error), error)
         return 1
     except KeyboardInterrupt as error:
         return 128 + (error.number if isinstance(error, Signalled) else signal.SIGINT)
 
 
-def _tell(said: str, error: Exception) -> None:
+def _report(message: str, error: Exception) -> None:
     if ranks.should_report(error):
-        console.info(f"rlopt: {said}")
+        console.info(f"rlopt: {message}")
 
 
 def check_run_dir(run_dir: Path) -> None:
+    """Raise UserError unless ``run_dir`` is the folder of a run."""
     try:
-        there, saved = (run_dir / "config.yaml").is_file(), (run_dir / "checkpoints").is_dir()
+        has_config, has_checkpoints = (run_dir / "config.yaml").is_file(), (run_dir / "checkpoints").is_dir()
     except OSError as error:
         raise UserError(f"{run_dir} cannot be read: {error.strerror}") from error
-    if not there:
-        lost = f"; {COPY}" if saved else ""
-        raise UserError(f"{run_dir} is not the folder of a run: it has no config.yaml{lost}")
+    if not has_config:
+        hint = f"; {COPY}" if has_checkpoints else ""
+        raise UserError(f"{run_dir} is not the folder of a run: it has no config.yaml{hint}")
 
 
-def program(name: str) -> str:
-    """How to call a program of this installation from here."""
-    if shutil.which(name):
-        return name
-    beside = Path(sys.executable).parent / name
-    return os.path.relpath(beside) if beside.exists() else name
-
-
-def needs_plotting(command: str) -> None:
-    """Refuse a command that draws where the packages it takes are absent."""
+def check_plotting(command: str) -> None:
+    """Raise UserError unless the packages that ``command`` draws with are installed."""
     absent = [name for name in ("matplotlib", "scipy") if importlib.util.find_spec(name) is None]
     if absent:
         raise UserError(f"{command} needs {' and '.join(absent)}: pip install 'rlopt[plot]'")

@@ -1,4 +1,4 @@
-"""rlopt inspect: the directions of every metric with every solver at a trained policy."""
+"""`rlopt inspect`: the directions of every metric with every solver at a trained policy."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from rlopt.errors import UserError
 
 
 def run(arguments: list[str]) -> int:
-    parser = Parser(prog="rlopt inspect", description="Compare the directions of every metric with every solver that "
-                     "can serve it, at a trained policy and on a fresh batch.")  # fmt: skip
-    parser.add_argument("run_dir", type=Path, help="folder of a run, as rlopt train printed it")
-    parser.add_argument("--samples", type=int, metavar="N", help="transitions in the batch (the run's batch_size)")
-    parser.add_argument("--radius", type=float, default=0.01, metavar="R", help="KL of every step, nats (0.01)")
-    parser.add_argument("--damping", type=float, metavar="L", help="lambda (the run's own)")
-    parser.add_argument("--metric", metavar="A,B", help="these metrics only; likewise --solver. Dense matrices of "
-                        "large networks are slow")  # fmt: skip
-    parser.add_argument("--solver", metavar="A,B", help="these solvers only")
-    parser.add_argument("--fresh", action="store_true", help="at the initial policy, in place of the newest checkpoint")
-    parser.add_argument("--seed", type=int, help="of the batch (the run's own)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else, write nothing")
-    parser.add_argument("--out", type=Path, metavar="F.png", help="the figure (RUN_DIR/inspect.png)")
+    description = "Compare the directions of every metric with every solver, at a trained policy and on a fresh batch."
+    parser = Parser(prog="rlopt inspect", description=description)
+    add = parser.add_argument
+    add("run_dir", type=Path, help="folder of a run, as rlopt train prints it")
+    add("--samples", type=int, metavar="N", help="transitions in the fresh batch (the run's batch_size)")
+    add("--radius", type=float, default=0.01, metavar="R", help="KL divergence of every step, nats (0.01)")
+    add("--damping", type=float, metavar="L", help="lambda (the run's)")
+    add("--metric", metavar="A,B", help="only these metrics; dense matrices of large networks are slow")
+    add("--solver", metavar="A,B", help="only these solvers")
+    add("--fresh", action="store_true", help="inspect the initial policy, not the newest checkpoint")
+    add("--seed", type=int, help="seed of the batch (the run's)")
+    add("--json", action="store_true", help="print one JSON object and nothing else; write no file")
+    add("--out", type=Path, metavar="F.png", help="file of the figure (RUN_DIR/inspect.png)")
     options = parser.parse_args(arguments)
     for name, least in (("samples", 1), ("seed", 0), ("damping", 0)):
         value = getattr(options, name)
@@ -34,22 +34,22 @@ def run(arguments: list[str]) -> int:
         raise UserError("--json writes no figure; leave out --json or --out")
     check_run_dir(options.run_dir)
 
-    import torch
-
+    from rlopt.config import check_config
     from rlopt.config.compatibility import pairs
     from rlopt.config.compose import load
-    from rlopt.config.options import in_memory
     from rlopt.inspection.report import publish
     from rlopt.loggers.console import terminal
-    from rlopt.training.restore import inspection
+    from rlopt.parallel.processes import use_one_thread
+    from rlopt.training.factory import explain_lack_of_memory
+    from rlopt.training.restore import inspect_run
 
-    torch.set_num_threads(1)
+    use_one_thread()
     chosen = pairs(*(names and names.split(",") for names in (options.metric, options.solver)))
-    config = load(options.run_dir / "config.yaml")
-    memory = in_memory("the inspection", "lower --samples, or name fewer of --metric and --solver")
+    config = check_config(load(options.run_dir / "config.yaml"))
+    memory = explain_lack_of_memory("the inspection", "lower --samples, or name fewer of --metric and --solver")
     with memory, terminal().status("") as status:
-        about, found = inspection(config, options.run_dir, chosen, options.samples, options.radius, options.damping,
-                                  options.fresh, options.seed, status.update)  # fmt: skip
+        sizes = options.samples, options.radius, options.damping
+        about, found = inspect_run(config, options.run_dir, chosen, *sizes, options.fresh, options.seed, status.update)
     if options.json:
         print(json.dumps({**about, **found.plain()}))
     else:

@@ -1,7 +1,6 @@
-"""The command line: rlopt train, rlopt eval, ...; each is a file of rlopt.cli, imported when it runs.
+"""The entry point of the command line: import the module of the command and run it.
 
-Exit codes: 0 done, 1 another rank was lost, 2 the user's mistake or an environment's failure, 3 stopped by the failure
-policy, 128 + n on signal n.
+`rlopt.cli.exit_codes` lists the exit codes.
 """
 
 from __future__ import annotations
@@ -21,24 +20,24 @@ USAGE = """\
 rlopt: policy-gradient training where the geometry of the update is a choice
 
   rlopt train [name=value ...]        train; `rlopt train --help` lists every choice
-  rlopt train -m seed=0,1,2 [...]     train once for every combination
+  rlopt train -m seed=0,1,2 [...]     train one run for every combination of values
   rlopt resume RUN_DIR [total_steps=N ...]
-                                      go on with a run that was stopped
+                                      continue a run that was stopped
   rlopt eval RUN_DIR [--episodes N] [--video [PATH]] [--json]
                                       evaluate a trained policy
   rlopt inspect RUN_DIR [--samples N] [--radius R] [--json]
                                       compare every metric and solver at a trained policy
   rlopt plot RUN_DIR... [--out F.png]
-                                      learning curves averaged over seeds, with intervals
+                                      draw learning curves, averaged over seeds, with intervals
   rlopt report DIR [--out F.html]
                                       compare all runs in a folder on one page
   rlopt --version
 
 with every command:
-  --extensions DIR                    choices of your own, such as DIR/metric/mine.yaml and DIR/metric/mine.py
-  --import MODULE                     import this first: it registers environments, say
+  --extensions DIR                    add your own choices, such as DIR/metric/mine.yaml and DIR/metric/mine.py
+  --import MODULE                     import a module first, for example one that registers environments
 """
-COMMANDS = {  # -> its file
+COMMANDS = {  # command -> its module in rlopt.cli
     **{name: name for name in ("train", "resume", "inspect", "plot", "report")},
     "eval": "evaluate",
 }
@@ -49,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments is None:
         arguments = sys.argv[1:]
         if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
-            sys.stdout.reconfigure(errors="backslashreplace")  # a path may have letters that a terminal has not
+            sys.stdout.reconfigure(errors="backslashreplace")
     return exit_code(lambda: _run(list(arguments)))
 
 
@@ -64,19 +63,19 @@ def _run(arguments: list[str]) -> int:
     try:
         os.getcwd()
     except OSError as error:
-        raise UserError(f"the folder that this was typed in cannot be found: {error.strerror}") from error
+        raise UserError(f"the current folder cannot be found: {error.strerror}") from error
     if command not in COMMANDS:
         hint = catalogue.nearest(command, list(COMMANDS))
         raise UserError(f"there is no command {command!r}{hint}; `rlopt --help` lists the commands")
-    folders, rest = _taken("--extensions", "DIR", rest)
-    modules, rest = _taken("--import", "MODULE", rest)
+    folders, rest = _take_flag("--extensions", "DIR", rest)
+    modules, rest = _take_flag("--import", "MODULE", rest)
     with extended(folders, modules):
         code: int = import_module(f"rlopt.cli.{COMMANDS[command]}").run(rest)
     return code
 
 
-def _taken(flag: str, value: str, arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The values of every ``flag VALUE`` or ``flag=VALUE``, and the other arguments."""
+def _take_flag(flag: str, value: str, arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Values of every ``flag VALUE`` and ``flag=VALUE``, and the other arguments."""
     found, others, rest = [], [], iter(arguments)
     for argument in rest:
         name, equals, given = argument.partition("=")

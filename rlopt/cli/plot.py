@@ -1,34 +1,35 @@
-"""rlopt plot: learning curves averaged over seeds, with intervals."""
+"""`rlopt plot`: learning curves, averaged over seeds, with intervals."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from rlopt.cli.exit_codes import Parser, needs_plotting
+from rlopt.cli.exit_codes import Parser, check_plotting
 
 
 def run(arguments: list[str]) -> int:
-    parser = Parser(prog="rlopt plot", description="Learning curves. Runs that differ in the seed alone are averaged; "
-                    "others are told apart by the options that differ.")  # fmt: skip
-    parser.add_argument("places", type=Path, nargs="+", metavar="RUN", help="folder of a run, or one that holds runs")
-    parser.add_argument("--out", type=Path, default=Path("curves.png"), metavar="F.png",
-                        help="the figure; .png, .pdf or .svg (curves.png)")  # fmt: skip
-    parser.add_argument("--scalar", default="episode/return", metavar="NAME", help="what is drawn (episode/return)")
-    parser.add_argument("--axis", choices=("steps", "seconds", "both"), default="steps",
-                        help="environment steps, or seconds of training (steps)")  # fmt: skip
-    parser.add_argument("--centre", choices=("mean", "iqm"), default="mean", help="mean, or interquartile mean (mean)")
-    parser.add_argument("--interval", choices=("t", "bootstrap"), default="t",
-                        help="95%% interval; the bootstrap's is too narrow from few seeds (t)")  # fmt: skip
-    parser.add_argument("--unfinished", action="store_true", help="take in runs that have not ended, as far as they go")
+    about = "Draw learning curves. Runs that differ only in the seed are averaged; others are labelled with the options"
+    parser = Parser(prog="rlopt plot", description=f"{about} that differ.")
+    add = parser.add_argument
+    add("folders", type=Path, nargs="+", metavar="RUN", help="folder of a run, or a folder that contains runs")
+    figure = "file of the figure, .png, .pdf or .svg (curves.png)"
+    add("--out", type=Path, default=Path("curves.png"), metavar="F.png", help=figure)
+    add("--scalar", default="episode/return", metavar="NAME", help="scalar to draw (episode/return)")
+    axis = "horizontal axis: environment steps, or seconds of training (steps)"
+    add("--axis", choices=("steps", "seconds", "both"), default="steps", help=axis)
+    add("--centre", choices=("mean", "iqm"), default="mean", help="mean or interquartile mean over seeds (mean)")
+    interval = "95%% interval; a bootstrap interval of few seeds is too narrow (t)"
+    add("--interval", choices=("t", "bootstrap"), default="t", help=interval)
+    add("--unfinished", action="store_true", help="draw unfinished runs too, as far as they have come")
     options = parser.parse_args(arguments)
-    needs_plotting("rlopt plot")
+    check_plotting("rlopt plot")
 
     from rlopt.report import figures, runs
     from rlopt.report.grouping import groups
 
     figures.check_name(options.out)
-    found, left_out = runs.read_all(options.places, options.scalar, options.unfinished)
-    runs.tell(left_out)
+    found, left_out = runs.read_all(options.folders, options.scalar, options.unfinished)
+    runs.print_left_out(left_out)
     grouped = groups(found)
     axes: tuple[figures.Axis, ...] = ("steps", "seconds") if options.axis == "both" else (options.axis,)
     figures.write(figures.curves(grouped, axes, options.scalar, options.centre, options.interval), options.out)

@@ -1,67 +1,62 @@
-"""A run on the command line: the signals it hears, what is printed at its end, and how it is taken up again."""
+"""Training on the command line: run until the end or a signal, then print the result and the commands to type next."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import shlex
+import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rlopt.cli.exit_codes import program
 from rlopt.config import extensions
-from rlopt.config.options import LOWER, in_memory
+from rlopt.config.compatibility import LOWER
 from rlopt.loggers import console
 from rlopt.parallel import ranks
 from rlopt.training.callbacks import Callbacks, RunContext
+from rlopt.training.factory import explain_lack_of_memory
 from rlopt.training.signals import SignalHandler
 from rlopt.training.trainer import Trainer
 
 
-def carry_out(run: Trainer, stops: SignalHandler) -> int:
-    """Train to the end; a signal ends it with a checkpoint and the command that goes on from there.
+def train_to_end(run: Trainer, signals: SignalHandler) -> int:
+    """Train to the end and print the result; return exit code 0.
 
-    ``stops`` has been listening since before the run was made: what processes are forked with can lose an exception.
+    On a signal the trainer saves a checkpoint; the command that resumes the run is printed, and Signalled is raised.
+    ``signals`` must have listened since before ``run`` was made, because an exception that a signal raises while
+    processes are forked can be lost.
     """
-    run_dir, run.signals = run.plan.run_dir, stops
+    run_dir, run.signals = run.run_dir, signals
     if ranks.is_first_rank():
-        run.callbacks = Callbacks(on_begin=_begun)
+        run.callbacks = Callbacks(on_begin=_print_begin)
     try:
-        with in_memory("the run", LOWER):
+        with explain_lack_of_memory("the run", LOWER):
             summary = run.run()
     except KeyboardInterrupt:
         if ranks.is_first_rank():
             console.info(f"\nStopped at step {run.steps:,}; {run.checkpoints.describe_saved(run.steps)}.")
-            console.info(f"  resume:    {resuming(run_dir)}\n{what_next(run_dir)}")
+            console.info(f"  resume:    {resume_command(run_dir)}\n{next_commands(run_dir)}")
         raise
     if ranks.is_first_rank():
-        console.output(f"{result(summary)}\n{what_next(run_dir)}")
+        console.output(f"{result_line(summary)}\n{next_commands(run_dir)}")
     return 0
 
 
-def _begun(moment: RunContext, config: Mapping[str, Any]) -> None:
-    console.info(f"{config['algo']} on {config['env']['id']}, seed {config['seed']}, in {moment.run_dir}")
-    console.info(_curves(moment.run_dir))
+def _print_begin(moment: RunContext, config: Mapping[str, Any]) -> None:
+    recipe = f", recipe {config['recipe']}" if config["recipe"] else ""
+    console.info(f"{config['algo']} on {config['env']['id']}{recipe}, seed {config['seed']}, in {moment.run_dir}")
+    console.info(_curves_command(moment.run_dir))
 
 
-def resuming(run_dir: Path) -> str:
-    """The command that takes the run up again."""
-    folders, modules = extensions.active()
-    flags = [part for folder in folders for part in ("--extensions", str(folder))]
-    flags += [part for module in modules for part in ("--import", module)]
-    command = shlex.join(["resume", str(run_dir), *flags])
-    if ranks.is_distributed():
-        return f"torchrun (as before) -m rlopt {command}"
-    return f"{program('rlopt')} {command}"
-
-
-def result(summary: dict[str, Any]) -> str:
-    """A finished run in one line."""
+def result_line(summary: dict[str, Any]) -> str:
+    """The result of a finished run, from its summary (as in summary.json), in one line."""
     text = f"{summary['algo']} on {summary['env']}, seed {summary['seed']}: "
     if "evaluation_return" in summary:
         mean, std, sampled_mean, sampled_std = (
-            math.nan if summary[name] is None else summary[name]  # as JSON has it
+            math.nan if summary[name] is None else summary[name]  # JSON has null for NaN
             for kind in ("evaluation", "sampled_evaluation")
             for name in (f"{kind}_return", f"{kind}_std")
         )
@@ -69,18 +64,37 @@ def result(summary: dict[str, Any]) -> str:
     return text + f"{summary['steps']:,} steps at {summary['steps_per_second']:,.0f} steps/s"
 
 
-def finished(run_dir: Path) -> str | None:
-    """The same of a run's summary.json; None where there is no whole one, and so something left to do."""
+def saved_result(run_dir: Path) -> str | None:
+    """`result_line` of a run's summary.json; None if there is no complete one, so that the run is not finished."""
     try:
-        return result(json.loads((run_dir / "summary.json").read_text()))
+        return result_line(json.loads((run_dir / "summary.json").read_text()))
     except (OSError, ValueError, TypeError, LookupError):
         return None
 
 
-def what_next(run_dir: Path) -> str:
-    """The commands that look at a run."""
-    return f"{_curves(run_dir)}\n  evaluate:  {program('rlopt')} eval {shlex.quote(str(run_dir))}"
+def resume_command(run_dir: Path) -> str:
+    """The command that resumes the run."""
+    folders, modules = extensions.active()
+    flags = [part for folder in folders for part in ("--extensions", str(folder))]
+    flags += [part for module in modules for part in ("--import", module)]
+    command = shlex.join(["resume", str(run_dir), *flags])
+    if ranks.is_distributed():
+        return f"torchrun (as before) -m rlopt {command}"
+    return f"{_path_of('rlopt')} {command}"
 
 
-def _curves(run_dir: Path) -> str:
-    return f"  curves:    {program('tensorboard')} --logdir {shlex.quote(str(run_dir))}"
+def next_commands(run_dir: Path) -> str:
+    """The commands that show the run's curves and evaluate its policy."""
+    return f"{_curves_command(run_dir)}\n  evaluate:  {_path_of('rlopt')} eval {shlex.quote(str(run_dir))}"
+
+
+def _curves_command(run_dir: Path) -> str:
+    return f"  curves:    {_path_of('tensorboard')} --logdir {shlex.quote(str(run_dir))}"
+
+
+def _path_of(program: str) -> str:
+    """What to type for a program of this installation: its name if that is on PATH, else its relative path."""
+    if shutil.which(program):
+        return program
+    beside_python = Path(sys.executable).parent / program
+    return os.path.relpath(beside_python) if beside_python.exists() else program

@@ -1,4 +1,4 @@
-"""rlopt report: all runs of a folder compared on one page."""
+"""`rlopt report`: one page that compares all runs in a folder."""
 
 from __future__ import annotations
 
@@ -6,43 +6,47 @@ import time
 from pathlib import Path
 
 from rlopt import __version__
-from rlopt.cli.exit_codes import Parser, needs_plotting
+from rlopt.cli.exit_codes import Parser, check_plotting
 from rlopt.errors import UserError
 
 
 def run(arguments: list[str]) -> int:
-    parser = Parser(prog="rlopt report", description="Compare all runs of a folder: a page with curves, a table of "
-                    "returns, performance profiles and probabilities of improvement.")  # fmt: skip
-    parser.add_argument("folder", type=Path, metavar="DIR", help="holds the runs, at any depth")
-    parser.add_argument(
-        "--out", type=Path, metavar="F.html", help="the page (DIR/report.html); the table goes beside it"
+    about = "Compare all runs in a folder on one page: learning curves, a table of returns, performance profiles and"
+    parser = Parser(prog="rlopt report", description=f"{about} probabilities of improvement.")
+    add = parser.add_argument
+    add("folder", type=Path, metavar="DIR", help="contains the runs, at any depth")
+    add(
+        "--out",
+        type=Path,
+        metavar="F.html",
+        help="the page (DIR/report.html); its tables are written beside it, as .md",
     )
-    parser.add_argument("--range", action="append", default=[], metavar="ENV=LOW,HIGH", help="returns that are 0 and "
-                        "1 where environments are averaged (the untrained policies', the best run's)")  # fmt: skip
+    scale = "returns that count as 0 and 1 in averages over environments (the untrained policies', the best run's)"
+    add("--range", action="append", default=[], metavar="ENV=LOW,HIGH", help=scale)
     options = parser.parse_args(arguments)
-    ranges = dict(_range(text) for text in options.range)
+    ranges = dict(_parse_range(text) for text in options.range)
     out = options.out or options.folder / "report.html"
     if out.suffix not in (".html", ".htm"):
         raise UserError(f"--out must end in .html; got {out}")
-    needs_plotting("rlopt report")
+    check_plotting("rlopt report")
 
     from rlopt.files import replace_file
-    from rlopt.report import comparison as made
+    from rlopt.report import comparison
     from rlopt.report.grouping import groups
     from rlopt.report.page import page
-    from rlopt.report.runs import read_all, tell
+    from rlopt.report.runs import print_left_out, read_all
 
     runs, left_out = read_all([options.folder], "episode/return", unfinished=False)
-    tell(left_out)
+    print_left_out(left_out)
     grouped = groups(runs)
     unknown = sorted(set(ranges) - {g.environment for g in grouped})
     if unknown:
         there = ", ".join(dict.fromkeys(g.environment for g in grouped))
         raise UserError(f"--range {unknown[0]}: no run is on it; the runs are on {there}")
-    compared = made.compare(grouped, left_out, ranges)
-    tables = made.markdown(made.HEADS, made.table(compared))
-    if rows := made.pooled_table(compared):
-        tables += "\n\n" + made.markdown(made.POOLED_HEADS, rows)
+    compared = comparison.compare(grouped, left_out, ranges)
+    tables = comparison.markdown(comparison.HEADS, comparison.table(compared))
+    if rows := comparison.pooled_table(compared):
+        tables += "\n\n" + comparison.markdown(comparison.POOLED_HEADS, rows)
     about = f"{len(runs)} runs in {options.folder}; rlopt {__version__}, {time.strftime('%d %B %Y')}"
     try:
         replace_file(out, page(compared, about))
@@ -53,7 +57,7 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _range(text: str) -> tuple[str, tuple[float, float]]:
+def _parse_range(text: str) -> tuple[str, tuple[float, float]]:
     environment, _, numbers = text.rpartition("=")
     try:
         low, high = (float(part) for part in numbers.split(","))

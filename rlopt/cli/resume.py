@@ -1,4 +1,4 @@
-"""rlopt resume: a run goes on from its newest checkpoint as if it had never stopped."""
+"""`rlopt resume`: continue a run from its newest checkpoint as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from rlopt.training.run_directory import exclusive_run_directory
 
 
 def run(arguments: list[str]) -> int:
-    parser = Parser(prog="rlopt resume", description="Go on with a run from its newest checkpoint, bit for bit as if "
-                    "it had never stopped (same machine, same versions).")  # fmt: skip
-    parser.add_argument("run_dir", type=Path, help="folder of a run, as rlopt train printed it")
-    parser.add_argument("overrides", nargs="*", metavar="name=value", help="only what has no part in the past, such as "
-                        "total_steps=200000, checkpoint.every_seconds=10 or workers=2")  # fmt: skip
+    about = "Continue a run from its newest checkpoint, bit for bit as if it had never stopped"
+    parser = Parser(prog="rlopt resume", description=f"{about} (on the same machine, with the same versions).")
+    parser.add_argument("run_dir", type=Path, help="folder of a run, as rlopt train prints it")
+    later = "options that do not change what the run has done so far, such as total_steps=200000 or workers=2"
+    parser.add_argument("overrides", nargs="*", metavar="name=value", help=later)
     options = parser.parse_args(arguments)
     with ranks.process_group():
         ranks.broadcast_from_first(lambda: check_run_dir(options.run_dir))
@@ -27,45 +27,49 @@ def run(arguments: list[str]) -> int:
 
 
 def _resume(run_dir: Path, overrides: list[str]) -> int:
-    import torch
-
-    from rlopt.api import prepared
     from rlopt.checkpoint.format import unpack
-    from rlopt.cli.process import carry_out, finished
+    from rlopt.cli.process import saved_result, train_to_end
+    from rlopt.config import check_config
+    from rlopt.parallel.processes import use_one_thread
+    from rlopt.training.factory import build
     from rlopt.training.signals import SignalHandler
 
-    torch.set_num_threads(1)
-    config, place, contents = ranks.broadcast_from_first(lambda: _found(run_dir, overrides))
-    if contents is None and place is not None:
+    use_one_thread()
+    plain, path, content = ranks.broadcast_from_first(lambda: _read(run_dir, overrides))
+    if content is None and path is not None:
         if ranks.is_first_rank():
-            console.output(f"{run_dir} is finished: {finished(run_dir)}")
-            console.output("  total_steps=N above these steps extends it, where its learning rates do not end with it")
+            console.output(f"{run_dir} is finished: {saved_result(run_dir)}")
+            console.output("  A larger total_steps=N extends it, unless its learning rates were planned to end there")
         return 0
-    stops = SignalHandler()
-    with stops.installed():
-        made = ranks.on_all_ranks(lambda: prepared([], config, run_dir))
-        with closing(made.collector):
-            tree = unpack(contents, place, made.agent.device) if place and contents else None
-            begun = ranks.on_all_ranks(lambda: made.restore(tree))
+    config = ranks.on_all_ranks(lambda: check_config(plain))
+    signals = SignalHandler()
+    with signals.installed():
+        trainer = ranks.on_all_ranks(lambda: build(config, run_dir))
+        with closing(trainer.collector):
+            tree = unpack(content, path, trainer.agent.device) if path and content else None
+            restarted = ranks.on_all_ranks(lambda: trainer.restore(tree))
             if ranks.is_first_rank():
-                _tell(f"resumes at step {made.steps:,}" if tree else "has no checkpoint yet: it begins again")
-                if begun:
-                    these = ", ".join(map(str, begun))
-                    _tell(f"cannot go on with the episodes of environments {these}: these begin new ones")
-            return carry_out(made, stops)
+                _print(f"resumes at step {trainer.steps:,}" if tree else "has no checkpoint yet: it begins again")
+                if restarted:
+                    which = ", ".join(map(str, restarted))
+                    _print(f"the episodes of environments {which} cannot be continued: these begin new ones")
+            return train_to_end(trainer, signals)
 
 
-def _found(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | None, bytes | None]:
-    """The configuration, and the checkpoint to go on from; its bytes are None where the run is finished."""
+def _read(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | None, bytes | None]:
+    """Read the run: its configuration, the path of its newest checkpoint, and the checkpoint's content.
+
+    The path is None if the run has no checkpoint yet; the content is also None if it is finished. Raises UserError if
+    the folder is damaged, or an override cannot be given to a run that has begun.
+    """
     from rlopt.checkpoint.format import unpack
     from rlopt.checkpoint.manager import list_checkpoints, newest
     from rlopt.checkpoint.resume_rules import change_options, check_same_config, version_differences
-    from rlopt.cli.process import finished
+    from rlopt.cli.process import saved_result
     from rlopt.config.compose import load
-    from rlopt.config.overrides import check_single, parse
+    from rlopt.config.overrides import read_overrides
 
-    check_single(overrides)
-    given = {override.key_or_group: override.value() for override in map(parse, overrides)}
+    given = read_overrides(overrides)
     saved = load(run_dir / "config.yaml")
     try:
         config = change_options(saved, given)
@@ -75,18 +79,18 @@ def _found(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | 
         if (run_dir / "summary.json").exists():
             raise UserError(f"{run_dir} was finished, but its checkpoints are gone: put them back, or train anew")
         return config, None, None
-    place, contents = newest(run_dir, _tell)
-    tree = unpack(contents, place)
+    path, content = newest(run_dir, _print)
+    tree = unpack(content, path)
     try:
         check_same_config(saved, tree["config"])
-        if there := version_differences(tree["versions"]):
-            _tell(f"this run was saved with {there}: it goes on, but not to the bit")
+        if versions := version_differences(tree["versions"]):
+            _print(f"this run was saved with {versions}: it can be continued, but not bit for bit")
         total = config["total_steps"]
-        done = isinstance(total, int) and tree["steps"] >= total and finished(run_dir) is not None
+        done = isinstance(total, int) and tree["steps"] >= total and saved_result(run_dir) is not None
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{place} is not a run's checkpoint: {type(error).__name__}: {error}") from error
-    return config, place, None if done else contents
+        raise UserError(f"{path} is not a run's checkpoint: {type(error).__name__}: {error}") from error
+    return config, path, None if done else content
 
 
-def _tell(said: str) -> None:
-    console.info(f"rlopt: {said}")
+def _print(message: str) -> None:
+    console.info(f"rlopt: {message}")

@@ -1,13 +1,12 @@
-"""rlopt train: one run, or with -m one for every combination."""
+"""`rlopt train`: train one run, or with -m one for every combination of values."""
 
 from __future__ import annotations
 
 from contextlib import closing
 
-from rlopt.config import choices as catalogue
+from rlopt.config import check_config, choices, read_config
 from rlopt.errors import UserError
 from rlopt.parallel import ranks
-from rlopt.training.run_directory import choose_run_directory, exclusive_run_directory
 
 
 def run(arguments: list[str]) -> int:
@@ -17,7 +16,7 @@ def run(arguments: list[str]) -> int:
     flags = [a for a in arguments if a.startswith("-")]
     overrides = [a for a in arguments if not a.startswith("-")]
     if "--cfg" in arguments and {"job", "hydra", "all"} & set(overrides):
-        raise UserError("--cfg takes nothing of its own: it prints what is typed beside it, such as --cfg algo=ppo")
+        raise UserError("--cfg takes no value: it prints the configuration of what is typed beside it: --cfg algo=ppo")
     unknown = [a for a in flags if a not in ("-m", "--multirun", "--cfg")]
     if unknown:
         raise UserError(f"there is no flag {unknown[0]}; options are written name=value, such as seed=1")
@@ -27,13 +26,13 @@ def run(arguments: list[str]) -> int:
     if several and ranks.is_distributed():
         raise UserError("-m is for one process; with torchrun, start the combinations one after another")
     if several:
-        from rlopt.cli.sweep.launch import multirun
+        from rlopt.cli.sweep import multirun
 
         return multirun(overrides, _train_once)
     if "--cfg" in flags:
-        from rlopt.config.compose import resolve, to_yaml
+        from rlopt.config.compose import to_yaml
 
-        print(to_yaml(resolve(overrides)), end="")
+        print(to_yaml(read_config(overrides).plain), end="")
         return 0
     return _train_once(overrides)
 
@@ -44,43 +43,54 @@ def _train_once(overrides: list[str]) -> int:
 
 
 def _train(overrides: list[str]) -> int:
-    from rlopt.config.compose import resolve
+    from rlopt.config.compose import compose
+    from rlopt.config.overrides import read_overrides
 
-    config = ranks.broadcast_from_first(lambda: resolve(overrides))
-    import torch
-
-    from rlopt.api import prepared
-    from rlopt.cli.process import carry_out
+    plain, typed = ranks.broadcast_from_first(lambda: (compose(overrides), list(read_overrides(overrides))))
+    from rlopt.cli.process import train_to_end
+    from rlopt.parallel.processes import use_one_thread
+    from rlopt.training.factory import build
+    from rlopt.training.run_directory import choose_run_directory, exclusive_run_directory
     from rlopt.training.signals import SignalHandler
 
-    torch.set_num_threads(1)  # small networks are slower on more
+    use_one_thread()
+    config = ranks.on_all_ranks(lambda: check_config(plain, typed))
     run_dir = ranks.broadcast_from_first(lambda: choose_run_directory(config))
-    stops = SignalHandler()
-    with stops.installed():
-        made = ranks.on_all_ranks(lambda: prepared(overrides, config, run_dir))
-        with closing(made.collector), exclusive_run_directory(run_dir, new=True):
-            return carry_out(made, stops)
+    signals = SignalHandler()
+    with signals.installed():
+        trainer = ranks.on_all_ranks(lambda: build(config, run_dir))
+        with closing(trainer.collector), exclusive_run_directory(run_dir, new=True):
+            return train_to_end(trainer, signals)
 
 
 def _help() -> str:
-    """Every choice of every group, with what its file says of it."""
+    """Every choice of every group, and the first comment of its file; then the recipes."""
     lines = [
         "rlopt train [name=value ...]",
         "",
-        "theta <- theta + alpha (M + lambda I)^-1 g. Choose its parts by group=choice, set options by name=value,",
-        "the critic's by critic.group=choice. Defaults: algo=trpo env=cartpole. Options of a choice stand in its file",
-        f"under {catalogue.conf_dir()}.",
+        "theta <- theta + alpha (M + lambda I)^-1 g. Choose the parts of this update by group=choice, set options by",
+        "name=value, and those of the critic by critic.group=choice. Defaults: algo=trpo env=cartpole. A choice's file",
+        f"explains its options: GROUP/CHOICE.yaml in {choices.conf_dir()}.",
     ]
-    for group, names in catalogue.groups().items():
+    for group, names in choices.groups().items():
         if names:
-            lines += ["", f"{group}=" + ("" if group not in catalogue.UPDATE_GROUPS else f"  (and critic.{group}=)")]
-            lines += [f"  {name:<26}{catalogue.described(group, name)}" for name in names]
+            lines += ["", f"{group}=" + (f"  (and critic.{group}=)" if group in choices.UPDATE_GROUPS else "")]
+            lines += [f"  {name:<26}{choices.described(group, name)}" for name in names]
     lines += [
+        "",
+        "Recipes: settings that an algorithm needs on an environment. It is used whenever both are chosen by name;",
+        "what is typed wins over it, and recipe=null leaves it out.",
+        *_recipes(),
         "",
         "Common options: seed total_steps batch_size gamma gae_lambda env.id env.num_envs policy.hidden",
         "  optimizer.lr damping.value step.radius schedule.epochs schedule.minibatch run_dir device dtype",
-        "-m, --multirun: every combination of comma-separated values, into sweep_dir=...; again, it does what is left",
+        "-m, --multirun: every combination of comma-separated values, into sweep_dir=...; the same again does the rest",
         "--cfg: print the resolved configuration of what is typed beside it, such as --cfg algo=ppo, and stop",
         "--extensions DIR: further choices, DIR/GROUP/NAME.yaml, and their code beside them; --import MODULE",
     ]
     return "\n".join(lines)
+
+
+def _recipes() -> list[str]:
+    """Every recipe in a line."""
+    return [f"  {name:<26}{choices.described('recipe', name)}" for name in choices.choices("recipe")]

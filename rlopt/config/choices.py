@@ -1,8 +1,14 @@
-"""Catalogue: the choices of every group, read from conf/. Imports nothing heavy, so that --help is quick."""
+"""Choices: the files of conf/, by group. Imports nothing heavy, so that --help is quick.
+
+A file that begins from another of its group (``defaults: [kfac, _self_]``) is a *variant*: the same part with other
+values, such as those of one preset.
+"""
 
 from __future__ import annotations
 
 import difflib
+import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +18,10 @@ ORDER = (
 )  # fmt: skip
 GROUPS = (*ORDER, "recipe")
 PARTS = ("objective", "metric", "solver", "damping", "step")
-UPDATE_GROUPS = (*PARTS, "schedule", "optimizer", "scheduler")
+UPDATE_GROUPS = (*PARTS, "schedule", "optimizer", "scheduler")  # of the actor's update and of the critic's
+SHARED_CRITIC = "rlopt.config.options.SharedCritic"  # the _target_ of critic=shared
+_VARIANT = re.compile(r"^defaults:\n(?:  - [/\w].*\n)*?  - \w+ *(?:#.*)?\n", re.MULTILINE)
+_ID = re.compile(r"^  id: *([^\s#]+)", re.MULTILINE)
 
 
 def conf_dir() -> Path:
@@ -45,6 +54,16 @@ def choices(group: str) -> list[str]:
     return sorted({*own_choices(group), *(p.stem for folder in _extra for p in (folder / group).glob("*.yaml"))})
 
 
+def parts(group: str) -> list[str]:
+    """Names that ``group=...`` takes, without variants: one for each class."""
+    return [name for name in choices(group) if not is_variant(group, name)]
+
+
+def is_variant(group: str, choice: str) -> bool:
+    """Whether a choice is another one with values of its own."""
+    return bool(_VARIANT.search(file(group, choice).read_text()))
+
+
 def file(group: str, choice: str) -> Path:
     """The yaml file that a choice stands for."""
     files = (folder / group / f"{choice}.yaml" for folder in _extra)
@@ -64,6 +83,17 @@ def described(group: str, choice: str) -> str:
     return ""
 
 
+def environment_with_id(id: str) -> str | None:
+    """The choice of env that stands for a registered environment: CartPole-v1 -> cartpole; None where there is none."""
+    return _environments(_extra).get(id)
+
+
+@cache
+def _environments(folders: tuple[Path, ...]) -> dict[str, str]:
+    found = {name: _ID.search(file("env", name).read_text()) for name in choices("env")}
+    return {match[1]: name for name, match in found.items() if match}
+
+
 def stands_for(part: Any) -> str:
     """The choice that a part, its class or its ``_target_`` stands for, named like its file."""
     if isinstance(part, str):
@@ -71,6 +101,11 @@ def stands_for(part: Any) -> str:
     else:
         module = (part if isinstance(part, type) else type(part)).__module__
     return module.rpartition(".")[2]
+
+
+def short_name(name: str) -> str:
+    """The name that a user types for an option's full name: optimizer.lr for step.optimizer.lr."""
+    return re.sub(r"^(critic\.)?step\.(optimizer|scheduler)\b", r"\1\2", name)
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -1,109 +1,83 @@
-"""From the command line's overrides to one resolved configuration. Knows Hydra.
+"""Composition: overrides -> one plain configuration, by Hydra from the files of conf/. Knows Hydra.
 
-Values given by presets and recipes for parts that were not chosen fall away; the same value typed by the user is an
-error, because it would have no effect.
+From the weakest to the strongest:
+
+    the files that config.yaml, env and algo choose
+    a recipe and an experiment, which are overrides in a file
+    what was typed
+
+An option goes with its choice: where a stronger layer chooses another file for a group, the weaker layers' options of
+that group are left out. So what is typed wins, an option by its value, and a choice other than the preset's by all the
+values of its file.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException
+from hydra.errors import ConfigCompositionException, HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from rlopt.config.choices import PARTS, UPDATE_GROUPS, choices, conf_dir, extra_dirs, file, stands_for
-from rlopt.config.overrides import CHOSEN, NESTED, check_single, named, parse, rewritten
-from rlopt.config.precedence import composed
-from rlopt.config.schema import parameters, part_class
-from rlopt.errors import UserError, first_line
+from rlopt.config.choices import SHARED_CRITIC, conf_dir, extra_dirs, file, is_variant, own_choices, parts, short_name
+from rlopt.config.overrides import CHOICES, read_overrides
+from rlopt.errors import UserError
 
-# option -> another, and its values with which the first has no effect
-_IDLE = {
-    "observations.clip": ("observations.normalise", (False,)),
-    "rewards.clip": ("rewards.scale", (False,)),
-    "averaging.decay": ("averaging.kind", ("none", "uniform")),
-    "metric.seed": ("metric.samples", (None, "taken")),
-    "solver.decay": ("solver.start", ("cold",)),
-    "solver.draws": ("solver.method", ("exact", "lehman_sum", "lehman_abs")),
-    "solver.seed": ("solver.method", ("exact", "lehman_sum", "lehman_abs")),
-}
-
-
-def _divide_up(a: Any, b: Any) -> int | None:
-    """a / b rounded up; None where they are no numbers, which their own checks will say better."""
-    numbers = _is_number(a) and _is_number(b) and b >= 1 and abs(a) < 1e18
-    return -(-int(a) // int(b)) if numbers else None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float))
+# groups that take further options: those of torch's own classes, and of environments
+_OPEN = ("step.optimizer", "step.scheduler", "critic.step.optimizer", "critic.step.scheduler", "env.kwargs")
+Options = dict[str, Any]  # full name -> value
 
 
 class _ExtraDirs(SearchPathPlugin):
-    """Hydra looks for choices in the folders of rlopt.config.extensions too, after rlopt's own."""
+    """Hydra looks for choices in the folders of --extensions too, after rlopt's own."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         for folder in extra_dirs():
             search_path.append("extensions", f"file://{folder}")
 
 
-OmegaConf.register_new_resolver("divide_up", _divide_up, replace=True)
-Plugins.instance().register(_ExtraDirs)
-
-
-def resolve(overrides: list[str]) -> dict[str, Any]:
-    """The whole configuration, resolved to plain values. Raises UserError with one clear line."""
-    in_hydras = rewritten(overrides)
-    check_single(overrides)
-    given = typed(overrides)
-    if "updates" in given:
-        raise UserError("updates follows from total_steps and batch_size and cannot be chosen; set total_steps")
-    Plugins.instance().register(_ExtraDirs)  # again: a launcher's process has Hydra's state from another one
-    with explained():
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            config = composed(overrides, in_hydras)
-        _drop_unread(config, given)
+def compose(overrides: Sequence[str]) -> dict[str, Any]:
+    """The whole configuration in plain values. Raises UserError with one clear line."""
+    typed = read_overrides(overrides)
+    _check_typed(typed)
+    Plugins.instance().register(_ExtraDirs)  # at each call: a launcher's process has Hydra's state from another one
+    with _explained():
+        experiment = _named_overrides("experiment", typed.get("experiment"))
+        chosen = {**_defaults(), **experiment, **typed}
+        recipe = _recipe(chosen)
+        files = _preset_choices(chosen["algo"], chosen["env"], extra_dirs())
+        merged = _merged(files, _named_overrides("recipe", recipe), experiment, typed)
+        presets = {"algo": chosen["algo"], "env": chosen["env"]}
+        others = {name: choice for name, choice in merged.items() if files.get(name) != choice}
+        config = _compose_files(presets | others, typed)
+        _set_options(config, merged, typed)
+        if config.critic._target_ == SHARED_CRITIC:
+            _drop_critics_update(config, typed)
+        config.recipe, config.experiment = recipe, typed.get("experiment")
+        config.updates = _count_updates(config.total_steps, config.batch_size)
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
-    result = {str(k): v for k, v in plain.items()}
-    _check_environment(result, overrides)
-    _check_effects(result, given)
-    for node in (result, result["critic"]):  # they stand inside the step that uses them
-        node.pop("optimizer", None)
-        node.pop("scheduler", None)
+    result = {str(name): value for name, value in plain.items()}
+    if "env.id" in typed:
+        _check_environment(typed["env"], result["env"]["id"])
     return result
 
 
-def typed(overrides: list[str]) -> set[str]:
-    """The options and groups that were given a value."""
-    return {parse(text).key_or_group for text in overrides}
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """Hydra's and OmegaConf's errors become UserErrors."""
-    try:
-        yield
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(_explain(error)) from error
-    except YAMLError as error:
-        raise UserError(f"a file of choices cannot be read: {' '.join(str(error).split())}") from error
-
-
 def load(path: Path) -> dict[str, Any]:
-    """The resolved configuration that a run saved.
+    """The configuration that a run saved, in plain values.
 
     Loads no code because of it: env.id=MODULE:NAME is refused where MODULE has not been imported already.
     """
@@ -124,149 +98,256 @@ def load(path: Path) -> dict[str, Any]:
     return {str(k): v for k, v in plain.items()}
 
 
-def to_yaml(config: dict[str, Any]) -> str:
-    """A resolved configuration as text."""
-    return OmegaConf.to_yaml(OmegaConf.create(config))
+def read_choice(group: str, choice: str) -> dict[str, Any]:
+    """The values of a choice's file; those of a variant on top of the choice that it begins from.
+
+    Choices of other groups, as an optimizer within a step, are read as well.
+    """
+    values = load(file(group, choice))
+    below: dict[str, Any] = {}
+    for entry in values.pop("defaults", []):
+        if isinstance(entry, str) and entry != "_self_":
+            below |= read_choice(group, entry)
+        elif isinstance(entry, dict):
+            ((spelled, name),) = entry.items()
+            other, _, key = str(spelled).removeprefix("override ").lstrip("/").partition("@")
+            below[key] = read_choice(other, str(name))
+    return {**below, **values}
 
 
-def _drop_unread(config: DictConfig, given: set[str]) -> None:
-    """Remove values that the chosen parts do not take; those the user typed are an error."""
-    nodes = [("", config), ("critic.", config.critic)]
-    if "shared" in config.critic:
-        _drop_own_parts(config.critic, given)
-        nodes.pop()
-    _drop_compatible(config.critic, given)
-    for prefix, node in nodes:
-        for group in PARTS:
-            part = node[group]
-            cls = part_class({"_target_": part.get("_target_")}, f"{prefix}{group}")
-            for key in [k for k in part if k != "_target_" and k not in parameters(cls)]:
-                if f"{prefix}{group}.{key}" in given:
-                    takes = ", ".join(parameters(cls)) or "no options"
-                    raise UserError(
-                        f"{prefix}{group}.{key} has no effect: {prefix}{group}={stands_for(cls)} takes {takes}"
-                    )
-                del part[key]
-            if group == "solver" and not getattr(cls, "reads_damping", True):
-                idle = sorted(key for key in given if key.startswith(f"{prefix}damping."))
-                if idle:
-                    raise UserError(f"{idle[0]} has no effect: {prefix}solver={stands_for(cls)} takes no damping")
-        for group in ("optimizer", "scheduler"):
-            name = f"{prefix}{group}"
-            idle = sorted(key for key in given if key == name or key.startswith(f"{name}."))
-            if idle and group not in node.step:
-                raise UserError(f"{idle[0]} has no effect without {prefix}step=optimizer")
+def to_yaml(config: Mapping[str, Any]) -> str:
+    """A plain configuration as text."""
+    return OmegaConf.to_yaml(OmegaConf.create(dict(config)))
 
 
-def _drop_compatible(critic: DictConfig, given: set[str]) -> None:
-    """The same for the compatible critic, where there is one."""
-    part = critic.get("compatible")
-    if not isinstance(part, DictConfig):  # none, or what will be refused when it is made
-        return
-    target = part.get("_target_")
-    takes = parameters(part_class({"_target_": target}, "critic.compatible")) if target else []
-    for key in [str(k) for k in part if k != "_target_" and k not in takes]:
-        if f"critic.compatible.{key}" in given:
-            why = f": it takes {', '.join(takes)}" if takes else " without critic=lstd or critic=episodic"
-            raise UserError(f"critic.compatible.{key} has no effect{why}")
-        del part[key]
-    if not target:
-        critic.compatible = None
+def _merged(files: Options, *layers: Options) -> Options:
+    """The choices of the presets' files, and all layers on top, the later the stronger.
+
+    Another choice takes away what the weaker layers have in the file that it replaces.
+    """
+    merged = dict(files)
+    for layer in layers:
+        kept = [n for n, c in layer.items() if n in CHOICES and n in merged and _same_part(n, c, merged[n])]
+        new = {name: value for name, value in layer.items() if name not in kept}
+        replaced = [name for name in new if name in CHOICES and name not in ("algo", "env")]
+        merged = {name: value for name, value in merged.items() if not any(_belongs(name, c) for c in replaced)}
+        merged.update(new)
+    return merged
 
 
-def _check_environment(config: dict[str, Any], overrides: list[str]) -> None:
-    """An env=NAME with another's env.id would keep the name, and so the recipes, of what it is not."""
-    chosen = {o.key_or_group: o for o in map(parse, overrides)}
-    if not {"env", "env.id"} <= set(chosen):
-        return
-    (name,), wanted = named(chosen["env"]), config["env"]["id"]
-    usual = load(file("env", name)).get("env", {}).get("id", wanted)
-    if usual not in ("???", wanted):
-        raise UserError(f"env.id={wanted} is not env={name}, whose name and recipe it would keep; leave out env={name}")
+def _same_part(name: str, choice: Any, before: Any) -> bool:
+    """Whether a choice is the one before, or the one from which that, a variant, begins."""
+    varies = isinstance(before, str) and name != "critic"  # its files add parts to one another
+    return choice == before or (varies and choice in _bases(CHOICES[name], before))
 
 
-def _check_effects(config: dict[str, Any], given: set[str]) -> None:
-    """Raise UserError where an option was typed that has no effect beside another's value."""
-    for where, node in (("", config), ("critic.", config["critic"])):
-        for option, (other, values) in _IDLE.items():
-            group, name = other.split(".")
-            options = node.get(group)
-            if f"{where}{option}" in given and isinstance(options, dict) and options.get(name, ...) in values:
-                value = json.dumps(options[name]).strip('"')
-                raise UserError(f"{where}{option} has no effect with {where}{other}={value}")
-        schedule, batch = node.get("schedule"), config["batch_size"]
-        size = schedule.get("minibatch") if isinstance(schedule, dict) else None
-        if f"{where}schedule.minibatch" in given and _is_number(size) and _is_number(batch) and size > batch:
-            raise UserError(
-                f"{where}schedule.minibatch={size} is more than batch_size={batch}; for one step on the whole batch "
-                f"type {where}schedule.minibatch=null"
-            )
-
-
-def _drop_own_parts(critic: DictConfig, given: set[str]) -> None:
-    """Of a critic that is part of the policy's network, remove what only one with a network of its own has."""
-    takes = load(conf_dir() / "critic" / "shared.yaml")
-    for key in [str(k) for k in critic if k not in takes]:
-        name = f"critic.{key}"
-        if first := min((g for g in given if g == name or g.startswith(f"{name}.")), default=None):
-            raise UserError(
-                f"{first} has no effect with critic=shared: the critic is part of the policy's network and learns by "
-                f"the policy's update; type {first.removeprefix('critic.')}, or choose critic=mlp"
-            )
-        del critic[key]
-
-
-def _explain(error: Exception) -> str:
-    """Hydra's and OmegaConf's messages in one line that says what to type instead."""
-    first = first_line(error)
-    if "Could not override" in first:
-        key = first.split("'")[1]
-        if owners := _owners(key):
-            return f"{key} has no effect here; it is an option of {' and '.join(owners)}"
-        nested, dot, _ = key.partition(".preconditioner.")
-        if dot and f"{nested}.preconditioner" in NESTED:
-            return f"{key} has no effect without {nested}.preconditioner=..., such as diagonal"
-        known = _known_keys()
-        inner = sorted((k for k in known if k.endswith(f".{key}")), key=len)[:3]
-        near = inner or difflib.get_close_matches(key, known, n=3, cutoff=0.6)
-        hint = f"; did you mean {' or '.join(near)}?" if near else "; `rlopt train --help` lists the options"
-        return f"there is no option {key}{hint}"
-    full_key = getattr(error, "full_key", None)
-    if "Missing mandatory value" in first or "mandatory" in first.lower():
-        name = "env.id" if full_key in (None, "env.name") else full_key  # env.name follows env.id
-        return f"{name} must be given: {name}=..."
-    return f"{full_key}: {first}" if full_key else first
-
-
-def _owners(key: str) -> list[str]:
-    """The choices, spelled group=choice, that have the option ``key``."""
-    critics = key.removeprefix("critic.")
-    where = "critic." if critics != key and critics.partition(".")[0] in PARTS else ""
-    group, *path = key.removeprefix(where).split(".")
-    if group not in (*PARTS, "policy", "critic") or not path:
+def _bases(group: str, choice: str) -> list[str]:
+    """The choices that a variant begins from."""
+    if not is_variant(group, choice):
         return []
-    files = {choice: load(file(group, choice)) for choice in choices(group)}
-    return [f"{where}{group}={choice}" for choice, node in files.items() if _has(node, path)]
+    entries = load(file(group, choice))["defaults"]
+    bases = [entry for entry in entries if isinstance(entry, str) and entry != "_self_"]
+    return [*bases, *(further for base in bases for further in _bases(group, base))]
 
 
-def _has(node: Any, path: list[str]) -> bool:
-    """Whether there is an option at the end of this path; it may be null."""
-    return not path or (isinstance(node, dict) and path[0] in node and _has(node[path[0]], path[1:]))
-
-
-def _known_keys() -> list[str]:
-    """Every option's dotted name in the default configuration."""
+@cache
+def _preset_choices(algo: str, env: str, folders: tuple[Path, ...]) -> Options:
+    """Full name -> choice, as config.yaml, algo and env choose; ``folders`` are those of --extensions."""
+    overrides = [f"algo={algo}", f"env={env}"]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose("config")
-    keys: dict[str, None] = dict.fromkeys([*CHOSEN, *(f"critic.{group}" for group in UPDATE_GROUPS)])
+        found = hydra_compose("config", overrides=overrides, return_hydra_config=True).hydra.runtime.choices
+    full = {str(key).rpartition("@")[2]: str(choice) for key, choice in found.items()}
+    return {name: choice for name, choice in full.items() if name in CHOICES}
 
-    def walk(node: DictConfig, prefix: str) -> None:
-        for name in node:
-            key = str(name)
-            if key != "_target_":
-                keys[f"{prefix}{key}"] = None
-            if isinstance(node, DictConfig) and isinstance(node._get_node(key), DictConfig):
-                walk(node[key], f"{prefix}{key}.")
 
-    walk(config, "")
-    return list(keys)
+def _belongs(name: str, choice: str) -> bool:
+    """Whether an option stands in the file of a choice: critic.step.rate in critic.step's, not in critic's."""
+    of_another = choice == "critic" and any(name == c or name.startswith(f"{c}.") for c in CHOICES if "." in c)
+    return name.startswith(f"{choice}.") and not of_another
+
+
+def _recipe(chosen: Options) -> str | None:
+    """The recipe to take up: the one that was named, or the one of this algorithm on this environment, if any."""
+    named = chosen.get("recipe", "auto")
+    if named != "auto":
+        return None if named is None else str(named)
+    automatic = f"{chosen['algo']}-{chosen['env']}"
+    return automatic if file("recipe", automatic).is_file() else None
+
+
+def _named_overrides(group: str, name: str | None) -> Options:
+    """The overrides in a file of conf/recipe or conf/experiment; one that begins ``recipe: NAME`` adds to that one."""
+    if name is None:
+        return {}
+    values = load(file(group, name))
+    given = read_overrides([f"{key}={_quoted(value)}" for key, value in values.items() if key != group])
+    return _merged(_named_overrides(group, values.get(group)), given)
+
+
+def _quoted(value: Any) -> str:
+    """A value of yaml as an override has it."""
+    if value is None:
+        return "null"
+    if isinstance(value, str):
+        return str(QuotedString(value, Quote.single).with_quotes())
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _defaults() -> dict[str, str]:
+    """The choices of config.yaml, by group."""
+    entries = OmegaConf.to_container(OmegaConf.load(conf_dir() / "config.yaml"))["defaults"]  # type: ignore[call-overload,index]
+    return {str(group): str(name) for entry in entries if isinstance(entry, dict) for group, name in entry.items()}
+
+
+def _compose_files(chosen: Options, typed: Options) -> DictConfig:
+    """The files of all choices, put together by Hydra.
+
+    An optimizer that a recipe or an experiment chooses is left out where the step has none; one that was typed is an
+    error.
+    """
+    files = {name: choice for name, choice in chosen.items() if _is_file(name, choice)}
+    while True:
+        try:
+            with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+                config = hydra_compose("config", overrides=[_in_hydras_spelling(n, c) for n, c in files.items()])
+        except ConfigCompositionException as error:
+            unused = next((name for name in files if f"@{name}'" in str(error).splitlines()[0]), None)
+            if unused is None:
+                raise
+            if unused in typed:
+                raise UserError(f"{short_name(unused)} has no effect without {_step_of(unused)}") from error
+            del files[unused]
+            continue
+        OmegaConf.set_struct(config, False)
+        return config
+
+
+def _is_file(name: str, choice: Any) -> bool:
+    return name in CHOICES and name not in ("experiment", "recipe") and isinstance(choice, str)
+
+
+def _in_hydras_spelling(name: str, choice: str) -> str:
+    group = CHOICES[name]
+    if name == group:
+        return f"{group}={choice}"
+    added = "+" if name.endswith(".preconditioner") else ""  # it is no part of the defaults
+    return f"{added}{group}@{name}={choice}"
+
+
+def _step_of(name: str) -> str:
+    return f"{name.rpartition('.')[0]}=optimizer"
+
+
+def _set_options(config: DictConfig, options: Options, typed: Options) -> None:
+    """Put the options in; one of a recipe or an experiment that the chosen files do not have is left out."""
+    for name, value in options.items():
+        if _is_file(name, value):
+            continue
+        above, _, key = name.rpartition(".")
+        node = OmegaConf.select(config, above) if above else config
+        known = isinstance(node, DictConfig) and key in node.keys()  # noqa: SIM118  # ??? is not "in" it
+        if known or any(name.startswith(f"{o}.") and OmegaConf.select(config, o) is not None for o in _OPEN):
+            before = OmegaConf.to_container(node).get(key) if known else None  # type: ignore[union-attr]
+            if isinstance(value, float) and value.is_integer() and type(before) is int:
+                value = int(value)  # 1e5, for an option that is a whole number
+            OmegaConf.update(config, name, value, merge=True, force_add=True)
+        elif name in typed:
+            raise UserError(_unknown_option(name, config))
+
+
+def _drop_critics_update(config: DictConfig, typed: Options) -> None:
+    """Take away what only a critic with a network of its own has; what was typed of it is an error."""
+    takes = OmegaConf.load(file("critic", "shared"))
+    for key in [str(key) for key in config.critic if key not in takes]:
+        name = f"critic.{key}"
+        if first := min((n for n in typed if n == name or n.startswith(f"{name}.")), default=None):
+            shown = short_name(first)
+            raise UserError(
+                f"{shown} has no effect with critic=shared: the critic is part of the policy's network and learns by "
+                f"the policy's update; type {shown.removeprefix('critic.')}, or choose critic=mlp"
+            )
+        del config.critic[key]
+
+
+def _count_updates(steps: Any, batch: Any) -> int | None:
+    """steps / batch rounded up; None where they are no numbers, which their own checks say better."""
+    numbers = all(isinstance(x, int | float) and 1 <= abs(x) < 1e18 for x in (steps, batch))
+    return -(-int(steps) // int(batch)) if numbers else None
+
+
+def _check_typed(typed: Options) -> None:
+    if "updates" in typed:
+        raise UserError("updates follows from total_steps and batch_size and cannot be chosen; set total_steps")
+
+
+def _check_environment(choice: str, id: str) -> None:
+    """An env=NAME with another's env.id would keep the name, and so the recipes, of what it is not."""
+    usual = load(file("env", choice)).get("env", {}).get("id", id)
+    if usual not in ("???", id):
+        raise UserError(f"env.id={id} is not env={choice}, whose name and recipe it would keep; leave out env={choice}")
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Hydra's and OmegaConf's errors become UserErrors, in one line."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        first = str(error).strip().splitlines()[0]
+        name = getattr(error, "full_key", None)
+        if "mandatory" in first.lower():
+            name = "env.id" if name in (None, "env.name") else name  # env.name follows env.id
+            raise UserError(f"{name} must be given: {name}=...") from error
+        raise UserError(f"{name}: {first}" if name else first) from error
+    except YAMLError as error:
+        raise UserError(f"a file of choices cannot be read: {' '.join(str(error).split())}") from error
+
+
+def _unknown_option(name: str, config: DictConfig) -> str:
+    """What to say of an option that the chosen files do not have."""
+    typed = short_name(name)
+    nested = next((n for n in CHOICES if name.startswith(f"{n}.") and n.count(".") > n.startswith("critic.")), None)
+    if owners := _owners(name):
+        return f"{typed} has no effect here; it is an option of {' and '.join(owners)}"
+    if nested and nested.endswith(".preconditioner"):
+        return f"{typed} has no effect without {nested}=..., such as diagonal"
+    if nested or name in CHOICES:
+        return f"{typed} has no effect without {_step_of(nested or name)}"
+    adam = read_choice("optimizer", "adam")
+    of_adam = [f"{name}.{option}" for name in ("step.optimizer", "critic.step.optimizer") for option in adam]
+    known = list(dict.fromkeys(short_name(n) for n in (*CHOICES, *_names(config), *of_adam)))
+    inner = sorted((n for n in known if n.endswith(f".{typed}")), key=len)[:3]
+    near = inner or difflib.get_close_matches(typed, known, n=3, cutoff=0.6)
+    hint = f"; did you mean {' or '.join(near)}?" if near else "; `rlopt train --help` lists the options"
+    return f"there is no option {typed}{hint}"
+
+
+def _owners(name: str) -> list[str]:
+    """The choices, as group=choice, whose files have this option."""
+    network = "critic." if name.removeprefix("critic.").split(".")[0] in CHOICES and name.startswith("critic.") else ""
+    group, _, path = name.removeprefix(network).partition(".")
+    if group not in CHOICES or not path or group in ("algo", "env"):
+        return []
+    files = {choice: OmegaConf.load(file(group, choice)) for choice in parts(group) or own_choices(group)}
+    if group == "critic":
+        files = {choice: OmegaConf.load(file(group, choice)) for choice in own_choices(group)}
+    return [f"{network}{group}={choice}" for choice, node in files.items() if _has(node, path)]
+
+
+def _has(node: Any, path: str) -> bool:
+    """Whether a file has the option of this dotted name; its value may be null."""
+    *above, last = path.split(".")
+    for key in above:
+        node = node.get(key) if isinstance(node, DictConfig) and not OmegaConf.is_missing(node, key) else None
+    return isinstance(node, DictConfig) and last in node
+
+
+def _names(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Dotted names of all options."""
+    for key in map(str, node):
+        if key != "_target_":
+            yield f"{prefix}{key}"
+            if not OmegaConf.is_interpolation(node, key) and not OmegaConf.is_missing(node, key):
+                inner = node[key]
+                if isinstance(inner, DictConfig):
+                    yield from _names(inner, f"{prefix}{key}.")

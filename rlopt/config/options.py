@@ -1,41 +1,186 @@
-"""The options at the top of the configuration, which belong to no group."""
+"""RunConfig: everything that a run is made of, parsed once from plain values.
+
+Every part (a metric, a solver, a network's description, ...) is a frozen record of its options, so that parsing makes
+the parts themselves. What is still open afterwards is decided by the environment alone: the sizes of observations and
+actions. What the options mean stands beside their values in conf/.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-import torch
-
-from rlopt.config.schema import construct
-from rlopt.core.checks import at_least_one, between, check
+from rlopt.config.choices import PARTS, SHARED_CRITIC
+from rlopt.config.schema import construct, construct_part, convert, options, parameters, part_class
+from rlopt.core.averaging import Averaging
+from rlopt.core.checks import at_least_one, between, check, non_negative, positive
+from rlopt.core.compatible.critic import CompatibleCritic
+from rlopt.core.heads import Value
+from rlopt.core.learner import Schedule
+from rlopt.core.parts import Damping, Metric, Solver, Step
+from rlopt.core.problem import Objective
+from rlopt.envs.spaces import Gaussian
+from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
-from rlopt.parallel.ranks import local_device
+from rlopt.policy.mlp import NetworkFactory
 
-LOWER = "lower batch_size, env.num_envs, policy.hidden or critic.hidden"  # to make a run smaller
-_TOO_LARGE = re.compile("allocate|size calculation overflow|too large|index-sized")  # errors of torch and Python
+Plain = Mapping[str, Any]
+MOST_EPISODES = 10**6  # of one evaluation
 
 
 @dataclass(frozen=True)
-class Common:
-    """See conf/config.yaml for what each is."""
+class UpdateOptions:
+    """One network's update: theta <- theta + alpha (M + lambda I)^-1 g, and how often it is made."""
+
+    objective: Objective
+    metric: Metric
+    solver: Solver
+    damping: Damping
+    step: Step
+    schedule: Schedule
+    l2: float  # >= 0; the objective loses l2 / 2 |theta|^2
+
+    @classmethod
+    def parse(cls, plain: Plain, prefix: str) -> UpdateOptions:
+        """From the groups in ``plain``, whose options' names begin with ``prefix``: nothing, or "critic."."""
+        parts = {group: construct_part(options(plain, group, where=prefix), f"{prefix}{group}") for group in PARTS}
+        schedule = construct(Schedule, options(plain, "schedule", where=prefix), f"{prefix}schedule")
+        l2 = convert(plain.get("l2"), float, f"{prefix}l2")
+        _checked(lambda: non_negative(f"{prefix}l2", l2))
+        return cls(**parts, schedule=schedule, l2=l2)
+
+
+@dataclass(frozen=True)
+class PolicyOptions:
+    """The policy's network, and what a Gaussian over continuous actions leaves open."""
+
+    network: NetworkFactory
+    gaussian: Gaussian
+
+
+@dataclass(frozen=True)
+class OwnCritic:
+    """A critic with a network and an update of its own."""
+
+    network: NetworkFactory
+    head: Value
+    update: UpdateOptions
+    compatible: CompatibleCritic | None  # a critic of the policy's score beside it: natural actor-critic
+
+
+@dataclass(frozen=True)
+class SharedCritic:
+    """A critic that is one more output of the policy's network, trained by the policy's update."""
+
+    variance: float  # of the value head, squared units of the (scaled) return, > 0
+    value_weight: float  # of the targets' log-likelihood in the objective, > 0
+
+    def __post_init__(self) -> None:
+        positive("variance", self.variance)
+        positive("value_weight", self.value_weight)
+
+    @property
+    def head(self) -> Value:
+        return Value(self.variance)
+
+
+@dataclass(frozen=True)
+class AdvantageOptions:
+    normalise: bool  # to mean 0 and standard deviation 1 over the batch
+    recompute: bool  # before every epoch, with the critic as it stands
+
+
+@dataclass(frozen=True)
+class ObservationOptions:
+    normalise: bool
+    clip: float  # standard deviations, > 0
+
+
+@dataclass(frozen=True)
+class RewardOptions:
+    scale: bool
+    clip: float  # standard deviations of the discounted return, > 0
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    episodes: int  # at the end of training, of each kind; 0: none
+    every_updates: int | None  # None: only at the end
+
+    def __post_init__(self) -> None:
+        most = f"0 or above, at most {MOST_EPISODES:,}"
+        check(0 <= self.episodes <= MOST_EPISODES, "episodes", most, self.episodes)
+        if self.every_updates is not None:
+            wanted = "1 or above, with evaluation.episodes above 0"
+            check(self.every_updates >= 1 and self.episodes > 0, "every_updates", wanted, self.every_updates)
+
+
+@dataclass(frozen=True)
+class CheckpointOptions:
+    """When checkpoints are written, besides the one at the end."""
+
+    every_updates: int | None  # None: never by count
+    every_seconds: float | None  # None: never by time
+    keep: int  # how many of the newest stay, besides the best
+
+    def __post_init__(self) -> None:
+        if self.every_updates is not None:
+            at_least_one("every_updates", self.every_updates)
+        if self.every_seconds is not None:
+            non_negative("every_seconds", self.every_seconds)
+        at_least_one("keep", self.keep)
+
+
+@dataclass(frozen=True)
+class RecordOptions:
+    """What a run records in its folder, besides summary.json."""
+
+    tensorboard: bool
+    csv: bool
+    histograms_every: int | None  # updates; None: never
+    spectrum_every: int | None  # updates; None: never
+    video_steps: int | None  # the first transitions of an episode, at the end; None: no video
+
+    def __post_init__(self) -> None:
+        for name in ("histograms_every", "spectrum_every", "video_steps"):
+            if getattr(self, name) is not None:
+                at_least_one(name, getattr(self, name))
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole run. `parse` reads it, `config.compatibility.check` refuses what does not go together."""
 
     algo: str
+    recipe: str | None  # the overrides for this algorithm on this environment that were taken up
     seed: int
-    total_steps: int
-    batch_size: int
+    total_steps: int  # environment transitions
+    batch_size: int  # transitions that an update learns from, over all environments and ranks
     workers: int
     gamma: float
     gae_lambda: float
-    state_weighting: str
+    state_weighting: Literal["uniform", "discounted"]
     max_bad_updates: int | None
-    device: str
-    dtype: str
-    run_dir: str | None
     updates: int | None
+    device: str
+    dtype: Literal["float32", "float64"]
+    run_dir: str | None  # None: a folder of its own under runs/
+
+    env: EnvSpec
+    policy: PolicyOptions
+    actor: UpdateOptions
+    critic: OwnCritic | SharedCritic
+    advantages: AdvantageOptions
+    observations: ObservationOptions
+    rewards: RewardOptions
+    averaging: Averaging
+    evaluation: EvaluationOptions
+    checkpoint: CheckpointOptions
+    record: RecordOptions
+
+    typed: frozenset[str] = field(compare=False)  # full names of what the user typed: it may not be without effect
+    plain: Plain = field(compare=False, repr=False)  # the values that this was parsed from, for config.yaml
 
     def __post_init__(self) -> None:
         check("\0" not in (self.run_dir or ""), "run_dir", "a path", self.run_dir)
@@ -45,46 +190,77 @@ class Common:
         at_least_one("workers", self.workers)
         between("gamma", self.gamma, 0, 1)
         between("gae_lambda", self.gae_lambda, 0, 1)
-        weightings = ("uniform", "discounted")
-        check(self.state_weighting in weightings, "state_weighting", "uniform or discounted", self.state_weighting)
         if self.max_bad_updates is not None:
             at_least_one("max_bad_updates", self.max_bad_updates)
-        check(self.dtype in ("float32", "float64"), "dtype", "float32 or float64", self.dtype)
+
+    @classmethod
+    def parse(cls, plain: Plain, typed: Collection[str] = ()) -> RunConfig:
+        """From plain values, as `compose` or a saved config.yaml has them; all types and ranges are checked, once.
+
+        ``typed`` are the full names of the options that a user typed. Raises UserError that names the option.
+        """
+        groups = {
+            "env": construct(EnvSpec, options(plain, "env"), "env"),
+            "policy": _parse_policy(options(plain, "policy")),
+            "actor": UpdateOptions.parse(plain, ""),
+            "critic": _parse_critic(options(plain, "critic")),
+        }
+        for name, kind in _GROUPS.items():
+            groups[name] = construct(kind, options(plain, name), name)
+        single = {name: plain[name] for name in _SINGLE if name in plain}
+        return construct(cls, single, "", **groups, typed=frozenset(typed), plain=plain)
 
     @property
-    def torch_dtype(self) -> torch.dtype:
-        return torch.float64 if self.dtype == "float64" else torch.float32
+    def updates_of(self) -> dict[str, UpdateOptions]:
+        """The networks' updates by the beginning of their options' names: nothing for the actor, or "critic."."""
+        own = {"critic.": self.critic.update} if isinstance(self.critic, OwnCritic) else {}
+        return {"": self.actor, **own}
 
-    def torch_device(self) -> torch.device:
-        """The device, or UserError where it is absent."""
-        name = local_device(self.device)
-        try:
-            device = torch.device(name)
-            torch.zeros(1, device=device).item()
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-            there = "cpu" + (f", cuda ({gpus} of them)" if gpus else "")
-            raise UserError(f"device={name} is not available here; there is {there}") from error
-        if device.type == "cuda" and device.index is not None:
-            torch.cuda.set_device(device)
-        return device
+    @property
+    def compatible(self) -> CompatibleCritic | None:
+        """The critic of the policy's score, where there is one."""
+        return self.critic.compatible if isinstance(self.critic, OwnCritic) else None
 
 
-@contextmanager
-def in_memory(what: str, advice: str) -> Iterator[None]:
-    """What does not fit there is the user's mistake, with advice."""
+_GROUPS: dict[str, type[Any]] = {
+    "advantages": AdvantageOptions,
+    "observations": ObservationOptions,
+    "rewards": RewardOptions,
+    "averaging": Averaging,
+    "evaluation": EvaluationOptions,
+    "checkpoint": CheckpointOptions,
+    "record": RecordOptions,
+}
+_NESTED = ("env", "policy", "actor", "critic", *_GROUPS, "typed", "plain")
+_SINGLE = tuple(name for name in RunConfig.__dataclass_fields__ if name not in _NESTED)
+
+
+def _parse_policy(plain: Plain) -> PolicyOptions:
+    network, rest = parse_network(plain, "policy")
+    return PolicyOptions(network, construct(Gaussian, rest, "policy"))
+
+
+def _parse_critic(plain: Plain) -> OwnCritic | SharedCritic:
+    if plain.get("_target_") == SHARED_CRITIC:
+        return construct(SharedCritic, {k: v for k, v in plain.items() if k != "_target_"}, "critic")
+    update = UpdateOptions.parse(plain, "critic.")
+    groups = (*PARTS, "schedule", "l2")
+    network, rest = parse_network({name: value for name, value in plain.items() if name not in groups}, "critic")
+    given = rest.pop("compatible", None)
+    compatible = None if given is None else construct_part(given, "critic.compatible")
+    return OwnCritic(network, construct(Value, rest, "critic"), update, compatible)
+
+
+def parse_network(plain: Plain, where: str) -> tuple[NetworkFactory, dict[str, Any]]:
+    """The network that ``_target_`` names, made of the options that it takes, and the other options."""
+    kind = part_class(plain, where, "rlopt.policy")
+    takes = parameters(kind)
+    network: NetworkFactory = construct(kind, {name: plain[name] for name in takes if name in plain}, where)
+    return network, {name: value for name, value in plain.items() if name not in (*takes, "_target_")}
+
+
+def _checked(call: Any) -> None:
     try:
-        yield
-    except (MemoryError, RuntimeError, OverflowError) as error:
-        if not isinstance(error, MemoryError) and not _TOO_LARGE.search(str(error)):
-            raise
-        raise UserError(f"{what} does not fit into memory; {advice}") from error
-
-
-def common_options(config: Mapping[str, Any]) -> Common:
-    """They, checked; raises UserError."""
-    values = {name: config[name] for name in Common.__dataclass_fields__ if name in config}
-    try:
-        return construct(Common, values, "")
-    except UserError as error:
-        raise UserError(str(error).removeprefix(".")) from error
+        call()
+    except ValueError as error:
+        raise UserError(str(error)) from error

@@ -1,10 +1,13 @@
-"""Overrides as the user spells them, and as Hydra does; every choice is checked, and what Hydra would take silently.
+"""Overrides: what a user types, name=value, read and checked. Knows Hydra's grammar and nothing of its composition.
 
-critic.metric=fisher            metric@critic.metric=fisher        (plain, it would put a string there)
-solver.preconditioner=kfac      +solver@solver.preconditioner=kfac
-env.id=Acrobot-v1               env=any env.id=Acrobot-v1
-optimizer.weight_decay=0.1      ++optimizer.weight_decay=0.1       (torch's own options may be new ones)
-recipe=null                     ~recipe
+A *choice* names a file of conf/ (metric=fisher), an *option* a value in one (solver.iterations=20). Every name has one
+full form, by which options are told apart; these are the short ones that a user may type:
+
+| typed                   | full name                  |
+|---|---|
+| optimizer=sgd           | step.optimizer=sgd         |
+| critic.optimizer.lr=0.1 | critic.step.optimizer.lr   |
+| metric@critic.metric=.. | critic.metric (Hydra's own spelling) |
 """
 
 from __future__ import annotations
@@ -18,27 +21,31 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, Quote, QuotedString
 from hydra.errors import HydraException
 
-from rlopt.config.choices import UPDATE_GROUPS, choices, nearest
+from rlopt.config.choices import PARTS, choices, environment_with_id, nearest, short_name
 from rlopt.errors import UserError
 
-OPTIONAL = ("recipe", "experiment")  # null = none
-CHOSEN = (*UPDATE_GROUPS, "algo", "env", "policy", "critic", *OPTIONAL)
-NESTED = {"solver.preconditioner": "solver", "critic.solver.preconditioner": "solver"}  # option -> its group
-_OPEN = ("optimizer.", "scheduler.", "critic.optimizer.", "critic.scheduler.", "env.kwargs.")  # take further keys
-_ID = re.compile(r"-v\d+$|[/:]")  # what ids of Gymnasium's have, and names of choices have not
+_WITHIN_STEP = ("optimizer", "scheduler")  # groups whose choices stand inside step=optimizer
+_FOR_BOTH = (*PARTS, "schedule", "step.optimizer", "step.scheduler", "solver.preconditioner")  # actor and critic
+_GROUP_OF = {"solver.preconditioner": "solver", "step.optimizer": "optimizer", "step.scheduler": "scheduler"}
+CHOICES = {  # full name -> the group whose choices it takes
+    **{name: name for name in ("algo", "env", "policy", "critic", "experiment", "recipe")},
+    **{f"{network}{name}": _GROUP_OF.get(name, name) for network in ("", "critic.") for name in _FOR_BOTH},
+}
+NULLABLE = ("experiment", "recipe", "solver.preconditioner", "critic.solver.preconditioner")  # choices that may be none
+_ID = re.compile(r"-v\d+$|[/:]")  # ids of Gymnasium have one of these; names of choices do not
 _BARE = re.compile(r"(?!(true|false|null|nan|inf)$)[A-Za-z_][\w./:-]*", re.IGNORECASE)  # text that needs no quotes
 
 
-def spelled(options: Mapping[str, Any], place: str = "") -> list[str]:
+def to_overrides(options: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Options of Python as overrides: {"seed": 1, "step": {"radius": 0.1}} -> seed=1, step.radius=0.1."""
     found: list[str] = []
     for name, value in options.items():
-        within = isinstance(value, Mapping) and value
-        found += spelled(value, f"{place}{name}.") if within else [f"{place}{name}={_text(value)}"]
+        nested = isinstance(value, Mapping) and value
+        found += to_overrides(value, f"{prefix}{name}.") if nested else [f"{prefix}{name}={_to_text(value)}"]
     return found
 
 
-def _text(value: Any) -> str:
+def _to_text(value: Any) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -49,7 +56,7 @@ def _text(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{}"
     if isinstance(value, Sequence):
-        return f"[{','.join(map(_text, value))}]"
+        return f"[{','.join(map(_to_text, value))}]"
     return repr(value.item() if hasattr(value, "item") else value)
 
 
@@ -70,32 +77,89 @@ def parse(text: str) -> Override:
     return override
 
 
-def rewritten(overrides: list[str]) -> list[str]:
-    """Overrides in Hydra's own spelling. Raises UserError where a choice does not exist."""
-    parsed = [parse(text) for text in overrides]
-    keys = [override.key_or_group for override in parsed]
-    out = [_rewrite(override) for override in parsed]
-    if "env.id" in keys and "env" not in keys:
-        out.insert(0, "env=any")
-    return out
+def full_name(override: Override) -> str:
+    """The full name of the choice or option; see the module's table."""
+    name: str = override.package or override.key_or_group
+    network = "critic." if name.startswith("critic.") else ""
+    rest = name.removeprefix(network)
+    return f"{network}step.{rest}" if rest.split(".")[0] in _WITHIN_STEP else name
 
 
-def check_single(overrides: list[str]) -> None:
-    """Raise UserError for what is meant for several runs."""
+def read_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """Full names and values of what was typed for one run; a choice's value is its file's name, or None.
+
+    Raises UserError where an override cannot be read, is meant for several runs, or names a choice that does not exist.
+    """
+    found: dict[str, Any] = {}
     for override in map(parse, overrides):
-        text = override.input_line
-        if isinstance(override.value(), IntervalSweep):
-            raise UserError(f"{text}: a range to draw from is for a sweeper of its own; write the value itself")
-        if override.is_sweep_override():
-            raise UserError(f"{text}: several values are for several runs, `rlopt train -m {text}`")
-        if override.key_or_group == "sweep_dir":
-            raise UserError(f"{text}: a folder of several runs, `rlopt train -m`; for one it is run_dir=...")
-        if _of_hydra(override):
-            raise UserError(f"{text}: Hydra's own options are for several runs, `rlopt train -m`")
+        check_single(override)
+        name = full_name(override)
+        check_name(override, name)
+        found[name] = _choice(override, name) if is_choice(override, name) else override.value()
+    if found.get("env.id") is not None and "env" not in found:
+        found = {"env": environment_with_id(str(found["env.id"])) or "any", **found}
+    return found
 
 
-def check_several(overrides: list[str]) -> None:
-    """Raise UserError for what several runs cannot take."""
+def is_choice(override: Override, name: str) -> bool:
+    """Whether it names a file of conf/; a preconditioner may also be given as a mapping of its own."""
+    return name in CHOICES and not (name in NULLABLE and isinstance(override.value(), dict))
+
+
+def check_name(override: Override, name: str) -> None:
+    """Raise UserError for what looks like an override and is none."""
+    text = override.input_line
+    if name == "extensions":
+        raise UserError(f"{text}: folders of your own are named by --extensions DIR")
+    if override.is_delete():
+        raise UserError(f"{text}: options cannot be removed; give another value instead")
+    if name.endswith("._target_"):
+        typed = short_name(name.removesuffix("._target_"))
+        raise UserError(f"{text}: a _target_ is the class that a choice stands for; type {typed}=...")
+
+
+def check_choices(override: Override, name: str) -> None:
+    """Raise UserError where a choice, or one of several in a sweep, does not exist."""
+    group = CHOICES[name]
+    known = choices(group)
+    for value in named_values(override):
+        if value in known or (name in NULLABLE and value in ("null", "none")) or (name == "recipe" and value == "auto"):
+            continue
+        by_id = f"; any registered environment: env.id={value}" if group == "env" and _ID.search(value) else ""
+        raise UserError(
+            f"{short_name(name)}={value}: no such {group}{nearest(value, known)}; "
+            f"{group} is one of {', '.join(known) or '(none yet)'}{by_id}"
+        )
+
+
+def _choice(override: Override, name: str) -> str | None:
+    check_choices(override, name)
+    (value,) = named_values(override)
+    return None if name in NULLABLE and value in ("null", "none") else value
+
+
+def named_values(override: Override) -> list[str]:
+    """The value, or the values of a sweep, as text."""
+    value = override.value()
+    values = value.list if isinstance(value, ChoiceSweep) else [value]
+    return ["null" if v is None else v.text if isinstance(v, QuotedString) else str(v) for v in values]
+
+
+def check_single(override: Override) -> None:
+    """Raise UserError for what is meant for several runs."""
+    text = override.input_line
+    if isinstance(override.value(), IntervalSweep):
+        raise UserError(f"{text}: a range to draw from is for a sweeper of its own; write the value itself")
+    if override.is_sweep_override():
+        raise UserError(f"{text}: several values are for several runs, `rlopt train -m {text}`")
+    if override.key_or_group == "sweep_dir":
+        raise UserError(f"{text}: a folder of several runs, `rlopt train -m`; for one it is run_dir=...")
+    if is_hydras(override):
+        raise UserError(f"{text}: Hydra's own options are for several runs, `rlopt train -m`")
+
+
+def check_several(overrides: Sequence[str]) -> None:
+    """Raise UserError for what several runs cannot take, and for choices that do not exist."""
     parsed = [parse(text) for text in overrides]
     sweeper = any(o.key_or_group == "hydra/sweeper" for o in parsed)
     for override in parsed:
@@ -106,9 +170,14 @@ def check_several(overrides: list[str]) -> None:
                 f"{override.input_line}: only a sweeper that draws (hydra/sweeper=...) takes a range; "
                 f"write the values, such as {override.key_or_group}=0.1,0.2"
             )
+        name = full_name(override)
+        if not is_hydras(override):
+            check_name(override, name)
+            if is_choice(override, name) and not isinstance(override.value(), IntervalSweep):
+                check_choices(override, name)
 
 
-def first_run(overrides: list[str]) -> list[str]:
+def first_run(overrides: Sequence[str]) -> list[str]:
     """The overrides of the first of several runs."""
     out = []
     for override in map(parse, overrides):
@@ -117,57 +186,24 @@ def first_run(overrides: list[str]) -> list[str]:
             out.append(f"{name}={value.start}")
         elif override.is_discrete_sweep():
             out.append(f"{name}={next(override.sweep_string_iterator())}")
-        elif not _of_hydra(override):
+        elif not is_hydras(override):
             out.append(str(override.input_line))
     return out
 
 
-def named(override: Override) -> list[str]:
-    """The choice or choices (in a sweep) that an override names."""
-    value = override.value()
-    values = value.list if isinstance(value, ChoiceSweep) else [value]
-    return ["null" if v is None else v.text if isinstance(v, QuotedString) else str(v) for v in values]
+def to_sweeper(override: Override) -> str:
+    """One override as Hydra's sweepers are given it: a plain entry of an empty configuration, its dots spelled __."""
+    if is_hydras(override):
+        return str(override.input_line)
+    return f"+{full_name(override).replace('.', '__')}={str(override.input_line).split('=', 1)[1]}"
 
 
-def _rewrite(override: Override) -> str:
-    """One override in Hydra's spelling."""
-    text, key = str(override.input_line).lstrip("+"), override.key_or_group
-    group = key.removeprefix("critic.")
-    if key == "extensions":
-        raise UserError(f"{text}: folders of your own are named by --extensions DIR")
-    if override.is_delete():
-        raise UserError(f"{text}: options cannot be removed; give another value instead")
-    if key.endswith("._target_"):
-        raise UserError(f"{text}: a _target_ is what a choice stands for; type {key.removesuffix('._target_')}=...")
-    if group in CHOSEN and (key == group or group in UPDATE_GROUPS):
-        if key in OPTIONAL and override.value() is None:
-            return f"~{key}"
-        _check_choices(key, group, named(override))
-        if key != group:
-            return f"{group}@{key}={text.split('=', 1)[1]}"
-    elif key in NESTED and not text.split("=", 1)[1].startswith("{"):
-        values = ["null" if name == "none" else name for name in named(override)]
-        _check_choices(key, NESTED[key], [name for name in values if name != "null"])
-        if values == ["null"]:
-            return f"{key}=null"
-        if "null" in values:  # of several runs, each of which spells its own
-            return f"++{key}={','.join(values)}"
-        return f"+{NESTED[key]}@{key}={','.join(values)}"
-    elif key.startswith(_OPEN):
-        return f"++{text}"
-    return text
+def from_sweeper(text: str) -> str:
+    """The user's spelling of what `to_sweeper` gave, with the one value of this run."""
+    name, _, value = text.lstrip("+").partition("=")
+    return f"{short_name(name.replace('__', '.'))}={value}"
 
 
-def _check_choices(key: str, group: str, names: list[str]) -> None:
-    known = choices(group)
-    for name in names:
-        if name not in known:
-            by_id = f"; any registered environment: env.id={name}" if group == "env" and _ID.search(name) else ""
-            raise UserError(
-                f"{key}={name}: no such {group}{nearest(name, known)}; "
-                f"{group} is one of {', '.join(known) or '(none yet)'}{by_id}"
-            )
-
-
-def _of_hydra(override: Override) -> bool:
+def is_hydras(override: Override) -> bool:
+    """Whether it is one of Hydra's own options, hydra.* or hydra/*."""
     return override.key_or_group.replace("/", ".").split(".")[0] == "hydra"

@@ -1,19 +1,19 @@
-"""From plain configuration to objects: types and ranges are checked here, with messages that name the option."""
+"""Schema: plain values -> objects. Types are checked here, ranges by the objects; messages name the option."""
 
 from __future__ import annotations
 
 import inspect
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, TypeVar
 
-from rlopt.config.choices import extra_dirs, nearest
+from rlopt.config.choices import extra_dirs, nearest, short_name
 from rlopt.config.extensions import module as extension
-from rlopt.core.objectives.objective import Objective
-from rlopt.core.parts import Damping, Metric, Solver, Step
+from rlopt.core.parts import Damping, Metric, Objective, Solver, Step
 from rlopt.errors import UserError
 
 T = TypeVar("T")
@@ -23,52 +23,53 @@ _KINDS: dict[str, type[Any]] = {
 
 
 def options(config: Mapping[str, Any], group: str, *names: str, where: str = "") -> dict[str, Any]:
-    """The options of ``group`` in ``config``, or those that are named; raises UserError where one is missing."""
-    values, place = config.get(group), f"{where}{group}"
+    """The options of ``group`` in ``config``, or those that are named. Raises UserError where one is missing."""
+    values, full = config.get(group), f"{where}{group}"
     if not isinstance(values, Mapping):
-        example = f"{place}.{names[0]}=..." if names else f"{place}.NAME=..."
-        raise UserError(f"{place} is a group of options, {example}; got {values!r}")
+        example = f"{full}.{names[0]}=..." if names else f"{full}.NAME=..."
+        raise UserError(f"{full} is a group of options, {example}; got {values!r}")
     for name in names:
         if name not in values:
-            raise UserError(f"{place}.{name} is missing")
+            raise UserError(f"{full}.{name} is missing")
     return {name: values[name] for name in names or values}
 
 
 def construct(cls: type[T], values: Mapping[str, Any], where: str, **given: Any) -> T:
-    """``cls(**values, **given)``, every value checked against its annotation; ``where`` is its place in the config.
+    """``cls(**values, **given)``, every value checked against its annotation; options' names begin with ``where``.
 
-    Raises UserError naming the option, what was wanted and what came.
+    Raises UserError that names the option, what was wanted and what came.
     """
+    prefix = f"{where}." if where else ""
     hints = typing.get_type_hints(cls.__init__ if not hasattr(cls, "__dataclass_fields__") else cls)
     wanted = {k: v for k, v in hints.items() if k in parameters(cls) and k not in given}
     for name in values:
         if name not in wanted:
-            raise UserError(f"{where}.{name} is no option{nearest(name, list(wanted))}")
+            raise UserError(f"{prefix}{name} is no option{nearest(name, list(wanted))}")
     for name in wanted:
         if name not in values:
-            raise UserError(f"{where}.{name} is missing")
-    converted = {name: convert(values[name], wanted[name], f"{where}.{name}") for name in wanted}
+            raise UserError(f"{prefix}{name} is missing")
+    converted = {name: convert(values[name], wanted[name], f"{prefix}{name}") for name in wanted}
     try:
         return cls(**converted, **given)
     except (ValueError, TypeError, OverflowError) as error:
-        if str(error).split(".")[0].split(" ")[0] in wanted:  # rlopt's own checks name the option first
-            raise UserError(f"{where}.{error}".removeprefix(".")) from error
+        if re.split(r"\W", str(error), maxsplit=1)[0] in wanted:  # rlopt's own checks name the option first
+            raise UserError(short_name(f"{prefix}{error}")) from error
         raise UserError(f"{where} cannot be made so: {' '.join(str(error).split())}") from error
 
 
-def part_class(values: Mapping[str, Any], where: str) -> type[Any]:
-    """The class that ``_target_`` names: of rlopt.core, or of a folder named by --extensions (config/extensions.py).
+def part_class(values: Mapping[str, Any], where: str, package: str = "rlopt.core") -> type[Any]:
+    """The class that ``_target_`` names: one of ``package``, or of a folder named by --extensions.
 
-    A config file can so run no other code.
+    So a config file can run no other code.
     """
     if not isinstance(values, Mapping):
         raise UserError(f"{where} must be a part, a mapping with _target_ and its options; got {values!r}")
     target = values.get("_target_")
     name, _, cls = target.rpartition(".") if isinstance(target, str) else ("", "", "")
-    own = name.startswith("rlopt.core.")
+    own = name.startswith(f"{package}.")
     if not own and not extra_dirs():
         raise UserError(
-            f"{where}._target_ must name a part of rlopt.core; got {target!r}. One of your own needs its folder on "
+            f"{where}._target_ must name a part of {package}; got {target!r}. One of your own needs its folder on "
             "this command line: --extensions DIR"
         )
     try:
@@ -78,7 +79,7 @@ def part_class(values: Mapping[str, Any], where: str) -> type[Any]:
     if module is None:
         folders = " or ".join(map(str, extra_dirs()))
         raise UserError(
-            f"{where}._target_ must name a part of rlopt.core or a class in {folders}, such as metric.mine.Mine for "
+            f"{where}._target_ must name a part of {package} or a class in {folders}, such as metric.mine.Mine for "
             f"Mine in metric/mine.py; got {target!r}"
         )
     found = getattr(module, cls, None)

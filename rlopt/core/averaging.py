@@ -14,16 +14,30 @@ from torch import Tensor
 
 from rlopt.core.checks import check
 from rlopt.core.parts import State
+from rlopt.core.requirements import Requirements
 
 
 @dataclass(frozen=True)
 class Averaging:
+    """The mean of theta (P,) over updates; the state holds it and their number.
+
+    Options:
+        kind: none keeps no mean; uniform weighs all updates alike; ema weighs late ones more.
+        decay: of ema, per update; 0 or above and below 1. It has no effect with the others.
+
+    Source: Polyak and Juditsky 1992. Raises ValueError where an option is out of its range.
+    """
+
     kind: Literal["none", "uniform", "ema"]
-    decay: float  # of ema, 0 or above and below 1
+    decay: float
 
     def __post_init__(self) -> None:
         check(self.kind in ("none", "uniform", "ema"), "kind", "none, uniform or ema", self.kind)
         check(0 <= self.decay < 1, "decay", "0 or above, and below 1", self.decay)
+
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(unread={} if self.kind == "ema" else {"decay": "kind"})
 
     def init(self, theta: Tensor) -> State:
         return {} if self.kind == "none" else {"theta": theta.clone(), "count": 0}

@@ -1,4 +1,4 @@
-"""Checks at construction: an error says what was wanted and what came."""
+"""Checks at construction: an error says what was wanted and what came. And how a computation fails."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from typing import Any
 
 LARGEST = 3.4e38  # what float32 can hold
 _MOST = 10**15  # its products with sizes of batches fit int64
+
+
+class NumericalFailure(ArithmeticError):
+    """A computation that cannot go on (a factorisation that never held); the step is skipped and counted."""
 
 
 def check(holds: bool, name: str, wanted: str, came: Any) -> None:

@@ -14,7 +14,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from rlopt.core.rank_one import rank_one
 from rlopt.core.tapes.tape import Layer, Tape
 from rlopt.parallel.collectives import all_sum, all_sums
 
@@ -40,7 +39,7 @@ class Curvature(Protocol):
 
 @dataclass(frozen=True)
 class PullBack:
-    """A metric of the output space pulled back to theta."""
+    """M = sum_b share_b J_b^T C_b J_b: a metric of the output space pulled back to theta, on all ranks' samples."""
 
     tape: Tape
     share: Tensor  # (B,), see Samples.share
@@ -53,12 +52,12 @@ class PullBack:
         return self.tape.size
 
     def product(self, v: Tensor) -> Tensor:
-        return all_sum(self.own_product(v))
+        return all_sum(self.local_product(v))
 
     def dense(self) -> Tensor:
         return all_sum(_columns(self._general, self.tape))
 
-    def own_product(self, v: Tensor) -> Tensor:
+    def local_product(self, v: Tensor) -> Tensor:
         """M v, of the samples here alone."""
         return self.shortcut(v) if self.shortcut else self._general(v)
 
@@ -68,15 +67,15 @@ class PullBack:
     def layer_mean(self, f: Callable[[Layer, Tensor], tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
         """The sum over samples, on all ranks, of ``f(layer, root)`` for every layer.
 
-        The signals are the metric's root times root = sqrt(share) (B,), so what is quadratic in them is weighted as it
-        is; what does not contain them, or once, f multiplies by root twice, or once. f sums over positions L first,
-        then takes squares or products, then sums over samples, of which it is given some at a time, so that signals
-        take little memory. Weights, masks, chunks and the reduction over ranks are thereby done once.
+        The signals are the metric's root times root = sqrt(share) (B,). So a term that is quadratic in them carries the
+        weight share already; f multiplies a term that is linear in them by root, and one without them by root twice.
+        f sums over positions L first, then takes squares or products, then sums over samples. It is given some samples
+        at a time, so that signals take little memory. Weights, masks, chunks and ranks are dealt with here, once.
         """
         if self.root is None:
             raise ValueError("this metric has no root; only its products can be used")
         root = self.share.sqrt()
-        signals, constants = apart(self.root(), root, self.tape.width)
+        signals, constants = split_factors(self.root(), root, self.tape.width)
         totals: list[tuple[Tensor, ...]] = []
         for at, tape in self.tape.parts(max(_ROWS // max(len(signals), 1), 1)):
             layers = tape.layers(signals[:, at], constants[:, at])
@@ -85,15 +84,15 @@ class PullBack:
                 for x, y in zip(total, new, strict=True):
                     x.add_(y)
             totals = totals or found
-        everywhere = iter(all_sums(*(part for parts in totals for part in parts)))
-        return [tuple(next(everywhere) for _ in parts) for parts in totals]
+        summed = iter(all_sums(*(part for parts in totals for part in parts)))
+        return [tuple(next(summed) for _ in parts) for parts in totals]
 
 
-def apart(U: Tensor, root: Tensor, width: int) -> tuple[Tensor, Tensor]:
+def split_factors(U: Tensor, root: Tensor, width: int) -> tuple[Tensor, Tensor]:
     """U (K, B, O) times root (B,), as signals for the network (K', B, width) and the constants (K'', B, O - width).
 
-    Factors that are zero everywhere on one side are left out there: where mean and scale do not interact those of the
-    scale need not go through the network.
+    A factor that is zero at every sample on one side is left out there: where mean and scale do not interact, the
+    scale's factors need not go through the network.
     """
     root, sides = root[:, None], (U[..., :width], U[..., width:])
     if len(U) == 1 or width == U.shape[2]:
@@ -109,13 +108,50 @@ def factored(tape: Tape, share: Tensor, U: Tensor) -> PullBack:
     def apply(t: Tensor) -> Tensor:
         return ((U * t).sum(2, keepdim=True) * U).sum(0)
 
-    shortcut = rank_one(tape, tape.layout, share, U[0]) if tape.chain and len(U) == 1 else None
+    shortcut = _rank_one(tape, share, U[0]) if tape.chain and len(U) == 1 else None
     return PullBack(tape, share, apply, lambda: U, shortcut)
+
+
+def _rank_one(tape: Tape, share: Tensor, u: Tensor) -> Callable[[Tensor], Tensor]:
+    """v -> M v on this rank's samples, M = sum_b share_b r_b r_b^T with r_b = J_b^T u_b, for one factor u (B, O).
+
+    With c_b = r_b . v it is M v = sum_b share_b c_b r_b. The layers, of one position each, give both; u sends their
+    signals d (B, J) back once and for all products:
+
+        c = sum_l (a_l V_l^T + v_l) . d_l,     dW_l = (share c d_l)^T a_l,   db_l = d_l^T (share c)
+
+    which is six matrix products with three layers, where J v and then J^T u take ten. The signals take as much memory
+    as the activations.
+    """
+    kept: list[tuple[Layer, Tensor, Tensor, Tensor]] = []  # layer, a (B, I), d (B, J), workspace (B, J)
+
+    def product(v: Tensor) -> Tensor:
+        if not kept:
+            for layer in tape.layers(u[None]):
+                d = layer.signals[0, :, 0]
+                kept.append((layer, layer.activations[:, 0], d, torch.empty_like(d)))
+        along, out = tape.layout.views(v), torch.empty_like(v)
+        parts = tape.layout.views(out)
+        c = torch.zeros_like(share)
+        for layer, a, d, work in kept:
+            if layer.weight is not None:
+                c += torch.mm(a, along[layer.weight_name].t(), out=work).mul_(d).sum(1)
+            if layer.bias_name:
+                c.addmv_(d, along[layer.bias_name])
+        c *= share
+        for layer, a, d, work in kept:
+            if layer.weight is not None:
+                torch.mm(torch.mul(d, c[:, None], out=work).t(), a, out=parts[layer.weight_name])
+            if layer.bias_name:
+                torch.mv(d.t(), c, out=parts[layer.bias_name])
+        return out
+
+    return product
 
 
 @dataclass(frozen=True)
 class ByProduct:
-    """A symmetric matrix M of which only the products v -> M v are at hand; (P,) -> (P,), summed over ranks."""
+    """A symmetric matrix M known by its products v -> M v alone; (P,) -> (P,), summed over ranks."""
 
     tape: Tape
     multiply: Callable[[Tensor], Tensor]
@@ -133,7 +169,7 @@ class ByProduct:
 
 @dataclass(frozen=True)
 class Euclidean:
-    """M = I."""
+    """M = I (P, P)."""
 
     tape: Tape
 
@@ -150,7 +186,7 @@ class Euclidean:
 
 @dataclass(frozen=True)
 class Given:
-    """A matrix that is at hand: ``entries`` (P, P), or (P,) for a diagonal one."""
+    """A matrix that is held as numbers: ``entries`` (P, P), or (P,) for a diagonal one."""
 
     entries: Tensor
 

@@ -45,7 +45,7 @@ class Layout:
         return sum(self.sizes)
 
     @cached_property
-    def places(self) -> dict[str, slice]:
+    def slices(self) -> dict[str, slice]:
         """name -> slice of theta."""
         ends = torch.tensor(self.sizes, dtype=torch.long).cumsum(0).tolist()
         return {name: slice(end - size, end) for name, size, end in zip(self.names, self.sizes, ends, strict=True)}

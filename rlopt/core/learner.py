@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlopt.core.checks import at_least_one, check, positive
+from rlopt.core.checks import at_least_one, positive
 from rlopt.core.heads import Head, Joint
-from rlopt.core.objectives.objective import adaptive
 from rlopt.core.parts import Scalars, State
+from rlopt.core.problem import adaptive_objective
+from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.samples import Samples
 from rlopt.core.update import Report, Update
 from rlopt.parallel.collectives import broadcast_theta, world_size
@@ -58,15 +59,17 @@ class TrainingResult:
 
 
 class Learner:
-    """Runs ``update`` by ``schedule``. Holds no state: theta and state come in and go out."""
+    """Runs ``update`` by ``schedule``. Holds no state: theta (P,) and the parts' states come in and go out.
+
+    Raises Incompatible where the schedule has minibatches and a part needs the whole batch.
+    """
 
     def __init__(self, update: Update, schedule: Schedule):
-        check(
-            schedule.minibatch is None or not update.step.whole_batch,
-            "schedule.minibatch",
-            f"null with step={type(update.step).__name__}, which measures on the whole batch",
-            schedule.minibatch,
-        )
+        if (size := schedule.minibatch) is not None:
+            for part in (update.objective, update.metric, update.solver, update.damping, update.step):
+                if part.requirements.whole_batch:
+                    needs = f"{type(part).__name__} needs the whole batch, and no minibatches of {size}"
+                    raise Incompatible(needs, Remedy.WHOLE_BATCH)
         self.update = update
         self.schedule = schedule
 
@@ -76,7 +79,7 @@ class Learner:
         head = self.update.head
         return head.policy if isinstance(head, Joint) else head
 
-    def _own(self, z: Tensor) -> Tensor:
+    def _of_policy(self, z: Tensor) -> Tensor:
         """The policy's part of the outputs z (B, O)."""
         return z[:, -(self.policy.network_outputs + self.policy.constants) :]
 
@@ -99,16 +102,16 @@ class Learner:
                     failure = failure or report.failure
                 else:
                     last = report
-            if stopped := self._reached(theta, samples):
+            if stopped := self._reached_target(theta, samples):
                 break
         return broadcast_theta(theta, before), state, TrainingResult(steps, skipped, failure, last, stopped)
 
-    def _reached(self, theta: Tensor, samples: Samples) -> bool:
-        """Whether the policy has come as far from the one that acted as it may."""
+    def _reached_target(self, theta: Tensor, samples: Samples) -> bool:
+        """True where the mean KL from the policy that acted is above the schedule's target."""
         if self.schedule.target_kl is None:
             return False
         old, z = samples.old_outputs, self.update.network.outputs(theta, samples.inputs)
-        return bool(samples.mean(self.policy.kl(self._own(old), self._own(z))) > self.schedule.target_kl)
+        return bool(samples.mean(self.policy.kl(self._of_policy(old), self._of_policy(z))) > self.schedule.target_kl)
 
     def advance(self, state: State, measured: Scalars | None = None) -> State:
         """State at the end of a whole update: learning-rate schedules move; a policy's objective learns.
@@ -116,7 +119,7 @@ class Learner:
         ``measured`` is what `measure` found, of a policy.
         """
         state = {**state, "step": self.update.step.advance(state["step"])}
-        if measured and (objective := adaptive(self.update.objective)):
+        if measured and (objective := adaptive_objective(self.update.objective)):
             kl = measured.get("policy/kl", measured["step/kl"])
             state["objective"] = objective.adapt(state["objective"], float(kl))
         return state
@@ -139,10 +142,10 @@ class Learner:
         scalars = {
             "step/kl": samples.mean(head.kl(old, z)),
             "step/improvement": after - before,
-            "policy/entropy": samples.mean(policy.entropy(self._own(z))),
+            "policy/entropy": samples.mean(policy.entropy(self._of_policy(z))),
         }
         if policy is not head:
-            scalars["policy/kl"] = samples.mean(policy.kl(self._own(old), self._own(z)))
+            scalars["policy/kl"] = samples.mean(policy.kl(self._of_policy(old), self._of_policy(z)))
         return scalars
 
 

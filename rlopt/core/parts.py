@@ -10,6 +10,9 @@ known to be finite.
 | solver  | how is (M + lambda I) x = g solved?       | running statistics, if any   |
 | damping | what is lambda?                           | lambda, if it adapts         |
 | step    | how far along x?                          | momentum, counters, if any   |
+
+Each also says in ``requirements`` what else it asks of a run, see `requirements.Requirements`; so does an objective,
+see `problem.Objective`.
 """
 
 from __future__ import annotations
@@ -18,12 +21,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor
 
 from rlopt.core.curvature import Curvature
 from rlopt.core.heads import Head
-from rlopt.core.objectives.objective import Objective
+from rlopt.core.problem import Objective as Objective
 from rlopt.core.problem import Problem
+from rlopt.core.requirements import Requirements as Requirements
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 
@@ -43,6 +48,11 @@ OBJECTIVE = "objective"  # g^T d - 1/2 d^T M d is its improvement, to second ord
 
 
 class Metric(Protocol):
+    """What distance between two parameter vectors means: it binds a matrix M (P, P) to a tape and its samples."""
+
+    @property
+    def requirements(self) -> Requirements: ...
+
     @property
     def supplies(self) -> frozenset[str]:
         """What solvers may ask of the curvatures it binds; may depend on its options."""
@@ -87,8 +97,34 @@ class Solution:
         """x^T M x, undamped."""
         return self.form() if callable(self.form) else self.form
 
+    @classmethod
+    def measured(
+        cls,
+        g: Tensor,
+        x: Tensor,
+        Mx: Tensor,
+        damping: Tensor | float,
+        iterations: Tensor | float = 0.0,
+        scalars: Scalars | None = None,
+    ) -> Solution:
+        """The solution x (P,) for g (P,), its figures from Mx = M_s x (P,) with the solver's own matrix M_s."""
+        norm = g.norm()
+        return cls(
+            x=x,
+            iterations=iterations,
+            error=torch.where(norm > 0, (g - Mx - damping * x).norm() / norm, 0.0),
+            form=torch.dot(x, Mx),
+            damping=damping,
+            scalars=scalars or {},
+        )
+
 
 class Solver(Protocol):
+    """How (M + lambda I) x = g is solved for x (P,), and with which structure."""
+
+    @property
+    def requirements(self) -> Requirements: ...
+
     @property
     def needs(self) -> frozenset[str]:
         """What it asks of a metric; may depend on its options."""
@@ -104,7 +140,12 @@ class Solver(Protocol):
 
 
 class Damping(Protocol):
+    """Which lambda (M + lambda I) x = g is solved with, in units of M."""
+
     measures: ClassVar[bool]  # True: `adapt` wants "damping/agreement" of every step that was taken
+
+    @property
+    def requirements(self) -> Requirements: ...
 
     def init(self) -> State: ...
 
@@ -118,8 +159,12 @@ class Damping(Protocol):
 
 
 class Step(Protocol):
-    whole_batch: ClassVar[bool]  # True: refused with minibatches
+    """How far to go along x (P,), and whether to go at all."""
+
     adaptive: bool  # True: rescales directions itself, and so undoes any metric but the identity
+
+    @property
+    def requirements(self) -> Requirements: ...
 
     def init(self, theta: Tensor) -> State: ...
 

@@ -1,8 +1,9 @@
-"""Problem: what a step may ask about the point it starts from and the points it might go to."""
+"""Problem: the objective that an update climbs, and what a step may ask about the point it starts from and others."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -10,10 +11,50 @@ from torch import Tensor
 from rlopt.core.curvature import PullBack
 from rlopt.core.heads import Head
 from rlopt.core.network import Network
-from rlopt.core.objectives.objective import Objective
+from rlopt.core.requirements import Requirements
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import all_ranks, all_sum, all_sums
+
+
+class Objective(Protocol):
+    """A function of each sample's outputs z; g is the gradient in theta of samples.mean(values)."""
+
+    serves: ClassVar[Literal["policy", "critic"]]  # whose samples it reads: with advantages, or with targets as actions
+
+    @property
+    def requirements(self) -> Requirements: ...
+
+    def values(self, head: Head, z: Tensor, samples: Samples) -> Tensor:
+        """(B,) each sample's contribution at outputs z (B, O)."""
+        ...
+
+    def values_and_gradient(self, head: Head, z: Tensor, samples: Samples) -> tuple[Tensor, Tensor]:
+        """The same, with its gradient in z (B, O)."""
+        ...
+
+    def hessian(self, head: Head, z: Tensor, samples: Samples) -> Tensor:
+        """(B, O, O) Hessian in z of each sample's value."""
+        ...
+
+
+class AdaptiveObjective(Objective, Protocol):
+    """An objective with a coefficient that every update changes. Its state is plain numbers."""
+
+    def init(self) -> dict[str, Any]: ...
+
+    def at(self, state: dict[str, Any]) -> Objective:
+        """The objective with the coefficient that ``state`` holds."""
+        ...
+
+    def adapt(self, state: dict[str, Any], kl: float) -> dict[str, Any]:
+        """State after a whole update that took the policy ``kl`` nats, mean over states, from the one that acted."""
+        ...
+
+
+def adaptive_objective(objective: Objective) -> AdaptiveObjective | None:
+    """The objective, if it is one that adapts."""
+    return cast(AdaptiveObjective, objective) if hasattr(objective, "adapt") else None
 
 
 @dataclass(frozen=True)
@@ -27,6 +68,8 @@ class Trial:
 
 @dataclass(frozen=True)
 class Problem:
+    """One step's starting point, and measurements there and elsewhere on the same samples."""
+
     network: Network
     head: Head
     objective: Objective
@@ -63,3 +106,17 @@ class Problem:
         if not self.head.bounded:
             return bool(theta.sum().isfinite())
         return all_ranks(self.head.in_domain(self.network.outputs(theta, self.samples.inputs)))
+
+
+def step_length(quadratic: Tensor, x: Tensor, damping: Tensor | float, radius: float, largest: float) -> Tensor:
+    """alpha (), the length at which a quadratic model of distance reaches ``radius``, in the units of 1/2 q.
+
+        alpha = min(largest, sqrt(2 radius / max(q, (q + lambda x^T x) / 4))),   q = x^T M x, undamped
+
+    The second term keeps a step finite where q is nearly 0 and only lambda holds x; where both terms are <= 0 the model
+    says nothing, and ``largest`` is used.
+    """
+    damped = (quadratic + damping * torch.dot(x, x)) / 4
+    denominator = torch.maximum(quadratic, damped)
+    alpha = torch.where(denominator > 0, (2 * radius / denominator).sqrt(), torch.inf)
+    return alpha.clamp(max=largest)

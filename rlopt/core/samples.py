@@ -86,8 +86,8 @@ class Samples:
         if world_size() > 1:
             first = sum(here[: rank()])
             index = torch.arange(first, first + len(self), device=order.device) if self.index is None else self.index
-            places, order = torch.argsort(order)[index].sort()  # of this rank's samples in the whole order
-            sizes = torch.bincount((places // size).clamp(max=count - 1), minlength=count).tolist()
+            positions, order = torch.argsort(order)[index].sort()  # of this rank's samples in the whole order
+            sizes = torch.bincount((positions // size).clamp(max=count - 1), minlength=count).tolist()
         # what is about whole episodes, and is of no use for parts of them, stays behind
         shuffled = replace(self, time=None, episode=None, index=None).take(order)  # type: ignore[arg-type]
         values = (getattr(shuffled, field.name) for field in fields(self))

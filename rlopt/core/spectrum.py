@@ -14,8 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from rlopt.core.checks import NumericalFailure
 from rlopt.core.curvature import Curvature
-from rlopt.core.failure import NumericalFailure
 from rlopt.parallel.collectives import all_ranks
 
 _CLOSED = 100  # a new direction below this many roundings of M's size is rounding
@@ -30,7 +30,7 @@ def ritz_values(curvature: Curvature, like: Tensor, products: int, seed: int) ->
     v = curvature.product(torch.randn(len(like), generator=generator, dtype=torch.float64).to(like))
     V, MV = krylov(curvature, v, products)
     H = V.t() @ MV
-    mu = torch.linalg.eigvalsh((H + H.t()) / 2)
+    mu: Tensor = torch.linalg.eigvalsh((H + H.t()) / 2)
     return mu[mu.abs() > len(like) * torch.finfo(like.dtype).eps * mu.abs().amax()] if len(mu) else mu
 
 

@@ -13,12 +13,21 @@ With l2 > 0 the objective, and so g, loses l2 / 2 |theta|^2; M gains l2 I where 
 every metric's step leads to the same theta.
 
 New theta and new states are returned together or not at all: when objective, gradient or direction is not finite the
-old ones are returned as they were, and the report names the first bad quantity. Of a step that is rejected only damping
+old ones are returned as they were, and the report names the first bad quantity. After a rejected step only the damping
 learns.
+
+An adaptive damping learns from rho, the agreement of the metric's quadratic model with what a step d really did:
+
+    M models minus the objective's Hessian:   rho = improvement measured / (g^T d - 1/2 d^T M d)   (Martens 2010, 4.1)
+    1/2 d^T M d models KL, in nats:           rho = (1/2 d^T M d) / KL measured
+
+So rho is 1 for a model that holds, and falls where the step was worse than foreseen: it gained less, or moved the
+policy further. M is the metric itself, not a solver's approximation of it, as in K-FAC (Martens and Grosse 2015, 6.5).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
@@ -26,16 +35,18 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from rlopt.core.agreement import agreement, refused
-from rlopt.core.checks import non_negative
-from rlopt.core.failure import NumericalFailure, first_nonfinite
+from rlopt.core.checks import NumericalFailure, non_negative
+from rlopt.core.curvature import Curvature
 from rlopt.core.heads import Head
 from rlopt.core.network import Network
-from rlopt.core.objectives.objective import Objective, adaptive
-from rlopt.core.parts import HISTORY, OBJECTIVE, Damping, History, Metric, Scalars, Solver, State, Step
-from rlopt.core.problem import Problem
+from rlopt.core.parts import HISTORY, KL, OBJECTIVE, Damping, History, Metric, Scalars, Solution, Solver, State, Step
+from rlopt.core.problem import Objective, Problem, adaptive_objective
+from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.samples import Samples
-from rlopt.parallel.collectives import all_sums, world_size
+from rlopt.core.tapes.tape import Tape
+from rlopt.parallel.collectives import all_sum, all_sums, world_size
+
+Bound = tuple[Curvature, State] | NumericalFailure  # a metric bound to samples with its new state, or why it is not
 
 
 @dataclass(frozen=True)
@@ -44,15 +55,23 @@ class Report:
 
     failure: str | None = None
     scalars: Scalars = field(default_factory=dict)
-    later: Mapping[str, Callable[[], Tensor | float]] = field(default_factory=dict)  # scalars that cost something
+    later: Mapping[str, Callable[[], Tensor | float]] = field(
+        default_factory=dict
+    )  # scalars that are computed when they are read
 
     def read(self) -> Scalars:
-        """All scalars; what they cost is paid here, so for the steps alone that somebody looks at."""
+        """All scalars; those that cost something are computed here, so for the reports alone that are read."""
         return {**self.scalars, **{name: work() for name, work in self.later.items()}}
 
 
 @dataclass(frozen=True)
 class Update:
+    """One network's update, from its parts; functional in theta (P,) and in the parts' states.
+
+    ``l2``, 0 or above, is the weight of the term -l2 / 2 |theta|^2 in the objective, in its units per squared unit of
+    theta. Raises Incompatible where the damping cannot learn from the metric.
+    """
+
     network: Network
     head: Head
     objective: Objective
@@ -60,87 +79,145 @@ class Update:
     solver: Solver
     damping: Damping
     step: Step
-    l2: float = 0.0  # >= 0; the objective loses l2 / 2 |theta|^2
+    l2: float = 0.0
 
     def __post_init__(self) -> None:
         non_negative("l2", self.l2)
-        if refusal := refused(self.damping, self.metric):
-            raise ValueError(f"damping={self.damping} cannot serve metric={self.metric}: {refusal}")
+        if self.damping.measures and not {KL, OBJECTIVE} & self.metric.supplies:
+            raise Incompatible(
+                "an adaptive damping compares the metric's model of the KL divergence or of the objective with what "
+                "was measured, and this metric is a model of neither",
+                Remedy.OTHER_METRIC,
+            )
 
     def init(self, theta: Tensor) -> State:
         """The parts' states before the first update."""
+        objective = adaptive_objective(self.objective)
         return {
             "metric": self.metric.init(),
             "solver": self.solver.init(),
             "damping": self.damping.init(),
             "step": self.step.init(theta),
-            "objective": own.init() if (own := adaptive(self.objective)) else {},
+            "objective": objective.init() if objective else {},
         }
 
     def current_objective(self, state: State) -> Objective:
-        """The objective as it stands."""
-        own = adaptive(self.objective)
-        return own.at(state["objective"]) if own else self.objective
+        """The objective with the coefficients that ``state`` holds."""
+        objective = adaptive_objective(self.objective)
+        return objective.at(state["objective"]) if objective else self.objective
 
     @torch.no_grad()
     def __call__(self, theta: Tensor, state: State, samples: Samples) -> tuple[Tensor, State, Report]:
         """One step on these samples, from theta (P,)."""
         tape, objective = self.network.tape(theta, samples.inputs), self.current_objective(state)
         values, dz = objective.values_and_gradient(self.head, tape.outputs, samples)
-        share = samples.share
-        failed: NumericalFailure | None = None
-        try:
-            curvature, metric_state = self.metric.bind(state["metric"], tape, self.head, samples, objective)
-        except NumericalFailure as failure:  # of this rank's samples: all must hear of it before they go on
-            failed = failure
-        ill = values.new_full((), float(failed is not None))
-        g, value, ill = all_sums(tape.vjp(dz * share[:, None]), torch.dot(share, values), ill)
-
+        bound = self._bind_metric(state, tape, samples, objective)
+        g = tape.vjp(dz * samples.share[:, None])
+        g, value, bound = _sum_over_ranks(g, torch.dot(samples.share, values), bound)
         damping = self.damping.current(state["damping"])
         if self.l2:
-            g, value = g - self.l2 * theta, value - self.l2 / 2 * torch.dot(theta, theta)
-            if OBJECTIVE in self.metric.supplies:  # M is minus a Hessian, and this is the term's own
-                damping = damping + self.l2
-            if HISTORY in self.metric.supplies:
-                curvature, metric_state = cast(History, self.metric).add(state["metric"], g)
+            g, value, damping, bound = self._add_l2(theta, state, g, value, damping, bound)
         try:
-            if failed or (world_size() > 1 and ill):
-                raise failed or NumericalFailure("the metric of another rank's samples")
-            solve, solver_state = self.solver.prepare(state["solver"], curvature, damping)
+            M, metric_state = _unless_failed(bound)
+            solve, solver_state = self.solver.prepare(state["solver"], M, damping)
             solution = solve(g)
         except NumericalFailure as failure:
-            bad = first_nonfinite({"objective": value, "gradient": g})
-            return theta, state, Report(bad or str(failure))
-        squared = torch.dot(g, g)
-        plain = solution.x is g
-        direction = {} if plain else {"direction": solution.x}
+            return theta, state, Report(first_nonfinite({"objective": value, "gradient": g}) or str(failure))
+        x, squared = solution.x, torch.dot(g, g)
+        direction = {} if x is g else {"direction": x}
         if bad := first_nonfinite({"objective": value, "gradient": squared, **direction}):
             return theta, state, Report(bad)
 
         problem = Problem(self.network, self.head, objective, samples, tape, value, self.l2)
-        slope = squared if plain else torch.dot(g, solution.x)
-        judged = self.damping.measures
-        own = theta.clone() if judged else theta  # which an optimizer overwrites, while the tape still reads theta
-        moved, step_state, scalars = self.step.step(state["step"], own, solution, slope, problem)
-        taken = bool(scalars["step/accepted"])
-        if judged and taken:
-            rho = agreement(self.metric, curvature, g, moved - theta, moved, problem, scalars)
+        slope = squared if x is g else torch.dot(g, x)
+        # an optimizer overwrites theta, which the tape reads again where the damping measures
+        start = theta.clone() if self.damping.measures else theta
+        moved, step_state, scalars = self.step.step(state["step"], start, solution, slope, problem)
+        accepted = bool(scalars["step/accepted"])
+        if accepted and self.damping.measures:
+            rho = agreement(self.metric, M, g, moved - theta, moved, problem, scalars)
             scalars = {**scalars, "damping/agreement": rho}
-        scalars = {
-            **scalars,
-            **solution.scalars,
-            "objective/value": value,
-            "objective/gradient_norm": squared.sqrt(),
-            "solver/iterations": solution.iterations,
-            "damping/value": solution.damping,
-            **{f"objective/{name}": value for name, value in state["objective"].items()},
-        }
-        new_state = {
-            **state,
-            "metric": metric_state if taken else state["metric"],
-            "solver": {**solver_state, **solution.state} if taken else state["solver"],
-            "damping": self.damping.adapt(state["damping"], scalars),
-            "step": step_state,
-        }
-        later = {"solver/residual": lambda: solution.residual}
-        return moved if taken else theta, new_state, Report(None, scalars, later)
+        report = _report(scalars, solution, value, squared, state["objective"])
+        learned = {"metric": metric_state, "solver": {**solver_state, **solution.state}} if accepted else {}
+        damping_state = self.damping.adapt(state["damping"], report.scalars)
+        state = {**state, **learned, "damping": damping_state, "step": step_state}
+        return moved if accepted else theta, state, report
+
+    def _bind_metric(self, state: State, tape: Tape, samples: Samples, objective: Objective) -> Bound:
+        """M on this rank's samples. A failure is returned, since all ranks must learn of it before they go on."""
+        try:
+            return self.metric.bind(state["metric"], tape, self.head, samples, objective)
+        except NumericalFailure as failure:
+            return failure
+
+    def _add_l2(
+        self, theta: Tensor, state: State, g: Tensor, value: Tensor, damping: Tensor | float, bound: Bound
+    ) -> tuple[Tensor, Tensor, Tensor | float, Bound]:
+        """Gradient, objective, damping and metric with the term -l2 / 2 |theta|^2."""
+        g, value = g - self.l2 * theta, value - self.l2 / 2 * torch.dot(theta, theta)
+        if OBJECTIVE in self.metric.supplies:  # M is minus a Hessian, and this is the term's own
+            damping = damping + self.l2
+        if HISTORY in self.metric.supplies and not isinstance(bound, NumericalFailure):
+            bound = cast(History, self.metric).add(state["metric"], g)
+        return g, value, damping, bound
+
+
+def _sum_over_ranks(g: Tensor, value: Tensor, bound: Bound) -> tuple[Tensor, Tensor, Bound]:
+    """Gradient and objective of all ranks' samples, and the metric, or its failure where one rank has failed."""
+    failed = isinstance(bound, NumericalFailure)
+    g, value, failures = all_sums(g, value, value.new_full((), float(failed)))
+    if not failed and world_size() > 1 and failures:
+        bound = NumericalFailure("the metric of another rank's samples")
+    return g, value, bound
+
+
+def _unless_failed(bound: Bound) -> tuple[Curvature, State]:
+    """The bound metric; raises the failure that is there in its place."""
+    if isinstance(bound, NumericalFailure):
+        raise bound
+    return bound
+
+
+def agreement(
+    metric: Metric, curvature: Curvature, g: Tensor, d: Tensor, theta: Tensor, problem: Problem, scalars: Scalars
+) -> Tensor:
+    """rho () of the step d (P,) to theta (P,); NaN where the model foresaw, or KL showed, nothing above 0.
+
+    What the step measured itself is read from its scalars; else it is measured now, on the same samples.
+    """
+    name = "step/improvement_measured" if OBJECTIVE in metric.supplies else "step/kl_measured"
+    measured = scalars.get(name)
+    if measured is None:
+        trial = problem.trial(theta)
+        measured = trial.objective - problem.value if OBJECTIVE in metric.supplies else trial.kl
+    half = torch.dot(d, curvature.product(d)) / 2
+    if OBJECTIVE in metric.supplies:
+        actual, model = measured, torch.dot(g, d) - half - problem.l2 / 2 * torch.dot(d, d)
+    else:
+        actual, model = half, torch.as_tensor(measured)
+    return torch.where(model > 0, actual / model, torch.nan)
+
+
+def _report(step: Scalars, solution: Solution, value: Tensor, squared: Tensor, coefficients: State) -> Report:
+    """What a step reports; ``squared`` is |g|^2, ``coefficients`` are those of an adaptive objective."""
+    scalars = {
+        **step,
+        **solution.scalars,
+        "objective/value": value,
+        "objective/gradient_norm": squared.sqrt(),
+        "solver/iterations": solution.iterations,
+        "damping/value": solution.damping,
+        **{f"objective/{name}": coefficient for name, coefficient in coefficients.items()},
+    }
+    return Report(None, scalars, {"solver/residual": lambda: solution.residual})
+
+
+def first_nonfinite(named: Mapping[str, Tensor], over_ranks: bool = False) -> str | None:
+    """Name of the first tensor that holds a NaN or an infinity, or None. Reads the device once.
+
+    A tensor's sum is finite if and only if no entry is bad, unless finite entries overflow it, which is as bad.
+    ``over_ranks``: the tensors differ from rank to rank, and all ranks get the same answer.
+    """
+    sums = torch.stack([x if x.ndim == 0 else x.sum() for x in named.values()])
+    totals = (all_sum(sums) if over_ranks else sums).tolist()
+    return next((name for name, total in zip(named, totals, strict=True) if not math.isfinite(total)), None)

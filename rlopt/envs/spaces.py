@@ -136,7 +136,7 @@ def head_for(space: gym.Space, gaussian: Gaussian) -> PolicyHead:
         )
     if gaussian.squash and not np.isfinite([space.low, space.high]).all():
         raise UserError(
-            f"policy.squash=true needs finite bounds, but the actions, {describe_space(space)}, have others; "
+            f"policy.squash=true needs finite bounds; those of the actions, {describe_space(space)}, are infinite; "
             "type policy.squash=false"
         )
     return DiagonalGaussian(

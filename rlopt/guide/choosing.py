@@ -1,48 +1,53 @@
-"""How to choose a metric, a solver and a step.
+"""How to choose a metric, a solver, a damping and a step.
 
-Start from a preset and change one part at a time; `rlopt inspect RUN_DIR` then shows, at a policy of your own, what
-each pair would have done: its angle to the exact direction, its predicted and real gain at one KL, its time.
+Start from a preset and change one part at a time. `rlopt inspect RUN_DIR` shows what each pair of metric and solver
+would have done at a policy that you have trained: its angle to the exact direction, its predicted and measured
+improvement at one KL divergence, and its time. `rlopt.guide.words` explains the words.
 
 **Metric**
 
-- A policy: `fisher`. In closed form it has no sampling noise of its own and is never indefinite. `fisher` with
-  `metric.samples=1` is ACKTR's, cheaper for K-FAC with many outputs; `samples=taken` reuses the batch's actions, which
-  is right for the first step after a rollout only.
-- `empirical_fisher` costs least of those with structure but measures gradients' size rather than the distribution's
-  movement; it is what the compatible critics (`algo=nac`, `algo=enac`) stand on.
-- A value function: `gauss_newton`, which for squared error is both the Fisher matrix and a Gauss-Newton method.
-- `ggn` and `hessian` know the objective, not only the distribution. `hessian` is indefinite away from a maximum: use it
-  with `damping=levenberg_marquardt` and a step that measures.
-- `identity` with `step=optimizer` is ordinary Adam or SGD: cheapest by update, and what PPO's many small steps want.
+- For a policy: `fisher`. Its closed form has no sampling noise of its own and is never indefinite. With
+  `metric.samples=1` it draws one action for each state, as ACKTR does; that is cheaper for K-FAC with many outputs.
+  `metric.samples=taken` uses the actions of the batch, which is right only for the first step after a rollout.
+- `empirical_fisher` is the cheapest metric with structure. It measures how large gradients are rather than how far the
+  distribution moves. The compatible critics (`algo=nac`, `algo=enac`) are built on it.
+- For a value function: `gauss_newton`. For squared error it is the Gauss-Newton matrix and the Fisher matrix in one.
+- `ggn` and `hessian` depend on the objective, not only on the distribution. `hessian` is indefinite away from a
+  maximum: use it with `damping=levenberg_marquardt` and a step that measures the improvement.
+- `identity` with `step=optimizer` is ordinary Adam or SGD. It has the cheapest steps, and suits PPO, which takes many.
 
-**Solver**, by the number of parameters P and samples B
+**Solver**, by the number of parameters P, samples B and factors K of the metric for each sample
 
-| | take | because |
+| situation | solver | reason |
 |---|---|---|
-| any P, one or few steps a rollout     | cg       | exact to its tolerance, no memory; 10 to 20 products a solve |
-| small P (about 2,000), or a reference | dense    | exact; P^2 memory, P^3 time |
-| K B below P                           | gram     | exact, from inner products of samples; not on several ranks |
-| many steps a rollout, or large B      | kfac     | a running mean of small factors; a solve costs next to nothing |
-| a better basis for the same factors   | ekfac    | nearest diagonal in K-FAC's eigenbasis |
-| curvature in few directions           | low_rank | r eigenpairs by Lanczos |
-| hardly any memory or time             | diagonal | and then it is worth as much as a diagonal is: see the experiment |
+| any P, one or few steps a rollout       | cg       | exact to its tolerance; 10 to 20 products, few vectors |
+| P up to about 2,000, or as a reference  | dense    | exact; memory P^2, time P^3 |
+| K B below P                             | gram     | exact, from inner products of samples; not on several ranks |
+| many steps a rollout, or large B        | kfac     | running means of small factors; a solve costs next to nothing |
+| K-FAC is not accurate enough            | ekfac    | the best diagonal in K-FAC's eigenbasis |
+| M has few large eigenvalues             | low_rank | r eigenpairs, by Lanczos |
+| memory or time for almost nothing       | diagonal | ignores all couplings between parameters |
 
-experiments/approximations measures error against cost for all of them on two trained policies; in
-experiments/pairs all 71 pairs learn CartPole, and with the KL of a step held equal they differ little there.
+experiments/approximations measures error against cost for all of them, on two trained policies. In experiments/pairs
+all 71 pairs learn CartPole; at the same KL divergence of every step they differ little there.
 
-**Damping.** In units of M, so a good value for one metric says nothing about another. Below the default, 0.1, x
-follows M further into directions that the batch hardly determines; far above it, x turns into the gradient. Watch
-`solver/residual` (near 1: the system is not solved) and `step/backtracks`.
+**Damping.** lambda has the units of M, so a good value for one metric says nothing about another. With a lambda below
+the default of 0.1, x follows M into directions that the batch hardly determines. With a very large lambda, x turns
+into the gradient. Watch `solver/residual` (a value near 1 means that the system is not solved) and `step/backtracks`.
 
 **Step**
 
-- `kl_line_search` where a bad step is dear: it alone measures, on the whole batch, and so takes no minibatches.
-- `trust_region` is the same length without the check, `kl_clip` without it and with momentum.
-- `radius` is in nats for those named `kl_...`, and in the metric's own units for `trust_region`.
-- An adaptive optimizer (Adam, RMSprop) on any metric but the identity undoes the geometry, and is refused.
+- `kl_line_search` where a bad step is expensive. It alone measures the KL divergence and the improvement, on the whole
+  batch, and so does not work with minibatches.
+- `trust_region` takes a step of the same length without measuring; `kl_clip` does so with momentum.
+- `radius` is in nats for `kl_line_search` and `kl_clip`, and in the metric's own units for `trust_region`.
+- Adaptive optimizers (Adam, RMSprop) are refused with any metric but the identity, because they undo its geometry.
 
-**When it does not learn.** `critic/explained_variance` near 0 or below: the critic first (more epochs, another
-learning rate, `critic.metric=gauss_newton critic.solver=kfac critic.step=kl_clip`). `step/accepted` 0: radius or
-damping. `policy/entropy` falling at once: `objective.entropy=0.01`, or a smaller radius. `update/skipped` rising:
-numbers overflow.
+**If it does not learn**
+
+- `critic/explained_variance` is near 0 or below: improve the critic first, by more epochs, another learning rate, or
+  `critic.metric=gauss_newton critic.solver=kfac critic.step=kl_clip`.
+- `step/accepted` is 0: change the radius or the damping.
+- `policy/entropy` falls at once: `objective.entropy=0.01`, or a smaller radius.
+- `update/skipped` rises: numbers overflow; nan_report.json in the run's folder names the first.
 """

@@ -1,7 +1,7 @@
-"""Other trainers, and when to take one of them. As of November 2026.
+"""Other trainers, and when to use one of them. As of November 2026.
 
-Stable-Baselines3 2.9.2, sb3-contrib 2.9.2 and Tianshou 2.0.1 were read in their installed packages, CleanRL in its
-README. What is not in the table was not compared.
+The entries for Stable-Baselines3 2.9.2, sb3-contrib 2.9.2 and Tianshou 2.0.1 are from their installed packages, those
+for CleanRL from its README. Nothing else was compared.
 
 | | rlopt 0.1 | Stable-Baselines3 + contrib | Tianshou | CleanRL |
 |---|---|---|---|---|
@@ -17,12 +17,11 @@ README. What is not in the table was not compared.
 | what a save holds | all state, environments too: a resumed run is the same run to the bit | networks, optimizers, counters; neither the environments nor the rollout buffer, and the normaliser in a file of its own | not compared | not compared |
 | loading a save | safetensors and JSON: runs no code | a zip archive, in it cloudpickle | not compared | not compared |
 
-Take Stable-Baselines3 for off-policy learning, for a well-trodden PPO with documentation and a zoo of tuned settings,
-or for masks and recurrence. Take CleanRL to read how an algorithm works, or to change it beyond what parts can
-express. Take Tianshou for offline learning or several agents. Take rlopt where the geometry of the update is the
-question, where natural-gradient methods shall run at speed, or where a run must be resumed exactly.
+Use Stable-Baselines3 for off-policy learning, for a widely used PPO with documentation and many tuned settings, or
+for action masks and recurrent policies. Use CleanRL to read how an algorithm works, or to change it beyond what parts
+can express. Use Tianshou for offline learning or several agents. Use rlopt if the geometry of the update is the
+question, if natural-gradient methods must be fast, or if a run must be resumed exactly.
 
-Speed was measured for TRPO, NPG, PPO and A2C on HalfCheetah, beside the same versions and with the same settings, on a
-2-core machine without a GPU: experiments/speed says how, and where the comparison is not fair. Speed is compared with
-others nowhere else.
+Speed was compared for TRPO, NPG, PPO and A2C on HalfCheetah, with these versions and the same settings, on a machine
+with 2 cores and without a GPU. experiments/speed says how, and where the comparison is not fair.
 """

@@ -1,13 +1,16 @@
-"""A metric, a solver and an environment of your own: one .py and one .yaml each, in a folder that you name.
+"""A metric, a solver and an environment of your own: one .py and one .yaml each, in a folder outside of rlopt.
 
-The folder has the shape of conf/, and `--extensions my_parts` makes its files choices like any others, for
-`rlopt train`, `eval`, `inspect` and all other commands; without it they do not exist, whatever a config.yaml says.
-`rlopt.core.parts` says what metrics, solvers, damping and steps must have; the shortest of rlopt's own are good models
-(`rlopt.core.metrics.gauss_newton`, `rlopt.core.solvers.identity`). The README has a solver. From Python it is
-`rlopt.train(..., extensions=["my_parts"])`.
+The folder has the subfolders of conf/. `--extensions my_parts` makes its files choices like any others, in `rlopt
+train`, `eval`, `inspect` and all other commands. Without it they do not exist, whatever a config.yaml says. From
+Python, type `rlopt.train(..., extensions=["my_parts"])`.
 
-A metric says what it can supply, and so which solvers fit it. This one is the Gauss-Newton metric with outputs of
-different worth, C = diag(scales):
+`rlopt.core.parts` lists the methods of metrics, solvers, damping and steps, and what a part may ask of a run. Good
+models are the shortest parts of rlopt: `rlopt.core.metrics.gauss_newton`, `rlopt.core.solvers.identity`,
+`rlopt.core.steps.fixed`. The README has a solver. `.github/CONTRIBUTING.md` has a solver, a metric and a policy
+network that become part of rlopt itself.
+
+A metric declares what it supplies; this decides which solvers can be used with it. The following is the Gauss-Newton
+metric with a weight for each output, C = diag(scales):
 
 ```yaml
 # my_parts/metric/scaled.yaml
@@ -23,7 +26,7 @@ from typing import ClassVar
 
 from rlopt.core.checks import positive
 from rlopt.core.curvature import PullBack
-from rlopt.core.parts import PRODUCT, SEMIDEFINITE
+from rlopt.core.parts import PRODUCT, SEMIDEFINITE, Requirements
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,14 @@ class Scaled:
     scales: tuple[float, ...]
 
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, SEMIDEFINITE})
+    requirements: ClassVar[Requirements] = Requirements()  # it asks for nothing else
 
     def __post_init__(self):
         for scale in self.scales:
-            positive("scales", scale)  # a mistake on the command line then names the option
+            positive("scales", scale)  # so that an error message names the option
 
     def init(self):
-        return {}  # state from one update to the next: plain tensors and numbers
+        return {}  # what the metric remembers between updates: plain tensors and numbers
 
     def bind(self, state, tape, head, samples, objective):
         scales = tape.outputs.new_tensor(self.scales)
@@ -49,9 +53,9 @@ rlopt train --extensions my_parts env=cartpole metric=scaled solver=cg run_dir=r
 rlopt inspect runs/scaled --extensions my_parts --metric scaled,fisher --solver cg
 ```
 
-An environment is whatever Gymnasium can make. A .py in my_parts/env registers it when rlopt starts; the .yaml gives
-it a name and settings of its own, and `conf/recipe/ALGO-NAME.yaml` in your folder, where there is one, is taken up
-with it:
+An environment is anything that Gymnasium can make. A .py in my_parts/env registers it when rlopt starts. The .yaml
+gives it a name and its settings. A file my_parts/recipe/ALGO-NAME.yaml, if there is one, is used when that algorithm
+and this environment are chosen.
 
 ```yaml
 # my_parts/env/walk.yaml
@@ -78,7 +82,7 @@ class Walk(gym.Env):
         self.x = 0.0
 
     def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)  # all randomness from self.np_random, so that a run can be repeated and resumed
+        super().reset(seed=seed)  # draw everything from self.np_random: then a run can be repeated and resumed
         self.x = self.np_random.normal()
         return np.array([self.x], np.float32), {}
 
@@ -87,7 +91,7 @@ class Walk(gym.Env):
         return np.array([self.x], np.float32), -self.x**2, False, False, {}
 
 
-gym.register("Walk-v0", Walk, max_episode_steps=50)  # 50 steps truncate an episode; nothing terminates it
+gym.register("Walk-v0", Walk, max_episode_steps=50)  # episodes are truncated after 50 steps, and never terminate
 ```
 
 ```shell

@@ -1,4 +1,4 @@
-"""Every option of every choice, read from the yaml files under conf/; this page is made of them when it is imported."""
+"""Every option of every choice. The page is made from the yaml files in conf/ when this module is imported."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 from rlopt.config.choices import conf_dir, described, file, groups
 
-_LINE = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z_][\w.@]*):(?P<value>(?:[^#]|#(?<! #))*)(?:#(?P<said>.*))?$")
+_LINE = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z_][\w.@]*):(?P<value>(?:[^#]|#(?<! #))*)(?:#(?P<comment>.*))?$")
 
 
 def options(path: Path) -> list[tuple[str, str, str]]:
-    """(dotted name, value, what is said of it) of every option in a yaml file of ours, in its order."""
+    """(dotted name, value, comment) of every option in a yaml file of conf/, in its order."""
     found: list[tuple[str, str, str]] = []
     above: list[tuple[int, str]] = []
-    before: list[str] = []  # lines of comment that stand above an option
+    before: list[str] = []  # comment lines above an option
     for line in path.read_text().splitlines():
         if line.startswith(" ") and line.strip().startswith("#"):
             before.append(line.strip(" #"))
@@ -26,25 +26,25 @@ def options(path: Path) -> list[tuple[str, str, str]]:
         indent = len(match["indent"])
         above = [(i, key) for i, key in above if i < indent]
         name = ".".join([*(key for _, key in above), match["key"]])
-        value, said = match["value"].strip(), " ".join([*before, (match["said"] or "").strip()]).strip()
+        value, comment = match["value"].strip(), " ".join([*before, (match["comment"] or "").strip()]).strip()
         before = []
         above.append((indent, match["key"]))
-        if value or said:
-            found.append((name, value, said))
+        if value or comment:
+            found.append((name, value, comment))
     return found
 
 
 def page() -> str:
-    """The page, in Markdown."""
-    lines = ["Every option, from the yaml files in which it lives once; `rlopt train NAME=VALUE` sets it.", ""]
-    lines += ["Those of an update's parts exist for the critic too: `critic.step.radius=0.1`.", ""]
-    lines += ["## Of the run", "", *_table(conf_dir() / "config.yaml", "")]
+    """The page, as Markdown."""
+    lines = ["Every option, with its default and its comment. `rlopt train NAME=VALUE` sets it.", ""]
+    lines += ["The options of an update's parts exist for the critic too: `critic.step.radius=0.1`.", ""]
+    lines += ["## The run", "", *_table(conf_dir() / "config.yaml", "")]
     for group, names in groups().items():
         if names:
             lines += ["", f"## {group}"]
         for name in names:
             path = file(group, name)
-            whole = "@package _global_" in path.read_text()  # options of all of the run, not of the group
+            whole = "@package _global_" in path.read_text()  # options of the run, not of the group
             lines += [
                 "",
                 f"`{group}={name}`: {described(group, name)}",
@@ -56,7 +56,7 @@ def page() -> str:
 
 def _table(path: Path, prefix: str) -> list[str]:
     found = options(path)
-    cells = [(f"`{prefix}{name}`", _shown(value), said.replace("|", "\\|")) for name, value, said in found]
+    cells = [(f"`{prefix}{name}`", _shown(value), comment.replace("|", "\\|")) for name, value, comment in found]
     return ["| option | value | |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in cells)] if found else []
 
 

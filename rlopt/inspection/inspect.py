@@ -20,14 +20,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from rlopt.core.checks import NumericalFailure
 from rlopt.core.curvature import Curvature
-from rlopt.core.failure import NumericalFailure
 from rlopt.core.parts import HISTORY, OBJECTIVE, History, Metric, Solution, Solver
-from rlopt.core.problem import Problem
+from rlopt.core.problem import Problem, step_length
 from rlopt.core.samples import Samples
 from rlopt.core.solvers.dense import factorise
 from rlopt.core.spectrum import ritz_values
-from rlopt.core.steps.bound import length
 from rlopt.core.update import Update
 from rlopt.errors import Stopped, UserError
 from rlopt.files import finite
@@ -179,7 +178,7 @@ def _direction(
     if not x.sum().isfinite():
         raise NumericalFailure("the direction is not finite")
     q = torch.dot(x, start.fisher(x))
-    alpha = length(q, x, 0.0, radius, float("inf"))
+    alpha = step_length(q, x, 0.0, radius, float("inf"))
     if not alpha.isfinite():
         raise NumericalFailure("the policy does not change along the direction")
     found = {

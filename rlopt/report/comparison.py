@@ -1,4 +1,4 @@
-"""What a report says of runs: their scores, the table, profiles and probabilities of improvement."""
+"""The numbers of a report: scores, tables, performance profiles and probabilities of improvement."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from itertools import combinations
 
 import numpy as np
 
-from rlopt.report.curves import average
 from rlopt.report.grouping import Group
 from rlopt.report.runs import LeftOut, Run
-from rlopt.report.scalars import Array
-from rlopt.report.statistics import Estimate, estimate, improvement, pooled, profile
+from rlopt.report.statistics import Array, Estimate, average, estimate, improvement, pooled, profile
 
 Ranges = Mapping[str, tuple[float, float]]
-_THRESHOLDS = 101
+_THRESHOLDS = 101  # of a performance profile
 
 
 @dataclass(frozen=True)
 class Comparison:
+    """Groups of runs with their scores."""
+
     groups: Sequence[Group]
     scores: Sequence[Array]  # by group, then by seed
-    score: str  # what they are
-    ranges: Ranges  # by environment: the returns that are 0 and 1 once normalised
-    given: frozenset[str]  # the environments whose range was given
+    score: str  # the scores' name
+    ranges: Ranges  # by environment: the returns that are normalised to 0 and 1
+    given: frozenset[str]  # the environments whose range was given, not taken from the runs
     left_out: Sequence[LeftOut]
 
     @property
@@ -35,8 +35,8 @@ class Comparison:
     def methods(self) -> list[str]:
         return list(dict.fromkeys(g.method for g in self.groups))
 
-    def of(self, method: str) -> dict[str, Array]:
-        """A method's scores by environment: as they are if there is one environment only, else normalised."""
+    def scores_of(self, method: str) -> dict[str, Array]:
+        """A method's scores by environment; normalised if there are several environments."""
         found = {}
         for g, scores in zip(self.groups, self.scores, strict=True):
             if g.method == method:
@@ -46,7 +46,7 @@ class Comparison:
 
 
 def compare(groups: Sequence[Group], left_out: Sequence[LeftOut], ranges: Ranges) -> Comparison:
-    """Scores are evaluation returns where every run has one, else what training ended with."""
+    """Score the runs: by evaluation return if every run has one, else by the mean return of training's last tenth."""
     evaluated = all(isinstance(r.summary.get("evaluation_return"), (int, float)) for g in groups for r in g.runs)
     scores = [np.array([_score(r, evaluated) for r in g.runs]) for g in groups]
     what = "evaluation return" if evaluated else "return of the last tenth of training"
@@ -55,6 +55,7 @@ def compare(groups: Sequence[Group], left_out: Sequence[LeftOut], ranges: Ranges
 
 
 def _score(run: Run, evaluated: bool) -> float:
+    """The evaluation return, or the mean of the curve's last tenth."""
     if evaluated:
         return float(run.summary["evaluation_return"])
     late = run.steps >= run.steps[-1] - 0.1 * (run.steps[-1] - run.steps[0])
@@ -62,7 +63,7 @@ def _score(run: Run, evaluated: bool) -> float:
 
 
 def _range(groups: Sequence[Group], scores: Sequence[Array], environment: str) -> tuple[float, float]:
-    """From the mean return of the first policies to the highest score; nothing learnt, from lowest to highest."""
+    """(mean return of the first policies, highest score); (lowest, highest score) if no run is above its start."""
     here = [i for i, g in enumerate(groups) if g.environment == environment]
     first = float(np.mean([r.values[0] for i in here for r in groups[i].runs]))
     every = np.concatenate([scores[i] for i in here])
@@ -77,35 +78,37 @@ POOLED_HEADS = ("method", "runs", "mean (95% bootstrap)", "IQM (95% bootstrap)")
 
 
 def table(comparison: Comparison) -> list[tuple[str, ...]]:
-    """A row of HEADS for every group."""
+    """Rows with the columns HEADS, one for each group."""
     rows = []
-    for g, scores in zip(comparison.groups, comparison.scores, strict=True):
-        places = _places([s for g2, s in zip(comparison.groups, comparison.scores, strict=True)
-                          if g2.environment == g.environment])  # fmt: skip
+    pairs = list(zip(comparison.groups, comparison.scores, strict=True))
+    for g, scores in pairs:
+        decimals = _decimals([others for other, others in pairs if other.environment == g.environment])
         training = float(np.mean([average(r.steps, r.values) for r in g.runs]))
         seconds = float(np.mean([r.seconds[-1] for r in g.runs]))
-        mean, iqm = estimate(scores, "mean", "t"), estimate(scores, "iqm", "bootstrap")
-        numbers = (number(x, places) for x in (float(scores.min()), float(scores.max()), training))
-        rows.append((g.environment, g.method, str(len(g.runs)), spelled(mean, places), spelled(iqm, places), *numbers,
-                     number(seconds, 0 if seconds >= 10 else 1)))  # fmt: skip
+        estimates = estimate(scores, "mean", "t"), estimate(scores, "iqm", "bootstrap")
+        numbers = float(scores.min()), float(scores.max()), training
+        rows.append((
+            g.environment, g.method, str(len(g.runs)), *(format_estimate(e, decimals) for e in estimates),
+            *(format_number(x, decimals) for x in numbers), format_number(seconds, 0 if seconds >= 10 else 1),
+        ))  # fmt: skip
     return rows
 
 
 def pooled_table(comparison: Comparison) -> list[tuple[str, ...]]:
-    """A row of POOLED_HEADS for every method that has runs in all of several environments."""
+    """Rows with the columns POOLED_HEADS, for methods with runs in all of several environments."""
     rows: list[tuple[str, ...]] = []
     for method in comparison.methods:
-        strata = comparison.of(method)
+        strata = comparison.scores_of(method)
         if len(strata) == len(comparison.environments) > 1:
             every = list(strata.values())
-            found = (spelled(pooled(every, "mean"), 3), spelled(pooled(every, "iqm"), 3))
+            found = (format_estimate(pooled(every, "mean"), 3), format_estimate(pooled(every, "iqm"), 3))
             rows.append((method, str(sum(map(len, every))), *found))
     return rows
 
 
 def profiles(comparison: Comparison) -> tuple[Array, dict[str, Estimate]]:
-    """Thresholds and the profile of every method that has runs in all environments."""
-    strata = {m: list(comparison.of(m).values()) for m in comparison.methods}
+    """Thresholds (N,), and the profile of each method with runs in all environments."""
+    strata = {m: list(comparison.scores_of(m).values()) for m in comparison.methods}
     strata = {m: s for m, s in strata.items() if len(s) == len(comparison.environments)}
     if not strata:
         return np.zeros(0), {}
@@ -116,10 +119,10 @@ def profiles(comparison: Comparison) -> tuple[Array, dict[str, Estimate]]:
 
 
 def improvements(comparison: Comparison) -> dict[tuple[str, str], Estimate]:
-    """(X, Y) -> P(X > Y) over the environments that both have; X is the likelier one to be ahead."""
+    """(X, Y) -> P(X > Y) over the environments of both. X is the method with the larger probability."""
     found = {}
     for x, y in combinations(comparison.methods, 2):
-        first, second = comparison.of(x), comparison.of(y)
+        first, second = comparison.scores_of(x), comparison.scores_of(y)
         both = [e for e in first if e in second]
         if both:
             ahead = improvement([first[e] for e in both], [second[e] for e in both])
@@ -129,24 +132,25 @@ def improvements(comparison: Comparison) -> dict[tuple[str, str], Estimate]:
     return found
 
 
-def number(value: float, places: int) -> str:
-    return "-" if not np.isfinite(value) else f"{value:,.{places}f}"
+def format_number(value: float, decimals: int) -> str:
+    """The number with commas, or - if it is not finite."""
+    return "-" if not np.isfinite(value) else f"{value:,.{decimals}f}"
 
 
-def spelled(e: Estimate, places: int) -> str:
-    """Value (low to high); the value alone where there is no interval."""
-    interval = f" ({number(float(e.low), places)} to {number(float(e.high), places)})" if np.isfinite(e.low) else ""
-    return number(float(e.value), places) + interval
+def format_estimate(e: Estimate, decimals: int) -> str:
+    """``value (low to high)``, or the value alone if there is no interval."""
+    low, high = (format_number(float(x), decimals) for x in (e.low, e.high))
+    return format_number(float(e.value), decimals) + (f" ({low} to {high})" if np.isfinite(e.low) else "")
 
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; numbers to the right."""
+    """A Markdown table with numbers to the right."""
     rule = ["---" if head in ("environment", "method") else "---:" for head in heads]
     escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in (heads, rule, *escaped))
 
 
-def _places(scores: Sequence[Array]) -> int:
-    """Digits behind the point that suit the largest of them."""
+def _decimals(scores: Sequence[Array]) -> int:
+    """Digits behind the point, by the largest score."""
     largest = max(float(np.abs(s).max()) for s in scores)
     return 0 if largest >= 1000 else 1 if largest >= 10 else 2 if largest >= 1 else 4

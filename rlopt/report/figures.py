@@ -1,6 +1,6 @@
 """Figures of a comparison: learning curves, final returns, performance profiles, probability of improvement.
 
-Methods differ in dash, marker and lightness as well as in colour, so that they can be told apart in grey.
+Methods differ in dash, marker and lightness as well as in colour, and so can be distinguished in grey.
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from rlopt.errors import UserError
-from rlopt.report.curves import aligned
 from rlopt.report.grouping import Group
-from rlopt.report.scalars import Array
-from rlopt.report.statistics import Centre, Estimate, Method, estimate
+from rlopt.report.statistics import Array, Centre, Estimate, Method, align, estimate
 
 Axis = Literal["steps", "seconds"]
 _STYLES: list[tuple[str, Any, str]] = [
@@ -37,9 +35,10 @@ _AXES = {"steps": "environment steps", "seconds": "seconds of training"}
 
 
 def curves(groups: Sequence[Group], axes: Sequence[Axis], scalar: str, centre: Centre, method: Method) -> Figure:
-    """A panel for every environment and axis; the seeds' centre with its interval.
+    """Learning curves: a panel for each environment and axis, with the seeds' centre and its interval.
 
-    Seeds are averaged step by step whatever the axis; seconds are the mean of those they took to get there.
+    Seeds are averaged at equal steps on both axes. On the axis of seconds, a step is drawn at the mean of the seeds'
+    seconds up to it.
     """
     environments = list(dict.fromkeys(g.environment for g in groups))
     styles = _styles(groups)
@@ -49,30 +48,30 @@ def curves(groups: Sequence[Group], axes: Sequence[Axis], scalar: str, centre: C
         here = [g for g in groups if g.environment == environment]
         scale, unit = _scale(max(float(getattr(run, axis)[-1]) for g in here for run in g.runs))
         for g in here:
-            x, values = aligned([(run.steps, run.values) for run in g.runs])
+            x, values = align([(run.steps, run.values) for run in g.runs])
             if not len(x):  # unfinished runs without a step in common
                 continue
             if axis == "seconds":
-                x = aligned([(run.steps, run.seconds) for run in g.runs])[1].mean(-1)
+                x = align([(run.steps, run.seconds) for run in g.runs])[1].mean(-1)
             found, (color, dash, marker) = estimate(values, centre, method), styles[g.method]
             panel.plot(x / scale, found.value, color=color, linestyle=dash, marker=marker if len(x) == 1 else None,
                        linewidth=1.8)  # fmt: skip
             panel.fill_between(x / scale, found.low, found.high, color=color, alpha=_shade(styles), linewidth=0)
             extent.append(values)
         _limit(panel, extent)
-        panel.set(title=environment, xlabel=f"{unit}{_AXES[axis]}", ylabel=_words(scalar))
+        panel.set(title=environment, xlabel=f"{unit}{_AXES[axis]}", ylabel=_scalar_label(scalar))
     _legend(figure, groups, styles, f"{_CENTRES[centre]} over seeds, {_INTERVALS[method]}")
     return figure
 
 
 def returns(groups: Sequence[Group], scores: Sequence[Array], what: str) -> Figure:
-    """Every run's score as a dot beside the mean with its t interval; ``scores`` are those of the groups."""
+    """Each run's score as a dot, and each group's mean with its t interval. ``scores`` are by group."""
     environments = list(dict.fromkeys(g.environment for g in groups))
     styles = _styles(groups)
     methods = list(styles)
     columns = min(len(environments), 3)
     figure, panels = _panels(len(environments), columns, 1.3 + 0.38 * len(methods), beside=methods)
-    for place, (panel, environment) in enumerate(zip(panels, environments, strict=True)):
+    for number, (panel, environment) in enumerate(zip(panels, environments, strict=True)):
         reach: list[Array] = []
         for i, g in enumerate(groups):
             if g.environment != environment:
@@ -88,13 +87,13 @@ def returns(groups: Sequence[Group], scores: Sequence[Array], what: str) -> Figu
         seen = [dots, *np.clip([w for w in reach if np.isfinite(w)], low - room, high + room)]
         _limit(panel, seen, "x")
         panel.set(title=environment, xlabel=what, ylim=(len(methods) - 0.4, -0.6))
-        panel.set_yticks(range(len(methods)), methods if place % columns == 0 else [""] * len(methods))
+        panel.set_yticks(range(len(methods)), methods if number % columns == 0 else [""] * len(methods))
         panel.tick_params(axis="y", length=0)
     return figure
 
 
 def profiles(found: Mapping[str, Estimate], thresholds: Array, styled: Sequence[Group], what: str) -> Figure:
-    """The fraction of runs above every threshold, by method."""
+    """Performance profiles: the fraction of a method's runs above each threshold (N,)."""
     styles = _styles(styled)
     figure, (panel,) = _panels(1, 1)
     for method, e in found.items():
@@ -108,7 +107,7 @@ def profiles(found: Mapping[str, Estimate], thresholds: Array, styled: Sequence[
 
 
 def improvements(found: Mapping[tuple[str, str], Estimate]) -> Figure:
-    """P(X > Y) for every pair of methods, with its interval."""
+    """P(X > Y) of each pair of methods, with its interval."""
     names = [f"{x} > {y}" for x, y in found]
     figure, (panel,) = _panels(1, 1, 1.2 + 0.38 * len(found), beside=names)
     for row, e in enumerate(found.values()):
@@ -121,13 +120,13 @@ def improvements(found: Mapping[tuple[str, str], Estimate]) -> Figure:
 
 
 def check_name(path: Path) -> None:
-    """Raises UserError where a figure cannot be called that."""
+    """Raise UserError if a figure cannot have this name."""
     if path.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise UserError(f"the figure's name must end in .png, .pdf or .svg; got {path}")
 
 
 def write(figure: Figure, target: Any, **how: Any) -> None:
-    """To a file or a buffer; raises UserError where it cannot be written."""
+    """Write a figure to a file or a buffer. Raises UserError where it cannot be written."""
     try:
         with matplotlib.rc_context({"svg.hashsalt": "rlopt"}):
             figure.savefig(target, dpi=130, **how)
@@ -144,7 +143,7 @@ def _fonts() -> Iterator[None]:
 def _panels(
     count: int, columns: int, height: float = 3.5, beside: Sequence[str] = ()
 ) -> tuple[Figure, list[Any]]:  # fmt: skip
-    """A figure and its panels, in inches; ``beside`` are names at its left, for which there is room."""
+    """A figure and its panels, each ``height`` inches high, with room for the names ``beside`` at the left."""
     rows, names = -(-count // columns), 0.075 * max(map(len, beside), default=0)
     with _fonts():
         figure = Figure(figsize=(max(4.4 * columns, 6.0) + names, height * rows))
@@ -156,7 +155,7 @@ def _panels(
 
 
 def _styles(groups: Sequence[Group]) -> dict[str, tuple[str, Any, str]]:
-    """Colour, dash and marker of each method; the eighth has the first's colour with another dash."""
+    """Colour, dash and marker of each method. The eighth method has the first's colour with another dash."""
     found, count = {}, len(_STYLES)
     for i, method in enumerate(dict.fromkeys(g.method for g in groups)):
         _, dash, marker = _STYLES[(i + i // count) % count]
@@ -165,17 +164,18 @@ def _styles(groups: Sequence[Group]) -> dict[str, tuple[str, Any, str]]:
 
 
 def _shade(methods: Sized) -> float:
-    """Of a band: many lie upon one another."""
+    """The opacity of a band; fainter for many methods, whose bands overlap."""
     return 0.16 if len(methods) <= 4 else 0.07
 
 
 def _whisker(panel: Any, e: Estimate, row: float, color: str) -> None:
+    """An estimate as a tick on its interval."""
     panel.plot([e.low, e.high], [row, row], color=color, linewidth=1.4)
     panel.plot([e.value], [row], "|", color=color, markersize=11, markeredgewidth=2.2)
 
 
 def _limit(panel: Any, extent: Sequence[Array], which: str = "y") -> None:
-    """To the runs themselves: an interval from few of them may be many times as wide."""
+    """Fit the axis to the runs themselves: an interval from few of them may be many times as wide."""
     if extent:
         low, high = min(e.min() for e in extent), max(e.max() for e in extent)
         room = 0.05 * ((high - low) or abs(high) or 1.0)
@@ -200,8 +200,9 @@ def _legend(figure: Figure, groups: Sequence[Group], styles: Mapping[str, tuple[
 
 
 def _scale(largest: float) -> tuple[float, str]:
+    """A unit for numbers up to ``largest``, and its name."""
     return (1e6, "million ") if largest >= 2e6 else (1e3, "thousand ") if largest >= 2e3 else (1.0, "")
 
 
-def _words(scalar: str) -> str:
+def _scalar_label(scalar: str) -> str:
     return "return of training episodes" if scalar == "episode/return" else scalar

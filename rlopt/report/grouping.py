@@ -1,8 +1,9 @@
-"""Groups of runs that differ in nothing but their seed, named by the few options that tell them apart.
+"""Groups of runs that differ in their seed alone, with labels made of the few options in which the groups differ.
 
-One preset sets dozens of options, so that runs of two differ in all of these. A label takes as few as separate every
-two groups of the same environment, the preset first, then the parts, then whichever option separates most; each group
-has the first few of these that no other shares. Groups of several environments with the same label are one method.
+A preset sets dozens of options, and runs of two presets may differ in all of them. So labels use as few options as
+separate every two groups of one environment: the preset first, then the parts, then the option that separates most
+groups. Each group's label is the first few of these options whose values no other group shares. Groups of several
+environments with the same label are one method.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from itertools import combinations
 from rlopt.config.choices import PARTS
 from rlopt.report.runs import Run
 
-_ASIDE = ("seed", "run_dir", "updates", "env.id", "env.name")  # not compared, or follow from what is
+_IGNORED = ("seed", "run_dir", "updates", "env.id", "env.name")  # not compared, or they follow from others
 
 
 @dataclass(frozen=True)
 class Group:
+    """Runs of one method on one environment."""
+
     environment: str
     method: str  # the label
     config: Mapping[str, str]
@@ -26,10 +29,10 @@ class Group:
 
 
 def groups(runs: Sequence[Run]) -> list[Group]:
-    """By environment and method, in the order in which methods and environments first appear in ``runs``."""
+    """Groups by environment and method, in the order in which these first appear in ``runs``."""
     members: dict[tuple[tuple[str, str], ...], list[Run]] = {}
     for run in runs:
-        config = tuple(sorted((k, v) for k, v in run.config.items() if k not in _ASIDE or k == "env.id"))
+        config = tuple(sorted((k, v) for k, v in run.config.items() if k not in _IGNORED or k == "env.id"))
         members.setdefault(config, []).append(run)
     configs = [dict(config) for config in members]
     found = [
@@ -41,34 +44,34 @@ def groups(runs: Sequence[Run]) -> list[Group]:
     return sorted(found, key=lambda g: (environments.index(g.environment), methods.index(g.method)))
 
 
-def varying(configs: Sequence[Mapping[str, str]]) -> list[str]:
-    """Options that are not the same in all."""
-    every = sorted({key for config in configs for key in config} - set(_ASIDE))
+def varying_options(configs: Sequence[Mapping[str, str]]) -> list[str]:
+    """Options that differ between these configurations."""
+    every = sorted({key for config in configs for key in config} - set(_IGNORED))
     return [key for key in every if len({config.get(key) for config in configs}) > 1]
 
 
-def telling(configs: Sequence[Mapping[str, str]]) -> list[str]:
-    """The fewest options, as far as choosing them one by one finds, that separate configurations of one environment."""
-    together = [pair for pair in combinations(configs, 2) if pair[0]["env.id"] == pair[1]["env.id"]]
-    candidates, chosen = varying(configs), []
-    while together:
-        separated = {k: sum(a.get(k) != b.get(k) for a, b in together) for k in candidates}
+def separating_options(configs: Sequence[Mapping[str, str]]) -> list[str]:
+    """Few options that separate every two configurations of one environment, chosen greedily one by one."""
+    alike = [pair for pair in combinations(configs, 2) if pair[0]["env.id"] == pair[1]["env.id"]]
+    candidates, chosen = varying_options(configs), []
+    while alike:
+        separated = {k: sum(a.get(k) != b.get(k) for a, b in alike) for k in candidates}
         useful = [k for k in candidates if separated[k]]
         best = min(useful, key=lambda k: (_rank(k), -separated[k], k.count("."), k))
         chosen.append(best)
-        together = [(a, b) for a, b in together if a.get(best) == b.get(best)]
+        alike = [(a, b) for a, b in alike if a.get(best) == b.get(best)]
     return chosen
 
 
 def _rank(key: str) -> int:
-    """What one would name first: the preset, the actor's parts, the critic's, anything else."""
+    """The order in which options are named: the preset, the actor's parts, the critic's parts, any other."""
     order = ["algo", *PARTS, *(f"critic.{part}" for part in PARTS)]
     return order.index(key) if key in order else len(order)
 
 
 def labels(configs: Sequence[Mapping[str, str]]) -> list[str]:
-    """Of each the first of the telling options, as many as no other shares: the preset by its name alone."""
-    keys = telling(configs)
+    """The label of each configuration: the first separating options, as many as no other group shares."""
+    keys = separating_options(configs)
     chosen = [tuple(config.get(k) for k in keys) for config in configs]
     found = []
     for config, values in zip(configs, chosen, strict=True):
@@ -80,4 +83,5 @@ def labels(configs: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _word(key: str, value: str | None) -> str:
+    """An option in a label; the preset is its name alone."""
     return f"no {key}" if value is None else value if key == "algo" else f"{key}={value}"

@@ -1,4 +1,4 @@
-"""One HTML page that holds everything it shows: figures are inside it, nothing is fetched."""
+"""The report as one HTML page. Figures are inside it; it loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from rlopt.report.comparison import (
     HEADS,
     POOLED_HEADS,
     Comparison,
+    format_estimate,
     improvements,
     pooled_table,
     profiles,
-    spelled,
     table,
 )
-from rlopt.report.grouping import varying
+from rlopt.report.grouping import varying_options
 from rlopt.report.statistics import Estimate
 
 _STYLE = """
@@ -33,12 +33,12 @@ td.text, th.text { text-align: left; white-space: normal; } .wide { overflow-x: 
 img { max-width: 100%; display: block; margin: 1em 0; } .note { color: #444; font-size: 14px; max-width: 60em; }
 code { font-size: 13px; } summary { cursor: pointer; }
 """
-_DRAWN = 15  # pairs at most; a table holds more
+_MOST_DRAWN = 15  # pairs of methods in a figure; the table has all
 
 
 def page(comparison: Comparison, about: str) -> str:
-    """The page; ``about`` says where the runs lie and what wrote this."""
-    title = f"{_listed(comparison.methods, 'methods')} on {_listed(comparison.environments, 'environments')}"
+    """The page's text. ``about`` names the folder of the runs and the version."""
+    title = f"{_list_names(comparison.methods, 'methods')} on {_list_names(comparison.environments, 'environments')}"
     return "\n".join([
         "<!doctype html>", '<html lang="en">', '<meta charset="utf-8">', f"<title>{escape(title)}</title>",
         f"<style>{_STYLE}</style>", f"<h1>{escape(title)}</h1>", f"<p class=note>{escape(about)}</p>",
@@ -47,7 +47,8 @@ def page(comparison: Comparison, about: str) -> str:
     ])  # fmt: skip
 
 
-def _listed(names: Sequence[str], what: str) -> str:
+def _list_names(names: Sequence[str], what: str) -> str:
+    """The names, or their count if they are long."""
     text = ", ".join(names)
     return text if len(text) <= 60 else f"{len(names)} {what}"
 
@@ -63,8 +64,8 @@ def _curves(comparison: Comparison) -> list[str]:
     drawn = [_image(figures.curves(comparison.groups, [axis], "episode/return", "mean", "t"), f"Return by {axis}")
              for axis in ("steps", "seconds")]  # fmt: skip
     return ["<h2>Learning curves</h2>", drawn[0],
-            _note("Seeds are averaged at equal steps, as far as all of a method's go. The scale is that of the runs: "
-                  "an interval from few of them may be wider than the panel."), drawn[1],
+            _note("Seeds are averaged at equal steps, up to the last step that all of a method's runs have. The scale "
+                  "fits the runs: an interval from few of them may be wider than the panel."), drawn[1],
             _note("Seconds of collecting and updating, without start-up and evaluation. They compare only where the "
                   "runs had like machines to themselves.")]  # fmt: skip
 
@@ -105,25 +106,25 @@ def _improvements(comparison: Comparison) -> list[str]:
     found = improvements(comparison)
     if not found:
         return []
-    rows = [(x, y, spelled(e, 2)) for (x, y), e in found.items()]
-    drawn = [_image(figures.improvements(found), "P(X > Y) of every pair")] if len(found) <= _DRAWN else []
+    rows = [(x, y, format_estimate(e, 2)) for (x, y), e in found.items()]
+    drawn = [_image(figures.improvements(found), "P(X > Y) of every pair")] if len(found) <= _MOST_DRAWN else []
     heads = ("method X", "method Y", "P(X > Y) (95% bootstrap)")
-    return ["<h2>Probability of improvement</h2>", *drawn, _table(heads, rows), _note(_chance(found))]
+    return ["<h2>Probability of improvement</h2>", *drawn, _table(heads, rows), _note(_explain_improvement(found))]
 
 
-def _chance(found: Mapping[tuple[str, str], Estimate]) -> str:
-    text = "That a run of X, with a seed of its own, scores above one of Y; ties count half. Mean over environments."
+def _explain_improvement(found: Mapping[tuple[str, str], Estimate]) -> str:
+    text = "The probability that a run of X scores above a run of Y; ties count half. Mean over environments."
     if any(e.low == e.high for e in found.values()):
         text += (
-            " An interval of no width is no certainty: the runs of X and Y do not overlap, or are all equal, "
-            "and so is every resample. Of two like methods with 3 runs each, one is wholly ahead once in 10."
+            " An interval of no width is no certainty: it appears when the runs of X and Y do not overlap, or are all "
+            "equal. Two equal methods with 3 runs each do not overlap once in 10 times."
         )
     return text
 
 
 def _settings(comparison: Comparison) -> list[str]:
     configs = [g.config for g in comparison.groups]
-    keys = varying(configs)
+    keys = varying_options(configs)
     rows = [(key, *(config.get(key, "") for config in configs)) for key in keys]
     shared = [(key, value) for key, value in configs[0].items() if key not in keys and key != "env.id"]
     heads = ("option", *(f"{g.method}, {g.environment}" for g in comparison.groups))

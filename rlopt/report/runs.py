@@ -1,33 +1,50 @@
-"""Runs on disk: found below folders, read, and those that cannot be compared named with the reason."""
+"""Runs on disk: find them below folders and read them. Runs that cannot be compared are left out with a reason.
+
+A run's scalars come from scalars.csv if it wrote one, else from its TensorBoard events.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from rlopt.config.choices import stands_for
 from rlopt.errors import UserError
-from rlopt.loggers import console
-from rlopt.report.scalars import Array, Series, scalars
+from rlopt.files import flatten
+from rlopt.loggers import console, csv
 
+Array = NDArray[np.float64]
 _SECONDS = ("time/collect", "time/update")
+
+
+class Series(NamedTuple):
+    """A scalar over a run."""
+
+    steps: Array  # (N,), increasing
+    values: Array  # (N,), finite
 
 
 @dataclass(frozen=True)
 class Run:
+    """A run's configuration, summary and learning curve."""
+
     path: Path
-    config: Mapping[str, str]  # option as one types it -> value
-    summary: Mapping[str, Any]  # empty if unfinished
-    steps: Array  # (N,) of the points of the curve
-    values: Array  # (N,)
-    seconds: Array  # (N,) of training until then: collecting and updating, nothing else
+    config: Mapping[str, str]  # option, as on the command line -> value
+    summary: Mapping[str, Any]  # empty if the run is unfinished
+    steps: Array  # (N,) environment steps at the curve's points
+    values: Array  # (N,) the scalar that is compared
+    seconds: Array  # (N,) of collecting and updating up to each point
 
     @property
     def environment(self) -> str:
@@ -40,18 +57,23 @@ class Run:
 
 @dataclass(frozen=True)
 class LeftOut:
+    """A folder that is not shown, and why."""
+
     path: Path
     why: str
 
 
 class Unusable(Exception):
-    """A run that cannot be compared; the message says why."""
+    """A run cannot be compared; the message says why."""
 
 
-def read_all(places: Sequence[Path], scalar: str, unfinished: bool) -> tuple[list[Run], list[LeftOut]]:
-    """The runs in ``places`` and below, and what was left out; raises UserError where nothing remains."""
+def read_all(folders: Sequence[Path], scalar: str, unfinished: bool) -> tuple[list[Run], list[LeftOut]]:
+    """The runs in ``folders`` and below, and the folders left out. Raises UserError if no run remains.
+
+    ``scalar`` is the curve's name. ``unfinished`` runs are left out unless it is true.
+    """
     runs, left_out = [], []
-    for folder in find(places):
+    for folder in find_runs(folders):
         try:
             runs.append(read(folder, scalar, unfinished))
         except Unusable as reason:
@@ -63,23 +85,24 @@ def read_all(places: Sequence[Path], scalar: str, unfinished: bool) -> tuple[lis
     return runs, left_out
 
 
-def find(places: Sequence[Path]) -> list[Path]:
-    """Folders with a config.yaml, each once; those below one place in the order of their names."""
+def find_runs(folders: Sequence[Path]) -> list[Path]:
+    """Folders with a config.yaml in or below each of ``folders``, each once, in the order of their names."""
     found: dict[Path, Path] = {}
-    for place in places:
-        if not place.is_dir():
-            raise UserError(f"{place} is not a folder; give folders of runs, or one that holds them")
-        there = _below(place)
-        if not there:
-            raise UserError(f"{place} holds no run: there is no config.yaml in it or below")
-        for folder in there:
-            found.setdefault(folder.resolve(), folder)
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is not a folder; give folders of runs, or one that holds them")
+        runs = _find_below(folder)
+        if not runs:
+            raise UserError(f"{folder} holds no run: there is no config.yaml in it or below")
+        for run in runs:
+            found.setdefault(run.resolve(), run)
     return list(found.values())
 
 
-def _below(place: Path) -> list[Path]:
+def _find_below(top: Path) -> list[Path]:
+    """Folders with a config.yaml in or below ``top``; a run's own folders are not searched."""
     found = []
-    for folder, inside, files in os.walk(place):
+    for folder, inside, files in os.walk(top):
         inside.sort()
         if "config.yaml" in files:
             found.append(Path(folder))
@@ -88,8 +111,8 @@ def _below(place: Path) -> list[Path]:
 
 
 def read(folder: Path, scalar: str, unfinished: bool) -> Run:
-    """One run; raises Unusable."""
-    config = _config(folder / "config.yaml")
+    """The run in a folder. Raises Unusable."""
+    config = _read_config(folder / "config.yaml")
     summary: Any = {}
     try:
         summary = json.loads((folder / "summary.json").read_text())
@@ -100,8 +123,8 @@ def read(folder: Path, scalar: str, unfinished: bool) -> Run:
     if not isinstance(summary, dict):
         raise Unusable("summary.json holds no summary")
     try:
-        found = scalars(folder, (scalar, *_SECONDS))
-    except Exception as error:  # whatever a broken file makes of its reader
+        found = read_scalars(folder, (scalar, *_SECONDS))
+    except Exception as error:  # a broken file may raise anything in its reader
         raise Unusable(f"its record cannot be read: {error}") from error
     if not summary and not unfinished:
         steps = max((s.steps[-1] for s in found.values()), default=0)
@@ -114,40 +137,74 @@ def read(folder: Path, scalar: str, unfinished: bool) -> Run:
 
 
 def _seconds(found: Mapping[str, Series], steps: Array) -> Array:
+    """Seconds of training up to each of ``steps`` (N,); nan if they were not recorded."""
     parts = [found[name] for name in _SECONDS if name in found]
     if not parts:
         return np.full_like(steps, np.nan)
     return np.sum([np.interp(steps, part.steps, np.cumsum(part.values)) for part in parts], 0)
 
 
-def _config(file: Path) -> dict[str, str]:
+def _read_config(file: Path) -> dict[str, str]:
+    """The options of config.yaml. Raises Unusable."""
     try:
         plain = yaml.safe_load(file.read_text())
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise Unusable(f"config.yaml cannot be read: {' '.join(str(error).split())}") from error
-    config = flat(plain) if isinstance(plain, dict) else {}
+    config = flat_options(plain) if isinstance(plain, dict) else {}
     if not {"algo", "env.id", "seed"} <= set(config) or not config["seed"].isdecimal():
         raise Unusable("config.yaml is not that of a run: it lacks algo, env.id or seed")
     return config
 
 
-def flat(node: Mapping[str, Any], place: str = "") -> dict[str, str]:
-    """Nested configuration -> options as one types them; a part is its choice: solver -> kfac."""
-    found: dict[str, str] = {}
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            # both stand inside the step that uses them, and are typed without it
-            inside = place.removesuffix("step.") if key in ("optimizer", "scheduler") else place
-            found |= flat(value, f"{inside}{key}.")
-        elif key == "_target_":
-            found[place.removesuffix(".")] = stands_for(str(value)) or str(value)
+def flat_options(config: Mapping[str, Any]) -> dict[str, str]:
+    """A nested configuration by its options as they are typed: a part is its choice, such as solver -> kfac."""
+    options: dict[str, str] = {}
+    for name, value in flatten(config).items():
+        # optimizer and scheduler lie inside the step that uses them, and are typed without it
+        name = re.sub(r"(^|\.)step\.(optimizer|scheduler)\.", r"\1\2.", name)
+        if name.rpartition(".")[2] == "_target_":
+            options[name.rpartition(".")[0]] = stands_for(str(value)) or str(value)
         else:
-            found[f"{place}{key}"] = json.dumps(value) if value is None or isinstance(value, bool) else str(value)
-    return found
+            options[name] = json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+    return options
+
+
+def read_scalars(run_dir: Path, names: Sequence[str]) -> dict[str, Series]:
+    """The series of those ``names`` that the run recorded. A run that still goes on is read up to its last point."""
+    file = run_dir / csv.NAME
+    found = _from_csv(file, names) if file.is_file() else _from_events(run_dir, names)
+    series = {name: _series(points) for name, points in found.items()}
+    return {name: s for name, s in series.items() if len(s.steps)}
+
+
+def _from_csv(file: Path, names: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
+    """Points (step, value) from the table, in which an update may have empty cells."""
+    rows = csv.read(file)
+    return {name: [(float(row["step"]), float(row[name])) for row in rows if row.get(name)] for name in names}
+
+
+def _from_events(run_dir: Path, names: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
+    """Points (step, value) from TensorBoard's events."""
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of every resume of a run
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0, "tensors": 1, "histograms": 1})
+        events.Reload()
+    recorded = set(events.Tags()["scalars"]) & set(names)
+    return {name: [(event.step, event.value) for event in events.Scalars(name)] for name in recorded}
+
+
+def _series(points: list[tuple[float, float]]) -> Series:
+    """Finite points in the order of their steps; of two points with one step the later."""
+    last = {step: value for step, value in points if np.isfinite(value)}
+    steps = np.array(sorted(last))
+    return Series(steps, np.array([last[step] for step in steps]))
 
 
 def _one_for_each_seed(runs: list[Run]) -> tuple[list[Run], list[LeftOut]]:
-    """Of runs that differ in nothing but their folder only the one last begun: they are no further samples."""
+    """Keep the run that began last among runs that differ in their folder alone, as these are one sample."""
     kept: dict[tuple[tuple[str, str], ...], Run] = {}
     left_out = []
     for run in sorted(runs, key=lambda run: (run.path / "config.yaml").stat().st_mtime):
@@ -158,7 +215,7 @@ def _one_for_each_seed(runs: list[Run]) -> tuple[list[Run], list[LeftOut]]:
     return [run for run in runs if any(run is one for one in kept.values())], left_out
 
 
-def tell(left_out: Sequence[LeftOut]) -> None:
-    """Name on the terminal what is not shown."""
+def print_left_out(left_out: Sequence[LeftOut]) -> None:
+    """Print which folders are not shown, and why."""
     for one in left_out:
         console.info(f"rlopt: left out {one.path}: {one.why}")

@@ -1,4 +1,4 @@
-"""Averages over seeds with 95% intervals, performance profiles, probability of improvement.
+"""Learning curves on one grid, averages over seeds with 95% intervals, profiles, probability of improvement.
 
 Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical precipice": the interquartile mean
 (IQM, of the middle half of the runs), intervals by the percentile bootstrap stratified by environment, the profile
@@ -9,7 +9,11 @@ scores are near normal: mean +- t_{n-1} s / sqrt(n), and for a trimmed mean, g r
 left (Tukey and McLaughlin 1963), mean +- t_{h-1} sqrt((n - 1) s_w^2 / (h (h - 1))), s_w^2 the variance of the scores
 with the g lowest and highest put to the nearest that stay.
 
-Arrays hold runs, R of them, along their last axis; intervals are (low, high), nan where there are too few runs.
+Arrays hold R runs along their last axis. Intervals are (low, high), nan where there are too few runs.
+
+Curves of several runs come on one grid: each is joined by straight lines and averaged over each cell. So runs with many
+updates are smoothed and runs with few are interpolated by the same rule. The grid covers the steps that all runs have,
+from the latest first point to the earliest last point.
 """
 
 from __future__ import annotations
@@ -27,17 +31,46 @@ Method = Literal["t", "bootstrap"]
 
 LEVEL = 0.95
 RESAMPLES = 2000
+CELLS = 100  # of the grid of learning curves
 _CUT = 0.25  # of the runs, at each end, leaves the interquartile mean
 
 
 class Estimate(NamedTuple):
+    """A value with its 95% interval; nan in the interval where there is none."""
+
     value: Array  # (...)
     low: Array
     high: Array
 
 
+def align(curves: Sequence[tuple[Array, Array]], cells: int = CELLS) -> tuple[Array, Array]:
+    """Curves (x, y) with x increasing -> the cells' middles (G,) and the curves' means there (G, R).
+
+    G is 1 if the curves have a single x in common, and 0 if they have none.
+    """
+    first, last = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
+    if not first < last:
+        common = np.array([first])[: int(first == last)]
+        return common, np.array([np.interp(common, x, y) for x, y in curves]).T
+    edges = np.linspace(first, last, cells + 1)
+    return (edges[1:] + edges[:-1]) / 2, np.array([_cell_means(x, y, edges) for x, y in curves]).T
+
+
+def average(x: Array, y: Array) -> float:
+    """The mean of one curve over its whole range."""
+    return float(y[0] if len(x) == 1 else _cell_means(x, y, x[[0, -1]])[0])
+
+
+def _cell_means(x: Array, y: Array, edges: Array) -> Array:
+    """The means of the line through (x, y) between neighbouring edges."""
+    corners = np.union1d(x, edges)
+    heights = np.interp(corners, x, y)
+    area = np.concatenate([[0.0], np.cumsum(np.diff(corners) * (heights[1:] + heights[:-1]) / 2)])
+    return np.diff(area[np.searchsorted(corners, edges)]) / np.diff(edges)
+
+
 def centre(scores: Array, kind: Centre) -> Array:
-    """(..., R) -> (...): mean, or interquartile mean; of three runs or fewer the two are the same."""
+    """(..., R) -> (...): mean, or interquartile mean. For three runs or fewer they are the same."""
     return np.asarray(np.mean(scores, -1) if kind == "mean" else stats.trim_mean(scores, _CUT, axis=-1))
 
 
@@ -47,7 +80,7 @@ def estimate(scores: Array, kind: Centre, method: Method) -> Estimate:
 
 
 def t_estimate(scores: Array, kind: Centre) -> Estimate:
-    """With the t interval."""
+    """The centre of the runs (..., R) with the t interval (...)."""
     value, n = centre(scores, kind), scores.shape[-1]
     cut = int(_CUT * n) if kind == "iqm" else 0
     left = n - 2 * cut
@@ -81,13 +114,13 @@ def pooled(strata: Sequence[Array], kind: Centre) -> Estimate:
 
 
 def profile(strata: Sequence[Array], thresholds: Array) -> Estimate:
-    """The fraction of runs above every threshold (N,), each environment counting alike; see Agarwal et al., eq. 3."""
+    """The fraction of runs above each threshold (N,), environments weighted equally (Agarwal et al., eq. 3)."""
     above = [(s > thresholds[:, None]).astype(float) for s in strata]
     return bootstrapped(lambda *s: np.mean([np.mean(x, -1) for x in s], 0), above)
 
 
 def improvement(first: Sequence[Array], second: Sequence[Array]) -> Estimate:
-    """P(a run of the first method scores above one of the second), ties a half, mean over environments."""
+    """P(a run of the first method scores above one of the second): ties count half; the mean over environments."""
     count = len(first)
 
     def statistic(*samples: Array) -> Array:

@@ -10,13 +10,7 @@ from rlopt.parallel.collectives import all_sum, all_sums
 
 
 def gae(
-    rewards: Tensor,
-    values: Tensor,
-    next_values: Tensor,
-    terminated: Tensor,
-    done: Tensor,
-    gamma: float,
-    lambda_: float,
+    rewards: Tensor, values: Tensor, next_values: Tensor, terminated: Tensor, done: Tensor, gamma: float, lambda_: float
 ) -> tuple[Tensor, Tensor]:
     """Generalised advantage estimation (Schulman et al. 2016, eq. 16) -> advantages, targets, both [T, E].
 

@@ -93,17 +93,8 @@ class Rollout:
     def actor_samples(self, head: Head, advantages: Tensor, weight: Tensor) -> Samples:
         """Samples for the policy; advantages and weight (B,)."""
         outputs, actions = self.outputs.flatten(0, 1), self.actions.flatten(0, 1)
-        return Samples(
-            inputs=self.inputs[:-1].flatten(0, 1),
-            actions=actions,
-            weight=weight,
-            advantages=advantages,
-            old_outputs=outputs,
-            old_log_prob=head.log_prob(outputs, actions),
-            time=self.time.flatten(),
-            episode=self.episode.flatten(),
-            index=self.index,  # type: ignore[arg-type]
-        )
+        old = {"old_outputs": outputs, "old_log_prob": head.log_prob(outputs, actions)}
+        return self._samples(actions=actions, weight=weight, advantages=advantages, **old)
 
     def joint_samples(
         self, head: Joint, advantages: Tensor, targets: Tensor, values: Tensor, weight: Tensor
@@ -115,15 +106,11 @@ class Rollout:
 
     def critic_samples(self, targets: Tensor, values: Tensor, weight: Tensor) -> Samples:
         """Samples for the critic; targets, values before training, and weight (B,)."""
-        return Samples(
-            inputs=self.inputs[:-1].flatten(0, 1),
-            actions=targets[:, None],
-            weight=weight,
-            old_outputs=values[:, None],
-            time=self.time.flatten(),
-            episode=self.episode.flatten(),
-            index=self.index,  # type: ignore[arg-type]
-        )
+        return self._samples(actions=targets[:, None], weight=weight, old_outputs=values[:, None])
+
+    def _samples(self, **given: Tensor) -> Samples:
+        inputs, time, episode = self.inputs[:-1].flatten(0, 1), self.time.flatten(), self.episode.flatten()
+        return Samples(inputs=inputs, time=time, episode=episode, index=self.index, **given)  # type: ignore[arg-type]
 
 
 def allocate_buffer(
@@ -160,8 +147,3 @@ def shared_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     empty = torch.empty(shape, dtype=dtype, device="meta")
     memory = mmap.mmap(-1, max(empty.numel() * empty.element_size(), 1))
     return torch.frombuffer(memory, dtype=dtype, count=empty.numel()).view(shape)
-
-
-def select_environments(buffer: Buffer, part: slice) -> Buffer:
-    """Views of the columns of these environments."""
-    return {name: tensor[:, part] for name, tensor in buffer.items()}

@@ -60,14 +60,7 @@ class Sampler:
     """
 
     def __init__(
-        self,
-        envs: VectorEnv,
-        head: PolicyHead,
-        steps: int,
-        seed: int,
-        dtype: torch.dtype,
-        first: int,
-        total: int,
+        self, envs: VectorEnv, head: PolicyHead, steps: int, seed: int, dtype: torch.dtype, first: int, total: int
     ):
         self.envs, self.head, self.steps, self.dtype = envs, head, steps, dtype
         self._total = total
@@ -143,20 +136,11 @@ class Sampler:
     def env_states(self) -> list[EnvState]:
         """The states of the environments after a rollout."""
         origins = getattr(self.envs, "origins", None) or [None] * len(self._numbers)
-        rows = zip(
-            self._numbers,
-            self._raw[-1, self._own].numpy().copy(),
-            self._time.tolist(),
-            self._episode.tolist(),
-            self._over.tolist(),
-            self._generators,
-            origins,
-            strict=True,
-        )
-        steps = int(self.counter.step)
+        last, noise = self._raw[-1, self._own].numpy().copy(), [dict(g.bit_generator.state) for g in self._generators]
+        time, episode, over = self._time.tolist(), self._episode.tolist(), self._over.tolist()
         return [
-            EnvState(number, last, time, episode, over, steps, dict(generator.bit_generator.state), origin)
-            for number, last, time, episode, over, generator, origin in rows
+            EnvState(number, last[e], time[e], episode[e], over[e], self.counter.step, noise[e], origins[e])
+            for e, number in enumerate(self._numbers)
         ]
 
     def restore(self, states: Sequence[EnvState | None], reset_seed: int) -> list[int]:

@@ -43,10 +43,7 @@ def torch_generator(seed: int, purpose: Purpose) -> torch.Generator:
 def draw_noise(
     generators: list[np.random.Generator], kind: str, steps: int, size: int, dtype: torch.dtype
 ) -> torch.Tensor:
-    """Action noise [T, E, size] for ``steps`` steps: each environment's generator draws one column.
-
-    ``kind`` is a head's: "normal", or uniform in [0, 1).
-    """
+    """Action noise [T, E, size] of a head's ``kind``: each environment's generator draws one column."""
     numpy_dtype = np.float64 if dtype == torch.float64 else np.float32
     out = np.empty((steps, len(generators), size), numpy_dtype)
     for e, generator in enumerate(generators):

@@ -22,6 +22,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -34,7 +35,7 @@ from rlopt.envs.vector import StepCounter
 from rlopt.errors import EnvironmentFault, UserError
 from rlopt.parallel.processes import describe_exit, end_workers, start_worker
 from rlopt.policy.inference import FrozenPolicy
-from rlopt.rollout.buffer import Buffer, Rollout, allocate_buffer, select_environments, shared_zeros
+from rlopt.rollout.buffer import Buffer, Rollout, allocate_buffer, shared_zeros
 from rlopt.rollout.env_state import EnvState, EpisodeHistory
 from rlopt.rollout.sampler import Sampler, assemble_rollout
 
@@ -66,9 +67,8 @@ class Workers:
         self.num_envs, self.first, self.total = spec.num_envs, first, total
         self._timeout = spec.timeout
         dtype = policy.theta.dtype
-        self._buffers = [
-            allocate_buffer(steps, self.num_envs, space, head, dtype, shared=True) for _ in range(_BUFFERS)
-        ]
+        allocate = partial(allocate_buffer, steps, self.num_envs, space, head, dtype, shared=True)
+        self._buffers = [allocate() for _ in range(_BUFFERS)]
         self._shared_policy = _SharedPolicy(policy, observation_size(space))
         self._policy: FrozenPolicy | None = None  # of the rollout that was started
         self.replays = replays
@@ -81,7 +81,7 @@ class Workers:
         try:
             for part in self._parts:
                 numbers = range(first + part.start, first + part.stop)
-                buffers = [select_environments(buffer, part) for buffer in self._buffers]
+                buffers = [{name: tensor[:, part] for name, tensor in buffer.items()} for buffer in self._buffers]
                 job = _Job(spec, head, policy, self._shared_policy, steps, seed, numbers, total, buffers)
                 self._workers.append(_Worker(job))
             self._receive(None)
@@ -196,8 +196,8 @@ class _Worker:
         if self.connection.poll():
             with suppress(EOFError, ConnectionError):
                 answer = self.connection.recv()
-                if isinstance(answer, _Error):
-                    raise answer.error from _WorkerTraceback(answer.trace)
+                if isinstance(answer, Exception):
+                    raise answer
                 return answer
             dead = True
         if dead:
@@ -230,18 +230,6 @@ class _SharedPolicy:
         return like.with_parameters(self._theta, (self._shift, self._scale) if self._normalises else None)
 
 
-@dataclass(frozen=True)
-class _Error:
-    """An error in a worker, as the answer that it sends."""
-
-    error: Exception
-    trace: str
-
-
-class _WorkerTraceback(Exception):
-    """The traceback of an error in a worker."""
-
-
 def _run_worker(job: _Job, counter: StepCounter, connection: Connection) -> None:
     """The whole life of a worker process."""
     start_worker()
@@ -261,10 +249,11 @@ def _run_worker(job: _Job, counter: StepCounter, connection: Connection) -> None
             connection.send((final, sampler.env_states()))
     except (EOFError, ConnectionError):
         pass  # the learner has ended
-    except UserError as error:
-        connection.send(_Error(error, traceback.format_exc()))
     except Exception as error:
-        connection.send(_Error(RuntimeError(f"{type(error).__name__}: {error}"), traceback.format_exc()))
+        # an error of another class may not survive pickling; notes do, unlike tracebacks
+        answer = error if isinstance(error, UserError) else RuntimeError(f"{type(error).__name__}: {error}")
+        answer.add_note(f"In a worker:\n{traceback.format_exc()}")
+        connection.send(answer)
     finally:
         if envs is not None:
             envs.close()

@@ -1,4 +1,4 @@
-"""Tasks of rlopt's own. Importing this registers their ids with Gymnasium; their code loads when one is made."""
+"""rlopt's own tasks. Importing this registers their ids with Gymnasium; their code is loaded when one is made."""
 
 import gymnasium as gym
 

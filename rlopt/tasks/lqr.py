@@ -34,11 +34,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class LQR:
-    """The system; ``dimension`` makes every number a multiple of the identity of that size.
+    """The system, with the closed forms of its return, gradients and optimum.
 
-    When all are numbers and ``dimension`` is None the system is scalar: k and sigma are numbers, or arrays (...) that
-    broadcast, and P = 2. Otherwise k is (..., m, n), sigma a number or (..., m), and P = m n + m: k row by row, then
-    sigma, as in rlopt's theta. Where the closed loop is not stable J is -inf, and the rest is nan.
+    If all matrices are given as numbers and ``dimension`` is None, the system is scalar: k and sigma are numbers, or
+    arrays (...) that broadcast, and P = 2. Otherwise a number is that multiple of the identity, k is (..., m, n), sigma
+    a number or (..., m), and P = m n + m: k row by row, then sigma, as in rlopt's theta. Where the closed loop is
+    unstable, J is -inf and everything else is nan. Raises ValueError for values out of range.
     """
 
     A: ArrayLike = 1.0  # (n, n)
@@ -48,7 +49,7 @@ class LQR:
     gamma: float = 0.95  # above 0, below 1
     start_variance: ArrayLike = 0.0  # S0 (n, n), or a number times the identity
     noise_std: ArrayLike = 0.0  # of each component of e: W = diag(noise_std^2); a number or (n,)
-    dimension: int | None = None  # n, where A does not say it
+    dimension: int | None = None  # n, where A and B are numbers
 
     def __post_init__(self) -> None:
         check(0 < self.gamma < 1, "gamma", "above 0 and below 1", self.gamma)
@@ -61,7 +62,7 @@ class LQR:
 
     @cached_property
     def matrices(self) -> Matrices:
-        """Everything as matrices, checked."""
+        """The system as matrices, after all checks."""
         n, m = _sizes(self.A, self.B, self.dimension)
         std = np.asarray(self.noise_std, float)
         check(std.shape in ((), (n,)), "noise_std", f"a number or {n} of them", self.noise_std)
@@ -76,51 +77,52 @@ class LQR:
         )
 
     def stable(self, k: ArrayLike) -> NDArray[np.bool_]:
-        """(...) whether gamma rho(A + B k)^2 < 1, so that J is finite."""
-        return self._at(k, 1.0).stable
+        """(...) True where gamma rho(A + B k)^2 < 1, so that J is finite."""
+        return self._closed_loop(k, 1.0).stable
 
     def J(self, k: ArrayLike, sigma: ArrayLike) -> Any:
         """(...) the expected discounted return; a float for a single k and sigma."""
-        at, s = self._at(k, sigma), self.matrices
-        noise = np.einsum("...ij,ij->...", at.P, s.W) + (np.einsum("ai,...ab,bi->...i", s.B, at.P, s.B) * at.v).sum(-1)
-        running = ((np.diag(s.R) * at.v).sum(-1) + self.gamma * noise) / (1 - self.gamma)
-        value = np.where(at.stable, -(np.einsum("...ij,ij->...", at.P, s.S0) + running), -np.inf)
+        loop, s = self._closed_loop(k, sigma), self.matrices
+        by_action = (np.einsum("ai,...ab,bi->...i", s.B, loop.P, s.B) * loop.v).sum(-1)
+        noise = np.einsum("...ij,ij->...", loop.P, s.W) + by_action
+        running = ((np.diag(s.R) * loop.v).sum(-1) + self.gamma * noise) / (1 - self.gamma)
+        value = np.where(loop.stable, -(np.einsum("...ij,ij->...", loop.P, s.S0) + running), -np.inf)
         return float(value) if value.ndim == 0 else value
 
     def gradient(self, k: ArrayLike, sigma: ArrayLike, scale: str = "sigma", uniform_over: int | None = None) -> Array:
         """(..., P) of J in theta = (k, sigma), or (k, log sigma) with ``scale="log_sigma"``.
 
-        With ``uniform_over`` = T: what uniform state weighting gives, a mean over T steps with X the time-mean of
-        E[s s^T] and 1 in place of 1 / (1 - gamma). That is not the gradient of J, nor of anything else.
+        With ``uniform_over`` = T it is the result of uniform state weighting, a mean over T steps: X is the time-mean
+        of E[s s^T], and 1 replaces 1 / (1 - gamma). This is not the gradient of any function.
         """
-        at = self._at(k, sigma)
-        X, total = self._states(at, uniform_over)
-        by_k, by_sigma = self._improvement(at)
-        chain = at.sigma if _is_log(scale) else 1.0
-        return _flat(-2 * by_k @ X, -2 * at.sigma * by_sigma * chain * total, at.stable)
+        loop = self._closed_loop(k, sigma)
+        X, total = self._states(loop, uniform_over)
+        by_k, by_sigma = self._improvement(loop)
+        chain = loop.sigma if _is_log(scale) else 1.0
+        return _join(-2 * by_k @ X, -2 * loop.sigma * by_sigma * chain * total, loop.stable)
 
     def fisher(self, k: ArrayLike, sigma: ArrayLike, scale: str = "sigma", uniform_over: int | None = None) -> Array:
         """(..., P, P) Fisher information of the policy, summed over discounted states; arguments as in `gradient`."""
-        at = self._at(k, sigma)
-        check(bool(np.all(at.v > 0)), "sigma", "above 0", sigma)
-        X, total = self._states(at, uniform_over)
-        m, n = at.K.shape[-2:]
-        F = np.zeros((*at.stable.shape, m * n + m, m * n + m))
+        loop = self._closed_loop(k, sigma)
+        check(bool(np.all(loop.v > 0)), "sigma", "above 0", sigma)
+        X, total = self._states(loop, uniform_over)
+        m, n = loop.K.shape[-2:]
+        F = np.zeros((*loop.stable.shape, m * n + m, m * n + m))
         for i in range(m):
             block = slice(i * n, (i + 1) * n)
-            F[..., block, block] = X / at.v[..., i, None, None]
-            F[..., m * n + i, m * n + i] = total * 2 / (1.0 if _is_log(scale) else at.v[..., i])
-        return np.where(at.stable[..., None, None], F, np.nan)
+            F[..., block, block] = X / loop.v[..., i, None, None]
+            F[..., m * n + i, m * n + i] = total * 2 / (1.0 if _is_log(scale) else loop.v[..., i])
+        return np.where(loop.stable[..., None, None], F, np.nan)
 
     def natural_gradient(self, k: ArrayLike, sigma: ArrayLike, scale: str = "sigma") -> Array:
-        """(..., P) F^-1 dJ; X and 1 / (1 - gamma) cancel, so that state weighting does not change it."""
-        at = self._at(k, sigma)
-        by_k, by_sigma = self._improvement(at)
-        chain = 1.0 if _is_log(scale) else at.sigma
-        return _flat(-2 * at.v[..., :, None] * by_k, -at.v * by_sigma * chain, at.stable)
+        """(..., P) F^-1 dJ. X and 1 / (1 - gamma) cancel, so state weighting does not change it."""
+        loop = self._closed_loop(k, sigma)
+        by_k, by_sigma = self._improvement(loop)
+        chain = 1.0 if _is_log(scale) else loop.sigma
+        return _join(-2 * loop.v[..., :, None] * by_k, -loop.v * by_sigma * chain, loop.stable)
 
     def optimum(self) -> Any:
-        """k*, the same for every sigma: a float for a scalar system, else (m, n). J is then largest at sigma = 0.
+        """k*, which is the same for every sigma: a float for a scalar system, else (m, n). J is largest at sigma = 0.
 
         k* = -(R + gamma B^T P B)^-1 gamma B^T P A with P from the discrete Riccati equation of (sqrt(gamma) A,
         sqrt(gamma) B). Raises UserError without scipy.
@@ -134,8 +136,8 @@ class LQR:
         K = -np.linalg.solve(s.R + g * s.B.T @ P @ s.B, g * s.B.T @ P @ s.A)
         return float(K[0, 0]) if self.scalar else K
 
-    def _at(self, k: ArrayLike, sigma: ArrayLike) -> _At:
-        """The closed loop at a policy: M, and P from a linear system in its n^2 entries."""
+    def _closed_loop(self, k: ArrayLike, sigma: ArrayLike) -> _ClosedLoop:
+        """M, and P from a linear system in its n^2 entries, at a policy."""
         s, g = self.matrices, self.gamma
         n, m = s.B.shape
         K, std = np.asarray(k, float), np.asarray(sigma, float)
@@ -152,32 +154,32 @@ class LQR:
         system = np.eye(n * n) - g * np.where(stable[..., None, None], pairs, 0)
         cost = (s.Q + K.swapaxes(-1, -2) @ s.R @ K).reshape(*batch, n * n, 1)
         P = np.linalg.solve(system, cost).reshape(*batch, n, n)
-        return _At(K, std, std**2, M, stable, system, P)
+        return _ClosedLoop(K, std, std**2, M, stable, system, P)
 
-    def _improvement(self, at: _At) -> tuple[Array, Array]:
+    def _improvement(self, loop: _ClosedLoop) -> tuple[Array, Array]:
         """R K + gamma B^T P M (..., m, n), and the diagonal of R + gamma B^T P B (..., m)."""
         s, g = self.matrices, self.gamma
-        by_sigma = np.einsum("...ii->...i", s.R + g * s.B.T @ at.P @ s.B)
-        return s.R @ at.K + g * s.B.T @ at.P @ at.M, by_sigma
+        by_sigma = np.einsum("...ii->...i", s.R + g * s.B.T @ loop.P @ s.B)
+        return s.R @ loop.K + g * s.B.T @ loop.P @ loop.M, by_sigma
 
-    def _states(self, at: _At, uniform_over: int | None) -> tuple[Array, float]:
+    def _states(self, loop: _ClosedLoop, uniform_over: int | None) -> tuple[Array, float]:
         """X (..., n, n) and the sum of the weights: over discounted time, or means over ``uniform_over`` steps."""
         s, g = self.matrices, self.gamma
-        N = (s.B * at.v[..., None, :]) @ s.B.T + s.W
+        N = (s.B * loop.v[..., None, :]) @ s.B.T + s.W
         if uniform_over is not None:
-            S: Array = np.broadcast_to(s.S0, at.M.shape)
-            mean: Array = np.zeros(at.M.shape)
+            S: Array = np.broadcast_to(s.S0, loop.M.shape)
+            mean: Array = np.zeros(loop.M.shape)
             for _ in range(uniform_over):
                 mean += S / uniform_over
-                S = np.matmul(at.M @ S, at.M.swapaxes(-1, -2)) + N
+                S = np.matmul(loop.M @ S, loop.M.swapaxes(-1, -2)) + N
             return mean, 1.0
-        source = (s.S0 + g * N / (1 - g)).reshape(*at.stable.shape, -1, 1)
-        X: Any = np.linalg.solve(at.system.swapaxes(-1, -2), source)
-        return X.reshape(at.M.shape), 1 / (1 - g)
+        source = (s.S0 + g * N / (1 - g)).reshape(*loop.stable.shape, -1, 1)
+        X: Any = np.linalg.solve(loop.system.swapaxes(-1, -2), source)
+        return X.reshape(loop.M.shape), 1 / (1 - g)
 
 
 class Matrices(NamedTuple):
-    """The system's matrices, S0 and W among them."""
+    """The matrices of the system, of the first state and of the noise."""
 
     A: Array
     B: Array
@@ -187,8 +189,8 @@ class Matrices(NamedTuple):
     W: Array
 
 
-class _At(NamedTuple):
-    """Everything that depends on the policy."""
+class _ClosedLoop(NamedTuple):
+    """The system under one policy, or a batch (...) of policies."""
 
     K: Array  # (..., m, n)
     sigma: Array  # (..., m)
@@ -204,7 +206,7 @@ def _is_log(scale: str) -> bool:
     return scale == "log_sigma"
 
 
-def _flat(by_k: Array, by_sigma: Array, stable: Any) -> Array:
+def _join(by_k: Array, by_sigma: Array, stable: Any) -> Array:
     joined = np.concatenate([by_k.reshape(*stable.shape, -1), by_sigma], -1)
     return np.where(stable[..., None], joined, np.nan)
 

@@ -1,7 +1,7 @@
 """The linear-quadratic regulator as a Gymnasium environment; see `lqr` for the equations and the closed forms.
 
-Actions are unbounded, so that nothing clips them between the policy and the dynamics: the closed forms hold. An
-episode never terminates; it is truncated at the horizon, where gamma^horizon should be small against 1.
+Actions are unbounded, so nothing clips them between the policy and the dynamics, and the closed forms hold. An episode
+never terminates. It is truncated at the horizon, which should make gamma^horizon small.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rlopt.tasks.lqr import LQR, Array
 class LQREnv(gym.Env[Array, Array]):
     """Observations (n,), the state itself; actions (m,); reward -(s^T Q s + a^T R a) of the state acted in."""
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # as Gymnasium has it
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # declared as in Gymnasium
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class LQREnv(gym.Env[Array, Array]):
         horizon: int = 200,
         render_mode: str | None = None,
     ):
-        """Arguments as in `LQR`; ``horizon``, in steps, ends an episode. Raises UserError for a value out of range."""
+        """Arguments as in `LQR`; an episode ends after ``horizon`` steps. Raises UserError for a value out of range."""
         try:
             at_least_one("horizon", horizon)
             check(render_mode is None, "render_mode", "null: there is nothing to see", render_mode)

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from rlopt.core.averaging import Averaging
+from rlopt.core.checks import NumericalFailure
 from rlopt.core.compatible.critic import Estimate
-from rlopt.core.failure import NumericalFailure, first_nonfinite
 from rlopt.core.heads import Joint
 from rlopt.core.learner import Learner, TrainingResult, host
 from rlopt.core.parts import Scalars, State
 from rlopt.core.samples import Samples, to_device
+from rlopt.core.update import first_nonfinite
 from rlopt.envs.spaces import PolicyHead
 from rlopt.policy.inference import FrozenPolicy
 from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler

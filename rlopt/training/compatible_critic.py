@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlopt.core.compatible.critic import CompatibleCritic, Estimate, Experience
-from rlopt.core.compatible.features import state_features
+from rlopt.core.compatible.critic import CompatibleCritic, Estimate, Experience, state_features
 from rlopt.core.network import Network
 from rlopt.core.parts import COMPATIBLE, State
 from rlopt.core.samples import Samples
-from rlopt.core.solvers.compatible import handed
+from rlopt.core.solvers.compatible import with_direction
 from rlopt.core.update import Update
 from rlopt.rollout.buffer import Rollout
 
@@ -57,4 +56,4 @@ def give_direction(parts: State, update: Update, natural: Tensor) -> State:
     """The states of the actor's parts, with the critic's direction (P,) for its solver if the solver reads it."""
     if COMPATIBLE not in update.solver.needs:
         return parts
-    return {**parts, "solver": handed(parts["solver"], natural)}
+    return {**parts, "solver": with_direction(parts["solver"], natural)}

@@ -23,30 +23,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlopt.core.checks import at_least_one
-from rlopt.core.failure import NumericalFailure
+from rlopt.config.options import RecordOptions
+from rlopt.core.checks import NumericalFailure
 from rlopt.core.parts import State
 from rlopt.core.spectrum import ritz_values
 from rlopt.rollout.buffer import Rollout
 from rlopt.training.agent import Agent
 
 _PRODUCTS = 50  # matrix-vector products for a spectrum
-
-
-@dataclass(frozen=True)
-class RecordOptions:
-    """What a run records; see ``record`` in conf/config.yaml."""
-
-    tensorboard: bool
-    csv: bool
-    histograms_every: int | None  # updates; None: never
-    spectrum_every: int | None
-    video_steps: int | None  # first transitions of an episode, at the end; None: no video
-
-    def __post_init__(self) -> None:
-        for name in ("histograms_every", "spectrum_every", "video_steps"):
-            if getattr(self, name) is not None:
-                at_least_one(name, getattr(self, name))
 
 
 @dataclass(frozen=True)

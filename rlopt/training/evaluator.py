@@ -10,21 +10,20 @@ from collections.abc import Collection
 
 import numpy as np
 
+from rlopt.config.options import RunConfig
 from rlopt.core.parts import State
-from rlopt.envs.spec import EnvSpec
 from rlopt.evaluation.episodes import Evaluation, evaluate
 from rlopt.evaluation.video import Video, animation
 from rlopt.loggers import console
 from rlopt.parallel.ranks import is_first_rank, on_all_ranks
 from rlopt.training.agent import Agent
-from rlopt.training.plan import Plan
 
 
 class Evaluator:
     """Evaluates the policy, on the first rank alone. The other ranks wait."""
 
-    def __init__(self, plan: Plan, environment: EnvSpec, agent: Agent):
-        self._plan, self._environment, self._agent = plan, environment, agent
+    def __init__(self, config: RunConfig, agent: Agent):
+        self._config, self._agent = config, agent
         self.best: float | None = None  # highest return of a periodic evaluation
         self.score: float | None = None  # of the policy after the last update; None where it is not known or not finite
 
@@ -35,7 +34,7 @@ class Evaluator:
 
     def after_update(self, updates: int, state: State, recent: Collection[float]) -> Evaluation | None:
         """Score the policy; ``recent`` are the last training returns. Returns the evaluation, if one was due."""
-        every = self._plan.evaluation_every
+        every = self._config.evaluation.every_updates
         if every is None:
             self.score = _finite(float(np.mean(list(recent)))) if recent else None
             return None
@@ -50,7 +49,7 @@ class Evaluator:
 
     def at_end(self, state: State) -> dict[str, Evaluation]:
         """The final policy's evaluations: with the mode of its distribution, and with samples of it."""
-        episodes = self._plan.evaluation_episodes
+        episodes = self._config.evaluation.episodes
         if not episodes:
             return {}
         console.info(f"evaluation: {episodes} episodes with the mode, and {episodes} sampled")
@@ -59,20 +58,20 @@ class Evaluator:
 
     def record_video(self, state: State) -> tuple[bytes, int, int] | None:
         """A short GIF of the policy, its height and its width; None where none is asked for or it cannot be made."""
-        plan = self._plan
-        if not plan.recording.video_steps:
+        steps = self._config.record.video_steps
+        if not steps:
             return None
         policy = self._agent.evaluated_policy(state)
         try:
-            video = Video(self._environment, policy, self._agent.head, plan.seed)
-            return animation(video, plan.recording.video_steps)
+            video = Video(self._config.env, policy, self._agent.head, self._config.seed)
+            return animation(video, steps)
         except Exception as error:  # noqa: BLE001  # the run is done, and drawing may raise anything
             console.info(f"rlopt: there is no video: {type(error).__name__}: {error}")
             return None
 
     def _evaluate(self, state: State, deterministic: bool) -> Evaluation:
-        policy, plan = self._agent.evaluated_policy(state), self._plan
-        return evaluate(self._environment, policy, self._agent.head, plan.evaluation_episodes, plan.seed, deterministic)
+        policy, config = self._agent.evaluated_policy(state), self._config
+        return evaluate(config.env, policy, self._agent.head, config.evaluation.episodes, config.seed, deterministic)
 
 
 def _finite(x: float) -> float | None:

@@ -1,4 +1,4 @@
-"""From a run directory back to what acts and learns: a saved policy, and the inspection of a run."""
+"""Restore: from a run's folder back to what acts and learns: a saved policy, and the inspection of a run."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from rlopt.checkpoint.manager import load_best, load_newest
 from rlopt.checkpoint.resume_rules import check_structure
 from rlopt.config.choices import stands_for
+from rlopt.config.options import RunConfig
 from rlopt.core.samples import Samples
 from rlopt.envs.spaces import PolicyHead
 from rlopt.envs.spec import EnvSpec
@@ -21,17 +22,17 @@ from rlopt.loggers import console
 from rlopt.policy.inference import FrozenPolicy
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.seeding import Purpose, integer
-from rlopt.training.factory import Config, Setup, setup
+from rlopt.training.factory import Setup, set_up
 
 
-def restored(config: Config, run_dir: Path, best: bool = False) -> tuple[Setup, int]:
+def restore_run(config: RunConfig, run_dir: Path, best: bool = False) -> tuple[Setup, int]:
     """A run as its newest checkpoint has it, or its best, on the CPU, and the step of that checkpoint."""
     cpu = torch.device("cpu")
     if best:
         step, tree = load_best(run_dir)
     else:
         step, tree = load_newest(run_dir, warn=lambda message: console.info(f"rlopt: {message}"))
-    start = setup(config, cpu)
+    start = set_up(config, cpu)
     try:
         check_structure(tree, {"agent": start.state}, "checkpoint")
     except ValueError as error:
@@ -39,31 +40,33 @@ def restored(config: Config, run_dir: Path, best: bool = False) -> tuple[Setup, 
     return replace(start, state=tree["agent"]), step
 
 
-def policy(config: Config, run_dir: Path, best: bool = False) -> tuple[EnvSpec, PolicyHead, FrozenPolicy, int, int]:
+def load_policy(
+    config: RunConfig, run_dir: Path, best: bool = False
+) -> tuple[EnvSpec, PolicyHead, FrozenPolicy, int, int]:
     """A saved policy: environment, head, frozen policy, the step it was saved at, and the run's seed."""
-    run, step = restored(config, run_dir, best)
-    return run.environment, run.agent.head, run.agent.evaluated_policy(run.state), step, run.common.seed
+    run, step = restore_run(config, run_dir, best)
+    return run.environment, run.agent.head, run.agent.evaluated_policy(run.state), step, run.config.seed
 
 
-def inspection(
-    config: Config, run_dir: Path, pairs: Pairs, samples: int | None, radius: float, damping: float | None,
+def inspect_run(
+    config: RunConfig, run_dir: Path, pairs: Pairs, samples: int | None, radius: float, damping: float | None,
     fresh: bool, seed: int | None, watch: Callable[[str], None],
 ) -> tuple[dict[str, Any], Inspection]:  # fmt: skip
     """What was inspected, and what was found, at the newest checkpoint's actor or, ``fresh``, at the initial one.
 
     samples, damping and seed are the run's own (the last as it stands) where they are None.
     """
-    run, step = (setup(config, torch.device("cpu")), 0) if fresh else restored(config, run_dir)
-    seed = run.common.seed if seed is None else seed
+    run, step = (set_up(config, torch.device("cpu")), 0) if fresh else restore_run(config, run_dir)
+    seed = run.config.seed if seed is None else seed
     actor = run.state["actor"]
     update = run.agent.actor.update
     update = replace(update, objective=update.current_objective(actor["parts"]))
     if damping is None:
         damping = float(update.damping.current(actor["parts"]["damping"]))
-    batch = fresh_samples(run, samples or run.common.batch_size, seed)
+    batch = fresh_samples(run, samples or run.config.batch_size, seed)
     about = {
-        "run_dir": str(run_dir), "algo": run.common.algo, "env": run.environment.id, "step": step, "fresh": fresh,
-        "seed": seed, "objective": stands_for(update.objective), "dtype": run.common.dtype,
+        "run_dir": str(run_dir), "algo": run.config.algo, "env": run.environment.id, "step": step, "fresh": fresh,
+        "seed": seed, "objective": stands_for(update.objective), "dtype": run.config.dtype,
     }  # fmt: skip
     return about, inspect(update, actor["theta"], batch, pairs, damping, radius, watch)
 
@@ -75,7 +78,7 @@ def fresh_samples(run: Setup, count: int, seed: int) -> Samples:
     """
     steps = -(-count // run.environment.num_envs)
     seed = integer(seed, Purpose.INSPECTION)
-    collector = Collector(run.environment.make_vector(), run.agent.head, steps, seed, run.common.torch_dtype)
+    collector = Collector(run.environment.make_vector(), run.agent.head, steps, seed, getattr(torch, run.config.dtype))
     try:
         return run.agent.actor_samples(run.state, collector.collect(run.agent.policy(run.state)))
     finally:

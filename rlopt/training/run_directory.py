@@ -18,32 +18,28 @@ from rlopt.errors import UserError
 from rlopt.parallel import ranks
 
 if TYPE_CHECKING:
+    from rlopt.config.options import RecordOptions, RunConfig
     from rlopt.loggers.logger import Logger
-    from rlopt.training.diagnostics import RecordOptions
 
 _locks: set[int] = set()  # descriptors of the folders that this process has locked
 
 
-def choose_run_directory(config: Mapping[str, Any]) -> Path:
+def choose_run_directory(config: RunConfig) -> Path:
     """The folder that the run will be written to: run_dir, or a new one under runs/. Creates nothing.
 
     Raises UserError where run_dir cannot be used or is not empty.
     """
-    from rlopt.config.options import common_options
-    from rlopt.config.schema import options
-
-    common, name = common_options(config), str(options(config, "env", "name")["name"])
-    if common.run_dir is not None:
+    if config.run_dir is not None:
         try:
-            chosen = Path(common.run_dir).expanduser()
+            chosen = Path(config.run_dir).expanduser()
             used = chosen.exists() and (not chosen.is_dir() or any(chosen.iterdir()))
         except (OSError, RuntimeError) as error:  # RuntimeError: ~NAME of an unknown user
-            raise UserError(f"run_dir={common.run_dir} cannot be used: {getattr(error, 'strerror', error)}") from error
+            raise UserError(f"run_dir={config.run_dir} cannot be used: {getattr(error, 'strerror', error)}") from error
         if used:
             raise _in_use(chosen)
         return chosen
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    return unused_path(Path("runs") / f"{common.algo}-{name.replace('/', '-')}-s{common.seed}-{stamp}")
+    return unused_path(Path("runs") / f"{config.algo}-{config.env.name.replace('/', '-')}-s{config.seed}-{stamp}")
 
 
 def unused_path(base: Path) -> Path:

@@ -7,6 +7,7 @@ import traceback
 from collections import deque
 from collections.abc import Mapping
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from rich.console import Console
 from rlopt.checkpoint.manager import CheckpointManager
 from rlopt.checkpoint.resume_rules import check_structure
 from rlopt.checkpoint.run_state import RunState, announce_slow_replay, env_state
+from rlopt.config.compatibility import advise
+from rlopt.config.options import RunConfig
 from rlopt.core.parts import State
-from rlopt.envs.spec import EnvSpec
+from rlopt.core.requirements import Incompatible
 from rlopt.errors import EnvironmentFault, RankLost, Signalled, Stopped, UserError
 from rlopt.files import replace_file
 from rlopt.loggers import console
@@ -37,7 +40,6 @@ from rlopt.training.callbacks import Callbacks, RunContext
 from rlopt.training.diagnostics import compute_diagnostics
 from rlopt.training.evaluator import Evaluator
 from rlopt.training.failure_policy import FailurePolicy
-from rlopt.training.plan import Plan
 from rlopt.training.run_directory import open_logger
 from rlopt.training.signals import SignalHandler
 from rlopt.training.timer import Timer
@@ -50,19 +52,19 @@ class Trainer:
 
     def __init__(
         self,
-        plan: Plan,
-        environment: EnvSpec,
+        config: RunConfig,
+        run_dir: Path,
         agent: Agent,
         collector: Collector | Workers,
         state: State,
         minibatches: torch.Generator,
     ):
-        self.plan, self.environment, self.agent, self.collector = plan, environment, agent, collector
+        self.config, self.run_dir, self.agent, self.collector = config, run_dir, agent, collector
         self.state, self.minibatches = state, minibatches
         self.steps = self.updates = self.skipped = 0
-        self.failures = FailurePolicy(plan.max_bad_updates, plan.run_dir, agent.learners)
-        self.evaluator = Evaluator(plan, environment, agent)
-        self.checkpoints = CheckpointManager(plan.saving, plan.run_dir)
+        self.failures = FailurePolicy(config.max_bad_updates, run_dir, agent.learners)
+        self.evaluator = Evaluator(config, agent)
+        self.checkpoints = CheckpointManager(config.checkpoint, run_dir)
         self.signals, self.callbacks = SignalHandler(), Callbacks()
         self._episodes = EpisodeTracker(collector.num_envs)
         self._recent: deque[float] = deque(maxlen=_RECENT)  # returns of the last training episodes
@@ -77,7 +79,7 @@ class Trainer:
         try:
             return self._run()
         except EnvironmentFault as fault:
-            message, file = self._where_it_ended(fault), self.plan.run_dir / "error.txt"
+            message, file = self._where_it_ended(fault), self.run_dir / "error.txt"
             if is_first_rank():
                 with suppress(OSError):
                     replace_file(file, traceback.format_exc())
@@ -85,6 +87,8 @@ class Trainer:
             raise EnvironmentFault(message) from fault
         except RankLost as lost:
             raise RankLost(self._where_it_ended(lost)) from lost
+        except Incompatible as error:
+            raise advise(error) from error
 
     def _run(self) -> dict[str, Any]:
         self.checkpoints.saved_step = self._resumed if self.steps else None
@@ -100,14 +104,14 @@ class Trainer:
 
     def _train(self, logger: Logger | NullLogger) -> None:
         """Update until total_steps are done, and save, whichever way this ends."""
-        display = ProgressDisplay(self.plan.total_steps, None if is_first_rank() else Console(quiet=True))
+        display = ProgressDisplay(self.config.total_steps, None if is_first_rank() else Console(quiet=True))
         self._timer.start()
         self._between_updates = self._run_state()
         together = False  # True where all ranks get to the last save
         try:
-            self.callbacks.on_begin(self._context(), self.plan.config)
+            self.callbacks.on_begin(self._context(), self.config.plain)
             self.signals.raise_received()
-            while self.steps < self.plan.total_steps and not self._ended_by_callback:
+            while self.steps < self.config.total_steps and not self._ended_by_callback:
                 self._update(logger, display)
                 self._save_or_stop(logger)
             together = True
@@ -132,7 +136,7 @@ class Trainer:
         started = time.perf_counter()
         rollout = self._collect()
         collected, before = time.perf_counter(), self.state
-        is_last = self.steps + rollout.steps * world_size() >= self.plan.total_steps
+        is_last = self.steps + rollout.steps * world_size() >= self.config.total_steps
         when_ready = (lambda policy: None) if is_last else self._start_rollout
         self.state, result = self.agent.learn(before, rollout, self.minibatches, when_ready)
         times = {"time/collect": collected - started, "time/update": time.perf_counter() - collected}
@@ -145,7 +149,7 @@ class Trainer:
         self._recent.extend(stats.episodes.returns)
         own = {"update/skipped": float(self.skipped), **times, "time/steps_per_second": self.steps / seconds}
         scalars = {**stats.scalars, **result.scalars, **own}
-        more = compute_diagnostics(self.plan.recording, self.updates, self.agent, before, rollout, result.quantities)
+        more = compute_diagnostics(self.config.record, self.updates, self.agent, before, rollout, result.quantities)
         with self.signals.deferred():
             logger.scalars({**scalars, **more.scalars}, self.steps)
             logger.histograms(more.histograms, self.steps)
@@ -193,7 +197,7 @@ class Trainer:
         """Write a checkpoint of the run as it was after the last update; ``together`` with all ranks."""
         with self.signals.deferred():
             state = self._between_updates
-            tree = state.tree(self.plan.config, together)
+            tree = state.tree(self.config.plain, together)
             if not is_first_rank():
                 return
             logger.flush()
@@ -206,9 +210,9 @@ class Trainer:
         evaluations = self.evaluator.at_end(self.state)
         logger.histograms({f"{k}/returns": np.asarray(v.returns) for k, v in evaluations.items()}, self.steps)
         summary = {
-            "algo": self.plan.algo,
-            "env": self.environment.id,
-            "seed": self.plan.seed,
+            "algo": self.config.algo,
+            "env": self.config.env.id,
+            "seed": self.config.seed,
             "steps": self.steps,
             "steps_per_second": round(self.steps / self._timer.training, 1) if self._timer.training else 0.0,
             "return_mean": self._mean_return(),
@@ -226,9 +230,9 @@ class Trainer:
         """Create the run's folder and its logger, on the first rank."""
         if not is_first_rank():
             return NullLogger()
-        logger = open_logger(self.plan.run_dir, self.plan.config, self.plan.recording, self._resumed)
+        logger = open_logger(self.run_dir, self.config.plain, self.config.record, self._resumed)
         if not self.collector.replays:
-            message = f"rlopt: {self.environment.id} cannot be replayed (envs/replay.py): if this run is stopped and"
+            message = f"rlopt: {self.config.env.id} cannot be replayed (envs/replay.py): if this run is stopped and"
             console.info(f"{message} resumed, its environments will begin new episodes")
         return logger
 
@@ -242,9 +246,9 @@ class Trainer:
 
     def _context(self) -> RunContext:
         def policy() -> Policy:
-            return Policy(self.agent.evaluated_policy(self.state), self.agent.head, *self.environment.spaces())
+            return Policy(self.agent.evaluated_policy(self.state), self.agent.head, *self.config.env.spaces())
 
-        return RunContext(self.steps, self.updates, self.plan.run_dir, policy)
+        return RunContext(self.steps, self.updates, self.run_dir, policy)
 
     def _run_state(self) -> RunState:
         return RunState(
@@ -279,7 +283,7 @@ class Trainer:
             return [] if entries is None else self._restore_environments(entries)
         except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
             message = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            where = f"the checkpoint in {self.plan.run_dir}"
+            where = f"the checkpoint in {self.run_dir}"
             raise UserError(f"{where} does not suit its config.yaml: {message}") from error
 
     def _restore_environments(self, entries: list[dict[str, Any] | None]) -> list[int]:
@@ -288,7 +292,7 @@ class Trainer:
         if len(entries) != self.collector.total:
             raise ValueError(f"it has {len(entries)} environments")
         entries = entries[first : first + count]
-        reset_seed = integer(self.plan.seed, Purpose.RESUMED, self.updates)
+        reset_seed = integer(self.config.seed, Purpose.RESUMED, self.updates)
         states = [env_state(entry) for entry in entries]
         with announce_slow_replay(states if is_first_rank() else ()):
             found = gather_from_all_ranks(lambda: self.collector.restore(states, reset_seed))

@@ -8,9 +8,9 @@ import gymnasium as gym
 import pytest
 
 from rlopt.config import choices as catalogue
-from rlopt.config.compose import load, resolve
+from rlopt.config.compose import load
 from rlopt.errors import UserError
-from rlopt.training.factory import trainer
+from tests.support.building import resolve, trainer
 from tests.support.configurations import (
     ALGOS,
     ENVS,
@@ -49,7 +49,7 @@ def likely_first(group: str) -> list[str]:
 
 @pytest.mark.parametrize("group, choice", [(g, c) for g in catalogue.UPDATE_GROUPS for c in GROUPS[g]])
 @pytest.mark.parametrize("where", WHERE)
-def test_every_part_learns_somewhere_and_is_refused_for_a_reason_elsewhere(where, group, choice):
+def test_every_part_learns_or_is_refused_for_a_reason(where, group, choice):
     if group == "objective" and (choice == "value") != bool(where):
         with pytest.raises(UserError, match=f"{where}objective={choice} is for the"):
             trainer(small_config(where, {"objective": load_part("objective", choice)}))
@@ -100,7 +100,7 @@ def test_every_network_learns(group, choice, env):
 
 @pytest.mark.parametrize("env", ENVS)
 @pytest.mark.parametrize("algo", ALGOS)
-def test_every_preset_composes_with_every_environment_and_every_environment_steps(algo, env):
+def test_every_preset_composes_with_every_environment(algo, env):
     config = resolve([f"algo={algo}", f"env={env}"])
     assert config["algo"] == algo
     assert config["env"]["name"] == env
@@ -120,7 +120,7 @@ def test_every_preset_learns_on_discrete_and_continuous_actions(algo):
 
 
 @pytest.mark.parametrize("name", [path.stem for path in (catalogue.conf_dir() / "recipe").glob("*.yaml")])
-def test_every_recipe_is_for_a_preset_and_an_environment_and_changes_something(name):
+def test_every_recipe_names_preset_and_environment_and_adds(name):
     algo, _, env = name.partition("-")
     assert algo in ALGOS and env in ENVS
     assert resolve([f"algo={algo}", f"env={env}"]) != resolve([f"algo={algo}", f"env={env}", "recipe=null"])
@@ -130,7 +130,7 @@ def test_every_recipe_is_for_a_preset_and_an_environment_and_changes_something(n
 def test_every_experiment_builds(name):
     run = trainer(resolve([f"experiment={name}"]))
     run.collector.close()
-    assert run.plan.total_steps > 0
+    assert run.config.total_steps > 0
 
 
 def test_a_choice_has_a_line_of_explanation():

@@ -1,6 +1,6 @@
 """The contract of every allowed pair of metric and solver, found through conf/, against dense matrices in float64.
 
-A metric's matrix is the one that tests/unit/core/test_metrics.py proves by differentiation. Exact solvers must solve its whole
+A metric's matrix is the one that tests/unit/core/metrics/test_metrics.py proves by differentiation. Exact solvers must solve its whole
 system; the others the system of their own definition, written out here with dense matrices from each sample's gradients.
 """
 
@@ -14,11 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlopt.config.choices import choices, conf_dir
+from rlopt.config.choices import conf_dir, parts
 from rlopt.config.compose import load
 from rlopt.config.schema import construct_part
 from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.objectives.value import Value
+from rlopt.core.requirements import Requirements
 from tests.support import oracles
 from tests.support.curvatures import blocks_of, groups, rows
 from tests.support.factors import assembled, layer_inputs, spots
@@ -37,8 +38,8 @@ def part(group: str, name: str, **options: Any) -> Any:
     return construct_part({**load(conf_dir() / group / f"{name}.yaml"), **options}, group)
 
 
-METRICS = {name: part("metric", name, **NEEDED.get(name, {})) for name in choices("metric")}
-SOLVERS = {name: part("solver", name, **OPTIONS.get(name, {})) for name in choices("solver")}
+METRICS = {name: part("metric", name, **NEEDED.get(name, {})) for name in parts("metric")}
+SOLVERS = {name: part("solver", name, **OPTIONS.get(name, {})) for name in parts("solver")}
 PAIRS = [(m, s) for m in METRICS for s in SOLVERS if SOLVERS[s].needs <= METRICS[m].supplies]
 
 
@@ -152,12 +153,12 @@ def test_dampings_and_steps_are_found_through_their_yaml():
         assert damping.current(state) >= 0
         assert damping.adapt(state, {"damping/agreement": 1.0, "step/accepted": 1.0}).keys() == state.keys()
     for name in choices("step"):
-        if name == "optimizer":  # whose options stand in groups of their own, see tests/unit/core/test_steps.py
+        if name == "optimizer":  # whose options stand in groups of their own, see tests/unit/core/steps/test_steps.py
             continue
         step = part("step", name)
         state = step.init(theta)
         assert step.advance(state).keys() == state.keys()
-        assert isinstance(step.whole_batch, bool) and isinstance(step.adaptive, bool)
+        assert isinstance(step.requirements, Requirements) and isinstance(step.adaptive, bool)
 
 
 def test_every_head_of_the_contract_is_there():

@@ -3,12 +3,11 @@
 import pytest
 import torch
 
-from rlopt.config.choices import choices, conf_dir
-from rlopt.config.compose import load, resolve
-from rlopt.config.schema import construct_part
+from rlopt.config.choices import choices
+from rlopt.config.compatibility import make_part
 from rlopt.core.parts import COMPATIBLE
 from rlopt.errors import UserError
-from rlopt.training.factory import trainer
+from tests.support.building import resolve, trainer
 
 SMALL = [
     "algo=npg", "env=cartpole", "env.num_envs=4", "batch_size=64", "total_steps=1280", "policy.hidden=[8]",
@@ -20,7 +19,7 @@ NEEDED = {"mahalanobis": ["metric.diagonal=2.0"]}
 
 
 def part(group, name):
-    return construct_part(load(conf_dir() / group / f"{name}.yaml"), group)
+    return make_part(group, name)
 
 
 PAIRS = [(metric, solver) for metric in choices("metric") for solver in choices("solver")]

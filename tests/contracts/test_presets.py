@@ -8,7 +8,7 @@ from rlopt.config.choices import choices, described, file
 
 
 @pytest.mark.parametrize("algo", choices("algo"))
-def test_a_preset_says_its_equation_its_source_and_its_deviations(algo):
+def test_a_preset_states_equation_source_and_deviations(algo):
     comments = [line.lstrip("# ") for line in file("algo", algo).read_text().splitlines() if line.startswith("#")]
     assert len(described("algo", algo)) > 20
     assert any(re.search(r"theta|maximise", line) and re.search("[+<=]", line) for line in comments), "equation"

@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from experiments._shared import policies
+from experiments.approximations import measure
+from experiments.directions import midway, picture
+
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-
-
-@pytest.fixture
-def example(experiment):
-    """Import a module of an experiment."""
-    return lambda folder, name: experiment(folder)(name)
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +20,8 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def point(example, folder):
+def point(folder):
     """A small policy part-way through training."""
-    policies = example("directions", "policies")
     return policies.point(policies.trained(folder, "pendulum", 6_000, 0, 4), 200)
 
 
@@ -41,8 +38,7 @@ def numeric(J, theta, e=1e-4):
 
 
 @pytest.mark.parametrize("where", ["NEAR", "FAR"])
-def test_the_picture_shows_the_gradient_and_the_hessian_of_its_closed_form(example, where):
-    picture = example("directions", "picture")
+def test_the_picture_shows_the_gradient_and_the_hessian_of_its_closed_form(where):
     theta = np.array(getattr(picture, where))
     g, H = numeric(picture.J, theta)
     at = picture.point(*theta)
@@ -51,8 +47,7 @@ def test_the_picture_shows_the_gradient_and_the_hessian_of_its_closed_form(examp
     assert (np.linalg.eigvalsh(H) < 0).all() == (where == "NEAR")
 
 
-def test_ellipses_touch_the_line_of_equal_gain_where_the_steps_end(example):
-    picture = example("directions", "picture")
+def test_ellipses_touch_the_line_of_equal_gain_where_the_steps_end():
     g, steps = picture.steps(picture.NEAR)
     assert [s.metric for s in steps] == list(picture.SIX)
     for s in steps:
@@ -63,8 +58,7 @@ def test_ellipses_touch_the_line_of_equal_gain_where_the_steps_end(example):
         assert normal / np.linalg.norm(normal) == pytest.approx(g / np.linalg.norm(g))
 
 
-def test_only_newton_leaves_the_half_plane_where_its_matrix_is_indefinite(example):
-    picture = example("directions", "picture")
+def test_only_newton_leaves_the_half_plane_where_its_matrix_is_indefinite():
     _, steps = picture.steps(picture.FAR)
     assert [s.metric for s in steps if s.cosine < 0] == ["hessian"]
     at = picture.point(*picture.FAR)
@@ -74,21 +68,18 @@ def test_only_newton_leaves_the_half_plane_where_its_matrix_is_indefinite(exampl
 
 
 @pytest.mark.parametrize("damping", [0.7, 0.8, 2.0])
-def test_a_ball_is_a_damping_where_the_hessian_is_indefinite_too(example, damping):
-    picture = example("directions", "picture")
+def test_a_ball_is_a_damping_where_the_hessian_is_indefinite_too(damping):
     assert picture.ball(picture.FAR, "hessian", damping) < 1e-3
     assert picture.ball(picture.FAR, "hessian", 0.1) > 0.1  # lambda below minus the least eigenvalue: no maximiser
 
 
-def test_natural_gradients_of_two_parametrisations_agree_for_short_steps_alone(example):
-    picture = example("directions", "picture")
+def test_natural_gradients_of_two_parametrisations_agree_for_short_steps_alone():
     short, long = picture.invariance("fisher")
     assert short < 1e-3 and 0.005 < long
     assert picture.invariance("gauss_newton")[0] > 0.1
 
 
-def test_half_plane_on_a_real_policy(example, point):
-    midway = example("directions", "midway")
+def test_half_plane_on_a_real_policy(point):
     dampings = np.geomspace(1e-5, 10, 15)
     for metric in midway.METRICS:
         cosines, least, _ = midway.damped(point, metric, dampings)
@@ -98,8 +89,7 @@ def test_half_plane_on_a_real_policy(example, point):
     assert [m for m, found in indefinite.items() if found] == ["hessian", "ggn"]
 
 
-def test_which_metrics_depend_on_the_loss(example, point):
-    midway = example("directions", "midway")
+def test_which_metrics_depend_on_the_loss(point):
     found = midway.relations(point)
     changed = found["changed_by_other_advantages"]
     assert [m for m, x in changed.items() if x == 0] == ["identity", "gauss_newton", "empirical_fisher"]
@@ -107,8 +97,7 @@ def test_which_metrics_depend_on_the_loss(example, point):
     assert 1e-3 < found["log_likelihood"]["ggn_to_fisher"] < 0.5  # mean and scale: equal in expectation alone
 
 
-def test_order_of_errors_that_theory_guarantees(example, point):
-    measure = example("approximations", "measure")
+def test_order_of_errors_that_theory_guarantees(point):
     curvature = point.curvature("fisher")
     truth = measure.Truth(curvature)
     damping = float(truth.F.diagonal().mean())
@@ -126,8 +115,7 @@ def test_order_of_errors_that_theory_guarantees(example, point):
     assert sums.sum() < 0.9 * exact.sum()
 
 
-def test_errors_of_the_inverse_product(example, point):
-    measure = example("approximations", "measure")
+def test_errors_of_the_inverse_product(point):
     curvature = point.curvature("fisher")
     truth = measure.Truth(curvature)
     by_name = {c.name: c for c in measure.CHOICES}
@@ -141,8 +129,7 @@ def test_errors_of_the_inverse_product(example, point):
     assert found["diagonal"]["error"] == pytest.approx(float(wanted))
 
 
-def test_numbers_stored(example, point):
-    measure = example("approximations", "measure")
+def test_numbers_stored(point):
     layers = measure.places(point.curvature("fisher"))
     assert [(at.outputs, at.inputs) for at in layers] == [(4, 4), (4, 5), (1, 5), (1, 1)]
     stored = {c.name: c.stored(layers, len(point.g)) for c in measure.CHOICES}
@@ -156,10 +143,9 @@ def test_reproduce_names_what_there_is():
     done = subprocess.run([root / "scripts/reproduce", "lrq"], capture_output=True, text=True)
     assert done.returncode == 2
     assert "all or one of:" in done.stderr and "got: lrq" in done.stderr
-    for path in EXPERIMENTS.glob("*/run.py"):
+    for path in EXPERIMENTS.glob("*/__main__.py"):
         assert f" {path.parent.name}" in done.stderr
 
 
-def test_scores_have_mean_zero(example):
-    picture = example("directions", "picture")
+def test_scores_have_mean_zero():
     assert picture.mean_score(picture.point(*picture.FAR)) < 1e-12

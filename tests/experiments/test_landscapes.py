@@ -4,16 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.landscapes import bounds, functions, methods, preconditioning, written
 
-@pytest.fixture
-def example(experiment):
-    """Import a module of the experiment, which computes in float64."""
-    return experiment("landscapes")
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
-def test_the_core_sees_the_function_that_is_plotted(example):
+def test_the_core_sees_the_function_that_is_plotted():
     """Gradient and Hessian by autograd of f against the tape's and the metric's."""
-    functions, methods = example("functions"), example("methods")
     for landscape in (functions.canyon(), functions.rosenbrock(), functions.bumpy(), functions.chain(30, 12)):
         theta = landscape.start + 0.1
         wanted = torch.autograd.functional.jacobian(landscape.f, theta)
@@ -23,8 +20,7 @@ def test_the_core_sees_the_function_that_is_plotted(example):
         assert torch.allclose(H.dense(), torch.autograd.functional.hessian(landscape.f, theta), rtol=1e-9, atol=1e-9)
 
 
-def test_the_example_has_condition_number_2_6_and_the_chain_that_it_is_named_for(example):
-    functions = example("functions")
+def test_the_example_has_condition_number_2_6_and_the_chain_that_it_is_named_for():
     mu, L = functions.example().bounds
     assert L / mu == pytest.approx(2.6)
     chain = functions.chain(50, 300)
@@ -33,8 +29,8 @@ def test_the_example_has_condition_number_2_6_and_the_chain_that_it_is_named_for
     assert 1 / 50 <= spectrum[0] < 1.01 / 50 and 0.99 < spectrum[-1] <= 1
 
 
-def test_counts_obey_the_bounds_on_random_quadratics(example):
-    rows = example("bounds").random_quadratics(20, target=1e-4)
+def test_counts_obey_the_bounds_on_random_quadratics():
+    rows = bounds.random_quadratics(20, target=1e-4)
     assert len(rows) == 20 and len({row["kappa"] for row in rows}) == 20
     for row in rows:
         for method in ("gradient descent", "Nesterov"):
@@ -42,8 +38,7 @@ def test_counts_obey_the_bounds_on_random_quadratics(example):
         assert row["1/k"] <= 1
 
 
-def test_the_chains_exponents_in_kappa_and_its_lower_bound(example):
-    bounds = example("bounds")
+def test_the_chains_exponents_in_kappa_and_its_lower_bound():
     found = bounds.exponents([100.0, 300.0, 1000.0])["exponents"]
     assert found["gradient descent"] == pytest.approx(1, abs=0.1)
     assert found["Nesterov"] == pytest.approx(0.5, abs=0.1) and found["CG"] == pytest.approx(0.5, abs=0.1)
@@ -52,8 +47,7 @@ def test_the_chains_exponents_in_kappa_and_its_lower_bound(example):
     assert curves["least_over_lower"]["CG"] < 10  # the bound is nearly reached
 
 
-def test_nesterovs_errors_are_at_his_own_points_and_cgs_at_every_iteration(example):
-    functions, bounds = example("functions"), example("bounds")
+def test_nesterovs_errors_are_at_his_own_points_and_cgs_at_every_iteration():
     chain = functions.chain(20, 60)
     H, b = torch.autograd.functional.hessian(chain.f, chain.start), bounds.optimum(chain)
     eta = (20**0.5 - 1) / (20**0.5 + 1)
@@ -66,50 +60,48 @@ def test_nesterovs_errors_are_at_his_own_points_and_cgs_at_every_iteration(examp
     assert len(bounds.errors(chain, "CG", 1e-6)) - 1 == bounds.cg_count(chain, 1e-6)
 
 
-def test_without_strong_convexity_the_rates_are_one_over_k_and_its_square(example):
-    slopes = list(example("bounds").convex_rates(400)["slopes"].values())
+def test_without_strong_convexity_the_rates_are_one_over_k_and_its_square():
+    slopes = list(bounds.convex_rates(400)["slopes"].values())
     assert slopes[0] == pytest.approx(-1, abs=0.1) and slopes[2] == pytest.approx(-2, abs=0.15)
 
 
-def test_preconditioned_and_reparametrised_descent_take_the_same_path(example):
-    for row in example("preconditioning").same_paths(60):
+def test_preconditioned_and_reparametrised_descent_take_the_same_path():
+    for row in preconditioning.same_paths(60):
         assert row["difference"] < 1e-10 < 1e-3 < row["from_plain"]
 
 
-def test_who_is_invariant_to_a_linear_change_of_coordinates(example):
-    found = {row["method"]: row["difference"] for row in example("preconditioning").invariance(8)}
+def test_who_is_invariant_to_a_linear_change_of_coordinates():
+    found = {row["method"]: row["difference"] for row in preconditioning.invariance(8)}
     for name in ("Newton", "Gauss-Newton", "natural gradient"):
         assert found.pop(name) < 1e-9
     assert all(difference > 1e-3 for difference in found.values())
 
 
-def test_a_bent_change_of_coordinates_is_seen_to_first_order_in_the_step(example):
-    found = example("preconditioning").bent((0.1, 0.05))["differences"]
+def test_a_bent_change_of_coordinates_is_seen_to_first_order_in_the_step():
+    found = preconditioning.bent((0.1, 0.05))["differences"]
     assert found[0] / found[1] == pytest.approx(2, abs=0.1)
 
 
-def test_the_methods_as_written_are_torch_optims_where_definitions_agree(example):
-    for rows in example("written").everywhere(60).values():
+def test_the_methods_as_written_are_torch_optims_where_definitions_agree():
+    for rows in written.everywhere(60).values():
         for row in rows:
             assert (row["difference"] < 1e-6) == row["definitions_agree"], row
 
 
-def test_adams_corrections_under_a_constant_gradient(example):
-    found = example("written").first_steps(3000)
+def test_adams_corrections_under_a_constant_gradient():
+    found = written.first_steps(3000)
     assert np.allclose(found["t"], 1)
     assert found["1"][0] == pytest.approx(1) and found["1"][-1] == pytest.approx(0.1**-1 * 0.001**0.5, rel=0.03)
     assert found["none"][0] == pytest.approx(0.1 / 0.001**0.5)
 
 
-def test_momentum_climbs_out_where_gradient_descent_stays(example):
-    functions, methods = example("functions"), example("methods")
+def test_momentum_climbs_out_where_gradient_descent_stays():
     ends = [
         methods.path(functions.bumpy(), m, 150)[-1, 0] for m in (methods.gradient_descent(0.1), methods.momentum(0.1))
     ]
     assert ends[0] < -5 and abs(ends[1]) < 0.1
 
 
-def test_one_step_of_each_second_order_method_solves_a_quadratic(example):
-    functions, methods = example("functions"), example("methods")
+def test_one_step_of_each_second_order_method_solves_a_quadratic():
     for metric, solver in (("hessian", "dense"), ("gauss_newton", "dense"), ("fisher", "kfac"), ("hessian", "cg")):
         assert methods.count(functions.canyon(), methods.second_order(metric, solver), 1e-10, 5) == 1

@@ -3,21 +3,16 @@
 import numpy as np
 import pytest
 
-from rlopt.config.compose import resolve
+from experiments.lqr import exact, sampled, settings
 from rlopt.tasks.lqr import LQR
+from tests.support.building import resolve
 
 OLD = (-0.3, 0.6)
 
 
 @pytest.fixture
-def example(experiment):
-    """Import a module of the experiment."""
-    return experiment("lqr")
-
-
-@pytest.fixture
-def chosen(example):
-    return {setting.name: setting for setting in example("settings").settings()}
+def chosen():
+    return {setting.name: setting for setting in settings.settings()}
 
 
 @pytest.mark.parametrize(
@@ -30,21 +25,21 @@ def chosen(example):
         ("minus_one-sigma", "natural", -1.0, 0.002),
     ],
 )
-def test_where_the_arrows_lead(example, chosen, name, method, k, tolerance):
+def test_where_the_arrows_lead(chosen, name, method, k, tolerance):
     setting = chosen[name]
-    path = example("exact").flow(setting, method, setting.start)
+    path = exact.flow(setting, method, setting.start)
     assert path[-1, 1] < 0.01 <= path[-2, 1]
     assert path[-1, 0] == pytest.approx(k, abs=tolerance)
 
 
-def test_vanilla_is_stuck_in_sigma_where_the_optimum_is_minus_one(example, chosen):
+def test_vanilla_is_stuck_in_sigma_where_the_optimum_is_minus_one(chosen):
     setting = chosen["minus_one-sigma"]
     assert setting.system.optimum() == pytest.approx(-1)
-    assert example("exact").flow(setting, "vanilla", setting.start)[-1, 0] > -0.8
+    assert exact.flow(setting, "vanilla", setting.start)[-1, 0] > -0.8
 
 
-def test_how_well_the_arrows_point_at_the_optimum(example):
-    cosines = example("exact").mean_cosines(LQR())
+def test_how_well_the_arrows_point_at_the_optimum():
+    cosines = exact.mean_cosines(LQR())
     assert cosines["vanilla"] == pytest.approx(0.813, abs=0.01)
     assert cosines["natural"] == pytest.approx(0.973, abs=0.01)
 
@@ -57,14 +52,14 @@ def slope(f, h=1e-5):
     return np.array([(f(np.add(OLD, h * e)) - f(np.subtract(OLD, h * e))) / (2 * h) for e in np.eye(2)])
 
 
-def test_the_surrogate_has_the_gradient_of_the_return(example):
-    surrogate = example("exact").surrogate
+def test_the_surrogate_has_the_gradient_of_the_return():
+    surrogate = exact.surrogate
     found = slope(lambda new: surrogate(SYSTEM, OLD, tuple(new)))
     assert found == pytest.approx((1 - SYSTEM.gamma) * SYSTEM.gradient(*OLD), rel=1e-7)
     assert surrogate(SYSTEM, OLD, OLD) == 0
 
 
-def test_the_surrogate_is_the_advantage_under_the_old_states(example):
+def test_the_surrogate_is_the_advantage_under_the_old_states():
     """J(new) - J(old) = sum over the states of new of the advantage; with k = k_new the states of old are left."""
     new = (OLD[0], 0.7)
     rng = np.random.default_rng(0)
@@ -77,12 +72,12 @@ def test_the_surrogate_is_the_advantage_under_the_old_states(example):
     e = rng.normal(size=s.shape)
     gain = q(-0.35 * s + new[1] * e) - q(OLD[0] * s + OLD[1] * e)
     error = gain.std() / np.sqrt(len(s))
-    assert example("exact").surrogate(SYSTEM, OLD, (-0.35, new[1])) == pytest.approx(gain.mean(), abs=4 * error)
+    assert exact.surrogate(SYSTEM, OLD, (-0.35, new[1])) == pytest.approx(gain.mean(), abs=4 * error)
     assert error < 0.02 * abs(gain.mean())
 
 
-def test_the_kl_has_the_fisher_matrix_for_its_curvature(example):
-    kl = example("exact").kl
+def test_the_kl_has_the_fisher_matrix_for_its_curvature():
+    kl = exact.kl
     F = (1 - SYSTEM.gamma) * SYSTEM.fisher(*OLD)
     for step in np.array([[1.0, 0.0], [0.0, 1.0], [1.0, -1.0]]) * 1e-4:
         assert kl(SYSTEM, OLD, tuple(np.add(OLD, step))) == pytest.approx(step @ F @ step / 2, rel=1e-3)
@@ -90,8 +85,8 @@ def test_the_kl_has_the_fisher_matrix_for_its_curvature(example):
 
 
 @pytest.mark.parametrize("name", ["unit-sigma", "unit-log_sigma", "minus_one-sigma", "minus_one-log_sigma"])
-def test_every_step_of_closed_form_trpo_is_within_the_radius_and_improves(example, chosen, name):
-    exact, setting = example("exact"), chosen[name]
+def test_every_step_of_closed_form_trpo_is_within_the_radius_and_improves(chosen, name):
+    setting = chosen[name]
     for start in setting.starts:
         path = [tuple(policy) for policy in exact.climb(setting, "trpo", start)]
         pairs = list(zip(path, path[1:], strict=False))
@@ -101,8 +96,7 @@ def test_every_step_of_closed_form_trpo_is_within_the_radius_and_improves(exampl
         assert path[-1] == pytest.approx((setting.system.optimum(), 0.01), abs=0.01)
 
 
-def test_the_trainer_runs_what_the_closed_form_runs(example, chosen):
-    sampled = example("sampled")
+def test_the_trainer_runs_what_the_closed_form_runs(chosen):
     for setting in chosen.values():
         for method, metric in (("vanilla", "identity"), ("natural", "fisher"), ("trpo", "fisher")):
             config = resolve(sampled.overrides(sampled.Job(setting, method, setting.start, 0)))
@@ -113,5 +107,4 @@ def test_the_trainer_runs_what_the_closed_form_runs(example, chosen):
             length = np.sqrt(2 * config["step"]["radius"])
             assert length == pytest.approx(setting.length if method == "vanilla" else np.sqrt(2 * setting.radius))
     trpo = resolve(sampled.overrides(sampled.Job(setting, "trpo", setting.start, 0)))["step"]
-    exact = example("exact")
     assert (trpo["shrink"], trpo["backtracks"], trpo["accept_ratio"]) == (exact.SHRINK, exact.BACKTRACKS, 0)

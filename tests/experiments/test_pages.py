@@ -1,6 +1,7 @@
 """experiments/*/README.md: every command can be typed as it stands, and every link leads somewhere."""
 
 import argparse
+import importlib
 import importlib.util
 import re
 import shlex
@@ -26,26 +27,32 @@ class Accepted(BaseException):
 
 
 @pytest.fixture
-def accepts(experiment, monkeypatch):
-    """Whether a file of experiments/ takes the options: it is run until it has read them."""
+def accepts(monkeypatch):
+    """A function that checks that a module of experiments/ takes the options: it is run until it has read them."""
     parse_args = argparse.ArgumentParser.parse_args
 
     def parsed(*given, **named):
         parse_args(*given, **named)
         raise Accepted
 
-    def check(file: Path, arguments: list[str]) -> None:
-        monkeypatch.setattr(sys, "argv", [str(file), *arguments])
+    def check(module: str, arguments: list[str]) -> None:
+        monkeypatch.setattr(sys, "argv", [module, *arguments])
         with pytest.raises(Accepted):
-            experiment(file.parent.name)(file.stem).main()
+            importlib.import_module(f"experiments.{module}").main()
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parsed)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which they would set for good
     return check
 
 
+def test_every_result_is_small():
+    files = [path for path in EXPERIMENTS.glob("*/results/*") if path.is_file()]
+    assert len(files) > 40
+    assert [path.name for path in files if path.stat().st_size > 200_000] == []
+
+
 def test_every_experiment_has_a_page_and_every_page_a_command():
-    assert {path.parent for path in EXPERIMENTS.glob("*/run.py")} < {page.parent for page in PAGES}
+    assert {path.parent for path in EXPERIMENTS.glob("*/__main__.py")} < {page.parent for page in PAGES}
     assert [page.parent.name for page in PAGES if not commands(page)] == ["experiments"]
     assert sum(len(commands(page)) for page in PAGES) > 40
 
@@ -55,10 +62,10 @@ def test_every_command_can_be_typed(page, accepts, capsys):
     for command in commands(page):
         program, *arguments = shlex.split(command)
         if program == "scripts/reproduce":
-            accepts(EXPERIMENTS / arguments[0] / "run.py", arguments[1:])
+            accepts(f"{arguments[0]}.__main__", arguments[1:])
         elif program == "scripts/bench":
-            name, rest = (arguments[1], arguments[2:]) if arguments[:1] == ["--only"] else ("run", arguments)
-            accepts(EXPERIMENTS / f"speed/{name}.py", rest)
+            name, rest = (arguments[1], arguments[2:]) if arguments[:1] == ["--only"] else ("__main__", arguments)
+            accepts(f"speed.{name}", rest)
         elif arguments[:2] == ["train", "-m"]:
             single = [a.partition(",")[0] for a in arguments[2:] if not a.startswith("sweep_dir=")]
             assert cli.main(["train", "--cfg", *single]) == 0, command
@@ -73,7 +80,7 @@ def test_every_command_can_be_typed(page, accepts, capsys):
 
 def test_a_command_that_cannot_be_typed_is_seen(accepts, capsys):
     with pytest.raises(SystemExit):
-        accepts(EXPERIMENTS / "lqr/run.py", ["--fast"])
+        accepts("lqr.__main__", ["--fast"])
     assert "unrecognized arguments: --fast" in capsys.readouterr().err
     assert cli.main(["train", "--cfg", "record.spectrum=4"]) == 2
 

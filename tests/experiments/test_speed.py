@@ -7,17 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from experiments.speed import device, report
+
 SPEED = Path(__file__).parents[2] / "experiments/speed"
 
 
-@pytest.fixture
-def speed(experiment):
-    """Import a module of the experiment."""
-    return experiment("speed")
-
-
-def test_the_device_script_runs_on_the_processor(speed, monkeypatch, capsys):
-    device = speed("device")
+def test_the_device_script_runs_on_the_processor(monkeypatch, capsys):
     before = (SPEED / "README.md").read_text()
     monkeypatch.setattr(sys, "argv", ["device.py", "--device", "cpu", "--quick"])
     assert device.main() == 0
@@ -26,9 +21,8 @@ def test_the_device_script_runs_on_the_processor(speed, monkeypatch, capsys):
 
 
 @torch.no_grad()
-def test_the_device_script_counts_the_work_of_a_product(speed):
+def test_the_device_script_counts_the_work_of_a_product():
     """Per sample J v takes one product of matrices in the first layer, two in the others; J^T u likewise."""
-    device = speed("device")
     width, count = 16, 32
     layers = [17 * width, width * width, width * 6]
     found = device.work(device.kinds(count, width, "cpu")["Fisher product"], "cpu")
@@ -37,8 +31,7 @@ def test_the_device_script_counts_the_work_of_a_product(speed):
     assert 5 * activations < found["bytes"] < 50 * activations
 
 
-def test_rows_are_cut_again_after_a_kind_that_takes_all_at_once(speed):
-    device = speed("device")
+def test_rows_are_cut_again_after_a_kind_that_takes_all_at_once():
     seen = []
     device.at_once(device.network, lambda: seen.append(device.network._ROWS))()
     assert seen == [device.ALL]
@@ -46,24 +39,24 @@ def test_rows_are_cut_again_after_a_kind_that_takes_all_at_once(speed):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_the_device_script_says_that_there_is_no_gpu(speed, monkeypatch, capsys):
+def test_the_device_script_says_that_there_is_no_gpu(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["device.py"])
-    assert speed("device").main() == 2
+    assert device.main() == 2
     said = capsys.readouterr().err
     assert "no CUDA device" in said and said.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["run", "parts", "growth", "device", "acktr"])
-def test_the_readme_shows_what_is_in_results(speed, name):
+def test_the_readme_shows_what_is_in_results(name):
     path = SPEED / f"results/{name}.json"
     if not path.exists():
         pytest.skip("not measured")
-    lines = getattr(speed("report"), name)(json.loads(path.read_text()))
+    lines = getattr(report, name)(json.loads(path.read_text()))
     _, _, rest = (SPEED / "README.md").read_text().partition(f"<!-- {name} -->\n")
     assert rest.partition(f"<!-- /{name} -->")[0] == "\n".join([*lines, ""])
 
 
-def test_a_table_of_costs_on_a_gpu(speed):
+def test_a_table_of_costs_on_a_gpu():
     """With the shares of the card's rates, what did not fit left open, and how often the card was waited for."""
     product = {"milliseconds": [1.0, 2.0, 9.0], "flops": 10**9, "bytes": 10**8, "synchronisations": 0}
     data = {
@@ -75,7 +68,7 @@ def test_a_table_of_costs_on_a_gpu(speed):
             {"width": 64, "batch": 4096, "kinds": {}},
         ],
     }
-    text = "\n".join(speed("report").device(data))
+    text = "\n".join(report.device(data))
     assert "| 64 | 2,048 | 2 (50%, 50%) |" in text
     assert "| 64 | 4,096 | - |" in text
     assert "Fisher product 0 to 0" in text

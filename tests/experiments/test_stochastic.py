@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from experiments.stochastic import curvature, descent, problems
 from rlopt.core import heads
 from rlopt.core.damping.constant import Constant
 from rlopt.core.metrics.identity import Identity as Euclidean
@@ -17,16 +18,12 @@ from rlopt.core.solvers.identity import Identity
 from rlopt.core.steps.optimizer import Optimizer
 from rlopt.core.update import Update
 
-
-@pytest.fixture
-def example(experiment):
-    """Import a module of the experiment, which computes in float64."""
-    return experiment("stochastic")
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 @pytest.mark.parametrize("kind", ["linear", "logistic"])
-def test_the_problems_are_what_autograd_says(example, kind):
-    p = example("problems").make(kind, terms=30)
+def test_the_problems_are_what_autograd_says(kind):
+    p = problems.make(kind, terms=30)
     theta = torch.randn(1, 5, generator=torch.Generator().manual_seed(0))
 
     def h(t):
@@ -43,15 +40,18 @@ def test_the_problems_are_what_autograd_says(example, kind):
 
 
 @pytest.mark.parametrize("kind", ["linear", "logistic"])
-def test_a_seed_of_sgd_is_rlopts_update_on_the_same_terms(example, kind):
-    problems, descent = example("problems"), example("descent")
+def test_a_seed_of_sgd_is_rlopts_update_on_the_same_terms(kind):
     p = replace(problems.make(kind, terms=30), ridge=0.0)
     start, steps, at = torch.ones(5), 40, [40]
     found = descent.sgd(p, start, descent.inverse(0.05, 0.1), at, 3, {"u": descent.UNIFORM, "e": descent.EMA})
     drawn = list(descent.drawn(p, steps, 3, 1, 0))
     head = heads.Value() if kind == "linear" else heads.Bernoulli(1)
     targets = p.y if kind == "linear" else (p.y + 1) / 2
-    step = Optimizer({"name": "SGD", "lr": 0.05}, {"name": "InverseLR", "decay": 0.1}, None)
+    step = Optimizer(
+        {"_target_": "torch.optim.SGD", "lr": 0.05},
+        {"_target_": "rlopt.core.steps.optimizer.InverseLR", "decay": 0.1},
+        None,
+    )
     network = Network(nn.Linear(5, 1, bias=False))
     update = Update(network, head, Value(), Euclidean(), Identity(), Constant(0.0), step)
     for seed in range(3):
@@ -68,9 +68,8 @@ def test_a_seed_of_sgd_is_rlopts_update_on_the_same_terms(example, kind):
         assert torch.allclose(found["e"][0, seed], weights @ torch.stack(path) / weights.sum(), rtol=1e-10)
 
 
-def test_averaged_sgd_reaches_the_asymptotic_rate(example):
+def test_averaged_sgd_reaches_the_asymptotic_rate():
     """Started at the optimum, so that little is left of the start after 4,000 steps."""
-    problems, descent = example("problems"), example("descent")
     p = problems.make("linear", kappa=2.0)
     theta = descent.sgd(p, p.optimum, descent.power(1 / p.L, 0.01, 0.6), [4000], 1000, {"u": descent.UNIFORM})["u"][0]
     mean, low, high = descent.interval(4000 * p.excess(theta) / p.constant)
@@ -78,8 +77,7 @@ def test_averaged_sgd_reaches_the_asymptotic_rate(example):
 
 
 @pytest.mark.parametrize("kind", ["linear", "logistic"])
-def test_variance_reduction_is_linear_where_sgd_is_not(example, kind):
-    problems, descent = example("problems"), example("descent")
+def test_variance_reduction_is_linear_where_sgd_is_not(kind):
     p = problems.make(kind, terms=60)
     start, a = p.optimum + 1.0, 1 / p.L
     svrg = descent.svrg(p, start, 0.5 * a, 60, 4).mean(1)
@@ -90,8 +88,7 @@ def test_variance_reduction_is_linear_where_sgd_is_not(example, kind):
     assert p.excess(sgd).mean() > 1e-3
 
 
-def test_a_running_mean_of_curvature_trades_noise_for_staleness(example):
-    problems, curvature = example("problems"), example("curvature")
+def test_a_running_mean_of_curvature_trades_noise_for_staleness():
     p = replace(problems.make("logistic"), ridge=0.0)
     net, theta = curvature.network(p), torch.ones(5)
     everything = curvature.samples(p, torch.arange(len(p.a)))

@@ -10,7 +10,7 @@ SOLVED = 475  # CartPole-v1
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_ppo_solves_cartpole_with_policy_and_value_in_one_network(tmp_path, monkeypatch, seed):
+def test_ppo_solves_cartpole_with_one_network_for_both(tmp_path, monkeypatch, seed):
     monkeypatch.chdir(tmp_path)
     typed = ["algo=ppo", "critic=shared", "env=cartpole", f"seed={seed}", "total_steps=98304", "run_dir=run"]
     assert cli.main(["train", *typed]) == 0

@@ -19,7 +19,9 @@ LM = LevenbergMarquardt(
     value=0.1, low=0.25, high=0.75, factor_up=4.0, factor_down=0.5, smallest=1e-8, largest=1e8
 )  # fmt: skip
 SGD = Optimizer(
-    {"name": "SGD", "lr": 0.5, "momentum": 0.5}, {"name": "ConstantLR", "factor": 1.0, "total_iters": 1}, max_norm=None
+    {"_target_": "torch.optim.SGD", "lr": 0.5, "momentum": 0.5},
+    {"_target_": "torch.optim.lr_scheduler.ConstantLR", "factor": 1.0, "total_iters": 1},
+    max_norm=None,
 )
 LINE_SEARCH = KLLineSearch(0.05, shrink=0.8, backtracks=10, accept_ratio=0.0, largest=1e6)
 STEPS = {

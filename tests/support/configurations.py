@@ -7,8 +7,8 @@ import torch
 import yaml
 
 from rlopt.config import choices as catalogue
-from rlopt.config.compose import load, resolve, to_yaml
-from rlopt.training.factory import trainer
+from rlopt.config.compose import load, to_yaml
+from tests.support.building import resolve, trainer
 
 GROUPS = catalogue.groups()
 ALGOS, ENVS = GROUPS["algo"], [env for env in GROUPS["env"] if env != "any"]

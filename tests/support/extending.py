@@ -8,7 +8,7 @@ FILES = {
     "metric/mine.py": HEAD
     + """
 from rlopt.core.curvature import PullBack
-from rlopt.core.parts import PRODUCT, SEMIDEFINITE
+from rlopt.core.parts import PRODUCT, SEMIDEFINITE, Requirements
 from rlopt.core.checks import positive
 from .helper import times
 
@@ -16,6 +16,7 @@ from .helper import times
 class Mine:
     scale: float
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, SEMIDEFINITE})
+    requirements = Requirements()
 
     def __post_init__(self):
         positive("scale", self.scale)
@@ -30,12 +31,13 @@ class Mine:
     "solver/mine.yaml": "# my solver\n_target_: solver.mine.Mine\nrate: 0.1\n",
     "solver/mine.py": HEAD
     + """
-from rlopt.core.parts import PRODUCT, Solution
+from rlopt.core.parts import PRODUCT, Requirements, Solution
 
 @dataclass(frozen=True)
 class Mine:
     rate: float
     needs = frozenset({PRODUCT})
+    requirements = Requirements()
 
     def init(self):
         return {"count": 0}

@@ -203,7 +203,7 @@ def failed(run: Trainer, saved: int) -> str:
     """What is told of a run that fails after it was saved at this step."""
     with pytest.raises(EnvironmentFault) as caught:
         run.run()
-    run_dir, message = run.plan.run_dir, str(caught.value)
+    run_dir, message = run.run_dir, str(caught.value)
     assert "\n" not in message
     said, _, rest = message.partition(f", after step {saved}; ")
     assert f"saved in {run_dir}" in rest

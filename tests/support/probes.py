@@ -27,9 +27,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from rlopt.config.compose import resolve
-from rlopt.training.factory import trainer
 from rlopt.training.trainer import Trainer
+from tests.support.building import resolve, trainer
 from tests.support.choices import CHOICES
 from tests.support.failing import Breaks, Fails, InvalidOutput, NotFinite, Raises, Strict
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rlopt.config.choices import conf_dir
-from rlopt.config.compose import load, resolve
+from rlopt.config.compose import load
 from rlopt.config.schema import construct_part
 from rlopt.core.damping.constant import Constant
 from rlopt.core.damping.levenberg_marquardt import LevenbergMarquardt
@@ -29,7 +29,7 @@ from rlopt.core.update import Update
 from rlopt.parallel.collectives import gather, local_slice, rank, world_size
 from rlopt.policy.normalisers import RewardScaler, empty_moments, merge_moments
 from rlopt.rollout.advantages import normalised
-from rlopt.training.factory import trainer
+from tests.support.building import resolve, trainer
 from tests.support.oracles import make_case, randn, seeded
 
 LINE_SEARCH = KLLineSearch(radius=0.01, shrink=0.8, backtracks=10, accept_ratio=0.0, largest=1e6)
@@ -79,7 +79,11 @@ def first_updates(metric: Any, solver: Any, adaptive: bool, head: str, dtype: to
 def minibatches(size: int, how: str, dtype: torch.dtype) -> dict[str, Any]:
     """Two epochs of Adam. Rank after rank, the samples are in the order in which one rank has them."""
     case, samples, theta = given("log_sigma", dtype, how)
-    step = Optimizer({"name": "Adam", "lr": 0.02}, {"name": "ConstantLR", "factor": 1.0}, max_norm=0.5)
+    step = Optimizer(
+        {"_target_": "torch.optim.Adam", "lr": 0.02},
+        {"_target_": "torch.optim.lr_scheduler.ConstantLR", "factor": 1.0},
+        max_norm=0.5,
+    )
     update = Update(case.network, case.head, part("objective", "clipped"), IdentityMetric(), Identity(), Constant(0.0),
                     step)  # fmt: skip
     learner = Learner(update, Schedule(2, size, None))

@@ -12,10 +12,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from rlopt.config.compose import resolve
 from rlopt.core import spectrum
+from rlopt.core.checks import NumericalFailure
 from rlopt.core.damping.constant import Constant
-from rlopt.core.failure import NumericalFailure
 from rlopt.core.metrics.identity import Identity as IdentityMetric
 from rlopt.core.parts import Solution
 from rlopt.core.samples import Samples
@@ -27,8 +26,8 @@ from rlopt.parallel import ranks as processes
 from rlopt.parallel.collectives import all_ranks, broadcast_theta, gather, local_slice, rank
 from rlopt.policy.normalisers import empty_moments, merge_moments
 from rlopt.rollout.episodes import Episodes, gather_episodes
-from rlopt.training.factory import trainer
 from rlopt.training.failure_policy import NAN_REPORT, write_report
+from tests.support.building import resolve, trainer
 from tests.support.oracles import randn
 from tests.support.ranked import LINE_SEARCH, SMALL, given, part
 

@@ -8,7 +8,7 @@ from rlopt.core.parts import Solution
 from rlopt.core.problem import Problem
 from tests.support.oracles import Case
 
-CONSTANT = {"name": "ConstantLR", "factor": 1.0, "total_iters": 1}
+CONSTANT = {"_target_": "torch.optim.lr_scheduler.ConstantLR", "factor": 1.0, "total_iters": 1}
 
 OPTIMIZERS = {
     "Adam": {"lr": 0.03, "betas": (0.8, 0.95), "eps": 1e-5},

@@ -16,6 +16,7 @@ from rlopt.core.objectives.log_prob import LogProb
 from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.objectives.value import Value
 from rlopt.core.parts import EUCLIDEAN, PRODUCT, ROOT
+from rlopt.core.requirements import Requirements
 from rlopt.core.solvers.cg import CG
 from rlopt.core.solvers.dense import Dense
 from rlopt.core.solvers.identity import Identity
@@ -27,7 +28,7 @@ from rlopt.core.update import Update
 from tests.support.oracles import Case
 
 cg = partial(CG, preconditioner=None, start="cold", decay=0.0)
-LINEAR = {"name": "LinearLR", "start_factor": 1.0, "end_factor": 0.1, "total_iters": 8}
+LINEAR = {"_target_": "torch.optim.lr_scheduler.LinearLR", "start_factor": 1.0, "end_factor": 0.1, "total_iters": 8}
 OBJECTIVES = {
     "log_prob": LogProb(entropy=0.0),
     "surrogate": Surrogate(entropy=0.0),
@@ -37,7 +38,7 @@ OBJECTIVES = {
 
 
 def adam() -> Optimizer:
-    return Optimizer({"name": "Adam", "lr": 0.02}, LINEAR, max_norm=0.5)
+    return Optimizer({"_target_": "torch.optim.Adam", "lr": 0.02}, LINEAR, max_norm=0.5)
 
 
 def line_search(radius: float = 0.01, accept_ratio: float = 0.0) -> KLLineSearch:
@@ -52,6 +53,7 @@ class Counting:
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, ROOT, EUCLIDEAN})
     needs: ClassVar[frozenset[str]] = frozenset({PRODUCT})
     measures: ClassVar[bool] = False
+    requirements: ClassVar[Requirements] = Requirements()
 
     def init(self):
         return {"used": torch.zeros(2, dtype=torch.float64)}
@@ -72,7 +74,8 @@ class Counting:
 class Watching:
     """A step that takes none and keeps the direction it was given."""
 
-    whole_batch = adaptive = False
+    adaptive = False
+    requirements = Requirements()
 
     def init(self, theta):
         return {}

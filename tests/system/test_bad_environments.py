@@ -170,7 +170,7 @@ def test_one_that_hangs_when_it_is_made_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["hangs", "exits"])
-def test_one_that_fails_when_it_is_tried_is_for_the_run_to_report(tmp_path, how):
+def test_a_failure_when_it_is_first_tried_is_the_runs_to_report(tmp_path, how):
     run = start(tmp_path, *failing(how, "stepped", "env.timeout=0.2"))
     what = "has not come back for env.timeout=0.2 seconds" if how == "hangs" else "raised SystemExit: 0"
     assert failed(run, saved=0) == f"environment 0, at its step 1, {what}"
@@ -198,7 +198,7 @@ def test_one_that_fails_when_it_is_put_back_is_named(tmp_path, monkeypatch, wher
 
 
 @pytest.mark.parametrize("where", WHERE)
-def test_a_replay_may_take_longer_than_the_timeout_of_a_step_and_is_told(tmp_path, monkeypatch, capsys, where):
+def test_a_replay_may_outlast_the_step_timeout_and_is_reported(tmp_path, monkeypatch, capsys, where):
     monkeypatch.setattr(position, "_QUIET", 0.05)
     overrides = failing("dawdles", "stepped", "env.timeout=0.4", *WHERE[where])
     run, tree = left_in_episodes(tmp_path, monkeypatch, *overrides)
@@ -250,7 +250,7 @@ def test_the_watchdog_lets_what_moves_run_as_long_as_it_takes():
     assert seen[-1] > 3 * watchdog._CHECKS
 
 
-def test_the_watchdog_counts_looks_and_not_the_time_for_which_a_run_was_suspended(monkeypatch):
+def test_the_watchdog_does_not_count_time_of_a_suspended_run(monkeypatch):
     looks = []
     monkeypatch.setattr(signal, "setitimer", lambda *given: None)
     with watched(lambda: 0, 100.0, lambda: "it"):

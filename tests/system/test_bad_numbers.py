@@ -30,7 +30,7 @@ def stopped(run: Trainer) -> str:
     with pytest.raises(Stopped) as caught:
         run.run()
     message = str(caught.value)
-    assert "\n" not in message and str(run.plan.run_dir / "nan_report.json") in message
+    assert "\n" not in message and str(run.run_dir / "nan_report.json") in message
     return message
 
 
@@ -40,7 +40,7 @@ def report(run: Trainer) -> dict:
     def none(name: str) -> None:
         raise AssertionError(f"{name} is not JSON")
 
-    return json.loads((run.plan.run_dir / "nan_report.json").read_text(), parse_constant=none)
+    return json.loads((run.run_dir / "nan_report.json").read_text(), parse_constant=none)
 
 
 def thetas(run: Trainer) -> list[Tensor]:
@@ -56,7 +56,7 @@ def finite(tree: object) -> bool:
 # --- what an environment gives
 
 
-def test_rewards_whose_squares_are_not_finite_are_skipped_like_those_that_are_not(tmp_path):
+def test_rewards_with_infinite_squares_skip_the_update_too(tmp_path):
     run = start(
         tmp_path, *BAD, "env.kwargs.what=reward", "env.kwargs.value=1e200", "dtype=float64", "max_bad_updates=2"
     )
@@ -67,7 +67,7 @@ def test_rewards_whose_squares_are_not_finite_are_skipped_like_those_that_are_no
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 @pytest.mark.parametrize("what", ["reward", "observation"])
-def test_the_first_bad_number_of_an_environment_is_named_and_described(tmp_path, what, value):
+def test_an_environments_first_bad_number_is_named_and_described(tmp_path, what, value):
     run = start(tmp_path, *BAD, f"env.kwargs.what={what}", f"env.kwargs.value={value}", "max_bad_updates=1")
     message = stopped(run)
     # the last observation of a rollout is the first of the next, and only values are made of it
@@ -91,7 +91,7 @@ def test_the_first_bad_number_of_an_environment_is_named_and_described(tmp_path,
 
 
 @pytest.mark.parametrize("what", ["reward", "observation"])
-def test_an_infinity_that_clipping_would_hide_is_noticed_in_the_rollout_it_ends(tmp_path, what):
+def test_an_infinity_that_clipping_would_hide_is_noticed(tmp_path, what):
     """Step 10 ends the second rollout, and with it every environment's second episode; its reset gives a good one."""
     late = start(tmp_path, *BAD[:1], "env.kwargs.since=9", "env.kwargs.until=9", f"env.kwargs.what={what}",
                  "env.kwargs.value=inf", "env.num_envs=1", "batch_size=9", "max_bad_updates=1")  # fmt: skip
@@ -101,7 +101,7 @@ def test_an_infinity_that_clipping_would_hide_is_noticed_in_the_rollout_it_ends(
 
 
 @pytest.mark.parametrize(("limit", "updates"), [("1", 3), ("4", 6)])
-def test_a_run_stops_at_the_first_bad_update_or_after_some_in_a_row(tmp_path, limit, updates):
+def test_a_run_stops_at_the_first_bad_update_or_after_several(tmp_path, limit, updates):
     run = start(tmp_path, *BAD, "env.kwargs.what=reward", f"max_bad_updates={limit}")
     assert stopped(run).startswith(f"{limit} updates in a row")
     assert run.updates == updates
@@ -133,7 +133,7 @@ def test_what_was_skipped_leaves_no_trace(tmp_path, overrides):
 
 @pytest.mark.parametrize("bound", ["1.0", "inf"])
 @pytest.mark.parametrize("squash", ["true", "false"])
-def test_an_action_that_is_no_number_never_reaches_an_environment(tmp_path, bound, squash):
+def test_an_action_that_is_nan_never_reaches_an_environment(tmp_path, bound, squash):
     if (bound, squash) == ("inf", "true"):
         pytest.skip("squashing needs bounds")
     run = start(tmp_path, "env.id=probe/Strict-v0", f"env.kwargs.bound={bound}", f"policy.squash={squash}",
@@ -146,7 +146,7 @@ def test_an_action_that_is_no_number_never_reaches_an_environment(tmp_path, boun
 
 
 @pytest.mark.parametrize("env", ["MultiDiscrete", "MultiBinary", "ActionObservation"])
-def test_whole_actions_of_a_policy_that_is_no_number_are_actions_still(tmp_path, env):
+def test_discrete_actions_of_a_nan_policy_are_valid_actions(tmp_path, env):
     """MultiDiscrete and MultiBinary hold every action against their space."""
     run = start(tmp_path, f"env.id=probe/{env}-v0", "max_bad_updates=1")
     run.state["actor"]["theta"] = torch.full_like(run.state["actor"]["theta"], math.nan)
@@ -179,7 +179,7 @@ def test_a_network_that_explodes_goes_back_to_where_it_was(tmp_path, overrides, 
     assert report(run)["quantities"]["actor parameters"]["shape"] == [len(after[0])]
 
 
-def test_a_loss_that_explodes_between_minibatches_skips_those_that_follow(tmp_path):
+def test_a_loss_that_explodes_skips_the_minibatches_that_follow(tmp_path):
     run = start(tmp_path, "env=pendulum", "rewards.scale=false", *SGD, "critic.optimizer.lr=1e38", "max_bad_updates=2",
                 "critic.schedule=minibatch", "critic.schedule.minibatch=5")  # fmt: skip
     before = thetas(run)
@@ -202,7 +202,7 @@ def test_eigenvalues_that_are_not_found_skip_the_update(tmp_path, monkeypatch, f
     assert torch.equal(before[0], thetas(run)[0]) and finite(run.state)
 
 
-def test_a_run_recovers_from_eigenvalues_that_were_not_found_once(tmp_path, monkeypatch):
+def test_a_run_recovers_from_one_failed_eigendecomposition(tmp_path, monkeypatch):
     eigh, calls = torch.linalg.eigh, []
 
     def once(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -233,7 +233,7 @@ def test_what_is_extreme_but_finite_is_learned_from(tmp_path, algo, env):
 
 
 @pytest.mark.parametrize("algo", ALGOS)
-def test_advantages_that_are_all_equal_leave_the_policy_where_it_is(tmp_path, algo):
+def test_equal_advantages_leave_the_policy_where_it_is(tmp_path, algo):
     run = start(tmp_path, f"algo={algo}", "env.id=probe/Constant-v0", "max_bad_updates=1", "observations.normalise=false",
                 "dtype=float64")  # fmt: skip
     batch = run.collector.collect(run.agent.policy(run.state))

@@ -175,7 +175,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize(("spoil", "said"), FOREIGN.values(), ids=FOREIGN)
-def test_what_is_not_as_it_was_saved_is_refused_and_the_one_before_taken(tmp_path, spoil, said):
+def test_a_damaged_checkpoint_is_refused_and_the_older_one_taken(tmp_path, spoil, said):
     run_dir = tmp_path / "run"
     place, _ = whole_run(run_dir)
     spoil(place)

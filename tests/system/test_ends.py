@@ -12,14 +12,14 @@ from tests.support.training import NAN, saved, scalars, start
 pytestmark = pytest.mark.usefixtures("probe_environments")
 
 
-def test_an_environment_that_fails_at_its_first_reset_is_told_like_one_that_fails_later(tmp_path):
+def test_a_failed_first_reset_is_reported_like_a_later_failure(tmp_path):
     run = start(tmp_path, "env.id=probe/Raises-v0", "env.num_envs=4", "batch_size=20", "env.kwargs.at=0")
     with pytest.raises(EnvironmentFault, match="RuntimeError: the simulator did not start, after step 0"):
         run.run()
     assert saved(tmp_path)[0] == 0
 
 
-def test_an_environment_that_fails_leaves_a_checkpoint_and_its_curves(tmp_path):
+def test_a_failed_environment_leaves_a_checkpoint_and_curves(tmp_path):
     run = start(tmp_path, "env.id=probe/Raises-v0", "env.num_envs=4", "batch_size=20", "env.kwargs.at=13")
     with pytest.raises(EnvironmentFault, match="RuntimeError: the simulator broke, after step 40"):
         run.run()
@@ -29,7 +29,7 @@ def test_an_environment_that_fails_leaves_a_checkpoint_and_its_curves(tmp_path):
     assert [step for step, _ in scalars(tmp_path)["step/kl"]] == [20, 40]
 
 
-def test_a_run_that_outgrows_memory_is_one_line_and_leaves_a_checkpoint(tmp_path, monkeypatch, capsys):
+def test_out_of_memory_is_one_line_and_leaves_a_checkpoint(tmp_path, monkeypatch, capsys):
     learn, count = Agent.learn, []
 
     def growing(*arguments):
@@ -46,7 +46,7 @@ def test_a_run_that_outgrows_memory_is_one_line_and_leaves_a_checkpoint(tmp_path
 
 
 @pytest.mark.parametrize("ends", ["well", "stopped", "failed"])
-def test_the_recorder_and_the_environments_are_closed_however_a_run_ends(tmp_path, monkeypatch, ends):
+def test_logger_and_environments_are_closed_however_a_run_ends(tmp_path, monkeypatch, ends):
     closed = []
     close_recorder, close_collector = Logger.close, Collector.close
     monkeypatch.setattr(Logger, "close", lambda self: (closed.append("recorder"), close_recorder(self)))

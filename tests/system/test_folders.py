@@ -45,7 +45,7 @@ def test_a_folder_that_is_closed_is_one_line(run, monkeypatch, command):
 def test_a_working_directory_that_is_gone_is_one_line(run, monkeypatch):
     monkeypatch.setattr(os, "getcwd", lambda: (_ for _ in ()).throw(FileNotFoundError(2, "No such file or directory")))
     code, _, err = run("train", *SHORT)
-    assert code == 2 and "the folder that this was typed in cannot be found" in one_line(err)
+    assert code == 2 and "the current folder cannot be found" in one_line(err)
 
 
 def test_a_name_that_no_folder_can_have_is_refused():

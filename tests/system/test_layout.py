@@ -1,184 +1,206 @@
-import ast
+"""How rlopt is laid out: floors, the libraries that a wing may know, and the sizes of files and functions."""
+
+import statistics
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-FILES = sorted((ROOT / "rlopt").rglob("*.py"))
+from tests.support.sources import ROOT, cycle, edges, files, functions, module_name, read, within
+
+FILES = files()
+IMPORTS = read()
 
 # lowest first; a file imports from its own floor and from those below
 FLOORS = [
-    ("rlopt.core", "rlopt.errors", "rlopt.config.choices"),
-    ("rlopt.policy", "rlopt.rollout", "rlopt.tasks"),
-    ("rlopt.run", "rlopt.report"),
-    (
-        *(
-            "rlopt.config.extensions",
-            "rlopt.config.overrides",
-            "rlopt.config.precedence",
-            "rlopt.config.schema",
-            "rlopt.config.options",
-            "rlopt.config.compose",
-            "rlopt.config.compatibility",
-            "rlopt.training.networks",
-            "rlopt.training.factory",
-            "rlopt.training.restore",
-            "rlopt.api",
-            "rlopt.guide",
-        ),
-        "rlopt.library",
-    ),
-    ("rlopt.commands", "rlopt.cli.main", "rlopt.__main__"),
+    ("errors", "files"),
+    ("parallel",),
+    ("core",),
+    ("loggers",),
+    ("tasks", "envs"),
+    ("policy",),
+    ("config",),
+    ("rollout",),
+    ("checkpoint",),
+    ("evaluation",),
+    ("inspection", "training"),
+    ("report",),
+    ("api",),
+    ("guide", "cli", "__main__"),
 ]
-KNOW_HYDRA = ("rlopt.config.compose", "rlopt.config.overrides", "rlopt.config.precedence", "rlopt.cli.sweep.launch")
-ONE_UPDATE = ["update.py", "metrics/fisher.py", "solvers/cg.py", "steps/kl_line_search.py"]
+KNOW_HYDRA = ("rlopt.config", "rlopt.cli.sweep")
+LOOSE = {"__init__", "__main__", "api", "errors"}  # modules that lie in no wing
+LONGEST_FILE, LONGEST_FUNCTION = 400, 50
+LEAST_MEDIAN, AIM_OF_MEDIAN = 83, 110  # lines of the median file
 
-
-def module_name(file: Path, root: Path = ROOT) -> str:
-    parts = file.relative_to(root).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def imported(source: str, module: str, is_package: bool) -> set[str]:
-    """Everything a module imports, wherever in its text; ``from a import b`` is both a and a.b."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = module.split(".")
-                kept = parents[: len(parents) - node.level + is_package]
-                base = ".".join([*kept, base] if base else kept)
-            found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
-    return found
-
-
-def read(files: list[Path], root: Path = ROOT) -> dict[str, set[str]]:
-    return {
-        module_name(file, root): imported(file.read_text(), module_name(file, root), file.name == "__init__.py")
-        for file in files
-    }
-
-
-def within(module: str, package: str) -> bool:
-    return module == package or module.startswith(f"{package}.")
+# Exceptions, all of them temporary. Each must still be needed: test_no_exception_is_left_over.
+NO_FLOOR = {"rlopt.library", "rlopt.run"}
+UPWARDS = {
+    ("rlopt.config.compatibility", "rlopt.training.agent"),
+    ("rlopt.envs.spaces", "rlopt.policy.nature_cnn"),
+    ("rlopt.loggers.csv", "rlopt.checkpoint.format"),
+    ("rlopt.loggers.logger", "rlopt.checkpoint.format"),
+    ("rlopt.loggers.logger", "rlopt.training.diagnostics"),
+}
+LONG_FUNCTIONS = {
+    "rlopt.core.solvers.cg:CG._solve",
+    "rlopt.core.update:Update.__call__",
+    "rlopt.evaluation.episodes:evaluate",
+    "rlopt.training.agent:Agent.learn",
+}
+TOO_LOOSE = {"library"}
+SKIPS_FORMAT = {
+    "rlopt/__init__.py", "rlopt/api.py", "rlopt/checkpoint/resume_rules.py", "rlopt/cli/evaluate.py",
+    "rlopt/cli/inspect.py", "rlopt/cli/plot.py", "rlopt/cli/report.py", "rlopt/cli/resume.py",
+    "rlopt/cli/sweep/launch.py", "rlopt/config/choices.py", "rlopt/config/compatibility.py", "rlopt/config/schema.py",
+    "rlopt/core/solvers/kronecker/eigenbasis.py", "rlopt/core/steps/optimizer.py", "rlopt/inspection/figure.py",
+    "rlopt/inspection/inspect.py", "rlopt/inspection/report.py", "rlopt/policy/export.py", "rlopt/report/comparison.py",
+    "rlopt/report/figures.py", "rlopt/report/page.py", "rlopt/report/statistics.py", "rlopt/rollout/sampler.py",
+    "rlopt/rollout/workers.py", "rlopt/training/diagnostics.py", "rlopt/training/factory.py",
+    "rlopt/training/restore.py", "rlopt/training/trainer.py",
+}  # fmt: skip
 
 
 def floor(module: str) -> int | None:
     """The floor a module lies on; None for the package itself, which only names its version and what it offers."""
-    return next((i for i, names in enumerate(FLOORS) if any(within(module, name) for name in names)), None)
+    return next((i for i, names in enumerate(FLOORS) if any(within(module, f"rlopt.{n}") for n in names)), None)
 
 
-def edges(imports: dict[str, set[str]]) -> dict[str, set[str]]:
-    """Imports of the package's own modules by one another; the root, read for its version, is no part of a cycle."""
-    own = set(imports) - {"rlopt"}
-    return {module: names & own - {module} for module, names in imports.items()}
+def upwards(imports: dict[str, set[str]]) -> set[tuple[str, str]]:
+    """(module, what it imports from a higher floor)."""
+    return {
+        (module, name)
+        for module, names in edges(imports).items()
+        for name in names
+        if (here := floor(module)) is not None and (there := floor(name)) is not None and there > here
+    }
 
 
-def too_high(imports: dict[str, set[str]]) -> list[str]:
-    found = []
-    for module, names in imports.items():
-        here = floor(module)
-        for name in sorted(names):
-            there = floor(name)
-            if here is not None and there is not None and there > here:
-                found.append(f"{module} imports {name}")
-    return found
-
-
-def cycle(graph: dict[str, set[str]]) -> list[str]:
-    """Modules along one import cycle, or none."""
-    done: set[str] = set()
-
-    def visit(module: str, path: list[str]) -> list[str]:
-        if module in path:
-            return [*path[path.index(module) :], module]
-        if module in done:
-            return []
-        for name in sorted(graph[module]):
-            if found := visit(name, [*path, module]):
-                return found
-        done.add(module)
-        return []
-
-    return next((found for module in sorted(graph) if (found := visit(module, []))), [])
+def wings(imports: dict[str, set[str]]) -> dict[str, set[str]]:
+    """Wing -> the other wings that it imports from."""
+    found: dict[str, set[str]] = {}
+    for module, names in edges(imports).items():
+        here = ".".join(module.split(".")[:2])
+        found.setdefault(here, set()).update({".".join(name.split(".")[:2]) for name in names} - {here})
+    return {wing: names for wing, names in found.items() if wing != "rlopt"}
 
 
 def users(imports: dict[str, set[str]], libraries: tuple[str, ...]) -> set[str]:
     return {m for m, names in imports.items() if any(within(name, library) for name in names for library in libraries)}
 
 
+def long_functions(file: Path) -> set[str]:
+    return {f"{module_name(file)}:{name}" for name, lines in functions(file) if lines > LONGEST_FUNCTION}
+
+
+def skips_format() -> set[str]:
+    return {str(file.relative_to(ROOT)) for file in FILES if "# fmt: skip" in file.read_text()}
+
+
+def median() -> float:
+    """Of the lines of files, without those that make a folder a package."""
+    return statistics.median(len(file.read_text().splitlines()) for file in FILES if file.name != "__init__.py")
+
+
+def core() -> dict[str, set[str]]:
+    return {module: names for module, names in IMPORTS.items() if within(module, "rlopt.core")}
+
+
 def test_there_is_something_to_check():
-    modules = read(FILES)
-    assert {"rlopt", "rlopt.core.update", "rlopt.core.heads", "rlopt.core.steps.optimizer"} <= set(modules)
-    assert "rlopt.core.solvers.cg" in {m for m, names in modules.items() if "rlopt.core.parts" in names}
+    assert {"rlopt", "rlopt.core.update", "rlopt.core.heads", "rlopt.core.steps.optimizer"} <= set(IMPORTS)
+    assert "rlopt.core.solvers.cg" in {m for m, names in IMPORTS.items() if "rlopt.core.parts" in names}
 
 
 def test_every_file_lies_on_a_floor():
-    assert [m for m in read(FILES) if m != "rlopt" and floor(m) is None] == []
+    assert {m for m in IMPORTS if m != "rlopt" and floor(m) is None} <= NO_FLOOR
 
 
 def test_no_file_imports_from_a_higher_floor():
-    assert too_high(read(FILES)) == []
+    assert upwards(IMPORTS) <= UPWARDS
 
 
-def test_no_import_cycle():
-    assert cycle(edges(read(FILES))) == []
+def test_no_module_imports_itself_in_a_circle():
+    assert cycle(edges(IMPORTS)) == []
+
+
+def test_no_wing_imports_itself_in_a_circle():
+    excused = {
+        module: names - {there for here, there in UPWARDS if here == module} for module, names in IMPORTS.items()
+    }
+    assert cycle(wings({m: {n for n in names if n in IMPORTS} for m, names in excused.items()})) == []
 
 
 def test_core_knows_nothing_of_environments_rollouts_or_configs():
-    core = {m: names for m, names in read(FILES).items() if within(m, "rlopt.core")}
-    inside = {name for names in core.values() for name in names if within(name, "rlopt")}
-    assert {name for name in inside if not within(name, "rlopt.core") and not within(name, "rlopt.errors")} == set()
-    assert users(core, ("hydra", "omegaconf", "gymnasium", "yaml")) == set()
+    inside = {name for names in core().values() for name in names if within(name, "rlopt")}
+    known = ("rlopt.core", "rlopt.parallel", "rlopt.errors")
+    assert {name for name in inside if not any(within(name, wing) for wing in known)} == set()
+    assert users(core(), ("hydra", "omegaconf", "gymnasium", "yaml")) == set()
 
 
 def test_core_needs_only_torch_and_numpy():
-    core = {m: names for m, names in read(FILES).items() if within(m, "rlopt.core")}
-    libraries = {name.split(".")[0] for names in core.values() for name in names} - set(sys.stdlib_module_names)
+    libraries = {name.split(".")[0] for names in core().values() for name in names} - set(sys.stdlib_module_names)
     assert libraries <= {"rlopt", "torch", "numpy"}
 
 
-def test_only_the_command_line_and_build_know_hydra():
-    assert users(read(FILES), ("hydra", "omegaconf")) <= set(KNOW_HYDRA)
+def test_only_config_and_the_sweep_know_hydra():
+    known = users(IMPORTS, ("hydra", "omegaconf"))
+    assert {module for module in known if not any(within(module, wing) for wing in KNOW_HYDRA)} == set()
 
 
-def test_one_trpo_update_is_read_in_four_short_files():
-    assert sum(len((ROOT / "rlopt/core" / name).read_text().splitlines()) for name in ONE_UPDATE) <= 450
+def test_few_modules_lie_in_no_wing():
+    assert {file.stem for file in FILES if file.parent == ROOT / "rlopt"} <= LOOSE | TOO_LOOSE
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_no_file_is_longer_than_300_lines(file):
-    assert len(file.read_text().splitlines()) <= 300
+def test_no_file_and_no_function_is_too_long(file):
+    assert len(file.read_text().splitlines()) <= LONGEST_FILE
+    assert long_functions(file) <= LONG_FUNCTIONS
+
+
+def test_the_median_file_is_no_fragment():
+    assert median() >= LEAST_MEDIAN
+
+
+def test_only_tables_skip_the_formatter():
+    assert skips_format() <= SKIPS_FORMAT
+
+
+def test_no_exception_is_left_over():
+    assert {m for m in IMPORTS if floor(m) is None} >= NO_FLOOR
+    assert upwards(IMPORTS) >= UPWARDS
+    assert {name for file in FILES for name in long_functions(file)} >= LONG_FUNCTIONS
+    assert {file.stem for file in FILES if file.parent == ROOT / "rlopt"} >= TOO_LOOSE
+    assert skips_format() >= SKIPS_FORMAT
 
 
 @pytest.fixture
 def planted(tmp_path):
-    """A package whose core imports run, hydra and, by way of itself, a cycle."""
+    """A package whose core imports training, hydra and, by way of itself, a circle."""
     for name, text in {
         "__init__.py": "",
         "core/__init__.py": "",
         "core/a.py": "from rlopt.core import b\nimport torch",
-        "core/b.py": "def late():\n    from ..run.loop import train\n    from . import c",
+        "core/b.py": "def late():\n    from ..training.loop import train\n    from . import c",
         "core/c.py": "from rlopt.core.a import x\nimport hydra.utils",
-        "run/loop.py": "import rlopt.core.a",
+        "training/loop.py": "import rlopt.core.a",
     }.items():
         file = tmp_path / "rlopt" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    return read(sorted(tmp_path.rglob("*.py")), tmp_path)
+    return read(tmp_path)
 
 
 def test_planted_violations_are_found(planted):
-    assert set(too_high(planted)) == {
-        "rlopt.core.b imports rlopt.run.loop",
-        "rlopt.core.b imports rlopt.run.loop.train",
-    }
+    assert upwards(planted) == {("rlopt.core.b", "rlopt.training.loop")}
     assert cycle(edges(planted)) == ["rlopt.core.a", "rlopt.core.b", "rlopt.core.c", "rlopt.core.a"]
+    assert cycle(wings(planted)) == ["rlopt.core", "rlopt.training", "rlopt.core"]
     assert users(planted, ("hydra", "omegaconf")) == {"rlopt.core.c"}
     planted["rlopt.core.c"].clear()
-    planted["rlopt.core.b"].discard("rlopt.run.loop")
+    planted["rlopt.core.b"].discard("rlopt.training.loop")
     assert cycle(edges(planted)) == []
+
+
+def test_a_planted_long_function_is_found(tmp_path):
+    body = "\n".join(["        pass"] * LONGEST_FUNCTION)
+    (tmp_path / "a.py").write_text(f"class A:\n    def f(self):\n{body}\n\n    def g(self):\n        pass\n")
+    assert list(functions(tmp_path / "a.py")) == [("A.f", LONGEST_FUNCTION + 1), ("A.g", 2)]

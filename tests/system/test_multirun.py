@@ -47,7 +47,7 @@ def test_a_mistake_that_all_runs_share_leaves_nothing(run, typed):
     assert created() == []
 
 
-def test_a_mistake_of_a_later_run_is_told_before_the_first_begins(run):
+def test_a_later_runs_mistake_is_reported_before_any_begins(run):
     code, out, err = run("train", "-m", "step=trust_region,fixed", "step.radius=0.1", *SHORT)
     assert (code, out) == (2, "")
     assert "step.radius has no effect" in one_line(err)
@@ -60,7 +60,7 @@ def test_several_runs_take_preconditioners_by_name(run):
     assert sorted((config["solver"]["preconditioner"] or {}).get("method", "") for config in configs) == ["", "exact"]
 
 
-def test_multirun_runs_once_for_every_choice_of_the_critics_parts(run):
+def test_multirun_runs_once_for_every_choice_of_critic_parts(run):
     code, out, _ = run(
         "train", "-m", "critic.metric=identity,fisher", "critic.solver=cg", "critic.step=trust_region", *SHORT
     )

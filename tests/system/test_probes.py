@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlopt.training.factory import trainer
 from rlopt.training.trainer import Trainer
+from tests.support.building import trainer
 from tests.support.probes import GAMMA, resolved
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
@@ -68,7 +68,7 @@ def test_the_critic_discounts_what_comes_one_step_later(train):
     assert values(run, 0, 1) == pytest.approx([GAMMA, 1], abs=0.05)
 
 
-def test_a_truncated_episode_is_worth_what_its_last_observation_is_worth(train):
+def test_a_truncated_episode_is_worth_its_last_observation(train):
     run, _ = train("Truncated", 12)
     last = 1 / (1 - GAMMA)
     assert values(run, 0, 1) == pytest.approx([-1 + GAMMA * last, last], abs=0.1)
@@ -88,7 +88,7 @@ def test_the_policy_learns_an_action_for_every_observation(train):
     assert summary["sampled_evaluation_return"] > 0.5
 
 
-def test_the_gaussian_policy_learns_a_target_within_the_bounds_for_every_observation(train):
+def test_the_gaussian_policy_learns_a_target_per_observation(train):
     """The best actions are 2 and 4 in [0, 6], that is -1/3 and 1/3 for the policy."""
     run, summary = train("Target", 30)
     network = run.agent.actor.update.network

@@ -75,7 +75,7 @@ def test_what_is_not_finite_on_one_rank_is_skipped_on_both(fault):
     assert fault("moments") == ["FloatingPointError: an observation is not finite"] * 2
 
 
-def test_a_step_that_leaves_the_domain_on_one_rank_is_rejected_on_both(fault):
+def test_a_step_out_of_one_ranks_domain_is_rejected_on_both(fault):
     found = fault("domain")
     assert sorted(found[0]["inside"]) == [False, True]
     assert [(f["accepted"], f["same"]) for f in found] == [(0.0, True)] * 2
@@ -130,7 +130,7 @@ def curves(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
     }
 
 
-def test_a_run_under_torchrun_is_that_of_one_process_and_is_written_once(tmp_path):
+def test_a_torchrun_run_is_that_of_one_process_and_written_once(tmp_path):
     from rlopt.cli.main import main
 
     overrides = [*ranked.SMALL, "evaluation.episodes=2"]

@@ -15,8 +15,8 @@ import rlopt
 from rlopt import api
 from rlopt.cli import main as cli
 from rlopt.config.choices import groups
-from rlopt.config.compose import resolve
 from rlopt.guide import extending, options
+from tests.support.building import resolve
 from tests.system.test_sweep import test_joblib_trains_in_processes_what_one_process_trains as with_joblib
 
 pytestmark = pytest.mark.usefixtures("elsewhere")

@@ -172,7 +172,7 @@ def test_a_mistake_is_one_line_exit_code_2_and_nothing_on_disk(run, case):
 
 
 @pytest.mark.parametrize("error", [DependencyNotInstalled("no"), ModuleNotFoundError("No module named 'mujoco'")])
-def test_a_missing_package_is_named_with_the_extra_that_brings_it(run, monkeypatch, error):
+def test_a_missing_package_is_named_with_the_extra_to_install(run, monkeypatch, error):
     def missing(*_: object, **__: object) -> gym.Env:
         raise error
 

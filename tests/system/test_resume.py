@@ -81,7 +81,7 @@ def test_a_finished_run_says_so_and_can_be_extended(tmp_path, runs, capsys):
     assert "total_steps: 360" in (short / "config.yaml").read_text()
 
 
-def test_an_environment_that_cannot_be_replayed_is_told_of_and_begins_anew(tmp_path, capsys):
+def test_an_environment_without_replay_is_reported_and_restarts(tmp_path, capsys):
     """Counter tells in every observation how many episodes it has had."""
     whole, part = tmp_path / "whole", tmp_path / "part"
     make_trainer(
@@ -90,7 +90,7 @@ def test_an_environment_that_cannot_be_replayed_is_told_of_and_begins_anew(tmp_p
     assert "probe/Counter-v0 cannot be replayed" in capsys.readouterr().err
     cut(whole, part, 2)
     assert resume(part) == 0
-    assert "the episodes of environments 0, 1: these begin new ones" in capsys.readouterr().err
+    assert "the episodes of environments 0, 1 cannot be continued: these begin new ones" in capsys.readouterr().err
     lengths = [length for _, length in scalars(part)["episode/length"]]
     assert lengths[:2] == [length for _, length in scalars(whole)["episode/length"]][:2]
     assert lengths[2] == 3.5  # 3, 4 and what is left of 5: counted from the new start

@@ -121,7 +121,7 @@ TARGETS = [
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=str)
-def test_a_target_that_is_no_part_of_rlopt_is_refused_and_imports_nothing(target, tmp_path, monkeypatch):
+def test_a_target_outside_rlopt_is_refused_and_imports_nothing(target, tmp_path, monkeypatch):
     (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Evil:\n    pass\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     for group in ("metric", "solver", "critic.step"):
@@ -146,7 +146,10 @@ def test_every_choice_names_a_class_of_rlopts_core():
                          ids=str)  # fmt: skip
 @pytest.mark.parametrize("kind", ["optimizer", "scheduler"])
 def test_an_optimizer_or_scheduler_is_one_of_torchs_own(kind, name):
-    given = {"optimizer": {"name": "Adam", "lr": 1e-3}, "scheduler": {"name": "ConstantLR"}}
+    given = {
+        "optimizer": {"_target_": "torch.optim.Adam", "lr": 1e-3},
+        "scheduler": {"_target_": "torch.optim.lr_scheduler.ConstantLR"},
+    }
     Optimizer(**given, max_norm=None)
     with pytest.raises(ValueError, match=f"{kind}.name must be one of"):
         Optimizer(**{**given, kind: {"name": name}}, max_norm=None)
@@ -156,5 +159,7 @@ def test_no_option_of_an_optimizer_is_called(monkeypatch):
     """Nor anything else that a yaml can hold: options are numbers and truth values."""
     for value in ("os.system", {"_target_": "os.system"}, ["os.system"]):
         with pytest.raises(ValueError, match="optimizer.lr must be a number"):
-            Optimizer({"name": "Adam", "lr": value}, {"name": "ConstantLR"}, None)
+            Optimizer(
+                {"_target_": "torch.optim.Adam", "lr": value}, {"_target_": "torch.optim.lr_scheduler.ConstantLR"}, None
+            )
     assert torch.optim.Adam  # untouched

@@ -7,10 +7,11 @@ import torch
 
 from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli import main as cli
-from rlopt.config.compose import load, resolve
+from rlopt.config import check_config
+from rlopt.config.compose import load
 from rlopt.core.heads import Categorical, DiagonalGaussian, Joint
-from rlopt.training.factory import trainer
-from rlopt.training.restore import policy
+from rlopt.training.restore import load_policy
+from tests.support.building import resolve, trainer
 from tests.support.probes import make_trainer
 from tests.support.training import scalars
 
@@ -70,7 +71,7 @@ def test_twenty_updates_train_the_one_network(preset, env, tmp_path):
         assert both >= own >= -1e-6
 
 
-def test_the_network_learns_the_value_and_the_policy_from_one_batch():
+def test_one_network_learns_value_and_policy_from_one_batch():
     run = make_trainer(*COUNTER, "algo=trpo", "rewards.scale=false", "advantages.normalise=false")
     given, before = spied(run), run.state["actor"]["theta"].clone()
     batch, _, _ = learn(run)
@@ -123,7 +124,7 @@ def test_a_saved_run_is_evaluated_and_inspected(tmp_path, capsys):
     assert set(config["critic"]) == {"shared", "variance", "value_weight"}
     tree = checkpoint.load_newest(folder)[1]["agent"]
     assert "critic" not in tree and not torch.equal(tree["actor"]["average"]["theta"], tree["actor"]["theta"])
-    _, head, frozen, _, _ = policy(load(folder / "config.yaml"), folder)
+    _, head, frozen, _, _ = load_policy(check_config(load(folder / "config.yaml")), folder)
     assert torch.equal(frozen.theta, tree["actor"]["average"]["theta"])
     assert head == Categorical(2) and frozen.outputs(torch.zeros(3, 4)).shape == (3, 2)
     capsys.readouterr()

@@ -62,7 +62,7 @@ def test_a_signal_drops_the_update_saves_and_says_how_to_go_on(tmp_path, runs, c
     assert differences(run_dir, whole) == []
 
 
-def test_a_signal_while_the_curves_are_written_waits_and_loses_nothing(tmp_path, runs, capsys, monkeypatch):
+def test_a_signal_while_curves_are_written_loses_nothing(tmp_path, runs, capsys, monkeypatch):
     """It arrives when the table is being written anew, for a scalar that comes up in the third update."""
     run_dir, append = tmp_path / "run", CSVWriter.append
 
@@ -94,7 +94,7 @@ def test_a_run_without_a_terminal_goes_on_where_that_was_wished():
 
 
 @pytest.mark.parametrize("command", ["train", "resume"])
-def test_an_interrupt_that_is_lost_while_processes_are_forked_is_remembered(tmp_path, runs, monkeypatch, command):
+def test_an_interrupt_while_processes_are_forked_is_remembered(tmp_path, runs, monkeypatch, command):
     """Python drops what is raised between a fork and its hooks."""
     run_dir, made = tmp_path / "run", api.trainer
 
@@ -120,7 +120,7 @@ def test_a_signal_in_the_middle_of_a_fork_comes_after_it():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-def test_processes_of_a_run_leave_the_groups_signals_to_it_and_can_be_ended():
+def test_child_processes_ignore_group_signals_and_can_be_ended():
     with SignalHandler().installed():
         child = os.fork()
         if not child:
@@ -152,7 +152,7 @@ def ended(processes: list[int], seconds: float = 60) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="forks, and reads /proc")
-def test_a_second_interrupt_leaves_at_once_with_the_last_checkpoint_as_it_is(tmp_path, monkeypatch):
+def test_a_second_interrupt_exits_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     """The first is followed by a save, which takes for ever."""
     write, begun = files._write, tmp_path / "begun"
 
@@ -184,7 +184,7 @@ def two_ranks(folder: Path, *arguments: str) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="forks, and reads /proc")
-def test_two_ranks_stop_after_the_same_update_and_go_on_to_the_bit(tmp_path):
+def test_two_ranks_stop_after_one_update_and_resume_to_the_bit(tmp_path):
     whole, part = tmp_path / "whole", tmp_path / "part"
     overrides = [
         *SMALL,

@@ -5,7 +5,7 @@ import torch
 
 from rlopt.api import prepared
 from rlopt.errors import UserError
-from rlopt.training.factory import trainer
+from tests.support.building import trainer
 from tests.support.probes import GAMMA, resolved
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
@@ -40,7 +40,7 @@ def train(request, tmp_path):
     return run
 
 
-def test_one_hots_are_not_normalised_and_the_numbers_beside_them_are(train):
+def test_one_hots_are_not_normalised_and_numbers_beside_them_are(train):
     run, _ = train("Dict", 2, *PERCEPTRON)
     assert run.agent.observations.indicators == (0, 1, 2, 3, 4, 5)  # high and low before which
     batch = run.collector.collect(run.agent.policy(run.state))

@@ -11,7 +11,7 @@ import torch
 
 from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli import main as cli
-from rlopt.cli.sweep.job import Sweep
+from rlopt.cli.sweep_run import Sweep
 from rlopt.training.trainer import Trainer
 from tests.support.extending import FILES, write
 
@@ -61,7 +61,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(run, monkeypatch):
     update = Trainer._update
 
     def interrupted(self: Trainer, *rest: object) -> None:
-        if self.plan.seed == 2 and self.updates == 2:
+        if self.config.seed == 2 and self.updates == 2:
             raise KeyboardInterrupt
         update(self, *rest)
 
@@ -69,7 +69,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(run, monkeypatch):
         patch.setattr(Trainer, "_update", interrupted)
         code, _, err = run(*SWEEP, "seed=1,2,3")
     assert code == 128 + signal.SIGINT
-    assert "The same command with sweep_dir=here goes on where this one stopped." in err
+    assert "The same command with sweep_dir=here continues where this one stopped." in err
     first = done()
     assert set(first) == {"seed=1"} and not Path("here/seed=3").exists()
 
@@ -121,7 +121,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(run):
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "submitit_slurm"])
-def test_an_absent_launcher_is_named_with_the_extra_that_brings_it(run, monkeypatch, launcher):
+def test_an_absent_launcher_is_named_with_the_extra_to_install(run, monkeypatch, launcher):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     code, out, err = run("train", "-m", "seed=0,1", f"hydra/launcher={launcher}")
     assert (code, out) == (2, "")

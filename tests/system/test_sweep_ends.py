@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from rlopt.checkpoint import manager as checkpoint
-from rlopt.cli.sweep import processes as elsewhere
+from rlopt.checkpoint import format as checkpoint
+from rlopt.cli import sweep_run
 from rlopt.errors import Signalled
 from rlopt.training.run_directory import try_lock
 from tests.support.launching import environment, until
@@ -22,9 +22,9 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(elsewhere, "_WATCH", 0.01)
-    monkeypatch.setattr(elsewhere, "_parent", None)
-    monkeypatch.setattr(elsewhere, "_told", None)
+    monkeypatch.setattr(sweep_run, "_PARENT_INTERVAL", 0.01)
+    monkeypatch.setattr(sweep_run, "_sweep_process", None)
+    monkeypatch.setattr(sweep_run, "_signal_received", None)
 
 
 def forked(work: Callable[[], object]) -> int:
@@ -46,7 +46,7 @@ def run(lock: Path, saved: Path, sweep: int) -> None:
         raise Signalled(number)
 
     signal.signal(signal.SIGTERM, save)
-    with elsewhere.locked(lock, sweep):
+    with sweep_run.run_lock(lock, sweep):
         time.sleep(60)
 
 
@@ -55,16 +55,16 @@ def held(lock: Path) -> bool:
         return not try_lock(file.fileno())
 
 
-def test_a_sweep_that_is_told_to_end_waits_until_its_runs_have_saved(tmp_path):
+def test_a_sweep_that_must_end_waits_until_its_runs_have_saved(tmp_path):
     sweeps = {"a": os.getpid(), "b": os.getpid(), "another's": os.getppid()}
     runs = [forked(lambda n=n, s=s: run(tmp_path / f"{n}.lock", tmp_path / n, s)) for n, s in sweeps.items()]
     try:
         nobodys = f"{os.uname().nodename} {runs[2]} {os.getpid()}\n"  # a number that is another process's by now
         (tmp_path / "done.lock").write_text(nobodys)
         assert until(lambda: sum(bool(p.read_text()) for p in tmp_path.glob("*.lock")) == 4, 10)
-        with elsewhere.locked(tmp_path / "own.lock", os.getpid()) as mine:  # a run in the sweep's own process
+        with sweep_run.run_lock(tmp_path / "own.lock", os.getpid()) as mine:  # a run in the sweep's own process
             assert mine
-            elsewhere.end_all(tmp_path)
+            sweep_run.end_workers(tmp_path)
         assert {n: (tmp_path / n).exists() for n in sweeps} == {"a": True, "b": True, "another's": False}
         assert held(tmp_path / "another's.lock") and not held(tmp_path / "a.lock")
     finally:
@@ -77,11 +77,11 @@ def test_a_run_whose_sweep_was_killed_saves_and_leaves(tmp_path):
     lock, saved = tmp_path / "a.lock", tmp_path / "saved"
 
     def in_a_worker(sweep: int) -> None:
-        elsewhere.follow(os.uname().nodename, sweep)
+        sweep_run.watch_sweep(os.uname().nodename, sweep)
         try:
             run(lock, saved, sweep)
         except Signalled as signalled:
-            elsewhere.ended(signalled.number)
+            sweep_run.remember_signal(signalled.number)
 
     def sweep() -> None:
         mine = os.getpid()
@@ -98,10 +98,10 @@ def test_a_run_whose_sweep_was_killed_saves_and_leaves(tmp_path):
 
 def test_no_run_begins_in_a_process_that_was_told_to_end():
     here = os.uname().nodename, os.getpid()  # another's than the parent's
-    elsewhere.follow(*here)
-    elsewhere.ended(signal.SIGTERM)
+    sweep_run.watch_sweep(*here)
+    sweep_run.remember_signal(signal.SIGTERM)
     with pytest.raises(Signalled) as raised:
-        elsewhere.follow(*here)
+        sweep_run.watch_sweep(*here)
     assert pickle.loads(pickle.dumps(raised.value)).number == signal.SIGTERM
 
 

@@ -50,7 +50,7 @@ def hosts() -> Iterator[tuple[str, str]]:
         [ip("netns", "delete", name) for name in names]
 
 
-def test_a_run_on_two_hosts_is_that_of_one_process_and_is_written_on_the_first(hosts, tmp_path):
+def test_two_hosts_run_as_one_process_and_the_first_writes(hosts, tmp_path):
     overrides = [*SMALL, "evaluation.episodes=2"]
     folders = [tmp_path / "a", tmp_path / "b"]
     processes = []

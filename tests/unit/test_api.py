@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import rlopt
 from rlopt.cli import main as cli
-from rlopt.config.overrides import spelled
+from rlopt.config.overrides import to_overrides
 from rlopt.errors import UserError
 from rlopt.policy.policy import Policy
 from rlopt.rollout.seeding import Purpose, integer, sequence
@@ -88,7 +88,7 @@ def test_a_run_is_that_of_the_command_line():
     typed = ["algo=ppo", "seed=3", "run_dir=b", "batch_size=80", "total_steps=240", "policy.hidden=[8]",
              "critic.hidden=[8]", "evaluation.episodes=3"]  # fmt: skip
     assert cli.main(["train", *typed]) == 0
-    a, b = (load_file(next(Path(run).glob("checkpoints/*240/*.safetensors"))) for run in "ab")
+    a, b = (load_file(next(Path(run).glob("checkpoints/*240.safetensors"))) for run in "ab")
     assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
@@ -100,7 +100,7 @@ VALUES: list[Any] = [
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
 def test_values_reach_hydra_as_they_are(value):
-    (text,) = spelled({"key": value})
+    (text,) = to_overrides({"key": value})
     got = OverridesParser.create().parse_override(text).value()
     plain = [getattr(v, "text", v) for v in got] if isinstance(got, list) else getattr(got, "text", got)
     wanted = {type(Path()): str, tuple: list, np.float64: float}.get(type(value), lambda same: same)(value)
@@ -109,7 +109,7 @@ def test_values_reach_hydra_as_they_are(value):
 
 def test_options_within_options_are_spelled_with_dots():
     options = {"seed": 1, "critic": {"step": {"radius": 0.1}, "hidden": [4]}, "step": "kl_clip"}
-    assert spelled(options) == ["seed=1", "critic.step.radius=0.1", "critic.hidden=[4]", "step=kl_clip"]
+    assert to_overrides(options) == ["seed=1", "critic.step.radius=0.1", "critic.hidden=[4]", "step=kl_clip"]
 
 
 def test_mistakes_are_user_errors_and_write_nothing():

@@ -6,8 +6,8 @@ in least squares over the episodes that begin and end in the batch; weight_t = g
 is the sum of A(s_t, a_t) = r_t + gamma V(s_{t+1}) - V(s_t) along an episode, in which V telescopes to its start. With
 phi = 1 alone v is the paper's constant offset J; more features of the start take out more of the noise.
 
-The normal matrix is that of metric=episode_fisher, M = sum_e Psi_e Psi_e^T / sum_t weight_t, less what phi explains,
-and the advantages Psi_e . w, the same along an episode, make g = M w.
+The normal matrix is that of the episode Fisher metric, M = sum_e Psi_e Psi_e^T / sum_t weight_t, less what phi
+explains, and the advantages Psi_e . w, the same along an episode, make g = M w.
 
 Deviations from the paper: ridge on w; an episode that is truncated counts as ended, which is right only where gamma to
 its length is small or the limit is part of the task.
@@ -22,18 +22,28 @@ import torch
 from torch import Tensor
 
 from rlopt.core.checks import non_negative
-from rlopt.core.compatible.critic import Estimate, Experience
-from rlopt.core.compatible.features import check_degrees
+from rlopt.core.compatible.critic import Estimate, Experience, check_degrees
 from rlopt.core.compatible.regression import GivenScores, removed, solve
+from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.solvers.per_layer import gradients, layer_shape
-from rlopt.errors import UserError
 from rlopt.parallel.collectives import all_sum
 
 
 @dataclass(frozen=True)
 class Episodic:
-    degrees: tuple[int, ...] | None  # of the monomials of s_0 in phi; None: the critic network's last hidden layer
-    ridge: float  # >= 0, in units of the episodes' Fisher matrix
+    """w (P,) by least squares over whole episodes' returns, with features of their first states.
+
+    Options:
+        degrees: of the monomials of the first state in phi, different whole numbers, 0 or above; null takes the critic
+            network's last hidden layer.
+        ridge: added to w's block, in units of the episodes' Fisher matrix; 0 or above.
+
+    Source: Peters and Schaal 2008, table 2. Raises ValueError where an option is out of its range, Incompatible where
+    no episode begins and ends in the batch, NumericalFailure where the equations have no finite solution.
+    """
+
+    degrees: tuple[int, ...] | None
+    ridge: float
 
     whole_episodes: ClassVar[bool] = True
 
@@ -48,9 +58,10 @@ class Episodic:
         begun = _counts(index, count, samples.time == 0)
         whole = begun & _counts(index, count, e.done.flatten())
         if not all_sum(whole.sum().clone()):
-            raise UserError(
+            raise Incompatible(
                 f"no episode begins and ends within the {len(e.rewards)} steps that a batch has of each environment, "
-                "and critic=episodic learns from whole episodes; raise batch_size, or lower env.num_envs"
+                "and the critic learns from whole episodes",
+                Remedy.LONGER_ROLLOUT,
             )
         samples = samples.replacing(weight=torch.where(whole[index], samples.weight, 0.0))
         share = samples.share

@@ -28,16 +28,27 @@ import torch
 from torch import Tensor
 
 from rlopt.core.checks import between, non_negative
-from rlopt.core.compatible.critic import Estimate, Experience
-from rlopt.core.compatible.features import check_degrees
+from rlopt.core.compatible.critic import Estimate, Experience, check_degrees
 from rlopt.core.compatible.regression import SampleScores, removed, solve
 
 
 @dataclass(frozen=True)
 class LSTD:
-    degrees: tuple[int, ...] | None  # of the monomials in phi; None: the critic network's last hidden layer
-    trace: float  # lambda, between 0 and 1
-    ridge: float  # >= 0, added to w's block, in units of the empirical Fisher matrix
+    """w (P,) and v by least squares temporal differences, from single steps with traces.
+
+    Options:
+        degrees: of the monomials of the state in phi, different whole numbers, 0 or above; null takes the critic
+            network's last hidden layer.
+        trace: lambda; between 0 and 1.
+        ridge: added to w's block, in units of the empirical Fisher matrix; 0 or above.
+
+    Source: Peters and Schaal 2008, table 1. Raises ValueError where an option is out of its range, NumericalFailure
+    where the equations have no finite solution.
+    """
+
+    degrees: tuple[int, ...] | None
+    trace: float
+    ridge: float
 
     whole_episodes: ClassVar[bool] = False
 

@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from rlopt.core.failure import NumericalFailure
+from rlopt.core.checks import NumericalFailure
 from rlopt.core.solvers.per_layer import gradients, layer_shape, products
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import all_sum, world_size
@@ -62,7 +62,7 @@ class SampleScores:
 
 
 class GivenScores:
-    """Rows (B, P) that are at hand."""
+    """Psi held as rows (B, P)."""
 
     def __init__(self, rows: Tensor):
         self._rows = rows
@@ -103,6 +103,7 @@ def removed(features: Tensor, by: Tensor, share: Tensor) -> Callable[[Tensor], T
 
 def _solved(matrix: Tensor, ridge: float, right: Tensor) -> Tensor:
     """(N,) with (matrix + ridge I) x = right (N, 1)."""
+    x: Tensor
     if ridge:
         matrix.diagonal().add_(ridge)
         x, info = torch.linalg.solve_ex(matrix, right)
@@ -116,6 +117,7 @@ def _solved(matrix: Tensor, ridge: float, right: Tensor) -> Tensor:
 def _inverse(matrix: Tensor) -> Tensor:
     """Pseudo-inverse."""
     try:
-        return torch.linalg.pinv(matrix)
+        inverse: Tensor = torch.linalg.pinv(matrix)
+        return inverse
     except RuntimeError as error:  # LinAlgError is one
         raise NumericalFailure("the compatible critic's equations hold a number that is not finite") from error

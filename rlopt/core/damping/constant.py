@@ -6,14 +6,23 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rlopt.core.checks import non_negative
-from rlopt.core.parts import Scalars, State
+from rlopt.core.parts import Requirements, Scalars, State
 
 
 @dataclass(frozen=True)
 class Constant:
-    value: float  # lambda >= 0, in units of M
+    """The same lambda for every solve.
+
+    Options:
+        value: lambda, in units of M; 0 or above. Solvers that factorise a singular M need it above 0.
+
+    Raises ValueError where it is out of its range.
+    """
+
+    value: float
 
     measures: ClassVar[bool] = False
+    requirements: ClassVar[Requirements] = Requirements()
 
     def __post_init__(self) -> None:
         non_negative("value", self.value)

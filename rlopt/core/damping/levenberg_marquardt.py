@@ -3,9 +3,10 @@
     lambda <- factor_up lambda    if rho < low, or the step was rejected
     lambda <- factor_down lambda  if rho > high            (Marquardt 1963; Moré 1978; Martens 2010, section 4.1)
 
-rho compares the model with the step that was taken, see `agreement`: improvement for the metrics ggn and hessian, KL
-for fisher. Where rho is no number (the model foresaw no gain) lambda stays. Made for steps of the direction's own
-length, such as step=armijo or step=fixed with rate 1; a trust region's length makes up for lambda in part.
+rho compares the model with the step that was taken, see `update`: by the improvement where M models the objective's
+curvature, by KL where it models that. Where rho is no number (the model foresaw no gain) lambda stays. Made for steps
+of the direction's own length, such as Armijo's or a fixed one with rate 1; a trust region's length makes up for lambda
+in part.
 """
 
 from __future__ import annotations
@@ -14,20 +15,33 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rlopt.core.checks import check, positive
-from rlopt.core.parts import Scalars, State
+from rlopt.core.parts import Requirements, Scalars, State
 
 
 @dataclass(frozen=True)
 class LevenbergMarquardt:
-    value: float  # lambda at the start, > 0, in units of M
-    low: float  # rho below which lambda is raised
-    high: float  # rho above which it is lowered
-    factor_up: float  # > 1
-    factor_down: float  # between 0 and 1
-    smallest: float  # bounds on lambda, > 0
+    """lambda that rises where the metric's model failed and falls where it held; the state holds lambda.
+
+    Options:
+        value: lambda in the first update, in units of M; between smallest and largest.
+        low, high: rho below which lambda is raised and above which it is lowered; low below high.
+        factor_up: by which lambda is raised; above 1.
+        factor_down: by which it is lowered; between 0 and 1.
+        smallest, largest: bounds on lambda, in units of M; above 0.
+
+    Source: Marquardt 1963; Moré 1978; Martens 2010, section 4.1. Raises ValueError where an option is out of its range.
+    """
+
+    value: float
+    low: float
+    high: float
+    factor_up: float
+    factor_down: float
+    smallest: float
     largest: float
 
     measures: ClassVar[bool] = True
+    requirements: ClassVar[Requirements] = Requirements()
 
     def __post_init__(self) -> None:
         for name in ("value", "smallest", "largest"):

@@ -15,7 +15,11 @@ from rlopt.core.checks import at_least_one
 
 @dataclass(frozen=True)
 class Bernoulli:
-    """``count`` bits from logits z (B, count); actions are 0 or 1 in the type of z (B, count)."""
+    """Independent bits from logits z (B, count); actions (B, count) are 0 or 1 in the type of z.
+
+    Options:
+        count: how many bits; 1 or above, ValueError otherwise.
+    """
 
     count: int
 

@@ -14,7 +14,11 @@ from rlopt.core.checks import check
 
 @dataclass(frozen=True)
 class Categorical:
-    """One of ``count`` actions from logits z (B, count); actions are int64 (B,)."""
+    """One of several actions, from logits z (B, count); actions are int64 (B,).
+
+    Options:
+        count: how many actions; 1 or above, ValueError otherwise.
+    """
 
     count: int
 

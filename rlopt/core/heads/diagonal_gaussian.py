@@ -26,11 +26,21 @@ _QUADRATURE_POINTS = 64
 
 @dataclass(frozen=True)
 class DiagonalGaussian:
-    """Gaussian over ``size`` numbers, a (B, size); the scale is one vector for all states unless ``per_state``."""
+    """Independent Gaussians from z = (mean, scale); actions (B, size), before any squashing or bounds.
+
+    Options:
+        size: how many numbers an action has; 1 or above.
+        scale: log_sigma or sigma, what the outputs beside the mean are.
+        initial_sigma: sigma at the start, in units of the action before bounds are applied; above 0.
+        squash: the environment receives tanh of the action; only the entropy changes.
+        per_state: the network computes the scale; else it is one vector for all states, the last numbers of theta.
+
+    Raises ValueError where an option is out of its range.
+    """
 
     size: int
     scale: Literal["log_sigma", "sigma"] = "log_sigma"
-    initial_sigma: float = 1.0  # > 0; in units of the action before bounds are applied
+    initial_sigma: float = 1.0
     squash: bool = False
     per_state: bool = False
 

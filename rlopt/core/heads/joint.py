@@ -21,10 +21,17 @@ from rlopt.core.heads.value import Value
 
 @dataclass(frozen=True)
 class Joint:
-    """``policy``'s outputs behind a value's, z (B, 1 + O); actions (B, 1 + A), see `pack`."""
+    """A value and a policy side by side, z (B, 1 + O), the value first; actions are rows (B, 1 + A), see `pack`.
+
+    Options:
+        policy: the policy's head.
+        variance: of the value, in squared units of the (scaled) return; above 0, ValueError otherwise.
+
+    Source: Wu et al. 2017, ACKTR, section 3.1.
+    """
 
     policy: Head
-    variance: float  # > 0, of the value; squared units of the (scaled) return
+    variance: float
 
     noise: ClassVar[Literal["normal", "uniform"]] = "normal"
 
@@ -61,22 +68,23 @@ class Joint:
     def unpack(self, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Targets (B, 1), and actions as the policy's head takes them; whole numbers are exact up to 2^24."""
         shape, whole = self._form
-        own = actions[:, 1:].reshape(len(actions), *shape)
-        return actions[:, :1], own.long() if whole else own
+        of_policy = actions[:, 1:].reshape(len(actions), *shape)
+        return actions[:, :1], of_policy.long() if whole else of_policy
 
     def log_prob(self, z: Tensor, actions: Tensor) -> Tensor:
-        targets, own = self.unpack(actions)
-        return self.policy.log_prob(z[:, 1:], own) + self.value.log_prob(z[:, :1], targets)
+        targets, of_policy = self.unpack(actions)
+        return self.policy.log_prob(z[:, 1:], of_policy) + self.value.log_prob(z[:, :1], targets)
 
     def log_prob_and_score(self, z: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        targets, own = self.unpack(actions)
-        log_prob, score = self.policy.log_prob_and_score(z[:, 1:], own)
+        targets, of_policy = self.unpack(actions)
+        log_prob, score = self.policy.log_prob_and_score(z[:, 1:], of_policy)
         of_value, slope = self.value.log_prob_and_score(z[:, :1], targets)
         return log_prob + of_value, torch.cat([slope, score], 1)
 
     def log_prob_hessian(self, z: Tensor, actions: Tensor) -> Tensor:
-        targets, own = self.unpack(actions)
-        return blocks(self.value.log_prob_hessian(z[:, :1], targets), self.policy.log_prob_hessian(z[:, 1:], own))
+        targets, of_policy = self.unpack(actions)
+        of_value = self.value.log_prob_hessian(z[:, :1], targets)
+        return blocks(of_value, self.policy.log_prob_hessian(z[:, 1:], of_policy))
 
     def entropy(self, z: Tensor) -> Tensor:
         return self.policy.entropy(z[:, 1:]) + self.value.entropy(z[:, :1])
@@ -111,9 +119,9 @@ class Joint:
         return U
 
     def sample(self, z: Tensor, noise: Tensor) -> Tensor:
-        own = noise[:, 1:] if self.policy.noise == "normal" else torch.special.ndtr(noise[:, 1:])
+        of_policy = noise[:, 1:] if self.policy.noise == "normal" else torch.special.ndtr(noise[:, 1:])
         targets = self.value.sample(z[:, :1], noise[:, :1])
-        return self.pack(targets.squeeze(1), self.policy.sample(z[:, 1:], own))
+        return self.pack(targets.squeeze(1), self.policy.sample(z[:, 1:], of_policy))
 
     def mode(self, z: Tensor) -> Tensor:
         return self.pack(z[:, 0], self.policy.mode(z[:, 1:]))

@@ -20,7 +20,11 @@ from rlopt.core.checks import at_least_one, check
 
 @dataclass(frozen=True)
 class MultiCategorical:
-    """One of ``counts[i]`` actions for every i at once, from logits z (B, sum of counts); actions are int64 (B, M)."""
+    """One action of every category at once, from logits z (B, sum of counts); actions are int64 (B, M).
+
+    Options:
+        counts: how many actions each of the M categories has; 1 or above, ValueError otherwise.
+    """
 
     counts: tuple[int, ...]
 
@@ -99,11 +103,11 @@ class MultiCategorical:
         root = q.new_zeros(max(self.network_outputs - len(self.counts), 1), *q.shape)
         k = start = 0
         for count in self.counts:
-            own = q[:, start : start + count]
-            swap = own.clone()
+            q_i = q[:, start : start + count]
+            swap = q_i.clone()
             swap[:, -1] += 1
-            factors = (own / swap[:, -1:])[:, :-1, None] * (-own * swap)[:, None, :]  # (B, n - 1, n)
-            factors.diagonal(dim1=1, dim2=2).add_(own[:, :-1])
+            factors = (q_i / swap[:, -1:])[:, :-1, None] * (-q_i * swap)[:, None, :]  # (B, n - 1, n)
+            factors.diagonal(dim1=1, dim2=2).add_(q_i[:, :-1])
             root[k : k + count - 1, :, start : start + count] = factors.movedim(1, 0)
             k, start = k + count - 1, start + count
         return root
@@ -115,13 +119,13 @@ class MultiCategorical:
         return torch.minimum(below.sum(2), last)
 
     def mode(self, z: Tensor) -> Tensor:
-        return torch.stack([own.argmax(1) for own in z.split(self.counts, 1)], 1)
+        return torch.stack([z_i.argmax(1) for z_i in z.split(self.counts, 1)], 1)
 
     def in_domain(self, z: Tensor) -> Tensor:
         return z.isfinite().all()
 
     @cached_property
-    def _places(self) -> Tensor | None:
+    def _cells(self) -> Tensor | None:
         """(O,) where each logit stands in a table (M, N) with a row a category; None where the table is full."""
         longest = max(self.counts)
         if len(set(self.counts)) == 1:
@@ -131,16 +135,16 @@ class MultiCategorical:
     def _log_p(self, z: Tensor) -> Tensor:
         """(B, M, N) log probabilities; what fills up the shorter rows has no probability."""
         shape = len(z), len(self.counts), max(self.counts)
-        if self._places is None:
+        if self._cells is None:
             return z.reshape(shape).log_softmax(2)
         table = z.new_full((len(z), shape[1] * shape[2]), torch.finfo(z.dtype).min / 2)  # not -inf: 0 log 0 is 0
-        table[:, self._places.to(z.device)] = z
+        table[:, self._cells.to(z.device)] = z
         return table.view(shape).log_softmax(2)
 
     def _flat(self, table: Tensor) -> Tensor:
         """(B, M, N) -> (B, O), without what filled up the rows."""
         flat = table.flatten(1)
-        return flat if self._places is None else flat[:, self._places.to(flat.device)]
+        return flat if self._cells is None else flat[:, self._cells.to(flat.device)]
 
     def _surprise(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """p and log p + H of the category it belongs to, (B, O) each."""

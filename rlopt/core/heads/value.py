@@ -19,9 +19,13 @@ from rlopt.core.checks import positive
 
 @dataclass(frozen=True)
 class Value:
-    """One number z (B, 1) per state; the "actions" are its targets (B, 1)."""
+    """One number z (B, 1) per state, around which returns are Gaussian; the "actions" are its targets (B, 1).
 
-    variance: float = 1.0  # > 0; squared units of the (scaled) return
+    Options:
+        variance: in squared units of the (scaled) return; above 0, ValueError otherwise.
+    """
+
+    variance: float = 1.0
 
     noise: ClassVar[Literal["normal", "uniform"]] = "normal"
     network_outputs: ClassVar[int] = 1
@@ -72,7 +76,8 @@ class Value:
         return torch.full_like(z, self.variance**-0.5)[None]
 
     def sample(self, z: Tensor, noise: Tensor) -> Tensor:
-        return z + self.variance**0.5 * noise
+        sigma: float = self.variance**0.5
+        return z + sigma * noise
 
     def mode(self, z: Tensor) -> Tensor:
         return z

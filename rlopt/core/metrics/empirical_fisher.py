@@ -12,16 +12,21 @@ from typing import ClassVar
 
 from rlopt.core.curvature import Curvature, factored
 from rlopt.core.heads import Head
-from rlopt.core.objectives.objective import Objective
-from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, State
+from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Objective, Requirements, State
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 
 
 @dataclass(frozen=True)
 class EmpiricalFisher:
+    """M = mean of J^T s s^T J over samples, with scores s of the actions that were taken. It has no options.
+
+    For a value the score is (target - V) / variance. Units of M: squared log-probability per squared unit of theta.
+    Source: Roux et al. 2008, TONGA; for what it is not, Kunstner et al. 2019.
+    """
+
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, ROOT, SEMIDEFINITE})
-    reads_actions: ClassVar[bool] = True
+    requirements: ClassVar[Requirements] = Requirements(reads_actions=True)
 
     def init(self) -> State:
         return {}

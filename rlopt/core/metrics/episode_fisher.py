@@ -21,17 +21,22 @@ from torch import Tensor
 
 from rlopt.core.curvature import Curvature, PullBack
 from rlopt.core.heads import Head
-from rlopt.core.objectives.objective import Objective
-from rlopt.core.parts import PRODUCT, SEMIDEFINITE, State
+from rlopt.core.parts import PRODUCT, SEMIDEFINITE, Objective, Requirements, State
+from rlopt.core.requirements import Incompatible
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 
 
 @dataclass(frozen=True)
 class EpisodeFisher:
+    """M = second moments of whole episodes' scores, per step, for the actions that were taken. It has no options.
+
+    Minibatches are refused, since they hold no whole episode. Source: Peters and Schaal 2008, section 4.2. Raises
+    ValueError for samples without episode numbers.
+    """
+
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, SEMIDEFINITE})
-    reads_actions: ClassVar[bool] = True
-    whole_batch: ClassVar[bool] = True  # a minibatch holds no whole episode
+    requirements: ClassVar[Requirements] = Requirements(reads_actions=True, whole_batch=True)
 
     def init(self) -> State:
         return {}
@@ -40,7 +45,7 @@ class EpisodeFisher:
         self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
     ) -> tuple[Curvature, State]:
         if samples.episode is None:
-            raise ValueError("metric=episode_fisher needs to know which episode each sample belongs to")
+            raise Incompatible("the Fisher matrix of whole episodes needs to know which episode each sample belongs to")
         _, s = head.log_prob_and_score(tape.outputs, samples.actions)
         ids, index = samples.episode.unique(return_inverse=True)
 

@@ -22,8 +22,7 @@ from torch import Tensor
 from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import Curvature, PullBack, factored
 from rlopt.core.heads import Head
-from rlopt.core.objectives.objective import Objective
-from rlopt.core.parts import KL, PRODUCT, ROOT, SEMIDEFINITE, State
+from rlopt.core.parts import KL, PRODUCT, ROOT, SEMIDEFINITE, Objective, Requirements, State
 from rlopt.core.samples import Samples, to_device
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import rank
@@ -31,8 +30,19 @@ from rlopt.parallel.collectives import rank
 
 @dataclass(frozen=True)
 class Fisher:
-    samples: int | Literal["taken"] | None  # m actions drawn per sample, or those taken; None is the closed form
-    seed: int  # of the draws
+    """M = mean of J^T E[s s^T] J over samples, s the score of the model's own actions; 1/2 v^T M v is KL in nats.
+
+    Options:
+        samples: null takes the expectation in closed form; m, 1 or above, averages over m actions drawn for every
+            sample; taken uses the action that was taken, for the first step after a rollout alone.
+        seed: of the draws, a whole number, 0 or above. It has no effect where none are drawn.
+
+    Source: Amari 1998; Kakade 2001, eq. 3; for the draws Martens and Grosse 2015, section 5. Raises ValueError where
+    an option is out of its range.
+    """
+
+    samples: int | Literal["taken"] | None
+    seed: int
 
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, ROOT, SEMIDEFINITE, KL})
 
@@ -45,13 +55,11 @@ class Fisher:
         check(self.seed >= 0, "seed", "a whole number, 0 or above", self.seed)
 
     @property
-    def reads_actions(self) -> bool:
-        return self.samples == "taken"
-
-    @property
-    def first_step_only(self) -> bool:
-        """Whether it holds only at the policy that took the actions."""
-        return self.samples == "taken"
+    def requirements(self) -> Requirements:
+        taken = self.samples == "taken"
+        unread = {} if isinstance(self.samples, int) else {"seed": "samples"}
+        instead = {"samples": 1} if taken else {}
+        return Requirements(reads_actions=taken, first_step_only=taken, unread=unread, instead=instead)
 
     def init(self) -> State:
         return {"draws": 0} if isinstance(self.samples, int) else {}
@@ -67,7 +75,7 @@ class Fisher:
             return factored(tape, samples.share, head.log_prob_and_score(z, samples.actions)[1][None]), state
         draw = cache(partial(_scores, head, z, self.samples, (self.seed, state["draws"], rank())))
         drawn = cache(lambda: factored(tape, samples.share, draw()))  # not before somebody asks
-        shortcut = (lambda v: drawn().own_product(v)) if self.samples == 1 else None
+        shortcut = (lambda v: drawn().local_product(v)) if self.samples == 1 else None
         return PullBack(tape, samples.share, lambda t: drawn().apply(t), draw, shortcut), {"draws": state["draws"] + 1}
 
 
@@ -79,4 +87,5 @@ def _scores(head: Head, z: Tensor, count: int, seeds: tuple[int, ...]) -> Tensor
     noise = to_device(draw(count * len(z), head.noise_size, generator=generator, dtype=z.dtype), z.device)
     repeated = z.repeat(count, 1)
     _, scores = head.log_prob_and_score(repeated, head.sample(repeated, noise))
-    return scores.view(count, *z.shape) / count**0.5
+    root: float = count**0.5
+    return scores.view(count, *z.shape) / root

@@ -15,15 +15,21 @@ from torch import Tensor
 
 from rlopt.core.curvature import Curvature, PullBack
 from rlopt.core.heads import Head
-from rlopt.core.objectives.objective import Objective
-from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, State
+from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Objective, Requirements, State
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 
 
 @dataclass(frozen=True)
 class GaussNewton:
+    """M = mean of J^T J over samples: 1/2 v^T M v is half the mean squared change of the outputs. It has no options.
+
+    Its units are those of the outputs, squared: logits, means in units of the action, values in units of the return.
+    Source: Martens 2020, New insights and perspectives on the natural gradient method, section 8.
+    """
+
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, ROOT, SEMIDEFINITE})
+    requirements: ClassVar[Requirements] = Requirements()
 
     def init(self) -> State:
         return {}

@@ -17,21 +17,28 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from rlopt.core.checks import check
+from rlopt.core.checks import NumericalFailure, check
 from rlopt.core.curvature import Curvature, PullBack, factored
-from rlopt.core.failure import NumericalFailure
 from rlopt.core.heads import Head
-from rlopt.core.objectives.objective import Objective
-from rlopt.core.parts import OBJECTIVE, PRODUCT, ROOT, SEMIDEFINITE, State
+from rlopt.core.parts import OBJECTIVE, PRODUCT, ROOT, SEMIDEFINITE, Objective, Requirements, State
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 
 
 @dataclass(frozen=True)
 class GGN:
+    """M = mean of J^T C J over samples, C minus the Hessian in the outputs of the objective: units of the objective.
+
+    Options:
+        curvature: clipped takes the positive semidefinite part of every C; signed takes C as it is, for solvers that
+            can meet negative curvature.
+
+    Source: Schraudolph 2002; Martens 2020. Raises ValueError for another word, NumericalFailure where C is not finite.
+    """
+
     curvature: Literal["clipped", "signed"]
 
-    reads_actions: ClassVar[bool] = True
+    requirements: ClassVar[Requirements] = Requirements(reads_actions=True)
 
     def __post_init__(self) -> None:
         check(self.curvature in ("clipped", "signed"), "curvature", "clipped or signed", self.curvature)
@@ -61,4 +68,5 @@ def positive_root(C: Tensor) -> Tensor:
         eigenvalues, vectors = torch.linalg.eigh(C)
     except RuntimeError as error:  # torch.linalg.LinAlgError is one
         raise NumericalFailure("the eigenvalues of the objective's Hessian in output space did not converge") from error
-    return (vectors * eigenvalues.clamp(min=0).sqrt()[:, None, :]).movedim(2, 0)
+    root: Tensor = vectors * eigenvalues.clamp(min=0).sqrt()[:, None, :]
+    return root.movedim(2, 0)

@@ -20,8 +20,7 @@ from torch import Tensor
 
 from rlopt.core.curvature import Curvature, PullBack, factored
 from rlopt.core.heads import Head
-from rlopt.core.objectives.objective import Objective
-from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, State
+from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Objective, Requirements, State
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import all_sum
@@ -29,9 +28,18 @@ from rlopt.parallel.collectives import all_sum
 
 @dataclass(frozen=True)
 class GradientCovariance:
-    centred: bool  # subtract g g^T
+    """M = second moments of the samples' own gradients of the objective, in its units squared.
 
-    reads_actions: ClassVar[bool] = True
+    Options:
+        centred: true subtracts g g^T, which leaves the covariance, for solvers that need products alone; false leaves
+            the second moments about 0.
+
+    Source: Roux et al. 2008, TONGA.
+    """
+
+    centred: bool
+
+    requirements: ClassVar[Requirements] = Requirements(reads_actions=True)
 
     @property
     def supplies(self) -> frozenset[str]:

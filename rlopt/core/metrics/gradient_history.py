@@ -18,8 +18,7 @@ from torch import Tensor
 from rlopt.core.checks import check
 from rlopt.core.curvature import Curvature, Given
 from rlopt.core.heads import Head
-from rlopt.core.objectives.objective import Objective
-from rlopt.core.parts import HISTORY, PRODUCT, SEMIDEFINITE, State
+from rlopt.core.parts import HISTORY, PRODUCT, SEMIDEFINITE, Objective, Requirements, State
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import all_sum
@@ -27,11 +26,22 @@ from rlopt.parallel.collectives import all_sum
 
 @dataclass(frozen=True)
 class GradientHistory:
-    decay: float | None  # beta per update, 0 or above and below 1; None is the plain sum
+    """M = sum or running mean of g g^T over this update and all before it, in units of the objective squared.
+
+    The state holds the sum (P, P) or (P,) and its weight.
+
+    Options:
+        decay: beta per update, 0 or above and below 1; null takes the plain sum.
+        form: full holds g g^T (P, P), diagonal its diagonal g^2 (P,) alone.
+
+    Source: Duchi et al. 2011, AdaGrad. Raises ValueError where an option is out of its range.
+    """
+
+    decay: float | None
     form: Literal["full", "diagonal"]
 
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, SEMIDEFINITE, HISTORY})
-    reads_actions: ClassVar[bool] = True
+    requirements: ClassVar[Requirements] = Requirements(reads_actions=True)
 
     def __post_init__(self) -> None:
         if self.decay is not None:

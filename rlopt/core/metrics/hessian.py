@@ -17,8 +17,7 @@ from torch import Tensor
 
 from rlopt.core.curvature import ByProduct, Curvature
 from rlopt.core.heads import Head
-from rlopt.core.objectives.objective import Objective
-from rlopt.core.parts import OBJECTIVE, PRODUCT, State
+from rlopt.core.parts import OBJECTIVE, PRODUCT, Objective, Requirements, State
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import all_sum
@@ -26,8 +25,14 @@ from rlopt.parallel.collectives import all_sum
 
 @dataclass(frozen=True)
 class Hessian:
+    """M = minus the Hessian in theta of the mean objective, by its products alone; indefinite. It has no options.
+
+    A product costs one J v, one J^T u and one pass of second derivatives. Source: Newton's method; the products,
+    Pearlmutter 1994.
+    """
+
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, OBJECTIVE})
-    reads_actions: ClassVar[bool] = True
+    requirements: ClassVar[Requirements] = Requirements(reads_actions=True)
 
     def init(self) -> State:
         return {}

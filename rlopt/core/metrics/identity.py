@@ -7,15 +7,17 @@ from typing import ClassVar
 
 from rlopt.core.curvature import Curvature, Euclidean
 from rlopt.core.heads import Head
-from rlopt.core.objectives.objective import Objective
-from rlopt.core.parts import EUCLIDEAN, PRODUCT, SEMIDEFINITE, State
+from rlopt.core.parts import EUCLIDEAN, PRODUCT, SEMIDEFINITE, Objective, Requirements, State
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 
 
 @dataclass(frozen=True)
 class Identity:
+    """M = I: distance is the Euclidean length of a change of theta, in theta's own units. It has no options."""
+
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, EUCLIDEAN, SEMIDEFINITE})
+    requirements: ClassVar[Requirements] = Requirements()
 
     def init(self) -> State:
         return {}

@@ -2,9 +2,8 @@
 
     A = diag(d) + S + F F^T,     d (P,) a diagonal, S (P, P) symmetric, F (P, r) a factor of low rank
 
-Each may be left out. Option `diagonal` is d, or one number for all of it; `matrix` is S; `file` holds any of the three:
-a .npy file one array, told by its shape, a .npz file arrays named diagonal, matrix and factor. The metric assumes that
-distance in theta is the same everywhere, which holds for no network but may for a few well-known parameters.
+Each may be left out. The metric assumes that distance in theta is the same everywhere, which holds for no network but
+may for a few well-known parameters.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from torch import Tensor
 from rlopt.core.checks import check
 from rlopt.core.curvature import ByProduct, Curvature, Given
 from rlopt.core.heads import Head
-from rlopt.core.objectives.objective import Objective
-from rlopt.core.parts import PRODUCT, SEMIDEFINITE, State
+from rlopt.core.parts import PRODUCT, SEMIDEFINITE, Objective, Requirements, State
+from rlopt.core.requirements import Incompatible
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 
@@ -31,14 +30,30 @@ _ASYMMETRY = 1e-6  # of the largest entry: what rounding to float32 may have lef
 
 @dataclass(frozen=True)
 class Mahalanobis:
-    diagonal: float | tuple[float, ...] | None  # None is 1 when nothing else is given, else 0
+    """M = diag(d) + S + F F^T, given once and for all; 1/2 v^T M v is in whatever units the numbers have.
+
+    Options:
+        diagonal: d, one number or a list of P; null is 1 where nothing else is given, else 0.
+        matrix: S, a list of P rows, symmetric; null leaves it out.
+        file: null, or a .npy or .npz file of numbers. The array of a .npy file is S where it is square, d where it has
+            one dimension, else F (P, r); those of a .npz file are named diagonal, matrix and factor.
+
+    Source: Mahalanobis 1936. Raises ValueError where the sum is not symmetric and positive definite or the file holds
+    anything else; Incompatible where P is not the number of parameters.
+    """
+
+    diagonal: float | tuple[float, ...] | None
     matrix: tuple[tuple[float, ...], ...] | None
-    file: str | None  # .npy or .npz
+    file: str | None
 
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, SEMIDEFINITE})
 
     def __post_init__(self) -> None:
         _ = self._parts  # read and checked now, not in the middle of a run
+
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(check_size=self._check_size)
 
     def init(self) -> State:
         return {}
@@ -47,7 +62,7 @@ class Mahalanobis:
         self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
     ) -> tuple[Curvature, State]:
         size = tape.size
-        self.check_size(size)
+        self._check_size(size)
         parts = {name: part.to(tape.outputs) for name, part in self._parts.items()}
         if "matrix" in parts:
             return Given(parts["matrix"]), state
@@ -57,12 +72,12 @@ class Mahalanobis:
         F = parts["factor"]
         return ByProduct(tape, lambda v: torch.addmv(d * v, F, F.t() @ v)), state
 
-    def check_size(self, size: int, where: str = "") -> None:
-        """Raise ValueError unless it suits a theta of ``size`` numbers; its options start with ``where``."""
-        wanted = f"of {size} rows, as theta is, or one number ({where}metric.diagonal=1)"
+    def _check_size(self, size: int) -> None:
+        """Raise Incompatible unless it fits a theta of ``size`` numbers."""
         for name, part in self._parts.items():
-            came = f"{name} of shape {tuple(part.shape)}"
-            check(part.ndim == 0 or len(part) == size, f"{where}metric=mahalanobis", wanted, came)
+            if part.ndim and len(part) != size:
+                shape = tuple(part.shape)
+                raise Incompatible(f"{name} must have {size} rows, as theta has, and is of shape {shape}", diagonal=1)
 
     @cached_property
     def _parts(self) -> dict[str, Tensor]:

@@ -13,16 +13,27 @@ from torch import Tensor
 
 from rlopt.core.checks import non_negative, positive
 from rlopt.core.heads import Head
-from rlopt.core.objectives.objective import add_entropy, add_entropy_hessian, ratio_hessian
+from rlopt.core.objectives.surrogate import add_entropy, add_entropy_hessian, ratio_hessian
+from rlopt.core.requirements import Requirements
 from rlopt.core.samples import Samples
 
 
 @dataclass(frozen=True)
 class Clipped:
-    clip: float  # e > 0
-    entropy: float  # c >= 0, weight of the entropy bonus
+    """min(r A, clip(r, 1 - e, 1 + e) A) + c H of each sample, with advantage A and ratio of policies r.
+
+    Options:
+        clip: e, how far r may leave 1 before the gradient stops, a share of 1; above 0.
+        entropy: c, the weight of the policy's entropy H, in units of A per nat; 0 or above.
+
+    Source: Schulman et al. 2017, PPO, eq. 7. Raises ValueError where an option is out of its range.
+    """
+
+    clip: float
+    entropy: float
 
     serves: ClassVar[Literal["policy", "critic"]] = "policy"
+    requirements: ClassVar[Requirements] = Requirements()
 
     def __post_init__(self) -> None:
         positive("clip", self.clip)

@@ -18,20 +18,35 @@ from torch import Tensor
 from rlopt.core.checks import check, positive
 from rlopt.core.heads import Head
 from rlopt.core.objectives.surrogate import Surrogate
+from rlopt.core.requirements import Requirements
 from rlopt.core.samples import Samples
 
 
 @dataclass(frozen=True)
 class KLPenalty:
-    target: float  # d to aim at, nats, mean over states, > 0
-    beta: float  # at the start, objective per nat, > 0
-    tolerance: float  # > 1
-    factor: float  # > 1
-    smallest: float  # bounds on beta, > 0
+    """r A - beta KL(pi_old || pi) + c H of each sample; the state holds beta, which follows the KL of every update.
+
+    Options:
+        target: the KL to aim at, nats, mean over states; above 0.
+        beta: the penalty's weight in the first update, in units of A per nat; between smallest and largest.
+        tolerance: beta stays while the KL is within this factor of the target; above 1.
+        factor: by which beta changes; above 1.
+        smallest, largest: bounds on beta; above 0.
+        entropy: c, the weight of the policy's entropy H, in units of A per nat; 0 or above.
+
+    Source: Schulman et al. 2017, PPO, section 4, eq. 8. Raises ValueError where an option is out of its range.
+    """
+
+    target: float
+    beta: float
+    tolerance: float
+    factor: float
+    smallest: float
     largest: float
-    entropy: float  # c >= 0, weight of the entropy bonus
+    entropy: float
 
     serves: ClassVar[Literal["policy", "critic"]] = "policy"
+    requirements: ClassVar[Requirements] = Requirements()
 
     def __post_init__(self) -> None:
         for name in ("target", "smallest", "largest"):

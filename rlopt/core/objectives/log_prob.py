@@ -12,15 +12,25 @@ from torch import Tensor
 
 from rlopt.core.checks import non_negative
 from rlopt.core.heads import Head
-from rlopt.core.objectives.objective import add_entropy, add_entropy_hessian
+from rlopt.core.objectives.surrogate import add_entropy, add_entropy_hessian
+from rlopt.core.requirements import Requirements
 from rlopt.core.samples import Samples
 
 
 @dataclass(frozen=True)
 class LogProb:
-    entropy: float  # c >= 0, weight of the entropy bonus
+    """A log pi(a | s) + c H of each sample, with advantage A: the policy gradient theorem's objective.
+
+    Options:
+        entropy: c, the weight of the policy's entropy H, in units of A; 0 or above.
+
+    Source: Williams 1992, REINFORCE with a baseline. Raises ValueError where an option is out of its range.
+    """
+
+    entropy: float
 
     serves: ClassVar[Literal["policy", "critic"]] = "policy"
+    requirements: ClassVar[Requirements] = Requirements()
 
     def __post_init__(self) -> None:
         non_negative("entropy", self.entropy)

@@ -11,12 +11,20 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from rlopt.core.heads import Head
+from rlopt.core.requirements import Requirements
 from rlopt.core.samples import Samples
 
 
 @dataclass(frozen=True)
 class Value:
+    """log N(target; V(s), variance) of each sample: a critic's squared error. It has no options.
+
+    The variance, in squared units of the return, is the value head's. The targets (B, 1) stand where a policy's
+    samples have their actions.
+    """
+
     serves: ClassVar[Literal["policy", "critic"]] = "critic"
+    requirements: ClassVar[Requirements] = Requirements()
 
     def values(self, head: Head, z: Tensor, samples: Samples) -> Tensor:
         return head.log_prob(z, samples.actions)

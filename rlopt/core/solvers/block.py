@@ -22,10 +22,18 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import ROOT, Solution, State
+from rlopt.core.parts import ROOT, Requirements, Solution, State
 from rlopt.core.solvers.dense import factorise_blocks
-from rlopt.core.solvers.per_layer import LayerShape, chunks, gradients, join, layer_means, layer_shape, merged, split
-from rlopt.core.solvers.report import measured
+from rlopt.core.solvers.per_layer import (
+    LayerShape,
+    chunks,
+    gradients,
+    join,
+    layer_means,
+    layer_shape,
+    one_factor,
+    split,
+)
 from rlopt.core.tapes.tape import Layer
 
 By = Literal["layer", "incoming", "outgoing"]
@@ -33,10 +41,22 @@ By = Literal["layer", "incoming", "outgoing"]
 
 @dataclass(frozen=True)
 class Block:
+    """x with (M_s + lambda I) x = g, M_s the exact blocks of M on its diagonal, by a Cholesky factor of each.
+
+    Options:
+        by: what shares a block: layer, all parameters of a layer (small layers only); incoming, the weights into one
+            unit; outgoing, the weights out of one.
+        chunk: samples whose own gradients are held at a time while blocks are formed; 1 or above.
+
+    Source: Le Roux, Manzagol and Bengio 2007 for incoming. Raises ValueError where an option is out of its range,
+    NumericalFailure where a block holds a number that is not finite or no lambda of eight suffices.
+    """
+
     by: By
-    chunk: int  # samples whose own gradients are held at a time, while blocks are formed
+    chunk: int
 
     needs: ClassVar[frozenset[str]] = frozenset({ROOT})
+    requirements: ClassVar[Requirements] = Requirements()
 
     def __post_init__(self) -> None:
         check(self.by in ("layer", "incoming", "outgoing"), "by", "layer, incoming or outgoing", self.by)
@@ -48,25 +68,25 @@ class Block:
     def prepare(
         self, state: State, curvature: Curvature, damping: Tensor | float
     ) -> tuple[Callable[[Tensor], Solution], State]:
-        blocks, places = layer_means(curvature, self._blocks)
+        blocks, shapes = layer_means(curvature, self._blocks)
         factors, used = factorise_blocks(blocks, damping)
 
         def solve(g: Tensor) -> Solution:
-            columns = [self._columns(G, p) for G, p in zip(split(g, places), places, strict=True)]
+            columns = [self._columns(G, shape) for G, shape in zip(split(g, shapes), shapes, strict=True)]
             x = [torch.cholesky_solve(c, factor) for c, factor in zip(columns, factors, strict=True)]
             Mx = [block @ c for block, c in zip(blocks, x, strict=True)]
-            return measured(g, self._joined(x, places), self._joined(Mx, places), used)
+            return Solution.measured(g, self._join(x, shapes), self._join(Mx, shapes), used)
 
         return solve, state
 
     def _blocks(self, layer: Layer, root: Tensor) -> Tensor:
         """The layer's blocks, a batch of square matrices."""
-        at = layer_shape(layer)
+        shape = layer_shape(layer)
         total = None
-        for part in chunks(merged(layer) if self.by == "incoming" else layer, self.chunk):
+        for part in chunks(one_factor(layer) if self.by == "incoming" else layer, self.chunk):
             D = gradients(part)  # (K, b, J, C)
             if self.by == "layer":
-                rows = at.flat(D)[:, :, None]  # (K, b, 1, J C)
+                rows = shape.flat(D)[:, :, None]  # (K, b, 1, J C)
             else:
                 rows = D if self.by == "incoming" else D.mT
             # (N blocks, K b, size)
@@ -76,18 +96,18 @@ class Block:
         assert total is not None
         return total
 
-    def _columns(self, G: Tensor, at: LayerShape) -> Tensor:
+    def _columns(self, G: Tensor, shape: LayerShape) -> Tensor:
         """A layer's part of theta (J, C) as one column for each of its blocks, (N, size, 1)."""
         if self.by == "layer":
-            return at.flat(G)[None, :, None]
+            return shape.flat(G)[None, :, None]
         return (G if self.by == "incoming" else G.t())[:, :, None]
 
-    def _joined(self, columns: list[Tensor], places: list[LayerShape]) -> Tensor:
+    def _join(self, columns: list[Tensor], shapes: list[LayerShape]) -> Tensor:
         """The columns (N, size, 1) of every layer as theta (P,)."""
         matrices = []
-        for column, at in zip(columns, places, strict=True):
+        for column, shape in zip(columns, shapes, strict=True):
             if self.by == "layer":
-                matrices.append(at.matrix(column.flatten()))
+                matrices.append(shape.matrix(column.flatten()))
             else:
                 matrices.append(column[:, :, 0] if self.by == "incoming" else column[:, :, 0].t())
-        return join(matrices, places)
+        return join(matrices, shapes)

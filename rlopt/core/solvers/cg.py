@@ -5,7 +5,7 @@ Within the loop, in the usual letters: A = M + lambda I, r = g - A x the residua
 
 Negative or zero curvature p^T A p <= 0 ends the loop with the last good iterate (the first p if there is none, which is
 g itself without a preconditioner), and is reported. All decisions are masks on the device; only on the CPU, where
-looking is free, does the loop leave early, on all ranks at once.
+reading them is free, does the loop end early, on all ranks at once.
 
 From a cold start every iterate lies in the gradient's half-plane, g^T x > 0, when N is positive definite. A warm start,
 from the last solution times ``decay`` (Martens 2010), saves iterations when M and g change little, and has no such
@@ -15,7 +15,7 @@ guarantee unless it converges; after negative curvature at once it returns where
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -23,27 +23,45 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, between, check
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import PRODUCT, Solution, Solver, State
-from rlopt.core.solvers.lbfgs import LBFGS
+from rlopt.core.parts import PRODUCT, Requirements, Solution, Solver, State
 from rlopt.parallel.collectives import all_ranks
 
 
 @dataclass(frozen=True)
 class CG:
-    iterations: int  # at most
-    tolerance: float  # stop when |r| <= tolerance |g|; 0 goes on to rounding
-    preconditioner: Solver | None  # N = (M_s + lambda I)^-1, linear in what it is given
+    """x with (M + lambda I) x = g, by products M v alone; memory for a few vectors (P,).
+
+    Options:
+        iterations: products with M, at most; 1 or above.
+        tolerance: it stops at |g - (M + lambda I) x| <= tolerance |g|; between 0 and 1. 0 goes on to rounding.
+        preconditioner: null, or another solver, whose x is linear in g; its state is nested in this one's.
+        start: cold starts from 0, warm from the last solution times decay.
+        decay: between 0 and 1; it has no effect with a cold start.
+
+    Source: Hestenes and Stiefel 1952; Nocedal and Wright 2006, algorithm 5.3; Martens 2010 for the warm start. Raises
+    ValueError where an option is out of its range. Where a product is not finite x is NaN.
+    """
+
+    iterations: int
+    tolerance: float
+    preconditioner: Solver | None
     start: Literal["cold", "warm"]
-    decay: float  # of the last solution, where the start is warm
+    decay: float
 
     def __post_init__(self) -> None:
         at_least_one("iterations", self.iterations)
         between("tolerance", self.tolerance, 0, 1)
-        wanted = "null or a solver that is linear and learns nothing from its solutions, such as diagonal or kfac"
-        name = type(self.preconditioner).__name__.lower()
-        check(not isinstance(self.preconditioner, CG | LBFGS), "preconditioner", wanted, name)
+        inner = self.preconditioner
+        wanted = "null or a solver that is linear in g and learns nothing from it"
+        check(inner is None or inner.requirements.linear, "preconditioner", wanted, type(inner).__name__.lower())
         check(self.start in ("cold", "warm"), "start", "cold or warm", self.start)
         between("decay", self.decay, 0, 1)
+
+    @property
+    def requirements(self) -> Requirements:
+        asked = self.preconditioner.requirements if self.preconditioner else Requirements()
+        unread = {"decay": "start"} if self.start == "cold" else {}
+        return replace(asked, reads_damping=True, linear=False, unread=unread)
 
     @property
     def needs(self) -> frozenset[str]:

@@ -22,11 +22,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from rlopt.core.checks import check
+from rlopt.core.checks import NumericalFailure, check
 from rlopt.core.curvature import Curvature
-from rlopt.core.failure import NumericalFailure
-from rlopt.core.parts import PRODUCT, Solution, State
-from rlopt.core.solvers.report import measured
+from rlopt.core.parts import PRODUCT, Requirements, Solution, State
 
 _ATTEMPTS = 8  # raises of lambda before giving up
 _LOST = 10  # a pivot or eigenvalue below this many roundings of its matrix's largest is none
@@ -34,9 +32,20 @@ _LOST = 10  # a pivot or eigenvalue below this many roundings of its matrix's la
 
 @dataclass(frozen=True)
 class Dense:
-    indefinite: Literal["refuse", "absolute", "shift"]  # what becomes of negative eigenvalues
+    """x with (M + lambda I) x = g, by a factorisation of the whole matrix: P^2 numbers and O(P^3) operations.
+
+    Options:
+        indefinite: what becomes of negative eigenvalues. refuse: they are a NumericalFailure unless lambda lifts them;
+            absolute: their absolute value counts; shift: all are raised until none is negative.
+
+    Source: Cholesky; Dauphin et al. 2014 for absolute. Raises ValueError for another word, NumericalFailure where M
+    holds a number that is not finite or no lambda of eight suffices.
+    """
+
+    indefinite: Literal["refuse", "absolute", "shift"]
 
     needs: ClassVar[frozenset[str]] = frozenset({PRODUCT})
+    requirements: ClassVar[Requirements] = Requirements()
 
     def __post_init__(self) -> None:
         choices = ("refuse", "absolute", "shift")
@@ -54,7 +63,7 @@ class Dense:
 
             def solve(g: Tensor) -> Solution:
                 x = torch.cholesky_solve(g[:, None], factor).squeeze(1)
-                return measured(g, x, matrix @ x, used)
+                return Solution.measured(g, x, matrix @ x, used)
 
             return solve, state
 
@@ -64,7 +73,7 @@ class Dense:
 
         def solve_by_eigenvalues(g: Tensor) -> Solution:
             x = Q @ (Q.t() @ g / (mu + used))
-            return measured(g, x, Q @ (mu * (Q.t() @ x)), used)
+            return Solution.measured(g, x, Q @ (mu * (Q.t() @ x)), used)
 
         return solve_by_eigenvalues, state
 
@@ -79,7 +88,7 @@ def factorise(matrix: Tensor, damping: Tensor | float) -> tuple[Tensor, Tensor |
 
 
 def factorise_blocks(blocks: Sequence[Tensor], damping: Tensor | float) -> tuple[list[Tensor], Tensor | float]:
-    """The same for the blocks of one matrix, in batches (..., N, N): one damping with which all factors hold."""
+    """`factorise` of the blocks of one matrix, in batches (..., N, N): one damping with which all factors hold."""
     diagonals = [block.diagonal(dim1=-2, dim2=-1) for block in blocks]
     check_finite(*blocks)
     for used in dampings(damping, torch.cat([d.flatten() for d in diagonals]).mean(), "Cholesky factorisation failed"):
@@ -124,7 +133,7 @@ def dampings(damping: Tensor | float, mean: Tensor, said: str) -> Iterator[Tenso
     for _ in range(_ATTEMPTS):
         used = torch.maximum(10 * used, 1e-8 * mean.abs())
         yield used
-    raise NumericalFailure(f"{said} with damping up to {float(used):.3g}; start from a larger damping.value")
+    raise NumericalFailure(f"{said} with damping up to {float(used):.3g}; start from a larger damping")
 
 
 def check_finite(*matrices: Tensor) -> None:

@@ -9,7 +9,7 @@
 | lehman_abs            | sum_k (mean_b abs J_b^T u_kb)^2, SM-G-ABS of the same                            |
 
 Hutchinson and curvature propagation equal diag M in expectation over the signs, the latter from one factor in place of
-K. Lehman's sensitivities, with metric=gauss_newton, have for factors the outputs themselves; sum <= abs <= exact.
+K. Lehman's sensitivities, with the Gauss-Newton metric, have for factors the outputs themselves; sum <= abs <= exact.
 Negative entries, Hutchinson's noise or an indefinite M, count as 0, and how many is reported.
 Where d + lambda and g are both 0 so is x, the least of the solutions; where only d + lambda is, there is no finite x.
 """
@@ -26,9 +26,8 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check, non_negative
 from rlopt.core.curvature import Curvature, PullBack, factored
-from rlopt.core.parts import PRODUCT, ROOT, Solution, State
+from rlopt.core.parts import PRODUCT, ROOT, Requirements, Solution, State
 from rlopt.core.solvers.per_layer import chunks, gradients, join, layer_means, root, rooted, squares, weighted
-from rlopt.core.solvers.report import measured
 from rlopt.core.tapes.tape import Layer
 from rlopt.parallel.collectives import rank
 
@@ -38,10 +37,22 @@ _RANDOM = ("hutchinson", "curvature_propagation")
 
 @dataclass(frozen=True)
 class Diagonal:
+    """x = g / (d + lambda), entry by entry, with d (P,) the diagonal of M or an estimate of it.
+
+    Options:
+        method: exact, hutchinson, curvature_propagation, lehman_sum or lehman_abs: see the module's table.
+        draws: of random signs, for hutchinson (a product each) and curvature_propagation (a factor each); 1 or above.
+        seed: of the signs, of which every solve draws its own; 0 or above.
+        chunk: samples at a time where their own gradients are formed; 1 or above.
+
+    Source: Hutchinson 1990; Martens et al. 2012; Lehman et al. 2018. Raises ValueError where an option is out of its
+    range. x is NaN where d is not finite, infinite or NaN where d + lambda is 0 and g is not.
+    """
+
     method: Method
-    draws: int  # of random signs, for the methods that have them
-    seed: int  # of the signs; every solve draws its own
-    chunk: int  # samples at a time where their own gradients are formed
+    draws: int
+    seed: int
+    chunk: int
 
     def __post_init__(self) -> None:
         methods = Method.__args__  # type: ignore[attr-defined]
@@ -49,6 +60,10 @@ class Diagonal:
         at_least_one("draws", self.draws)
         non_negative("seed", self.seed)
         at_least_one("chunk", self.chunk)
+
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(unread={} if self.method in _RANDOM else {"draws": "method", "seed": "method"})
 
     @property
     def needs(self) -> frozenset[str]:
@@ -68,7 +83,7 @@ class Diagonal:
             d = kept[0].clamp(min=0)
             x = torch.where((d + damping == 0) & (g == 0), 0.0, g / (d + damping))
             x = torch.where(d.isinf(), torch.nan, x)  # or an overflow would pass for a direction that must not move
-            return measured(g, x, d * x, damping, scalars={"solver/clamped": (kept[0] < 0).sum()})
+            return Solution.measured(g, x, d * x, damping, scalars={"solver/clamped": (kept[0] < 0).sum()})
 
         new = {"solves": state["solves"] + 1} if self.method in _RANDOM else state
         return solve, new
@@ -82,8 +97,8 @@ class Diagonal:
             return torch.stack([v * curvature.product(v) for v in signs]).mean(0)
         if self.method == "curvature_propagation":
             return self._exact(self._propagated(curvature, state))
-        means, places = layer_means(curvature, _sums if self.method == "lehman_sum" else self._magnitudes)
-        return join([mean.square().sum(0) for mean in means], places)
+        means, shapes = layer_means(curvature, _sums if self.method == "lehman_sum" else self._magnitudes)
+        return join([mean.square().sum(0) for mean in means], shapes)
 
     def _exact(self, curvature: Curvature) -> Tensor:
         return join(*layer_means(curvature, self._squares))

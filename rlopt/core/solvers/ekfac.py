@@ -18,21 +18,36 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import ROOT, Solution, State
-from rlopt.core.solvers.kronecker import eigenbasis
+from rlopt.core.parts import ROOT, Requirements, Solution, State
 from rlopt.core.solvers.kronecker import factors as kronecker
+from rlopt.core.solvers.kronecker.solve import in_eigenbasis
 from rlopt.core.solvers.per_layer import squares
 from rlopt.core.tapes.tape import Layer
 
 
 @dataclass(frozen=True)
 class EKFAC:
-    decay: float  # of A and G, 0 or above and below 1; 0 takes this batch alone
-    scale_decay: float  # of S while a basis lasts, likewise
-    refresh: int  # calls from one eigendecomposition to the next
-    chunk: int  # samples whose gradients (J, I) are held at a time, where a layer has positions
+    """x with (M_s + lambda I) x = g, M_s diagonal in the eigenbasis of every layer's Kronecker factors.
+
+    The state holds running means of the factors, the bases and the eigenvalues S.
+
+    Options:
+        decay: of the factors A and G; 0 or above and below 1. 0 takes this batch alone.
+        scale_decay: of S while a basis lasts; likewise.
+        refresh: updates from one eigendecomposition to the next; 1 or above.
+        chunk: samples whose gradients (J, I) are held at a time, where a layer has positions; 1 or above.
+
+    Source: George et al. 2018. Raises ValueError where an option is out of its range, NumericalFailure where
+    statistics are not finite or no lambda of eight suffices.
+    """
+
+    decay: float
+    scale_decay: float
+    refresh: int
+    chunk: int
 
     needs: ClassVar[frozenset[str]] = frozenset({ROOT})
+    requirements: ClassVar[Requirements] = Requirements()
 
     def __post_init__(self) -> None:
         for name in ("decay", "scale_decay"):
@@ -48,8 +63,8 @@ class EKFAC:
     ) -> tuple[Callable[[Tensor], Solution], State]:
         if state["age"] == 0:
             state = {**state, "scale_weight": 0.0, "scales": {}}
-        places, values = kronecker.statistics(curvature, kronecker.factors)
-        state = kronecker.decompose(kronecker.average(state, places, values, self.decay), self.refresh)
+        shapes, values = kronecker.statistics(curvature, kronecker.factors)
+        state = kronecker.decompose(kronecker.average(state, shapes, values, self.decay), self.refresh)
         basis = state["basis"]
 
         def measured(layer: Layer, root: Tensor) -> tuple[Tensor]:
@@ -64,12 +79,12 @@ class EKFAC:
         total = self.scale_decay * state["scale_weight"] + 1
         S = {
             name: torch.lerp(state["scales"][name], s, 1 / total) if state["scales"] else s
-            for name, (s,) in zip(places, fresh, strict=True)
+            for name, (s,) in zip(shapes, fresh, strict=True)
         }
         eigenvalues = list(S.values())
         E, used = kronecker.damped(eigenvalues, damping, lambda i, lam: eigenvalues[i] + lam)
         state = {**state, "scale_weight": total, "scales": S}
-        return eigenbasis.apply(places, basis, eigenvalues, E, used), state
+        return in_eigenbasis(shapes, basis, eigenvalues, E, used), state
 
 
 def scales(layer: Layer, chunk: int) -> Tensor:

@@ -17,53 +17,64 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rlopt.core.checks import at_least_one
+from rlopt.core.checks import NumericalFailure, at_least_one
 from rlopt.core.curvature import Curvature
-from rlopt.core.failure import NumericalFailure
-from rlopt.core.parts import ROOT, Solution, State
+from rlopt.core.parts import ROOT, Requirements, Solution, State
+from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.solvers.dense import factorise
 from rlopt.core.solvers.per_layer import products, root, rooted
-from rlopt.core.solvers.report import measured
-from rlopt.errors import UserError
 from rlopt.parallel.collectives import world_size
 
 
 @dataclass(frozen=True)
 class Gram:
-    largest: int  # K B, factors times samples, at most: S S^T has its square of entries
+    """x with (M + lambda I) x = g, exactly, by a system of size K B, the factors times the samples, in place of P.
+
+    Options:
+        largest: K B at most, 1 or above; a matrix of its square of entries is held.
+
+    It needs lambda above 0, and one rank. Source: the Woodbury identity. Raises ValueError where ``largest`` is out of
+    its range, Incompatible where K B is above it or on several ranks, NumericalFailure where lambda is 0.
+    """
+
+    largest: int
 
     needs: ClassVar[frozenset[str]] = frozenset({ROOT})
-    needs_damping: ClassVar[bool] = True  # lambda = 0 is refused
-    one_rank: ClassVar[bool] = True  # products between samples of different ranks are not at hand
 
     def __post_init__(self) -> None:
         at_least_one("largest", self.largest)
 
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(one_rank=True, needs_damping=True, check_samples=self._check_samples)
+
     def init(self) -> State:
         return {}
 
-    def check_samples(self, factors: int, samples: int, where: str = "") -> None:
-        """Raise UserError where these are too many; options start with ``where``."""
+    def _check_samples(self, factors: int, samples: int) -> None:
+        """Raise Incompatible where these are too many."""
         if (size := factors * samples) > self.largest:
-            raise UserError(
-                f"{where}solver=gram would hold {size} x {size} products, of {factors} factors for each of {samples} "
-                f"samples, and {where}solver.largest={self.largest}; type {where}solver.largest={size} or "
-                f"{where}solver=cg, or take a smaller batch"
+            raise Incompatible(
+                f"it would hold {size} x {size} products, of {factors} factors for each of {samples} samples, and at "
+                f"most {self.largest} x {self.largest} are allowed",
+                Remedy.FEWER_SAMPLES,
+                largest=size,
             )
 
     def prepare(
         self, state: State, curvature: Curvature, damping: Tensor | float
     ) -> tuple[Callable[[Tensor], Solution], State]:
         if world_size() > 1:
-            raise UserError(
-                "solver=gram needs products between samples, and those of other ranks are not at hand; choose solver=cg"
+            raise Incompatible(
+                "the Gram matrix needs products between all samples, and those of other ranks are not at hand",
+                Remedy.ONE_PROCESS,
             )
         if not damping > 0:
-            raise NumericalFailure(f"solver=gram needs damping above 0; got {float(damping):.3g}")
+            raise NumericalFailure(f"the Gram matrix needs damping above 0; got {float(damping):.3g}")
         source = rooted(curvature)
         U, tape, scale = root(source), source.tape, source.share.sqrt()
         K, B = U.shape[:2]
-        self.check_samples(K, B)
+        self._check_samples(K, B)
         inner = torch.stack([products(layer) for layer in tape.layers(U)]).sum(0)
         inner = inner.view(K, B, K, B) * scale[:, None, None] * scale
         factor, used = factorise(inner.view(K * B, K * B), damping)
@@ -73,6 +84,6 @@ class Gram:
             y = torch.cholesky_solve(Sg.reshape(-1, 1), factor).view(K, B)
             StY = tape.vjp(torch.einsum("kb,kbo->bo", y * scale, U))
             x = (g - StY) / used
-            return measured(g, x, curvature.product(x), used)
+            return Solution.measured(g, x, curvature.product(x), used)
 
         return solve, state

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import EUCLIDEAN, Solution, State
+from rlopt.core.parts import EUCLIDEAN, Requirements, Solution, State
 
 
 @dataclass(frozen=True)
 class Identity:
+    """x = g: with the identity metric the gradient is the direction. It has no options, and reads no damping."""
+
     needs: ClassVar[frozenset[str]] = frozenset({EUCLIDEAN})
-    reads_damping: ClassVar[bool] = False
+    requirements: ClassVar[Requirements] = Requirements(reads_damping=False)
 
     def init(self) -> State:
         return {}

@@ -20,20 +20,33 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import ROOT, Solution, State
-from rlopt.core.solvers.kronecker import eigenbasis, inverses
+from rlopt.core.parts import ROOT, Requirements, Solution, State
 from rlopt.core.solvers.kronecker import factors as kronecker
+from rlopt.core.solvers.kronecker.solve import by_inverses, in_eigenbasis, invert
 from rlopt.core.solvers.per_layer import LayerShapes, rooted
 
 
 @dataclass(frozen=True)
 class KFAC:
+    """x with (M_s + lambda I) x = g, M_s a Kronecker product A (x) G for every layer; the state holds A and G.
+
+    Options:
+        damping: exact adds lambda to A (x) G; factored shares it out between A and G.
+        decay: of the running means of A and G; 0 or above and below 1. 0 takes this batch alone.
+        refresh: measurements of A and G from one eigendecomposition to the next; 1 or above.
+        measure: updates from one measurement to the next; 1 or above.
+
+    Source: Martens and Grosse 2015; Grosse and Martens 2016. Raises ValueError where an option is out of its range,
+    NumericalFailure where statistics are not finite or no lambda of eight suffices.
+    """
+
     damping: Literal["exact", "factored"]
-    decay: float  # of A and G, 0 or above and below 1; 0 takes this batch alone
-    refresh: int  # measurements of A and G from one eigendecomposition to the next
-    measure: int  # calls from one measurement to the next
+    decay: float
+    refresh: int
+    measure: int
 
     needs: ClassVar[frozenset[str]] = frozenset({ROOT})
+    requirements: ClassVar[Requirements] = Requirements()
 
     def __post_init__(self) -> None:
         check_options(self.damping, self.decay, self.refresh)
@@ -46,23 +59,23 @@ class KFAC:
         self, state: State, curvature: Curvature, damping: Tensor | float
     ) -> tuple[Callable[[Tensor], Solution], State]:
         if fresh := state["calls"] == 0:
-            places, values = kronecker.statistics(curvature, kronecker.factors)
-            state = kronecker.average(state, places, values, self.decay)
+            shapes, values = kronecker.statistics(curvature, kronecker.factors)
+            state = kronecker.average(state, shapes, values, self.decay)
         else:
-            places = kronecker.places(rooted(curvature).tape.layout, state["factors"])
+            shapes = kronecker.layer_shapes(rooted(curvature).tape.layout, state["factors"])
         state = {**state, "calls": (state["calls"] + 1) % self.measure}
         if self.damping == "factored" and self.refresh == 1:
             if fresh or state["basis"]["asked"] != float(damping):
-                state["basis"] = inverses.invert(state["factors"], damping)
-            return inverses.apply(places, state["basis"]), state
+                state["basis"] = invert(state["factors"], damping)
+            return by_inverses(shapes, state["basis"]), state
         if fresh:
             state = kronecker.decompose(state, self.refresh)
-        return solve_with(places, state["basis"], damping, self.damping), state
+        return solve_with(shapes, state["basis"], damping, self.damping), state
 
 
-def solve_with(places: LayerShapes, basis: State, damping: Tensor | float, kind: str) -> Callable[[Tensor], Solution]:
+def solve_with(shapes: LayerShapes, basis: State, damping: Tensor | float, kind: str) -> Callable[[Tensor], Solution]:
     """g -> x with A (x) G in these eigenbases, damped exactly or by factors."""
-    Das, Dgs = ([basis[layer][name] for layer in places] for name in ("Da", "Dg"))
+    Das, Dgs = ([basis[layer][name] for layer in shapes] for name in ("Da", "Dg"))
     eigenvalues = [torch.outer(Dg, Da) for Da, Dg in zip(Das, Dgs, strict=True)]
 
     def exact(i: int, lam: Tensor | float) -> Tensor:
@@ -76,7 +89,7 @@ def solve_with(places: LayerShapes, basis: State, damping: Tensor | float, kind:
         return torch.where(there, torch.outer(Dg + root / pi, Da + pi * root), lam)
 
     E, used = kronecker.damped(eigenvalues, damping, exact if kind == "exact" else factored)
-    return eigenbasis.apply(places, basis, eigenvalues, E, used)
+    return in_eigenbasis(shapes, basis, eigenvalues, E, used)
 
 
 def check_options(damping: str, decay: float, refresh: int) -> None:

@@ -16,7 +16,8 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import ROOT, Solution, State
+from rlopt.core.parts import ROOT, Requirements, Solution, State
+from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.solvers.kfac import check_options, solve_with
 from rlopt.core.solvers.kronecker import factors as kronecker
 from rlopt.core.solvers.per_layer import rooted
@@ -25,12 +26,24 @@ from rlopt.core.tapes.tape import Layer
 
 @dataclass(frozen=True)
 class KFRA:
-    damping: Literal["exact", "factored"]  # see `kfac`
-    decay: float  # of A and G, 0 or above and below 1; 0 takes this batch alone
-    refresh: int  # calls from one eigendecomposition to the next
+    """x with (M_s + lambda I) x = g, M_s a Kronecker product A (x) G for every layer, G found from the layer after it.
+
+    Options:
+        damping: exact adds lambda to A (x) G; factored shares it out between A and G, as in `kfac`.
+        decay: of the running means of A and G; 0 or above and below 1. 0 takes this batch alone.
+        refresh: updates from one eigendecomposition to the next; 1 or above.
+
+    It serves chains of Linear layers with tanh, ReLU, ELU or sigmoid. Source: Botev, Ritter and Barber 2017. Raises
+    ValueError where an option is out of its range, Incompatible for another network, NumericalFailure where statistics
+    are not finite or no lambda of eight suffices.
+    """
+
+    damping: Literal["exact", "factored"]
+    decay: float
+    refresh: int
 
     needs: ClassVar[frozenset[str]] = frozenset({ROOT})
-    needs_chain: ClassVar[bool] = True
+    requirements: ClassVar[Requirements] = Requirements(needs_chain=True)
 
     def __post_init__(self) -> None:
         check_options(self.damping, self.decay, self.refresh)
@@ -42,9 +55,10 @@ class KFRA:
         self, state: State, curvature: Curvature, damping: Tensor | float
     ) -> tuple[Callable[[Tensor], Solution], State]:
         if not rooted(curvature).tape.chain:
-            raise ValueError(
-                "kfra reads activation derivatives, which exist for chains of Linear layers with tanh, ReLU, ELU or "
-                "sigmoid; choose solver=kfac or solver=ekfac, which take any module of Linear and Conv2d layers"
+            raise Incompatible(
+                "the recursion reads activation derivatives, which only a chain of Linear layers with tanh, ReLU, ELU "
+                "or sigmoid gives",
+                Remedy.OTHER_SOLVER,
             )
         weights: dict[str, Tensor | None] = {}
 
@@ -56,21 +70,21 @@ class KFRA:
             slopes = layer.derivative * root[:, None]
             return A, G, slopes.t() @ slopes
 
-        places, values = kronecker.statistics(curvature, measured)
-        state = kronecker.average(state, places, recursion(values, list(weights.values())), self.decay)
+        shapes, values = kronecker.statistics(curvature, measured)
+        state = kronecker.average(state, shapes, recursion(values, list(weights.values())), self.decay)
         state = kronecker.decompose(state, self.refresh)
-        return solve_with(places, state["basis"], damping, self.damping), state
+        return solve_with(shapes, state["basis"], damping, self.damping), state
 
 
 def recursion(values: list[tuple[Tensor, ...]], weights: list[Tensor | None]) -> list[tuple[Tensor, ...]]:
     """(A, G) of every layer, from its (A, G of the signals, B if an activation follows); constants stay as they are."""
     found: list[tuple[Tensor, ...]] = []
     G = W = None  # of the layer after
-    for (A, own, *slopes), weight in zip(reversed(values), reversed(weights), strict=True):
+    for (A, direct, *slopes), weight in zip(reversed(values), reversed(weights), strict=True):
         if weight is None:
-            found.append((A, own))
+            found.append((A, direct))
             continue
-        G = own if G is None or W is None else W.t() @ G @ W * (slopes[0] if slopes else 1)
+        G = direct if G is None or W is None else W.t() @ G @ W * (slopes[0] if slopes else 1)
         W = weight
         found.append((A, G))
     return found[::-1]

@@ -22,15 +22,28 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import PRODUCT, Solution, State
+from rlopt.core.parts import PRODUCT, Requirements, Solution, State
 
 
 @dataclass(frozen=True)
 class LBFGS:
-    memory: int  # pairs kept
-    curvature: float  # least s^T y / (|s| |y|), above 0 and below 1
+    """x = H g with H an estimate of (M + lambda I)^-1 that learns from one product with M an update.
+
+    The state holds the last direction (P,) and the pairs (N, P).
+
+    Options:
+        memory: pairs of direction and product kept; 1 or above.
+        curvature: the least cosine s^T y / (|s| |y|) of a pair that counts; above 0 and below 1.
+
+    Source: Nocedal 1980; Nocedal and Wright 2006, algorithm 7.4. Raises ValueError where an option is out of its range.
+    x is NaN where a product is not finite.
+    """
+
+    memory: int
+    curvature: float
 
     needs: ClassVar[frozenset[str]] = frozenset({PRODUCT})
+    requirements: ClassVar[Requirements] = Requirements(linear=False)
 
     def __post_init__(self) -> None:
         at_least_one("memory", self.memory)

@@ -16,29 +16,44 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check, non_negative
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Solution, State
+from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Requirements, Solution, State
 from rlopt.core.solvers.dense import damping_for, eigenvalues
 from rlopt.core.solvers.per_layer import chunks, gradients, layer_means
-from rlopt.core.solvers.report import measured
 from rlopt.core.spectrum import krylov
 from rlopt.core.tapes.tape import Layer
 
 
 @dataclass(frozen=True)
 class LowRank:
-    rank: int  # r, eigenpairs kept; P at most
-    products: int  # m >= r, of M with a vector
+    """x with (M_s + lambda I) x = g, M_s the r leading eigenpairs of M and one number delta for all others.
+
+    Options:
+        rank: r, eigenpairs kept; 1 or above, P at most.
+        products: m, of M with a vector, from which they are found; r or above.
+        start: what Lanczos starts from: gradient or random.
+        seed: of random vectors; 0 or above.
+        remainder: none takes delta = 0; mean takes the mean of the eigenvalues left out, from the trace of M.
+        chunk: samples whose own gradients are held at a time, where the trace is formed and a layer has positions.
+
+    Source: Lanczos 1950; the Woodbury identity. Raises ValueError where an option is out of its range,
+    NumericalFailure where M holds a number that is not finite or no lambda of eight suffices.
+    """
+
+    rank: int
+    products: int
     start: Literal["gradient", "random"]
-    seed: int  # of random vectors
+    seed: int
     remainder: Literal["none", "mean"]
-    chunk: int  # samples whose own gradients are held at a time, where tr M is formed and a layer has positions
+    chunk: int
+
+    requirements: ClassVar[Requirements] = Requirements()
 
     def __post_init__(self) -> None:
         at_least_one("rank", self.rank)
@@ -72,7 +87,7 @@ class LowRank:
                 rest = (g - Q @ c) / (delta + used)
                 x, Mx = x + rest, Mx + delta * rest
             products = min(self.products, len(g))
-            return measured(g, x, Mx, used, float(products), {"solver/remainder": delta})
+            return Solution.measured(g, x, Mx, used, float(products), {"solver/remainder": delta})
 
         return solve, state
 

@@ -64,21 +64,21 @@ def root(curvature: PullBack) -> Tensor:
 def statistics(
     curvature: Curvature, f: Callable[[Layer, Tensor], tuple[Tensor, ...]]
 ) -> tuple[LayerShapes, list[tuple[Tensor, ...]]]:
-    """Each layer's place in theta, and ``f(layer, root)`` summed over all ranks; see `PullBack.layer_mean`."""
-    places: LayerShapes = {}
+    """Each layer's shape, and ``f(layer, root)`` summed over all ranks; see `PullBack.layer_mean`."""
+    shapes: LayerShapes = {}
 
-    def placed(layer: Layer, root: Tensor) -> tuple[Tensor, ...]:
-        places[layer.weight_name] = layer_shape(layer)
+    def with_shape(layer: Layer, root: Tensor) -> tuple[Tensor, ...]:
+        shapes[layer.weight_name] = layer_shape(layer)
         return f(layer, root)
 
-    values = rooted(curvature).layer_mean(placed)
-    return places, values
+    values = rooted(curvature).layer_mean(with_shape)
+    return shapes, values
 
 
 def layer_means(curvature: Curvature, f: Callable[[Layer, Tensor], Tensor]) -> tuple[list[Tensor], list[LayerShape]]:
     """`statistics` of one tensor a layer."""
-    places, values = statistics(curvature, lambda layer, root: (f(layer, root),))
-    return [value for (value,) in values], list(places.values())
+    shapes, values = statistics(curvature, lambda layer, root: (f(layer, root),))
+    return [value for (value,) in values], list(shapes.values())
 
 
 def layer_shape(layer: Layer) -> LayerShape:
@@ -86,17 +86,17 @@ def layer_shape(layer: Layer) -> LayerShape:
     return LayerShape(layer.signals.shape[3], layer.activations.shape[2] + bias, bias)
 
 
-def split(v: Tensor, places: list[LayerShape]) -> list[Tensor]:
+def split(v: Tensor, shapes: list[LayerShape]) -> list[Tensor]:
     """v (P,) -> one matrix (J, C) per layer. Raises ValueError when the layers do not make up all of theta."""
-    if sum(p.size for p in places) != len(v):
-        raise ValueError(f"the layers hold {sum(p.size for p in places)} parameters, theta has {len(v)}")
-    parts = v.split([p.size for p in places])
-    return [p.matrix(part) for p, part in zip(places, parts, strict=True)]
+    sizes = [shape.size for shape in shapes]
+    if sum(sizes) != len(v):
+        raise ValueError(f"the layers hold {sum(sizes)} parameters, theta has {len(v)}")
+    return [shape.matrix(part) for shape, part in zip(shapes, v.split(sizes), strict=True)]
 
 
-def join(matrices: list[Tensor], places: list[LayerShape]) -> Tensor:
+def join(matrices: list[Tensor], shapes: list[LayerShape]) -> Tensor:
     """One matrix (J, C) per layer -> (P,)."""
-    return torch.cat([p.flat(m) for p, m in zip(places, matrices, strict=True)])
+    return torch.cat([shape.flat(matrix) for shape, matrix in zip(shapes, matrices, strict=True)])
 
 
 def gradients(layer: Layer) -> Tensor:
@@ -114,7 +114,7 @@ def products(layer: Layer) -> Tensor:
     return (a @ a.t()).repeat(K, K) * (d @ d.t())
 
 
-def merged(layer: Layer) -> Layer:
+def one_factor(layer: Layer) -> Layer:
     """With one position (L = 1), the layer with the one factor d_j = sqrt(sum_k d_kj^2); else the layer itself.
 
     Statistics without a product of two different outputs are the same for it, at 1 / K of the cost.

@@ -17,19 +17,27 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor
 
-from rlopt.core.checks import check
+from rlopt.core.checks import NumericalFailure, check
 from rlopt.core.curvature import Curvature, Given
-from rlopt.core.failure import NumericalFailure
-from rlopt.core.parts import HISTORY, Solution, State
+from rlopt.core.parts import HISTORY, Requirements, Solution, State
 from rlopt.core.solvers.dense import check_finite, eigenvalues
-from rlopt.core.solvers.report import measured
 
 
 @dataclass(frozen=True)
 class Power:
-    exponent: float  # -1 or above and below 0
+    """x = (M + lambda I)^exponent g, for a metric M of past gradients, full (P, P) or diagonal (P,).
+
+    Options:
+        exponent: -1 or above and below 0; -1/2 is AdaGrad.
+
+    Source: Duchi et al. 2011, figure 1. Raises ValueError where it is out of its range, NumericalFailure where M holds
+    a number that is not finite or M + lambda I a negative eigenvalue.
+    """
+
+    exponent: float
 
     needs: ClassVar[frozenset[str]] = frozenset({HISTORY})
+    requirements: ClassVar[Requirements] = Requirements()
 
     def __post_init__(self) -> None:
         check(-1 <= self.exponent < 0, "exponent", "-1 or above and below 0", self.exponent)
@@ -59,6 +67,6 @@ class Power:
             y = torch.where(none, torch.where(lost, torch.nan, 0.0), base**self.exponent * c)
             My = torch.where(none, 0.0, base**-self.exponent * y)
             x, Mx = (y, My) if Q is None else (Q @ y, Q @ My)
-            return measured(g, x, Mx, 0.0)
+            return Solution.measured(g, x, Mx, 0.0)
 
         return solve, state

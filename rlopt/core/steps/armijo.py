@@ -13,19 +13,31 @@ from typing import ClassVar
 from torch import Tensor
 
 from rlopt.core.checks import check, non_negative, positive
-from rlopt.core.parts import Scalars, Solution, State
+from rlopt.core.parts import Requirements, Scalars, Solution, State
 from rlopt.core.problem import Problem
 from rlopt.parallel.collectives import all_ranks
 
 
 @dataclass(frozen=True)
 class Armijo:
-    rate: float  # alpha_0 > 0; 1 is the solver's own length
-    shrink: float  # between 0 and 1
-    backtracks: int  # candidates tried after the first
-    c: float  # share of the slope's promise that must come true, between 0 and 1
+    """theta + alpha x with the first alpha of a falling sequence at which the objective rose enough.
 
-    whole_batch: ClassVar[bool] = True
+    Options:
+        rate: alpha_0, in units of x; above 0. 1 is the solver's own length.
+        shrink: from one candidate's alpha to the next; between 0 and 1.
+        backtracks: candidates after the first; 0 or above.
+        c: the share of alpha g^T x that the objective must gain; between 0 and 1.
+
+    It measures on the whole batch, so minibatches are refused. Source: Armijo 1966. Raises ValueError where an option
+    is out of its range.
+    """
+
+    rate: float
+    shrink: float
+    backtracks: int
+    c: float
+
+    requirements: ClassVar[Requirements] = Requirements(whole_batch=True)
     adaptive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -41,8 +53,8 @@ class Armijo:
         self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
     ) -> tuple[Tensor, State, Scalars]:
         alpha = self.rate
-        tried = self.backtracks + 1 if all_ranks(slope > 0) else 0
-        for backtracks in range(tried):
+        candidates = self.backtracks + 1 if all_ranks(slope > 0) else 0
+        for backtracks in range(candidates):
             candidate = theta + alpha * solution.x
             trial = problem.trial(candidate)
             improvement = trial.objective - problem.value
@@ -57,7 +69,7 @@ class Armijo:
                 }
                 return candidate, state, scalars
             alpha *= self.shrink
-        return theta, state, {"step/size": 0.0, "step/accepted": 0.0, "step/backtracks": float(max(tried - 1, 0))}
+        return theta, state, {"step/size": 0.0, "step/accepted": 0.0, "step/backtracks": float(max(candidates - 1, 0))}
 
     def advance(self, state: State) -> State:
         return state

@@ -8,15 +8,23 @@ from typing import ClassVar
 from torch import Tensor
 
 from rlopt.core.checks import positive
-from rlopt.core.parts import Scalars, Solution, State
+from rlopt.core.parts import Requirements, Scalars, Solution, State
 from rlopt.core.problem import Problem
 
 
 @dataclass(frozen=True)
 class Fixed:
-    rate: float  # alpha > 0
+    """theta + rate x, unless that leaves the policy's domain: then the step is rejected.
 
-    whole_batch: ClassVar[bool] = False
+    Options:
+        rate: alpha, in units of x; above 0.
+
+    Raises ValueError where it is out of its range.
+    """
+
+    rate: float
+
+    requirements: ClassVar[Requirements] = Requirements()
     adaptive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

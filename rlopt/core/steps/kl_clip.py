@@ -16,18 +16,28 @@ import torch
 from torch import Tensor
 
 from rlopt.core.checks import check, positive
-from rlopt.core.parts import Scalars, Solution, State
-from rlopt.core.problem import Problem
-from rlopt.core.steps.bound import length
+from rlopt.core.parts import Requirements, Scalars, Solution, State
+from rlopt.core.problem import Problem, step_length
 
 
 @dataclass(frozen=True)
 class KLClip:
-    rate: float  # largest alpha, > 0
-    radius: float  # nats, mean over states, > 0
-    momentum: float  # 0 or above and below 1; 0 takes alpha x itself
+    """theta + v, v the running mean of steps alpha x of a predicted KL within ``radius``; the state holds v.
 
-    whole_batch: ClassVar[bool] = False
+    Options:
+        rate: the largest alpha, in units of x; above 0.
+        radius: of the predicted KL, nats, mean over states; above 0.
+        momentum: weight of the steps before in v; 0 or above and below 1. 0 takes alpha x itself.
+
+    A step that leaves the policy's domain is rejected. Source: Wu et al. 2017, ACKTR, eq. 8. Raises ValueError where an
+    option is out of its range.
+    """
+
+    rate: float
+    radius: float
+    momentum: float
+
+    requirements: ClassVar[Requirements] = Requirements()
     adaptive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -43,7 +53,7 @@ class KLClip:
     ) -> tuple[Tensor, State, Scalars]:
         x = solution.x
         q = problem.squared_length(x)
-        alpha = length(q, x, solution.damping, self.radius, self.rate)
+        alpha = step_length(q, x, solution.damping, self.radius, self.rate)
         moved = alpha * x
         if self.momentum:
             moved = torch.lerp(moved, state["velocity"], self.momentum)

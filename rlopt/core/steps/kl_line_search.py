@@ -1,7 +1,7 @@
 """KL line search: backtrack from the trust region's length until the policy really moved no further than radius
 and the objective really improved (Schulman et al. 2015, TRPO, appendix C).
 
-    alpha_0 = min(largest, sqrt(2 radius / max(q, (q + lambda x^T x) / 4))),   q = x^T F x, see `bound`
+    alpha_0 = min(largest, sqrt(2 radius / max(q, (q + lambda x^T x) / 4))),   q = x^T F x, see `step_length`
     alpha_i = shrink^i alpha_0, the first with  mean KL(start || theta + alpha_i x) <= radius
                                      and improvement > accept_ratio * alpha_i g^T x
 
@@ -17,21 +17,34 @@ from typing import ClassVar
 from torch import Tensor
 
 from rlopt.core.checks import check, non_negative, positive
-from rlopt.core.parts import Scalars, Solution, State
-from rlopt.core.problem import Problem
-from rlopt.core.steps.bound import length
+from rlopt.core.parts import Requirements, Scalars, Solution, State
+from rlopt.core.problem import Problem, step_length
 from rlopt.parallel.collectives import all_ranks
 
 
 @dataclass(frozen=True)
 class KLLineSearch:
-    radius: float  # nats, mean over states, > 0
-    shrink: float  # between 0 and 1
-    backtracks: int  # candidates tried after the first
-    accept_ratio: float  # of the predicted improvement; 0 asks only for some
-    largest: float  # upper bound on alpha
+    """theta + alpha x with the first alpha whose measured KL is within ``radius`` and whose objective is higher.
 
-    whole_batch: ClassVar[bool] = True
+    Options:
+        radius: of the measured KL, nats, mean over states; above 0.
+        shrink: from one candidate's alpha to the next; between 0 and 1.
+        backtracks: candidates after the first; 0 or above.
+        accept_ratio: the share of the predicted improvement that must come true; 0 or above and below 1. 0 asks for
+            any improvement.
+        largest: upper bound on alpha, in units of x; above 0.
+
+    It measures on the whole batch, so minibatches are refused. Source: Schulman et al. 2015, TRPO, appendix C. Raises
+    ValueError where an option is out of its range.
+    """
+
+    radius: float
+    shrink: float
+    backtracks: int
+    accept_ratio: float
+    largest: float
+
+    requirements: ClassVar[Requirements] = Requirements(whole_batch=True)
     adaptive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -49,7 +62,7 @@ class KLLineSearch:
     ) -> tuple[Tensor, State, Scalars]:
         x = solution.x
         q = problem.squared_length(x)
-        alpha = length(q, x, solution.damping, self.radius, self.largest)
+        alpha = step_length(q, x, solution.damping, self.radius, self.largest)
         predicted = {"step/kl_predicted": alpha**2 * q / 2, "step/improvement_predicted": alpha * slope}
         for backtracks in range(self.backtracks + 1):
             candidate = theta + alpha * x
@@ -57,18 +70,9 @@ class KLLineSearch:
             improvement = trial.objective - problem.value
             inside = trial.in_domain & (trial.kl <= self.radius)
             if all_ranks(inside & (improvement > (self.accept_ratio * alpha * slope).clamp(min=0))):
-                return (
-                    candidate,
-                    state,
-                    {
-                        **predicted,
-                        "step/size": alpha,
-                        "step/accepted": 1.0,
-                        "step/backtracks": float(backtracks),
-                        "step/improvement_measured": improvement,
-                        "step/kl_measured": trial.kl,
-                    },
-                )
+                measured = {"step/improvement_measured": improvement, "step/kl_measured": trial.kl}
+                accepted: Scalars = {"step/size": alpha, "step/accepted": 1.0, "step/backtracks": float(backtracks)}
+                return candidate, state, {**predicted, **accepted, **measured}
             alpha = alpha * self.shrink
         rejected = {"step/size": 0.0, "step/accepted": 0.0, "step/backtracks": float(self.backtracks)}
         return theta, state, {**predicted, **rejected}

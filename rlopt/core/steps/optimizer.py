@@ -1,34 +1,60 @@
 """Optimizer step: any torch.optim class over the one flat theta, with any torch learning-rate scheduler.
 
 The optimizer minimises, so it is given -x. Its moments are the state, changed in place and only by finite directions;
-the torch objects are mere functions of it, bound to whatever state they are handed. Schedulers move once per update.
+the torch objects are mere functions of it, bound to the state that a step is given. Schedulers move once per update.
 """
 
 from __future__ import annotations
 
 import inspect
+import warnings
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
 
 from rlopt.core.checks import check, positive
-from rlopt.core.parts import Scalars, Solution, State
+from rlopt.core.parts import Requirements, Scalars, Solution, State
 from rlopt.core.problem import Problem
-from rlopt.core.steps.inverse_lr import InverseLR
 
 # momentum and averaging keep the direction's geometry; every other optimizer rescales coordinates
 _KEEPS_GEOMETRY = ("SGD", "ASGD")
 _KERNELS = {"Adam": "_fused_adam_", "AdamW": "_fused_adamw_"}
 # need a closure, sparse gradients, matrices, a measured loss, or functions and objects that no yaml can hold
-_UNFIT = ("LBFGS", "SparseAdam", "Muon", "ReduceLROnPlateau", "LambdaLR", "MultiplicativeLR", "ChainedScheduler",
+_UNUSABLE = ("LBFGS", "SparseAdam", "Muon", "ReduceLROnPlateau", "LambdaLR", "MultiplicativeLR", "ChainedScheduler",
           "SequentialLR", "_LRScheduler")  # fmt: skip
 
 
-class Optimizer:
-    """``optimizer`` and ``scheduler`` hold ``name``, a class of torch.optim (.lr_scheduler), and its arguments."""
+class InverseLR(LRScheduler):
+    """Learning rate that falls as 1/k: lr_k = lr / (1 + decay k) after k updates (Robbins and Monro 1951).
 
-    whole_batch: ClassVar[bool] = False
+    Its sum diverges and the sum of its squares does not, which is what stochastic approximation asks for. ``decay``,
+    above 0 or ValueError, is per update and relative to the first rate: 1 makes lr / (1 + k).
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, decay: float, last_epoch: int = -1):
+        positive("decay", decay)
+        self.decay = decay
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:  # type: ignore[override]  # torch types it more widely
+        return [float(lr) / (1 + self.decay * self.last_epoch) for lr in self.base_lrs]
+
+
+class Optimizer:
+    """One step of a torch optimizer along x, on the whole of theta at once; the state holds its moments.
+
+    Options:
+        optimizer: ``_target_``, a class of torch.optim such as Adam, and its arguments, with torch's units and ranges.
+        scheduler: ``_target_``, a class of torch.optim.lr_scheduler or InverseLR, and its arguments; it counts updates.
+        max_norm: the Euclidean length to which a longer x is shortened; above 0, or null for never.
+
+    Optimizers that rescale coordinates (all but SGD and ASGD) are ``adaptive``. Where the step leaves the policy's
+    domain it is rejected. Raises ValueError where a class is unknown or does not take its arguments.
+    """
+
+    requirements: ClassVar[Requirements] = Requirements()
 
     def __init__(self, optimizer: dict[str, Any], scheduler: dict[str, Any], max_norm: float | None):
         if max_norm is not None:
@@ -36,7 +62,7 @@ class Optimizer:
         self.max_norm = max_norm  # the direction is shortened to this Euclidean length
         self._class, self._options = _find(torch.optim, torch.optim.Optimizer, "optimizer", optimizer)
         self._scheduler_class, self._scheduler_options = _find(
-            torch.optim.lr_scheduler, torch.optim.lr_scheduler.LRScheduler, "scheduler", scheduler, InverseLR
+            torch.optim.lr_scheduler, LRScheduler, "scheduler", scheduler, InverseLR
         )
         # as it is, this method imports torch's compiler when it is first called: most of a second, for nothing
         plain = {"add_param_group": inspect.unwrap(self._class.add_param_group)}
@@ -83,8 +109,9 @@ class Optimizer:
         optimizer, scheduler = self._make(torch.zeros(1))
         optimizer.param_groups[0].update(state["group"])
         scheduler.load_state_dict(state["schedule"])
-        optimizer._opt_called = True  # type: ignore[attr-defined]  # the order that torch warns about is kept
-        scheduler.step()
+        with warnings.catch_warnings():  # the optimizer's steps came first, as torch asks, but of another object
+            warnings.filterwarnings("ignore", "Detected call of")
+            scheduler.step()
         self._bound = None
         return _snapshot(optimizer, scheduler, state["moments"])
 
@@ -119,7 +146,7 @@ class Optimizer:
             self._bound = theta, state
         return self._optimizer
 
-    def _make(self, theta: Tensor) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    def _make(self, theta: Tensor) -> tuple[torch.optim.Optimizer, LRScheduler]:
         optimizer = self._class([theta], **self._options)
         return optimizer, self._scheduler_class(optimizer, **self._scheduler_options)
 
@@ -133,22 +160,23 @@ def _copy(moments: State) -> State:
     return {k: v.clone() if isinstance(v, Tensor) else v for k, v in moments.items()}
 
 
-def _find(module: Any, base: type, kind: str, config: dict[str, Any], *own: type) -> tuple[type[Any], dict[str, Any]]:
-    """The class that ``config["name"]`` names, of a torch module or rlopt's ``own``, and the rest as its arguments."""
+def _find(
+    module: Any, base: type, kind: str, config: dict[str, Any], *others: type
+) -> tuple[type[Any], dict[str, Any]]:
+    """The class that ``_target_`` names, of a torch module or of ``others``, and the rest as its arguments."""
     options = dict(config)
-    name = options.pop("name", None)
-    classes = {**vars(module), **{c.__name__: c for c in own}}
-    known = sorted(
-        n for n, c in classes.items()
-        if inspect.isclass(c) and issubclass(c, base) and c is not base and n not in _UNFIT
-    )  # fmt: skip
-    check(name in known, f"{kind}.name", f"one of {', '.join(known)}", name)
-    found = classes[name]
+    package, _, name = str(options.pop("_target_", None)).rpartition(".")
+    classes = {n: c for n, c in vars(module).items() if n not in _UNUSABLE} if package == module.__name__ else {}
+    classes |= {c.__name__: c for c in others if c.__module__ == package}
+    found = classes.get(name)
+    known = inspect.isclass(found) and issubclass(found, base) and found is not base
+    check(known, f"{kind}._target_", f"a class of {module.__name__} that needs no closure", f"{package}.{name}")
+    assert found is not None
     _, *takes = inspect.signature(found).parameters.values()  # the first is what it is to act on
     needed = {p.name for p in takes if p.default is p.empty}
     choices = ", ".join(f"{p.name} (needed)" if p.name in needed else p.name for p in takes)
-    fits = needed <= set(options) <= {p.name for p in takes}
-    check(fits, kind, f"{name} with arguments out of {choices}", ", ".join(sorted(options)))
+    accepted = needed <= set(options) <= {p.name for p in takes}
+    check(accepted, kind, f"{name} with arguments out of {choices}", ", ".join(sorted(options)))
     for p in takes:
         if p.name in options:
             _check_like(f"{kind}.{p.name}", p.default, options[p.name])
@@ -162,7 +190,7 @@ def _check_like(name: str, default: Any, value: Any) -> None:
     elif isinstance(default, (int, float)):
         check(isinstance(value, (int, float)) and not isinstance(value, bool), name, "a number", value)
     elif isinstance(default, tuple):
-        fits = isinstance(value, (list, tuple)) and len(value) == len(default)
-        check(fits, name, f"a list of {len(default)}", value)
+        alike = isinstance(value, (list, tuple)) and len(value) == len(default)
+        check(alike, name, f"a list of {len(default)}", value)
         for i, (d, v) in enumerate(zip(default, value, strict=True)):
             _check_like(f"{name}[{i}]", d, v)

@@ -1,6 +1,6 @@
 """Trust region step: theta + alpha x with 1/2 alpha^2 x^T M x = radius (Kakade 2001; Peters and Schaal 2008).
 
-The step predicts with the metric's own quadratic model and does not measure; see `bound` for alpha.
+The step predicts with the metric's own quadratic model and does not measure; see `problem.step_length` for alpha.
 """
 
 from __future__ import annotations
@@ -11,17 +11,26 @@ from typing import ClassVar
 from torch import Tensor
 
 from rlopt.core.checks import positive
-from rlopt.core.parts import Scalars, Solution, State
-from rlopt.core.problem import Problem
-from rlopt.core.steps.bound import length
+from rlopt.core.parts import Requirements, Scalars, Solution, State
+from rlopt.core.problem import Problem, step_length
 
 
 @dataclass(frozen=True)
 class TrustRegion:
-    radius: float  # units of the metric (nats for Fisher), > 0; sqrt(2 radius) is a length in the metric
-    largest: float  # upper bound on alpha
+    """theta + alpha x as far as the metric's quadratic model allows: 1/2 alpha^2 x^T M x = radius.
 
-    whole_batch: ClassVar[bool] = False
+    Options:
+        radius: in units of the metric, nats for a Fisher matrix; above 0. sqrt(2 radius) is a length in the metric.
+        largest: upper bound on alpha, in units of x; above 0.
+
+    A step that leaves the policy's domain is rejected. Source: Kakade 2001; Peters and Schaal 2008. Raises ValueError
+    where an option is out of its range.
+    """
+
+    radius: float
+    largest: float
+
+    requirements: ClassVar[Requirements] = Requirements()
     adaptive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -34,7 +43,7 @@ class TrustRegion:
     def step(
         self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
     ) -> tuple[Tensor, State, Scalars]:
-        alpha = length(solution.quadratic, solution.x, solution.damping, self.radius, self.largest)
+        alpha = step_length(solution.quadratic, solution.x, solution.damping, self.radius, self.largest)
         candidate = theta + alpha * solution.x
         accepted = problem.in_domain(candidate)
         scalars: Scalars = {

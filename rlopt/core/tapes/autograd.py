@@ -18,6 +18,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.func import functional_call
 
 from rlopt.core.flat import CONSTANTS, Layout
+from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.tapes.mlp import constant_layer
 from rlopt.core.tapes.tape import Layer
 
@@ -81,14 +82,16 @@ class AutogradTape:
         """Records of every Linear and Conv2d layer; a parameter of any other layer, or of two, is refused by name."""
         names = {name: _parameters(name, call.layer.bias is not None) for name, call in self._calls.items()}
         covered = [parameter for pair in names.values() for parameter in pair if parameter]
-        advice = "Use a solver that needs only products: cg or dense"
+        others = "a solver that needs products alone has no need of them"
         if rest := [name for name in self._views if name not in covered]:
-            raise ValueError(
-                f"layer statistics exist for Linear layers and for Conv2d with groups=1 only; {', '.join(rest)} belong "
-                f"to other layers. {advice}"
+            raise Incompatible(
+                f"layer statistics exist for Linear layers and for Conv2d with groups=1 only, and {', '.join(rest)} "
+                f"belong to other layers; {others}",
+                Remedy.OTHER_SOLVER,
             )
         if tied := [name for name in covered if name not in self._views]:
-            raise ValueError(f"layer statistics need parameters that no two layers share; {tied[0]} is one. {advice}")
+            reason = f"layer statistics need parameters that no two layers share, and {tied[0]} is one; {others}"
+            raise Incompatible(reason, Remedy.OTHER_SOLVER)
         order = {name: i for i, name in enumerate(self._views)}
         calls = sorted(self._calls.items(), key=lambda call: order[names[call[0]][0]])
         edges = [call.edge for _, call in calls]
@@ -99,7 +102,8 @@ class AutogradTape:
             weight, bias = names[name]
             a = _inputs(call.layer, call.inputs.detach())
             if len(a) != len(self._z):
-                raise ValueError(f"layer statistics need one row per sample; {weight} is given {len(a)} rows. {advice}")
+                reason = f"layer statistics need one row per sample, and {weight} is given {len(a)} rows; {others}"
+                raise Incompatible(reason, Remedy.OTHER_SOLVER)
             d = torch.stack([_signals(call.layer, g[i]) for g in per_factor])
             records.append(Layer(weight, bias, a, d, self._views[weight].flatten(1), None))
         if self._has_constants:
@@ -120,7 +124,7 @@ class AutogradTape:
 
 
 class _Call(NamedTuple):
-    """What a layer was given, and the place of its output in the graph."""
+    """What a layer was given, and its output's edge in the graph."""
 
     layer: nn.Linear | nn.Conv2d
     inputs: Tensor

@@ -25,6 +25,8 @@ from rlopt.core.tapes.tape import Layer
 
 
 class Activation(NamedTuple):
+    """f of one layer, with its derivatives as functions of its output h = f(s)."""
+
     apply_: Callable[[Tensor], Tensor]  # s -> f(s), in place
     backward_: Callable[[Tensor, Tensor], Tensor]  # g, h -> g f', in place on g, one kernel
     derivative: Callable[[Tensor], Tensor]  # h -> f'
@@ -150,7 +152,7 @@ class MLPTape:
                 s.addmm_(Rh[-1], self._views[layer.weight].t())
             Rs.append(s)
             Rh.append(self._times_derivative_(s.clone(), i) if layer.activation else s)
-        out = torch.zeros_like(v)  # as are the constants' places: they are linear in theta
+        out = torch.zeros_like(v)  # the constants keep it: the outputs are linear in them
         parts = self.layout.views(out)
         sent = self._sent_back(u)
         Rd = torch.zeros_like(sent[-1][0])
@@ -222,7 +224,7 @@ class MLPTape:
         return self._scratch[i]
 
     def _split(self, u: Tensor, parts: dict[str, Tensor]) -> Tensor:
-        """Write the constants' gradient into its place; return the network's own part of u."""
+        """Write the constants' gradient into ``parts``; return the network's own part of u."""
         if CONSTANTS not in parts:
             return u
         torch.sum(u[:, self.width :], 0, out=parts[CONSTANTS])

@@ -34,7 +34,7 @@ class Layer:
     L counts positions inside a layer (1 for Linear on vectors); the column of ones stands for the bias.
     """
 
-    weight_name: str  # places in theta, by name; the constant layer has only a bias
+    weight_name: str  # as in theta's layout; the constant layer has only a bias
     bias_name: str | None
     activations: Tensor  # (B, L, I) what the weight multiplies; I = 0 for the head's constants
     signals: Tensor  # d (K, B, L, J)

@@ -190,7 +190,7 @@ def crashing(monkeypatch: pytest.MonkeyPatch, at: int, error: type[BaseException
 @pytest.mark.parametrize(
     ("step", "error"), [(1, Crash), (2, Crash), (2, OSError)], ids=["the same step", "a later step", "a full disk"]
 )
-def test_a_crash_at_any_moment_of_a_save_leaves_the_old_one_or_the_new(tmp_path, monkeypatch, step, error):
+def test_a_crash_during_a_save_leaves_the_old_one_or_the_new(tmp_path, monkeypatch, step, error):
     found = []
     for at in range(100):
         folder = tmp_path / str(at)
@@ -234,7 +234,7 @@ def test_checkpoints_that_cannot_be_read_are_not_taken_for_none(tmp_path):
         checkpoint.newest(tmp_path)
 
 
-def test_one_that_is_removed_while_it_is_read_gives_way_to_the_newer(tmp_path, monkeypatch):
+def test_one_removed_while_it_is_read_gives_way_to_the_newer(tmp_path, monkeypatch):
     """Another process trains on, and keeps one checkpoint."""
     folder = tmp_path / "checkpoints"
     checkpoint.save(folder, 1, {"step": 1}, keep=1)
@@ -249,14 +249,14 @@ def test_one_that_is_removed_while_it_is_read_gives_way_to_the_newer(tmp_path, m
     assert checkpoint.load_newest(tmp_path) == (2, {"step": 2})
 
 
-def test_what_lies_beyond_a_step_that_is_saved_again_is_no_longer_there(tmp_path):
+def test_saving_a_step_again_removes_what_lies_beyond_it(tmp_path):
     """A run that was taken up before it."""
     for step in (10, 20, 30, 20):
         checkpoint.save(tmp_path, step, {"step": step}, keep=5)
     assert [checkpoint.step_of(p) for p in checkpoint.list_checkpoints(tmp_path)] == [10, 20]
 
 
-def test_the_newest_whole_one_is_loaded_and_the_others_are_told_of(tmp_path):
+def test_the_newest_whole_one_is_loaded_and_others_are_reported(tmp_path):
     for step in (1, 2, 3):
         place = checkpoint.save(tmp_path / "checkpoints", step, {"step": step}, keep=5)
     content = place.read_bytes()

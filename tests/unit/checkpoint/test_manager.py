@@ -133,7 +133,7 @@ def test_a_resume_that_fails_at_its_start_leaves_the_summary(tmp_path, runs, mon
     assert json.loads((run_dir / "summary.json").read_text())["steps"] == 400
 
 
-def test_a_finished_run_whose_checkpoints_are_gone_is_not_begun_again(tmp_path, runs, capsys):
+def test_a_finished_run_without_checkpoints_is_not_begun_again(tmp_path, runs, capsys):
     run_dir = tmp_path / "run"
     shutil.copytree(runs("cartpole trpo"), run_dir)
     shutil.rmtree(run_dir / "checkpoints")

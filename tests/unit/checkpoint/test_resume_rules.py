@@ -8,8 +8,8 @@ import torch
 
 from rlopt.checkpoint import manager as checkpoint
 from rlopt.checkpoint.resume_rules import change_options
-from rlopt.config.compose import resolve
 from rlopt.errors import UserError
+from tests.support.building import resolve
 from tests.support.resuming import cut, resume
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
@@ -72,7 +72,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
     assert capsys.readouterr().err.endswith("is not the folder of a run: it has no config.yaml\n")
 
 
-def test_a_configuration_that_is_lost_can_be_had_from_a_checkpoint(tmp_path, runs, capsys):
+def test_a_lost_configuration_can_be_had_from_a_checkpoint(tmp_path, runs, capsys):
     run_dir = tmp_path / "run"
     shutil.copytree(runs("cartpole trpo"), run_dir)
     config = run_dir / "config.yaml"

@@ -65,7 +65,7 @@ def test_a_single_episode_has_no_interval(run_dir, evaluated):
     assert "[" not in evaluated(run_dir, "--episodes", 1)[1]
 
 
-def test_without_scipy_there_are_no_intervals_and_nothing_else_is_lacking(run_dir, evaluated, monkeypatch):
+def test_without_scipy_only_the_intervals_are_missing(run_dir, evaluated, monkeypatch):
     whole = json.loads(evaluated(run_dir, "--episodes", 5, "--json")[1])["sampled"]
     monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
     told = json.loads(evaluated(run_dir, "--episodes", 5, "--json")[1])["sampled"]

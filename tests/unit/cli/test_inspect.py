@@ -67,7 +67,7 @@ def test_pairs_that_fail_are_shown_with_the_reason(capsys, folders):
     code, out, err = command(capsys, *args)
     assert (code, err) == (0, "")
     assert re.search(r"gram \(failed\)( +-){7}\n", out)
-    assert "metric=fisher solver=gram: solver=gram needs damping above 0" in out
+    assert "metric=fisher solver=gram: the Gram matrix needs damping above 0" in out
     assert "metric=hessian: " in out and "eigenvalues found are below 0" in out
     found = directions(json.loads((folders["cartpole"] / "inspect.json").read_text()))
     assert "needs damping above 0" in found["fisher", "gram"]["failure"]
@@ -99,7 +99,7 @@ def test_what_is_written_beside_a_run_follows_no_link(capsys, folders, tmp_path)
     assert (run_dir / "inspect.png").read_bytes().startswith(b"\x89PNG") and list((run_dir / "inspect").iterdir())
 
 
-def test_a_missing_matplotlib_is_one_line_and_the_table_is_printed(capsys, folders, monkeypatch, tmp_path):
+def test_a_missing_matplotlib_is_one_line_beside_the_table(capsys, folders, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     code, out, err = command(capsys, folders["cartpole"], "--samples", SAMPLES, "--metric", "fisher", "--solver", "cg",
                              "--out", tmp_path / "f.png")  # fmt: skip

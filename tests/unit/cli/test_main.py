@@ -80,7 +80,7 @@ def test_an_interrupted_run_exits_with_the_signals_code(run, monkeypatch):
     assert "here/checkpoints/step-000000000000.safetensors" in created()
 
 
-def test_an_environment_that_raises_is_one_line_with_the_traceback_in_a_file(run, monkeypatch):
+def test_a_raising_environment_is_one_line_and_a_traceback_file(run, monkeypatch):
     from gymnasium.envs.classic_control import CartPoleEnv
 
     step, count = CartPoleEnv.step, []

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from rlopt.cli.process import finished
+from rlopt.cli.process import saved_result
 from tests.support.resuming import resume
 
 NULLS = json.dumps(dict.fromkeys(("algo", "env", "seed", "steps", "steps_per_second")))
@@ -15,7 +15,7 @@ BROKEN = ["", "{", "{}", "[]", "null", "3", NULLS]
 @pytest.mark.parametrize("content", BROKEN)
 def test_a_summary_that_is_not_whole_is_none(tmp_path, content):
     (tmp_path / "summary.json").write_text(content)
-    assert finished(tmp_path) is None
+    assert saved_result(tmp_path) is None
 
 
 @pytest.mark.parametrize("content", BROKEN[1:3])
@@ -33,4 +33,4 @@ def test_a_finished_run_with_a_broken_summary_is_evaluated_again(tmp_path, runs,
 def test_returns_that_are_not_finite_end_a_run_like_others(tmp_path, runs):
     summary = json.loads((runs("cartpole trpo") / "summary.json").read_text())
     (tmp_path / "summary.json").write_text(json.dumps({**summary, "evaluation_return": None}))
-    assert "evaluation return nan +- " in (finished(tmp_path) or "")
+    assert "evaluation return nan +- " in (saved_result(tmp_path) or "")

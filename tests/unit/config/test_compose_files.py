@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from rlopt.config import choices as catalogue
-from rlopt.config.compose import load, resolve, to_yaml
+from rlopt.config.compose import load, to_yaml
 from rlopt.errors import UserError
-from rlopt.training.factory import trainer
+from tests.support.building import resolve, trainer
 from tests.support.configurations import ALGOS, small_config
 
 
@@ -19,7 +19,7 @@ from tests.support.configurations import ALGOS, small_config
      ["run_dir='1e3'"], ["run_dir=null"], ["run_dir='a b: #c'"]],
     ids=" ".join,
 )  # fmt: skip
-def test_a_resolved_configuration_is_plain_and_comes_back_from_its_file(tmp_path, overrides):
+def test_a_resolved_configuration_is_plain_and_survives_its_file(tmp_path, overrides):
     config = resolve(overrides)
     assert all(type(value) in (bool, int, float, str, type(None)) for value in plain_values(config))
     assert not any("${" in value for value in plain_values(config) if isinstance(value, str))
@@ -39,7 +39,7 @@ def plain_values(node: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("text", ["", "- 1\n", "a: [1\n", "\x00", "just text"])
-def test_a_file_that_is_no_configuration_is_one_line_for_the_user(tmp_path, text):
+def test_a_file_that_is_no_configuration_is_refused_in_one_line(tmp_path, text):
     path = tmp_path / "config.yaml"
     path.write_text(text)
     with pytest.raises(UserError, match="config.yaml|is missing") as caught:
@@ -50,7 +50,7 @@ def test_a_file_that_is_no_configuration_is_one_line_for_the_user(tmp_path, text
 @pytest.mark.parametrize(
     "lacking", ["env", "critic", "objective", "seed", "policy", "checkpoint", "evaluation", "rewards"]
 )
-def test_a_configuration_that_lacks_something_is_refused_by_its_name(lacking):
+def test_a_configuration_that_lacks_an_option_is_refused_by_name(lacking):
     config = small_config("", {})
     del config[lacking]
     with pytest.raises(UserError, match=lacking):

@@ -51,7 +51,7 @@ def test_a_folder_named_runs_no_file_that_is_not_asked_for(run, parts):
     assert not Path("executed").exists()
 
 
-def test_a_module_of_an_environment_is_imported_where_the_command_line_names_it(run, monkeypatch, tmp_path):
+def test_an_environment_module_is_imported_if_it_is_named(run, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(tmp_path))
     write(tmp_path, {"my_envs_.py": FILES["env/mine.py"].replace("Mine-v0", "Other-v0")})
     assert run("train", "env.id=my_envs_:Other-v0", "run_dir=here", *SHORT)[0] == 0

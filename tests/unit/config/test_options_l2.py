@@ -2,9 +2,8 @@
 
 import pytest
 
-from rlopt.config.compose import resolve
 from rlopt.errors import UserError
-from rlopt.training.factory import trainer
+from tests.support.building import resolve, trainer
 
 
 @pytest.mark.parametrize("where", ["", "critic."])

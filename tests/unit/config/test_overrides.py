@@ -4,11 +4,10 @@ from typing import Any
 
 import pytest
 
-from rlopt.config.compose import resolve
 from rlopt.config.overrides import rewritten
 from rlopt.core.heads import Value
 from rlopt.errors import UserError
-from rlopt.training.factory import trainer
+from tests.support.building import resolve, trainer
 from tests.support.configurations import SMALL
 
 
@@ -24,7 +23,7 @@ from tests.support.configurations import SMALL
         ("step.radius", 0.5, ["algo=trpo", "*", "env=halfcheetah"]),
     ],
 )
-def test_the_command_line_wins_over_presets_and_recipes_wherever_it_stands(where, value, overrides):
+def test_the_command_line_wins_over_presets_and_recipes(where, value, overrides):
     config = resolve([f"{where}={value}" if override == "*" else override for override in overrides])
     place = f"step.{where}" if where.startswith("optimizer.") else where
     found: Any = config
@@ -33,7 +32,7 @@ def test_the_command_line_wins_over_presets_and_recipes_wherever_it_stands(where
     assert found == value
 
 
-def test_a_recipe_is_taken_up_only_for_its_preset_and_environment():
+def test_a_recipe_applies_only_to_its_preset_and_environment():
     assert resolve(["algo=trpo", "env=halfcheetah"])["step"]["radius"] == 0.04
     assert resolve(["algo=npg", "env=halfcheetah"])["step"]["radius"] == 0.01
     assert resolve(["algo=trpo", "env=cartpole"])["step"]["radius"] == 0.01
@@ -88,7 +87,7 @@ def test_an_optimizer_may_have_any_option_of_torch():
     trainer(config).collector.close()
 
 
-def test_values_of_a_preset_for_parts_that_were_not_chosen_fall_away():
+def test_preset_values_for_parts_not_chosen_are_dropped():
     config = resolve(["algo=ppo", "step=fixed", "objective=surrogate", "critic.step=fixed"])
     assert config["step"] == {"_target_": "rlopt.core.steps.fixed.Fixed", "rate": 0.01}
     assert config["critic"]["step"] == config["step"]

@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from rlopt.config import choices as catalogue
-from rlopt.config.compose import load, resolve
+from rlopt.config.compose import load
 from rlopt.errors import UserError
-from rlopt.training.factory import trainer
+from tests.support.building import resolve, trainer
 from tests.support.configurations import ALGOS
 
 CONF = catalogue.conf_dir()
@@ -49,7 +49,11 @@ def test_an_optimizer_that_is_typed_has_its_own_values(choice):
         ("algo=acktr damping=levenberg_marquardt", "damping", {"value": 0.1}),
         ("algo=acktr critic.step=fixed", "critic.step", {"rate": 0.01}),
         ("algo=acktr critic.step=fixed", "step", {"rate": 1.0, "radius": 0.02}),
-        ("algo=ppo scheduler=inverse", "step.scheduler", {"name": "InverseLR", "decay": 0.1}),
+        (
+            "algo=ppo scheduler=inverse",
+            "step.scheduler",
+            {"_target_": "rlopt.core.steps.optimizer.InverseLR", "decay": 0.1},
+        ),
         ("algo=vpg scheduler=linear", "step.scheduler", {"total_iters": 293}),  # of 300,000 / 1,024 updates
         ("algo=nac env=lqr critic=episodic", "critic.compatible", {"degrees": [0], "ridge": 1e-3}),
         ("algo=nac env=lqr critic=mlp", "critic", {"compatible": None}),

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from rlopt.config import choices as catalogue
-from rlopt.config.compose import load, resolve
+from rlopt.config.compose import load
 from rlopt.config.schema import construct_part
 from rlopt.core.solvers.cg import CG
 from rlopt.core.solvers.diagonal import Diagonal
 from rlopt.errors import UserError
-from rlopt.training.factory import trainer
+from tests.support.building import resolve, trainer
 
 STRUCTURED = ["block", "cg", "dense", "diagonal", "gram", "lbfgs", "low_rank", "power"]
 DIAGONAL = {"_target_": "rlopt.core.solvers.diagonal.Diagonal", "method": "exact", "draws": 1, "seed": 0, "chunk": 8}

@@ -16,11 +16,11 @@ def thetas():
     return list(torch.randn(9, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
 
 
-def test_uniform_is_the_mean_of_all_updates_and_forgets_the_start(thetas):
+def test_uniform_is_the_mean_of_all_updates_without_the_start(thetas):
     assert torch.allclose(run(Averaging("uniform", 0.0), thetas), torch.stack(thetas).mean(0), atol=1e-14)
 
 
-def test_ema_is_the_normalised_geometric_mean_from_the_first_update(thetas):
+def test_ema_is_a_normalised_geometric_mean_from_update_one(thetas):
     weights = torch.tensor([0.8 ** (len(thetas) - 1 - k) for k in range(len(thetas))], dtype=torch.float64)
     expected = (weights[:, None] * torch.stack(thetas)).sum(0) / weights.sum()
     assert torch.allclose(run(Averaging("ema", 0.8), thetas), expected, atol=1e-14)

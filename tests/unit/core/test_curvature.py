@@ -47,7 +47,7 @@ def test_layer_mean_gives_the_exact_diagonal(head, tape, weights):
 
     curvature, expected, seen = bind(case), fisher(case).diagonal(), 0
     layers = case.tape.layers(case.head.fisher_root(case.tape.outputs))
-    places = case.network.layout.places
+    places = case.network.layout.slices
     for layer, (diagonal,) in zip(layers, curvature.layer_mean(squares), strict=True):
         if layer.weight is not None:
             by_weight = diagonal[:, : layer.weight.shape[1]].reshape(-1)

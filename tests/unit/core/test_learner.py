@@ -15,7 +15,7 @@ from tests.support.updates import Watching, every_preset, make_preset, poisoned,
 
 
 @pytest.mark.parametrize(("count", "size"), [(40, 8), (41, 8), (47, 8), (17, 5), (9, 4), (5, 5), (5, 7), (5, None)])
-def test_minibatches_hold_every_sample_once_and_the_last_takes_in_the_rest(count, size):
+def test_minibatches_hold_every_sample_once_the_last_the_rest(count, size):
     ids = torch.arange(count, dtype=torch.float64)
     samples = Samples(inputs=ids[:, None], actions=ids, weight=torch.ones_like(ids), advantages=-ids)
     batches = list(samples.minibatches(size, seeded(0)))
@@ -44,7 +44,7 @@ def test_every_epoch_shuffles_anew_and_a_seed_repeats_it():
 
 
 @pytest.mark.parametrize("preset", ["vpg", "ppo", "npg", "npg_dense"])
-def test_a_learner_is_its_update_over_every_minibatch_of_every_epoch(preset):
+def test_a_learner_updates_on_every_minibatch_of_every_epoch(preset):
     case = make_case("log_sigma", weights="masked", count=23)
     update = make_preset(case, preset)
     learner = Learner(update, Schedule(epochs=3, minibatch=5, target_kl=None))
@@ -79,7 +79,7 @@ def test_training_twice_gives_the_same_bits(preset):
 
 
 @every_preset
-def test_training_from_a_copied_state_in_new_objects_gives_the_same_bits(preset):
+def test_training_from_a_copied_state_gives_the_same_bits(preset):
     case = make_case("log_sigma", weights="masked", count=40)
 
     def learner() -> Learner:
@@ -121,7 +121,7 @@ class Scripted:
         return theta, state, next(self.reports)
 
 
-def test_an_outcome_names_the_first_failure_and_keeps_the_last_good_report():
+def test_a_result_names_the_first_failure_and_last_good_report():
     good = [Report(scalars={"step/size": float(i)}) for i in range(3)]
     samples, theta = make_case("categorical").samples, torch.zeros(1)
 
@@ -141,7 +141,7 @@ def test_an_outcome_names_the_first_failure_and_keeps_the_last_good_report():
 def test_kl_line_search_refuses_minibatches():
     case = make_case("categorical")
     update = make_preset(case, "trpo")
-    with pytest.raises(ValueError, match=r"schedule\.minibatch must be null with step=KLLineSearch.*; got 64"):
+    with pytest.raises(ValueError, match="KLLineSearch needs the whole batch, and no minibatches of 64"):
         Learner(update, Schedule(epochs=1, minibatch=64, target_kl=None))
     Learner(update, Schedule(epochs=2, minibatch=None, target_kl=None))
 
@@ -153,7 +153,7 @@ def test_a_schedule_refuses_what_is_no_count(epochs, minibatch):
 
 
 @pytest.mark.parametrize("head", POLICIES)
-def test_a_learner_measures_against_the_policy_that_acted_on_the_whole_batch(head):
+def test_a_learner_measures_the_whole_batch_against_its_start(head):
     case = make_case(head, weights="masked", moved=0.1)
     learner = Learner(make_preset(case, "trpo"), Schedule(epochs=1, minibatch=None, target_kl=None))
     theta = case.theta + 0.05 * randn(len(case.theta), seed=20)

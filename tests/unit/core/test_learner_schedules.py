@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from rlopt.config.compose import resolve
 from rlopt.core.damping.constant import Constant
 from rlopt.core.learner import Learner, Schedule
 from rlopt.core.metrics.identity import Identity as IdentityMetric
@@ -13,7 +12,7 @@ from rlopt.core.steps.fixed import Fixed
 from rlopt.core.steps.optimizer import Optimizer
 from rlopt.core.update import Update
 from rlopt.errors import UserError
-from rlopt.training.factory import trainer
+from tests.support.building import resolve, trainer
 from tests.support.oracles import bits, make_case, mean_kl, seeded
 
 SMALL = ["env=cartpole", "env.num_envs=2", "batch_size=64", "policy.hidden=[4]", "critic.hidden=[4]", "dtype=float64",
@@ -80,7 +79,11 @@ def test_a_target_is_a_number_above_0(tmp_path, bad):
 
 @pytest.mark.parametrize("decay", [1.0, 0.1])
 def test_a_rate_falls_as_one_over_k(decay):
-    step = Optimizer({"name": "SGD", "lr": 0.6}, {"name": "InverseLR", "decay": decay}, None)
+    step = Optimizer(
+        {"_target_": "torch.optim.SGD", "lr": 0.6},
+        {"_target_": "rlopt.core.steps.optimizer.InverseLR", "decay": decay},
+        None,
+    )
     state, rates = step.init(torch.zeros(2)), []
     for _ in range(5):
         rates.append(state["group"]["lr"])
@@ -89,7 +92,11 @@ def test_a_rate_falls_as_one_over_k(decay):
 
 
 def test_the_rate_goes_on_where_a_saved_state_left_it():
-    options = {"name": "SGD", "lr": 0.6}, {"name": "InverseLR", "decay": 1.0}, None
+    options = (
+        {"_target_": "torch.optim.SGD", "lr": 0.6},
+        {"_target_": "rlopt.core.steps.optimizer.InverseLR", "decay": 1.0},
+        None,
+    )
     state = Optimizer(*options).init(torch.zeros(2))
     for _ in range(3):
         state = Optimizer(*options).advance(state)
@@ -98,4 +105,8 @@ def test_the_rate_goes_on_where_a_saved_state_left_it():
 
 def test_a_decay_that_does_not_fall_is_refused():
     with pytest.raises(ValueError, match="decay must be a finite number above 0; got -1"):
-        Optimizer({"name": "SGD", "lr": 0.6}, {"name": "InverseLR", "decay": -1.0}, None)
+        Optimizer(
+            {"_target_": "torch.optim.SGD", "lr": 0.6},
+            {"_target_": "rlopt.core.steps.optimizer.InverseLR", "decay": -1.0},
+            None,
+        )

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rlopt.core.agreement import agreement
 from rlopt.core.damping.constant import Constant
 from rlopt.core.learner import Learner, Schedule
 from rlopt.core.metrics.fisher import Fisher
@@ -18,7 +17,7 @@ from rlopt.core.solvers.dense import Dense
 from rlopt.core.solvers.identity import Identity
 from rlopt.core.steps.armijo import Armijo
 from rlopt.core.steps.fixed import Fixed
-from rlopt.core.update import Update
+from rlopt.core.update import Update, agreement
 from tests.support import oracles
 from tests.support.oracles import close, eye, make_case, seeded
 
@@ -48,7 +47,7 @@ def gradient(case):
 
 
 @pytest.mark.parametrize("head", ["categorical", "log_sigma", "value"])
-def test_a_first_order_step_is_along_g_less_l2_theta_and_a_natural_one_along_that_over_the_fisher_matrix(head):
+def test_steps_follow_g_less_l2_theta_and_that_over_fisher(head):
     case = make_case(head, weights="masked")
     g = gradient(case)
     d, report = moved(case, updating(case, Euclidean(), Identity()))
@@ -67,7 +66,7 @@ def test_newtons_step_is_that_of_the_whole_objectives_hessian():
     assert close(d, torch.linalg.solve(H + shift * eye(len(d)), gradient(case)), 1e-8)
 
 
-def test_what_a_step_measures_and_what_levenberg_marquardt_foresees_hold_the_term():
+def test_measured_and_predicted_improvement_hold_the_term():
     case = make_case("value", hidden=())  # a quadratic objective, so that the model is exact
     update = updating(case, Hessian(), Dense("refuse"))
     tape = case.tape
@@ -79,7 +78,7 @@ def test_what_a_step_measures_and_what_levenberg_marquardt_foresees_hold_the_ter
     assert rho.item() == pytest.approx(1.0, rel=1e-9)
 
 
-def test_the_improvement_of_a_whole_update_holds_the_term_as_that_of_its_step_does():
+def test_a_whole_updates_improvement_holds_the_term():
     case = make_case("categorical")
     update = replace(updating(case, Fisher(None, 0), Dense("refuse")), step=Armijo(1.0, 0.5, 20, 1e-4))
     learner = Learner(update, Schedule(1, None, None))

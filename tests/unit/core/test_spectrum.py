@@ -27,7 +27,7 @@ def found(A: torch.Tensor, products: int = 100) -> torch.Tensor:
     ],
     ids=str,
 )
-def test_every_distinct_eigenvalue_but_0_is_found_where_products_suffice(eigenvalues):
+def test_enough_products_find_every_distinct_eigenvalue_but_0(eigenvalues):
     wanted = torch.tensor(sorted({v for v in eigenvalues if v}), dtype=torch.float64)
     torch.testing.assert_close(found(matrix(eigenvalues)), wanted, rtol=1e-8, atol=1e-12)
 
@@ -43,7 +43,7 @@ def test_of_a_zero_matrix_there_is_none():
 
 
 @pytest.mark.parametrize("products", [1, 3, 8, 20])
-def test_with_few_products_values_lie_between_the_extreme_eigenvalues_above_0(products):
+def test_few_products_give_values_between_extreme_eigenvalues(products):
     eigenvalues = [10 * 0.7**i for i in range(30)] + [0.0] * 20
     mu = found(matrix(eigenvalues), products)
     assert len(mu) == products

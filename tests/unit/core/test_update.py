@@ -1,6 +1,5 @@
-"""One update against its equation: the gradient of every objective, and steps accepted and rejected."""
+"""One update against its equation: steps accepted and rejected."""
 
-import math
 from dataclasses import fields, replace
 
 import pytest
@@ -11,10 +10,8 @@ from hypothesis import strategies as st
 from rlopt.core.damping.constant import Constant
 from rlopt.core.metrics.fisher import Fisher
 from rlopt.core.metrics.identity import Identity as IdentityMetric
-from rlopt.core.objectives.clipped import Clipped
 from rlopt.core.objectives.log_prob import LogProb
 from rlopt.core.objectives.surrogate import Surrogate
-from rlopt.core.objectives.value import Value
 from rlopt.core.samples import Samples
 from rlopt.core.solvers.dense import Dense
 from rlopt.core.solvers.identity import Identity
@@ -31,7 +28,6 @@ from tests.support.updates import (
     cg,
     direction,
     every_preset,
-    gradient,
     line_search,
     make_preset,
     make_update,
@@ -45,65 +41,6 @@ class Downhill(Identity):
     def prepare(self, state, curvature, damping):
         solve, state = Identity.prepare(self, state, curvature, damping)
         return lambda g: replace(solve(g), x=-g), state
-
-
-@pytest.mark.parametrize("weights", ["uniform", "masked"])
-@pytest.mark.parametrize("tape", TAPES)
-@pytest.mark.parametrize("objective", ["log_prob", "surrogate", "clipped"])
-@pytest.mark.parametrize("head", POLICIES)
-def test_g_is_the_gradient_of_the_weighted_objective(head, objective, tape, weights):
-    case = make_case(head, tape, weights, moved=0.1)
-    assert close(gradient(case, OBJECTIVES[objective]), oracles.gradient(case, objective), 1e-12)
-
-
-@pytest.mark.parametrize("tape", TAPES)
-def test_g_of_the_value_objective_is_that_of_the_weighted_squared_error(tape):
-    case = make_case("value", tape, "masked")
-    assert close(gradient(case, Value()), oracles.gradient(case, "value"), 1e-12)
-
-
-@pytest.mark.parametrize("objective", ["log_prob", "surrogate", "clipped"])
-@pytest.mark.parametrize("head", POLICIES)
-def test_g_holds_the_entropy_bonus(head, objective):
-    case = make_case(head, weights="masked", moved=0.1)
-    with_bonus = replace(OBJECTIVES[objective], entropy=0.3)
-    assert close(gradient(case, with_bonus), oracles.gradient(case, objective, entropy=0.3), 1e-12)
-    assert not close(gradient(case, with_bonus), gradient(case, OBJECTIVES[objective]), 1e-6)
-
-
-@pytest.mark.parametrize("entropy", [0.0, 0.3])
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_values_alone_are_those_beside_the_gradient(objective, entropy):
-    case = make_case("value" if objective == "value" else "sigma", moved=0.3)
-    part = OBJECTIVES[objective] if objective == "value" else replace(OBJECTIVES[objective], entropy=entropy)
-    z = case.tape.outputs
-    values, _ = part.values_and_gradient(case.head, z, case.samples)
-    assert close(part.values(case.head, z, case.samples), values, 1e-14)
-    options = {} if objective == "value" else {"entropy": entropy}
-    assert close(case.samples.mean(values), oracles.objective(case, objective, case.theta, **options), 1e-12)
-
-
-def test_some_ratios_of_those_cases_are_clipped_and_some_are_not():
-    case = make_case("sigma", weights="masked", moved=0.3)
-    ratio = (case.head.log_prob(case.tape.outputs, case.samples.actions) - case.samples.old_log_prob).exp()
-    outside = (ratio - 1).abs() > 0.2
-    assert 0 < int(outside.sum()) < len(ratio)
-    assert not close(gradient(case, OBJECTIVES["clipped"]), gradient(case, OBJECTIVES["surrogate"]), 1e-6)
-
-
-@pytest.mark.parametrize(
-    ("make", "says"),
-    [
-        (lambda: Clipped(0.0, 0.0), "clip must be"),
-        (lambda: Clipped(0.2, -1.0), "entropy must be"),
-        (lambda: LogProb(-1.0), "entropy must be a finite number, 0 or above; got -1.0"),
-        (lambda: Surrogate(math.nan), "entropy must be"),
-        (lambda: Constant(-1e-3), "value must be"),
-    ],
-)
-def test_objectives_and_damping_refuse_numbers_outside_their_range(make, says):
-    with pytest.raises(ValueError, match=says):
-        make()
 
 
 @pytest.mark.parametrize("tape", TAPES)
@@ -142,7 +79,7 @@ def test_a_taken_step_reports_and_moves_every_state(preset):
 
 
 @pytest.mark.parametrize("preset", ["npg", "npg_dense", "trpo"])
-def test_an_update_changes_neither_its_samples_nor_the_theta_it_was_given(preset):
+def test_an_update_changes_neither_its_samples_nor_given_theta(preset):
     case = make_case("sigma", weights="masked")
     update = make_preset(case, preset)
     before = bits((case.theta, vars(case.samples)))
@@ -164,7 +101,7 @@ def test_an_update_changes_neither_its_samples_nor_the_theta_it_was_given(preset
     moved=st.sampled_from([0.0, 0.3]),
     natural=st.booleans(),
 )
-def test_an_accepted_line_search_keeps_kl_within_radius_and_improves_and_a_rejected_one_changes_nothing(
+def test_a_line_search_keeps_kl_and_improves_or_changes_nothing(
     seed, head, tape, weights, count, radius, accept_ratio, spread, moved, natural
 ):
     case = make_case(head, tape, weights, count=count, seed=seed, moved=moved)
@@ -211,7 +148,7 @@ def test_natural_line_searches_are_usually_accepted(head):
     ],
     ids=["downhill", "tiny_radius", "too_much_asked"],
 )
-def test_a_rejected_line_search_leaves_theta_and_every_state_to_the_bit(solver, step):
+def test_a_rejected_line_search_leaves_theta_and_every_state(solver, step):
     case = make_case("log_sigma", weights="masked")
     update = make_update(
         case, Surrogate(0.0), Counting(IdentityMetric()), Counting(solver), Counting(Constant(0.1)), step
@@ -226,11 +163,11 @@ def test_a_rejected_line_search_leaves_theta_and_every_state_to_the_bit(solver, 
     assert used(new_state) == (0, 0, 1)  # damping alone may learn from a rejection
 
 
-SGD = Optimizer({"name": "SGD", "lr": 1e3}, LINEAR, max_norm=None)
+SGD = Optimizer({"_target_": "torch.optim.SGD", "lr": 1e3}, LINEAR, max_norm=None)
 
 
 @pytest.mark.parametrize("step", [Fixed(1e3), TrustRegion(1e3, 1e3), SGD], ids=["fixed", "trust_region", "sgd"])
-def test_a_step_out_of_the_domain_leaves_theta_and_every_state_to_the_bit(step):
+def test_a_step_out_of_the_domain_leaves_theta_and_every_state(step):
     case = make_case("sigma", weights="masked")
     sign = -oracles.gradient(case, "log_prob")[-1].sign()  # so that the last sigma falls
     case = replace(case, samples=replace(case.samples, advantages=sign * case.samples.advantages))

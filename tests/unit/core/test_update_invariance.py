@@ -70,7 +70,7 @@ def in_sigma(case: Case) -> tuple[Case, Case]:
 
 @pytest.mark.parametrize("hidden", [(), (4,)])
 @pytest.mark.parametrize("solver", [cg(500, 1e-13), Dense("refuse")], ids=["cg", "dense"])
-def test_the_natural_direction_does_not_depend_on_the_parameters_of_the_scale_and_the_vanilla_one_does(solver, hidden):
+def test_only_the_natural_direction_ignores_how_scale_is_written(solver, hidden):
     log_sigma, sigma = in_sigma(make_case("log_sigma", weights="masked", count=40, hidden=hidden))
     jacobian = torch.ones_like(sigma.theta)
     jacobian[-2:] = sigma.theta[-2:]  # d sigma / d log sigma
@@ -81,7 +81,7 @@ def test_the_natural_direction_does_not_depend_on_the_parameters_of_the_scale_an
     assert (gradient(sigma, surrogate) - vanilla)[-2:].abs().max() > 0.1 * vanilla[-2:].abs().max()
 
 
-def test_the_natural_direction_does_not_depend_on_the_coordinates_of_the_inputs_and_the_vanilla_one_does():
+def test_only_the_natural_direction_ignores_input_coordinates():
     case = make_case("categorical", weights="masked", count=40, hidden=())
     A = randn(3, 3, seed=11) + 2 * eye(3)  # z = W s = (W A^-1) (A s)
     W, b = case.theta[:9].view(3, 3), case.theta[9:]

@@ -15,6 +15,7 @@ from rlopt.core.damping.constant import Constant
 from rlopt.core.network import Network
 from rlopt.core.objectives.log_prob import LogProb
 from rlopt.core.parts import PRODUCT
+from rlopt.core.requirements import Requirements
 from rlopt.core.solvers.dense import Dense
 from tests.support.oracles import bits, make_case
 from tests.support.updates import adam, cg, every_preset, make_preset, make_update, poisoned
@@ -26,7 +27,7 @@ BAD += [("advantages", math.inf), ("advantages", -math.inf), ("weight", math.inf
 
 @pytest.mark.parametrize(("where", "bad"), BAD)
 @every_preset
-def test_a_number_that_is_not_finite_changes_nothing_and_is_named(preset, where, bad):
+def test_a_number_not_finite_changes_nothing_and_is_named(preset, where, bad):
     case = make_case("log_sigma")
     update = make_preset(case, preset)
     theta = case.theta.clone()
@@ -43,7 +44,7 @@ def test_a_number_that_is_not_finite_changes_nothing_and_is_named(preset, where,
 
 
 @every_preset
-def test_training_goes_on_after_a_skipped_step_as_if_it_had_not_been(preset):
+def test_training_goes_on_as_if_a_skipped_step_had_not_been(preset):
     case = make_case("log_sigma")
     bad = poisoned(case, "advantages", math.nan).samples
 
@@ -78,6 +79,7 @@ class Broken:
     """A metric whose products are ``value``."""
 
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT})
+    requirements: ClassVar[Requirements] = Requirements()
     value = math.nan
 
     def init(self):
@@ -99,7 +101,7 @@ class Negative(Broken):
         (Negative(), Dense("refuse"), "Cholesky factorisation failed"),
     ],
 )
-def test_a_direction_that_cannot_be_found_changes_nothing_and_says_why(metric, solver, says):
+def test_a_direction_not_found_changes_nothing_and_says_why(metric, solver, says):
     case = make_case("categorical")
     update = make_update(case, LogProb(0.0), metric, solver, Constant(1e-3), adam())
     state = update.init(case.theta)
@@ -109,7 +111,7 @@ def test_a_direction_that_cannot_be_found_changes_nothing_and_says_why(metric, s
     assert theta is case.theta and new_state is state and bits((theta, state)) == before
 
 
-def test_the_objective_is_named_before_the_factorisation_that_it_made_fail():
+def test_the_objective_is_named_before_the_failed_factorisation():
     case = poisoned(make_case("categorical"), "theta", math.nan)
     update = make_preset(case, "npg_dense")
     _, _, report = update(case.theta, update.init(case.theta), case.samples)

@@ -81,7 +81,7 @@ def problem(device="cpu"):
     [float, bool, int, torch.Tensor.item, lambda x: x[None].tolist(), lambda x: x[None].nonzero(),
      lambda x: x[None][x[None] > 0], lambda x: torch.equal(x, x)],
 )  # fmt: skip
-def test_every_way_of_reading_is_counted_and_fails_without_numbers(read, monkeypatch):
+def test_every_way_to_read_is_counted_and_fails_without_numbers(read, monkeypatch):
     with Reads(monkeypatch) as reads:
         read(torch.ones(()))
     assert reads.count == 1
@@ -112,7 +112,11 @@ def test_conjugate_gradient_reads_nothing(metric, inner, start):
 
 def test_a_minibatch_of_ppo_is_read_once(monkeypatch):
     head, network, theta, samples = problem()
-    adam = Optimizer({"name": "Adam", "lr": 0.01}, {"name": "ConstantLR", "factor": 1.0}, 0.5)
+    adam = Optimizer(
+        {"_target_": "torch.optim.Adam", "lr": 0.01},
+        {"_target_": "torch.optim.lr_scheduler.ConstantLR", "factor": 1.0},
+        0.5,
+    )
     update = Update(network, head, Clipped(0.2, 0.01), IdentityMetric(), Identity(), Constant(0.0), adam)
     learner = Learner(update, Schedule(epochs=2, minibatch=8, target_kl=None))
     state = learner.init(theta)

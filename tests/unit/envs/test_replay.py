@@ -20,7 +20,7 @@ def made(id_: str) -> gym.Env:
 
 
 @pytest.mark.parametrize("name", [name for name in choices("env") if name != "any"])
-def test_every_environment_that_has_a_name_can_be_replayed_far_into_an_episode(name):
+def test_every_named_environment_can_be_replayed_far(name):
     env_id = load(file("env", name))["env"]["id"]
     first, second = made(env_id), made(env_id)
     assert is_reproducible(first, second)
@@ -51,7 +51,7 @@ def test_what_a_seed_does_not_determine_is_found_out(name, wanted):
     assert is_reproducible(*pair) is wanted
 
 
-def test_a_replay_that_ends_elsewhere_becomes_a_reset_with_the_seed_that_was_given():
+def test_a_replay_that_ends_elsewhere_becomes_a_seeded_reset():
     env, fresh = made("CartPole-v1"), made("CartPole-v1")
     found = replay(env, Script({"seed": 3}, [0, 1], np.zeros(4, np.float32), seed=9))
     assert not found.exact and found.origin == {"seed": 9}

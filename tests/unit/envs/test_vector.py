@@ -47,7 +47,7 @@ def collect(run: Trainer) -> Rollout:
 # environments that reset on the next step
 
 
-def test_rows_in_which_an_environment_was_only_reset_are_masked_and_not_counted(resets_later):
+def test_rows_of_a_mere_reset_are_masked_and_not_counted(resets_later):
     run = resets_later("env.id=probe/Counter-v0", "env.num_envs=2", "batch_size=80", "observations.normalise=false")
     counter, ended, happened = EpisodeTracker(2), [], 0
     for _ in range(3):
@@ -68,7 +68,7 @@ def test_rows_in_which_an_environment_was_only_reset_are_masked_and_not_counted(
     assert ended == [(length * (length - 1) / 2, length) for length in lengths]
 
 
-def test_advantages_do_not_leak_over_a_reset_and_bootstrap_from_the_true_last_observation(resets_later):
+def test_advantages_bootstrap_from_the_true_last_observation(resets_later):
     run = resets_later("env.id=probe/Counter-v0", "env.num_envs=2", "batch_size=80", "observations.normalise=false")
     batch = collect(run)
     assert len(batch.final) == 0
@@ -136,7 +136,7 @@ def envpool():
 
 
 @pytest.mark.parametrize("env", ["cartpole", "pendulum"])
-def test_envpool_masks_the_rows_after_an_end_and_goes_by_global_numbers(envpool, started, env):
+def test_envpool_masks_rows_after_an_end_and_uses_global_numbers(envpool, started, env):
     few, many = (
         started(f"env={env}", "env.backend=envpool", f"env.num_envs={n}", f"batch_size={250 * n}") for n in (3, 8)
     )

@@ -103,7 +103,7 @@ def test_evaluation_seeds_are_none_of_training(trained):
     assert training.isdisjoint(integer(0, Purpose.EVALUATION_ENVIRONMENT, e) for e in range(1000))
 
 
-def test_evaluation_uses_the_normaliser_and_leaves_it_and_the_policy_alone(trained):
+def test_evaluation_changes_neither_normaliser_nor_policy(trained):
     run = trained(ENVS[0])
     state = run.state["observations"]
     kept, theta = {k: v.clone() for k, v in state.items()}, run.state["actor"]["theta"].clone()

@@ -12,7 +12,7 @@ from rlopt.config.choices import choices, conf_dir
 from rlopt.config.compatibility import pairs
 from rlopt.config.compose import load
 from rlopt.config.schema import construct_part
-from rlopt.core.failure import NumericalFailure
+from rlopt.core.checks import NumericalFailure
 from rlopt.inspection.figure import draw_figure
 from rlopt.inspection.inspect import Direction, Inspection, Spectrum, inspect
 from rlopt.training.factory import setup
@@ -66,7 +66,7 @@ def test_the_figure_is_drawn(inspected):
     assert (inspected["folder"] / "inspect.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_every_step_goes_equally_far_by_prediction_and_about_as_far_in_truth(inspected):
+def test_every_step_goes_equally_far_by_prediction_and_nearly_so(inspected):
     for pair, d in directions(inspected["data"]).items():
         assert d["failure"] is None, pair
         assert d["kl_predicted"] == pytest.approx(RADIUS, rel=1e-9), pair
@@ -126,7 +126,7 @@ def test_spectra_are_those_of_the_dense_matrix(inspected):
     assert fisher["condition"] == pytest.approx(fisher["largest"] / fisher["smallest"])
 
 
-def test_a_fresh_batch_is_whole_steps_of_all_environments_and_not_the_runs_own(inspected):
+def test_a_fresh_batch_is_whole_steps_and_not_the_runs_own(inspected):
     config = load(inspected["folder"] / "config.yaml")
     run = make_trainer(*SMALL, *RUNS[inspected["name"]])
     own = run.collector.collect(run.agent.policy(run.state)).inputs[0]
@@ -179,7 +179,7 @@ def test_what_fails_does_not_stop_the_others(folders):
     assert "metric=identity solver=c" in told
 
 
-def test_what_is_not_finite_is_null_in_json_and_a_figure_can_be_empty(tmp_path):
+def test_numbers_not_finite_are_null_and_a_figure_may_be_empty(tmp_path):
     nothing = Direction("fisher", "cg", "why", residual=float("nan"), iterations=float("inf"))
     found = Inspection(3, 4, 0.0, 0.01, 0.5, [nothing], [Spectrum.of("fisher", [])])
     plain = json.loads(json.dumps(found.plain(), allow_nan=False))

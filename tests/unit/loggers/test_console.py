@@ -62,7 +62,7 @@ def test_a_run_is_done_though_nobody_hears_of_it(elsewhere, tmp_path, monkeypatc
     assert (tmp_path / "here/summary.json").is_file()
 
 
-def test_an_answer_that_nobody_reads_is_quiet_and_one_that_cannot_be_written_is_told(monkeypatch, capsys):
+def test_an_unread_answer_is_quiet_a_failed_one_is_reported(monkeypatch, capsys):
     for error, code, told in ((CLOSED, 141, ""), (FULL, 2, "rlopt: [Errno 28] No space left on device\n")):
         monkeypatch.setattr(telling.sys, "stdout", Gone(error))
         assert cli.main(["train", "--help"]) == code

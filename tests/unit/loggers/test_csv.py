@@ -31,7 +31,7 @@ def test_the_table_takes_names_that_come_and_go(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["scalars.csv"]
 
 
-def test_a_table_that_is_taken_up_again_drops_what_came_later_and_what_was_cut(tmp_path):
+def test_a_resumed_table_drops_later_rows_and_cut_rows(tmp_path):
     for after, left in ((None, []), (-1, []), (20, [10, 20]), (25, [10, 20])):
         table = CSVWriter(tmp_path)
         for values, step in ROWS:
@@ -73,7 +73,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("damage", DAMAGED)
-def test_a_damaged_table_is_taken_up_with_the_rows_that_are_whole(tmp_path, damage, capsys):
+def test_a_damaged_table_is_resumed_with_its_whole_rows(tmp_path, damage, capsys):
     content, left = DAMAGED[damage]
     (tmp_path / "scalars.csv").write_bytes(content)
     table = CSVWriter(tmp_path, 100)
@@ -103,7 +103,7 @@ def test_a_table_that_was_cut_during_the_run_goes_on(tmp_path):
     assert [row["step"] for row in rows(tmp_path)] == ["20"]
 
 
-def test_an_interruption_while_the_table_is_written_anew_leaves_it_open(tmp_path, monkeypatch):
+def test_an_interrupt_during_a_rewrite_leaves_the_table_open(tmp_path, monkeypatch):
     """A signal may come at any moment; what is saved after it needs the table."""
     table = CSVWriter(tmp_path)
     table.append({"a": 1.0}, 10)

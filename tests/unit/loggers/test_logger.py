@@ -73,7 +73,7 @@ def test_the_first_group_copies_what_tells_most(recorded):
     assert all(f"| {name} " in tensorboard.__doc__ for name in tensorboard.GLANCE)
 
 
-def test_the_layout_shows_every_scalar_that_is_documented_and_none_that_is_not(recorded):
+def test_the_layout_shows_exactly_the_documented_scalars(recorded):
     from tensorboard.plugins.custom_scalar import layout_pb2
 
     _, events, _, _ = recorded
@@ -97,7 +97,7 @@ def test_the_layout_shows_every_scalar_that_is_documented_and_none_that_is_not(r
         assert shown, category.title
 
 
-def test_histograms_are_of_the_actions_and_advantages_of_their_rollout(recorded):
+def test_histograms_hold_actions_and_advantages_of_their_rollout(recorded):
     _, events, seen, _ = recorded
     for i, name in enumerate(["rollout/action_0", "rollout/advantages"]):
         found = events.Histograms(name)
@@ -155,7 +155,7 @@ def test_the_spectrum_is_that_of_the_metric(tmp_path):
     assert float(row["metric/negative"]) == 0
 
 
-def test_the_hparams_tab_has_the_configuration_beside_the_final_return(recorded):
+def test_the_hparams_tab_has_configuration_and_final_return(recorded):
     from tensorboard.plugins.hparams import metadata
 
     _, events, _, summary = recorded
@@ -191,7 +191,7 @@ def test_what_cannot_be_recorded_is_refused(override):
         make_trainer(*SMALL, override)
 
 
-def test_an_environment_that_cannot_be_drawn_is_refused_before_the_run(tmp_path):
+def test_an_environment_without_rendering_is_refused_early(tmp_path):
     with pytest.raises(UserError, match="env.id=probe/Counter-v0 cannot be drawn: it has no render mode rgb_array"):
         make_trainer(f"run_dir={tmp_path / 'run'}", *SMALL, "env.id=probe/Counter-v0", "record.video_steps=5")
     assert not (tmp_path / "run").exists()

@@ -11,7 +11,7 @@ def lines(stream: io.StringIO) -> list[str]:
     return stream.getvalue().splitlines()
 
 
-def test_without_a_terminal_there_is_a_plain_line_at_the_start_and_at_the_end(monkeypatch):
+def test_without_a_terminal_start_and_end_are_plain_lines(monkeypatch):
     monkeypatch.setattr(progress, "_PLAIN_SECONDS", 1e9)
     stream = io.StringIO()
     display = ProgressDisplay(3000, Console(file=stream))

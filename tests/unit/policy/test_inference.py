@@ -31,7 +31,7 @@ def net_constants(net: Network) -> int:
 
 @pytest.mark.parametrize("rows", [BLOCK, 3 * BLOCK])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_outputs_are_the_network_s_own_of_normalised_observations(activation, rows):
+def test_outputs_are_the_networks_at_normalised_observations(activation, rows):
     head = DiagonalGaussian(2)
     net = network(activation, 2, 2)
     acting = policy(net, head)
@@ -48,7 +48,7 @@ def test_outputs_are_the_network_s_own_of_normalised_observations(activation, ro
     assert (shifted.abs() > 1.5).any()
 
 
-def test_only_the_policy_s_outputs_of_a_network_that_gives_values_too():
+def test_only_the_policys_outputs_of_a_shared_network():
     net = network(nn.Tanh, 3, 2)
     acting = policy(net, DiagonalGaussian(2), normalises=False)
     x = torch.randn(BLOCK, 5, dtype=torch.float64)
@@ -95,7 +95,7 @@ def test_what_is_drawn_is_what_the_head_samples(head):
     assert len(np.unique(drawn)) > 1
 
 
-def test_a_categorical_draw_is_an_action_at_the_ends_of_the_noise():
+def test_a_categorical_draw_is_valid_at_the_ends_of_the_noise():
     z = np.array([[0.0, 1.0, -800.0]])
     assert numpy_sampler(Categorical(3))(z, np.array([[np.nextafter(1, 0)]])).item() == 1
     assert numpy_sampler(Categorical(3))(z, np.array([[1.0]])).item() == 2

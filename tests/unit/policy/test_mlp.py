@@ -22,7 +22,7 @@ def gains(layer: nn.Linear) -> torch.Tensor:
     return torch.linalg.svdvals(layer.weight.detach().double())
 
 
-def test_every_weight_is_orthogonal_with_its_gain_and_every_bias_0():
+def test_every_weight_is_orthogonal_with_its_gain_and_biases_0():
     first, second, last = layers(build(PLAIN))
     for layer, gain in ((first, 1.5), (second, 1.5), (last, 0.01)):
         torch.testing.assert_close(
@@ -37,7 +37,7 @@ def test_layers_have_the_widths_and_activations_asked_for():
     assert [tuple(layer.weight.shape) for layer in layers(network)] == [(16, 5), (24, 16), (3, 24)]
 
 
-def test_without_hidden_layers_the_map_is_affine_and_without_bias_linear():
+def test_without_hidden_layers_it_is_affine_without_bias_linear():
     affine = build(dataclasses.replace(PLAIN, hidden=()))
     linear = build(dataclasses.replace(PLAIN, hidden=(), bias=False))
     assert [type(m) for m in affine] == [type(m) for m in linear] == [nn.Linear]

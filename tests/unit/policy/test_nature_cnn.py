@@ -49,7 +49,7 @@ def test_weights_are_orthogonal_with_their_gains_and_biases_zero():
     [((7, 9), lambda x: x[:, None]), ((7, 9, 3), lambda x: x.transpose(0, 3, 1, 2)), ((3, 7, 9), lambda x: x)],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_pixels_reach_the_first_convolution_in_their_place_over_255(shape, order, dtype):
+def test_pixels_reach_the_first_convolution_in_place_over_255(shape, order, dtype):
     images = np.random.default_rng(0).integers(0, 256, (5, *shape), np.uint8)
     module = SMALL.build(images_of(shape), 4, seeded(0)).to(dtype)
     seen = []

@@ -66,7 +66,7 @@ def test_merging_leaves_the_old_state_as_it_was():
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_data_that_are_not_finite_are_refused_by_name_and_change_nothing(bad):
+def test_data_not_finite_are_refused_by_name_and_change_nothing(bad):
     state = NORMALISER.merge(NORMALISER.init(2), draw(5, 2))
     kept, data = copied(state), draw(5, 2, seed=1)
     data[3, 1] = bad
@@ -101,7 +101,7 @@ def test_the_normaliser_is_the_identity_until_the_first_merge():
     assert NORMALISER.shift_and_scale(NORMALISER.init(3), torch.float64) is None
 
 
-def test_normalised_observations_have_mean_0_and_standard_deviation_1():
+def test_normalised_observations_have_mean_0_and_deviation_1():
     data = draw(400, 3, offset=7, scale=torch.tensor([0.1, 1.0, 50.0]))
     state = NORMALISER.merge(NORMALISER.init(3), data)
     out = NORMALISER.apply(state, data).numpy()
@@ -119,14 +119,14 @@ def test_normalised_observations_are_clipped_on_both_sides():
     assert abs(out[1]) < 1
 
 
-def test_observations_keep_their_dtype_and_moments_stay_in_float64():
+def test_observations_keep_their_dtype_moments_are_float64():
     state = NORMALISER.merge(NORMALISER.init(2), draw(9, 2).float())
     assert {v.dtype for v in state.values()} == {torch.float64}
     assert NORMALISER.apply(state, draw(3, 2).float()).dtype == torch.float32
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_one_hots_and_bits_stay_as_they_are_even_where_they_were_never_seen(dtype):
+def test_one_hots_and_bits_stay_as_they_are_even_if_never_seen(dtype):
     normaliser = ObservationNormaliser(enabled=True, clip=10.0, indicators=(0, 2))
     numbers = draw(50, 3, offset=4, scale=3)
     numbers[:, [0, 2]] = 0
@@ -155,7 +155,7 @@ def test_the_clip_must_be_a_finite_number_above_0(cls, clip):
         cls(enabled=True, clip=clip)
 
 
-def test_rewards_are_divided_by_the_deviation_of_the_running_discounted_return():
+def test_rewards_are_divided_by_the_discounted_returns_deviation():
     gamma, envs = 0.9, 3
     state, running, seen = SCALER.init(envs), np.zeros(envs), []
     for seed in range(4):
@@ -181,7 +181,7 @@ def test_scaled_rewards_are_clipped_and_not_centred():
     assert out.flatten().tolist() == [10, -10, 0]
 
 
-def test_the_scaler_leaves_rewards_and_its_old_state_as_they_were():
+def test_the_scaler_leaves_rewards_and_old_state_unchanged():
     before = SCALER.merge(SCALER.init(2), draw(9, 2), torch.zeros(9, 2, dtype=torch.bool), 0.9)
     kept, rewards = copied(before), draw(9, 2, seed=1)
     SCALER.apply(before, rewards)

@@ -56,7 +56,7 @@ def rollout(ends: list[list[int]], seed: int = 0) -> tuple[Tensor, ...]:
     st.one_of(st.sampled_from([0.0, 1.0, 0.95]), st.floats(0, 1)),
     st.integers(0, 1000),
 )
-def test_gae_is_the_weighted_mean_of_n_step_advantages_within_each_episode(ends, gamma, lambda_, seed):
+def test_gae_is_the_weighted_mean_of_n_step_advantages(ends, gamma, lambda_, seed):
     rewards, values, next_values, terminated, done = rollout(ends, seed)
     advantages, targets = gae(rewards, values, next_values, terminated, done, gamma, lambda_)
     expected = naive_gae(rewards, values, next_values, ends, gamma, lambda_)
@@ -64,7 +64,7 @@ def test_gae_is_the_weighted_mean_of_n_step_advantages_within_each_episode(ends,
     torch.testing.assert_close(targets, expected + values, rtol=1e-12, atol=1e-12)
 
 
-def test_a_truncated_episode_is_bootstrapped_and_a_terminated_one_is_not():
+def test_a_truncated_episode_bootstraps_a_terminated_does_not():
     one = torch.ones(1, 2, dtype=torch.float64)
     terminated = torch.tensor([[False, True]])
     done = torch.tensor([[True, True]])
@@ -91,7 +91,7 @@ def test_gae_changes_none_of_its_arguments():
     assert all(torch.equal(x, copy) for x, copy in zip(arguments, copies, strict=True))
 
 
-def test_normalised_advantages_have_weighted_mean_0_and_standard_deviation_1():
+def test_normalised_advantages_have_weighted_mean_0_deviation_1():
     generator = torch.Generator().manual_seed(1)
     advantages = 3 + 20 * torch.randn(500, generator=generator, dtype=torch.float64)
     weight = torch.rand(500, generator=generator, dtype=torch.float64)

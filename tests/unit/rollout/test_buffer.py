@@ -36,7 +36,7 @@ def random_batches(count: int, steps: int, envs: int) -> list[Rollout]:
     return [draw() for _ in range(count)]
 
 
-def test_episodes_are_summed_across_rollouts_and_told_once_when_they_end():
+def test_episodes_are_summed_across_rollouts_and_reported_once():
     counter, returns, lengths = EpisodeTracker(3), [0.0] * 3, [0] * 3
     ended = 0
     for one in random_batches(4, 9, 3):
@@ -60,14 +60,14 @@ def test_episodes_are_summed_across_rollouts_and_told_once_when_they_end():
     assert ended > 10
 
 
-def test_an_episode_that_ends_with_the_rollout_is_not_carried_into_the_next():
+def test_an_episode_that_ends_with_the_rollout_is_not_carried_on():
     counter, ends = EpisodeTracker(1), torch.tensor([[False], [True]])
     one = batch(torch.ones(2, 1), ends, ~ends & False)
     assert counter.take(one).returns == [2.0]
     assert counter.take(one).returns == [2.0]
 
 
-def test_next_values_are_the_following_inputs_values_but_for_truncated_episodes():
+def test_next_values_are_the_following_values_unless_truncated():
     values = torch.arange(8.0).view(4, 2)
     no = torch.zeros(3, 2, dtype=torch.bool)
     place = (torch.tensor([0, 2]), torch.tensor([1, 0]))

@@ -47,7 +47,7 @@ def expected_course(steps: int, env: int, envs: int) -> list[tuple[int, int, boo
     return course
 
 
-def test_time_episode_and_ends_follow_every_environment_across_rollouts(started):
+def test_time_and_ends_follow_every_environment_over_rollouts(started):
     run = started("env.id=probe/Counter-v0", "env.num_envs=3", "batch_size=21", "observations.normalise=false")
     rollouts = [collect(run) for _ in range(4)]
     for e in range(3):
@@ -64,7 +64,7 @@ def test_time_episode_and_ends_follow_every_environment_across_rollouts(started)
 
 
 @pytest.mark.parametrize("reuses", [False, True])
-def test_final_observations_are_those_of_the_truncated_episodes_and_not_the_next_ones(started, reuses):
+def test_final_observations_are_those_of_the_truncated_episodes(started, reuses):
     run = started("env.id=probe/Counter-v0", "env.num_envs=2", "batch_size=40", "observations.normalise=false",
                   f"env.kwargs.reuses={reuses}")  # fmt: skip
     batch = collect(run)
@@ -104,7 +104,7 @@ def test_the_next_rollout_starts_where_the_last_one_ended(started):
     assert torch.equal(second.inputs[0], second.observations[0])
 
 
-def test_pendulum_receives_actions_scaled_by_2_and_the_batch_keeps_them_as_drawn(started, monkeypatch):
+def test_pendulum_gets_actions_times_2_and_the_batch_those_drawn(started, monkeypatch):
     run = started("env=pendulum", "env.num_envs=4", "batch_size=80", "policy.initial_sigma=0.8")
     received, step = [], run.collector.envs.step
     monkeypatch.setattr(run.collector.envs, "step", lambda a: (received.append(a.copy()), step(a))[1])
@@ -123,7 +123,7 @@ def test_pendulum_receives_actions_scaled_by_2_and_the_batch_keeps_them_as_drawn
     ],
     ids=" ".join,
 )
-def test_stored_outputs_recompute_to_kl_0_on_the_whole_batch_in_every_update(started, overrides):
+def test_stored_outputs_recompute_to_kl_0_in_every_update(started, overrides):
     run = started("batch_size=160", *overrides)
     start = run.state["actor"]["theta"].clone()
     network, head = run.agent.actor.update.network, run.agent.head
@@ -179,7 +179,7 @@ def test_another_seed_gives_another_batch(started):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("env", ["cartpole", "pendulum", "halfcheetah", "any"])
-def test_what_an_environment_sees_does_not_depend_on_how_many_there_are(started, env, dtype):
+def test_what_an_environment_sees_ignores_how_many_there_are(started, env, dtype):
     if env == "halfcheetah":
         pytest.importorskip("mujoco")
     batches, id_ = {}, ["env.id=probe/Seeded-v0"] if env == "any" else []
@@ -223,6 +223,6 @@ def test_a_purpose_keeps_its_number_and_so_a_seed_its_run():
     assert [integer(0, Purpose.ENVIRONMENT, e) for e in range(2)] == [2044266242, 1790637272]
 
 
-def test_the_batch_is_collected_without_the_next_step_resets_of_gymnasium(started):
+def test_the_batch_has_no_next_step_resets_of_gymnasium(started):
     envs = started("env.id=probe/Counter-v0", "env.num_envs=2", "batch_size=20").collector.envs
     assert envs.metadata["autoreset_mode"] is gym.vector.AutoresetMode.SAME_STEP

@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[3]
     ],
     ids=" ".join,
 )
-def test_batches_and_what_is_learned_do_not_depend_on_the_number_of_workers(started, overrides):
+def test_batches_and_learning_do_not_depend_on_workers(started, overrides):
     if "env=halfcheetah" in overrides:
         pytest.importorskip("mujoco")
     size = 20 * int(overrides[1].removeprefix("env.num_envs="))
@@ -66,7 +66,7 @@ def test_a_whole_run_is_the_same_with_two_workers(tmp_path, algo):
     assert torch.equal(*(tree["agent"]["observations"]["mean"] for tree in trees))
 
 
-def test_the_next_rollout_is_collected_while_the_critic_learns_and_the_last_stays_as_it_was(started):
+def test_the_next_rollout_is_collected_while_the_critic_learns(started):
     run = started("algo=trpo", "env=pendulum", "env.num_envs=4", "batch_size=160", "total_steps=1000", "workers=2")
     batch = run.collector.collect(run.agent.policy(run.state))
     before, course = copy.deepcopy(batch), []
@@ -102,7 +102,7 @@ def started_from(batch: Rollout) -> Tensor:
         ("odd", "environment 5, at its step 7, raised Odd: that is not sent between processes"),
     ],
 )
-def test_an_environment_that_breaks_ends_the_run_with_its_number_and_step(tmp_path, monkeypatch, how, said):
+def test_a_broken_environment_ends_the_run_with_number_and_step(tmp_path, monkeypatch, how, said):
     monkeypatch.setattr(child, "_PATIENCE", 0.3)
     run = make_trainer(f"run_dir={tmp_path}", *breaking(how, which=5, at=7, count=6), "env.timeout=0.4", "batch_size=24",
                        "total_steps=2400", "workers=2")  # fmt: skip
@@ -120,7 +120,7 @@ def test_an_environment_that_breaks_here_is_named_too(tmp_path):
         run.run()
 
 
-def test_an_environment_that_fails_at_its_first_reset_in_a_worker_is_named(tmp_path):
+def test_a_failed_first_reset_in_a_worker_is_named(tmp_path):
     run = make_trainer(f"run_dir={tmp_path}", "env.id=probe/Raises-v0", "env.num_envs=4", "env.kwargs.at=0",
                        "batch_size=24", "workers=2")  # fmt: skip
     with pytest.raises(EnvironmentFault, match="^environment [02], at its first reset, raised RuntimeError"):
@@ -133,7 +133,7 @@ def test_a_rollout_may_take_longer_than_the_timeout_of_a_step(started):
 
 
 @pytest.mark.parametrize(("how", "batch_size", "code"), [("hangs", 80, -signal.SIGKILL), ("dawdles", 40000, 0)])
-def test_closing_ends_workers_in_the_middle_of_a_rollout_and_twice_is_as_good_as_once(started, how, batch_size, code):
+def test_closing_once_or_twice_ends_workers_amid_a_rollout(started, how, batch_size, code):
     run = started(*breaking(how, which=3, at=12, count=4), f"batch_size={batch_size}", "workers=2")
     run.collector.start(run.agent.policy(run.state))
     workers = run.collector._workers
@@ -207,7 +207,7 @@ def test_an_environment_that_ends_its_process_when_it_is_made_in_a_worker_is_tol
         (("workers=2", "env.backend=envpool"), "env.backend=envpool has threads of its own; leave out workers"),
         (
             ("env.backend=async",),
-            r"^env.backend=async no longer exists; type workers=K instead, for K processes that step$",
+            r"^env.backend must be sync or envpool; async is no longer one; type workers=K for K processes$",
         ),
     ],
 )

@@ -137,7 +137,7 @@ def test_the_closed_forms_are_those_of_monte_carlo(kind):
 
 @pytest.mark.parametrize("scale", ["sigma", "log_sigma"])
 @pytest.mark.parametrize("kind", SHAPES)
-def test_the_natural_gradient_solves_for_the_gradient_in_the_fisher_metric(kind, scale):
+def test_the_natural_gradient_solves_the_fisher_system(kind, scale):
     for policy in POLICIES[kind]:
         F, g = policy.system.fisher(*policy.arguments, scale), policy.system.gradient(*policy.arguments, scale)
         natural = policy.system.natural_gradient(*policy.arguments, scale)
@@ -146,7 +146,7 @@ def test_the_natural_gradient_solves_for_the_gradient_in_the_fisher_metric(kind,
 
 
 @pytest.mark.parametrize("kind", SHAPES)
-def test_the_natural_gradient_does_not_depend_on_the_parameter_of_the_scale(kind):
+def test_the_natural_gradient_ignores_how_the_scale_is_written(kind):
     for policy in POLICIES[kind]:
         m = len(policy.sigma)
         x, y = (policy.system.natural_gradient(*policy.arguments, scale) for scale in ("sigma", "log_sigma"))
@@ -154,7 +154,7 @@ def test_the_natural_gradient_does_not_depend_on_the_parameter_of_the_scale(kind
 
 
 @pytest.mark.parametrize("kind", SHAPES)
-def test_the_gradient_in_k_vanishes_at_the_riccati_optimum_and_nowhere_beside_it(kind):
+def test_the_gradient_in_k_vanishes_only_at_the_riccati_optimum(kind):
     for policy in POLICIES[kind]:
         best = policy._replace(K=np.reshape(policy.system.optimum(), policy.K.shape))
         beside = best._replace(K=best.K + 1e-3)

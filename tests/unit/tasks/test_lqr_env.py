@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from rlopt.config import choices as catalogue
-from rlopt.config.compose import resolve
 from rlopt.core.heads import DiagonalGaussian
 from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
 from rlopt.tasks.lqr_env import LQREnv
-from rlopt.training.factory import trainer
+from tests.support.building import resolve, trainer
 
 A, B = [[0.9, 0.3], [-0.2, 0.8]], [[0.0], [1.0]]
 Q, R = [[2.0, 0.5], [0.5, 1.0]], [[0.3]]
@@ -96,7 +95,7 @@ def test_the_user_is_told_which_value_is_wrong(kwargs, message):
         environment.make()
 
 
-def test_the_environment_and_the_trainer_discount_alike_and_see_the_state_as_it_is():
+def test_environment_and_trainer_discount_alike():
     config = resolve(["env=lqr", "gamma=0.8"])
     assert config["gamma"] == config["env"]["kwargs"]["gamma"] == 0.8
     assert resolve(["env=lqr"])["gamma"] == 0.95

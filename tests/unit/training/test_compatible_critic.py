@@ -3,9 +3,12 @@
 import pytest
 import torch
 
-from rlopt.config.compose import resolve
+import rlopt
+from rlopt.cli.main import main
+from rlopt.config.compatibility import advise
+from rlopt.core.requirements import Incompatible
 from rlopt.errors import UserError
-from rlopt.training.factory import trainer
+from tests.support.building import resolve, trainer
 
 SMALL = ["env=cartpole", "env.num_envs=2", "batch_size=1200", "policy.hidden=[4]", "critic.hidden=[4]", "dtype=float64",
          "critic.schedule.epochs=1", "total_steps=2400", "evaluation.episodes=0"]  # fmt: skip
@@ -20,7 +23,7 @@ def run(tmp_path, *overrides):
 @pytest.mark.parametrize("degrees", ["null", "[0,1,2]"])
 @pytest.mark.parametrize("policy", ["mlp", "linear"])
 @pytest.mark.parametrize("algo", ["nac", "enac"])
-def test_linear_and_neural_policies_train_on_either_kind_of_features(tmp_path, algo, policy, degrees):
+def test_linear_and_neural_policies_train_on_both_features(tmp_path, algo, policy, degrees):
     overrides = [f"algo={algo}", f"policy={policy}", f"critic.compatible.degrees={degrees}"]
     made = run(tmp_path, *(["policy.hidden=[]"] if policy == "linear" else []), *overrides)
     assert made.skipped == 0
@@ -87,7 +90,7 @@ def test_what_cannot_go_together_is_refused_in_one_line(tmp_path, overrides, mes
     assert not (tmp_path / "run").exists()
 
 
-def test_a_batch_without_a_whole_episode_ends_the_run_with_advice(tmp_path):
+def test_a_batch_without_a_whole_episode_ends_with_advice(tmp_path):
     """An environment that does not say how long its episodes are: the LQR's last 200 steps."""
     made = trainer(
         resolve(
@@ -100,8 +103,17 @@ def test_a_batch_without_a_whole_episode_ends_the_run_with_advice(tmp_path):
             ]
         )
     )
-    with pytest.raises(UserError, match="no episode begins and ends within the 20 steps.*raise batch_size"):
+    with pytest.raises(Incompatible, match="no episode begins and ends within the 20 steps") as refused:
         made.run()
+    assert str(advise(refused.value)).endswith("; raise batch_size, or lower env.num_envs")
+
+
+def test_the_advice_is_told_by_the_command_line_and_from_python(capsys, tmp_path, elsewhere):
+    typed = ["experiment=lqr", "algo=enac", "batch_size=320", "critic.compatible.degrees=[0,2]"]
+    code, err = main(["train", *typed, f"run_dir={tmp_path}/a"]), capsys.readouterr().err
+    assert code == 2 and "within the 20 steps" in err and err.endswith("raise batch_size, or lower env.num_envs\n")
+    with pytest.raises(UserError, match="within the 20 steps.*raise batch_size, or lower env.num_envs"):
+        rlopt.train(*typed, run_dir=tmp_path / "b")
 
 
 def test_the_lqr_has_the_features_that_its_value_function_needs():

@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from rlopt.config.compose import resolve
 from rlopt.training.diagnostics import RecordOptions, compute_diagnostics
-from rlopt.training.factory import trainer
 from tests.support import oracles
+from tests.support.building import resolve, trainer
 
 OPTIONS = ["algo=trpo", "env=cartpole", "batch_size=80", "policy.hidden=[3]", "critic.hidden=[3]", "dtype=float64",
            "policy.last_gain=1.0", "objective=kl_penalty", "metric=hessian", "objective.beta=1"]  # fmt: skip

@@ -23,7 +23,7 @@ def explained(run_dir: Path, *overrides: str) -> list[tuple[int, float]]:
 
 
 @pytest.mark.parametrize("rate", [0.001, 0.1])
-def test_recomputed_advantages_do_not_change_what_the_values_explained(tmp_path, rate):
+def test_recomputed_advantages_do_not_change_explained_variance(tmp_path, rate):
     """Over one update; what follows differs, since the policies do."""
     same = ["total_steps=256", f"critic.optimizer.lr={rate}"]
     with_recompute = explained(tmp_path / "a", *same, "advantages.recompute=true")

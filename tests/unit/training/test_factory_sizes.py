@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from rlopt.config.compose import resolve
 from rlopt.errors import UserError
-from rlopt.training.factory import trainer
+from tests.support.building import resolve, trainer
 
 SMALL = ["env=cartpole", "env.num_envs=4", "batch_size=80", "policy.hidden=[4]"]
 
@@ -29,8 +28,8 @@ def test_a_matrix_that_is_not_of_the_networks_size_is_refused(where, parameters,
     with pytest.raises(UserError) as told:
         trainer(config, tmp_path / "run")
     assert str(told.value) == (
-        f"{where}metric=mahalanobis must be of {parameters} rows, as theta is, or one number "
-        f"({where}metric.diagonal=1); got 'diagonal of shape (2,)'"
+        f"{where}metric=mahalanobis: diagonal must have {parameters} rows, as theta has, and is of shape (2,); "
+        f"type {where}metric.diagonal=1"
     )
     assert not (tmp_path / "run").exists()
     (config["critic"] if where else config)["metric"]["diagonal"] = [2.0] * parameters
@@ -54,6 +53,6 @@ def test_more_products_of_samples_than_gram_may_hold_are_refused(where, options,
     solver["largest"] = count - 1
     with pytest.raises(
         UserError,
-        match=rf"^{where}solver=gram would hold {count} x {count} products.*; type {where}solver.largest={count}",
+        match=rf"^{where}solver=gram: it would hold {count} x {count} products.*; type {where}solver.largest={count}, or ",
     ):
         trainer(config)

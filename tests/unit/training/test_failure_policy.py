@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("probe_environments")
 @pytest.mark.parametrize(
     "algo, constant", [("ppo", ("scheduler=constant", "critic.scheduler=constant")), ("trpo", ())], ids=["ppo", "trpo"]
 )
-def test_numbers_that_are_not_finite_stop_the_run_and_touch_nothing(tmp_path, what, algo, constant):
+def test_numbers_not_finite_stop_the_run_and_change_nothing(tmp_path, what, algo, constant):
     """Each environment gives 5 steps an update: two good updates, then bad ones."""
     override = [f"algo={algo}", *NAN, f"env.kwargs.what={what}", "max_bad_updates=3", *constant]
     good = start(tmp_path / "good", *override, "env.kwargs.since=11", "total_steps=40")
@@ -68,7 +68,7 @@ def test_only_bad_updates_in_a_row_stop_a_run(tmp_path, course, updates):
     assert run.updates == updates
 
 
-def test_an_infinite_last_observation_of_a_truncated_episode_is_noticed(tmp_path):
+def test_an_infinite_last_observation_if_truncated_is_noticed(tmp_path):
     run = start(tmp_path, "env.id=probe/Counter-v0", "env.num_envs=2", "batch_size=20", "max_bad_updates=1")
     finish = run.collector.finish
 

@@ -18,7 +18,7 @@ def free(folder: Path) -> bool:
         os.close(descriptor)
 
 
-def test_a_process_that_was_forked_from_the_holder_does_not_keep_the_folder(tmp_path):
+def test_a_fork_of_the_holder_does_not_keep_the_folder(tmp_path):
     child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,), daemon=True)
     with exclusive_run_directory(tmp_path):
         child.start()

@@ -2,7 +2,7 @@
 
     M ~ blocks A (x) G,  A = Qa diag(Da) Qa^T (I, I),  G = Qg diag(Dg) Qg^T (J, J);  I counts the bias's column
 
-The block of the head's constants has input one, so A = 1 and it is exact. `eigenbasis` solves.
+The block of the head's constants has input one, so A = 1 and it is exact. `kronecker.solve` solves.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from rlopt.core.checks import NumericalFailure
 from rlopt.core.curvature import Curvature
-from rlopt.core.failure import NumericalFailure
 from rlopt.core.flat import CONSTANTS, Layout
 from rlopt.core.parts import State
 from rlopt.core.solvers import per_layer
@@ -32,14 +32,14 @@ def statistics(
     curvature: Curvature, f: Callable[[Layer, Tensor], tuple[Tensor, ...]]
 ) -> tuple[LayerShapes, list[tuple[Tensor, ...]]]:
     """`per_layer.statistics`; NumericalFailure where a number is not finite."""
-    places, values = per_layer.statistics(curvature, f)
+    shapes, values = per_layer.statistics(curvature, f)
     if not torch.stack([part.sum() for parts in values for part in parts]).sum().isfinite():
         raise NumericalFailure("a layer's curvature statistics hold a number that is not finite")
-    return places, values
+    return shapes, values
 
 
-def places(layout: Layout, factors: State) -> LayerShapes:
-    """Every layer's place in theta, from the sizes of its factors; a column beyond the weight's is the bias's."""
+def layer_shapes(layout: Layout, factors: State) -> LayerShapes:
+    """Every layer's shape, from the sizes of its factors; a column beyond the weight's is the bias's."""
     weights = {name: math.prod(shape[1:]) for name, shape in zip(layout.names, layout.shapes, strict=True)}
     return {
         name: LayerShape(len(factor["G"]), len(factor["A"]), name == CONSTANTS or len(factor["A"]) > weights[name])
@@ -65,11 +65,11 @@ def factors(layer: Layer, root: Tensor) -> tuple[Tensor, Tensor]:
     return A, d.t() @ d
 
 
-def average(state: State, places: LayerShapes, values: list[tuple[Tensor, ...]], decay: float) -> State:
+def average(state: State, shapes: LayerShapes, values: list[tuple[Tensor, ...]], decay: float) -> State:
     """Running means of (A, G): weights decay^age over their sum, so that the first batch counts in full."""
     total = decay * state["weight"] + 1
     new = {}
-    for name, (A, G) in zip(places, values, strict=True):
+    for name, (A, G) in zip(shapes, values, strict=True):
         if decay and state["factors"]:
             old = state["factors"][name]
             A, G = torch.lerp(old["A"], A, 1 / total), torch.lerp(old["G"], G, 1 / total)

@@ -16,6 +16,7 @@ from rlopt.core.metrics.identity import Identity as IdentityMetric
 from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.objectives.value import Value
 from rlopt.core.problem import Problem
+from rlopt.core.requirements import Remedy
 from rlopt.core.solvers.dense import Dense
 from rlopt.core.solvers.identity import Identity
 from rlopt.core.solvers.kfac import KFAC
@@ -29,14 +30,14 @@ from tests.support.oracles import Case, bits, fisher, make_case, mean_kl
     ("rho", "factor"),
     [(-3.0, 4.0), (0.0, 4.0), (0.2499, 4.0), (0.25, 1.0), (0.5, 1.0), (0.75, 1.0), (0.7501, 0.5), (math.inf, 0.5)],
 )
-def test_lambda_rises_below_low_falls_above_high_and_stays_between(rho, factor):
+def test_lambda_rises_below_low_falls_above_high_stays_between(rho, factor):
     state = {"lambda": 2.0}
     new = LM.adapt(state, {"damping/agreement": torch.tensor(rho), "step/accepted": 1.0})
     assert new == {"lambda": 2.0 * factor} and state == {"lambda": 2.0}
     assert LM.current(new) == 2.0 * factor
 
 
-def test_lambda_rises_after_a_rejected_step_and_stays_where_rho_is_no_number():
+def test_lambda_rises_after_a_rejection_and_stays_if_rho_is_nan():
     assert LM.adapt({"lambda": 2.0}, {"step/accepted": 0.0}) == {"lambda": 8.0}
     assert LM.adapt({"lambda": 2.0}, {"damping/agreement": math.nan, "step/accepted": 1.0}) == {"lambda": 2.0}
 
@@ -72,7 +73,7 @@ def newton(case: Case) -> Tensor:
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
 @pytest.mark.parametrize("kind", ["hessian", "ggn"])
-def test_rho_is_measured_over_predicted_improvement_of_the_step_that_was_taken(kind, step):
+def test_rho_is_measured_over_predicted_improvement_of_the_step(kind, step):
     case = value_case()
     metric, curvature = (Hessian(), newton) if kind == "hessian" else (GGN("clipped"), gauss_newton)
     solver = Dense("absolute") if kind == "hessian" else KFAC("exact", 0.0, 1, 1)
@@ -143,6 +144,7 @@ def test_a_constant_damping_measures_nothing(monkeypatch):
 def test_a_metric_whose_model_cannot_be_measured_is_refused():
     case = make_case("categorical")
     for metric, solver in ((IdentityMetric(), Identity()), (EmpiricalFisher(), Dense("refuse"))):
-        with pytest.raises(ValueError, match="metric must be fisher, ggn or hessian, or damping constant"):
+        with pytest.raises(ValueError, match="model of the KL divergence or of the objective") as refused:
             updating(case, metric, solver, LM, Fixed(0.1))
+        assert refused.value.remedy is Remedy.OTHER_METRIC
         updating(case, metric, solver, Constant(0.1), Fixed(0.1))

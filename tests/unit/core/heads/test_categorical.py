@@ -11,7 +11,7 @@ from tests.support.oracles import close, draw, output_fisher, seeded
 from tests.support.points import B, outputs
 
 
-def test_uniform_noise_gives_categories_with_the_right_frequencies():
+def test_uniform_noise_gives_categories_the_right_frequencies():
     head, n = Categorical(3), 1000
     z = torch.tensor([[0.3, -1.0, 1.2]], dtype=torch.float64)
     noise = (torch.arange(n, dtype=torch.float64) + 0.5)[:, None] / n
@@ -36,7 +36,7 @@ def test_mode_is_the_most_probable_action():
 
 
 @pytest.mark.parametrize("counts", [(2, 3), (3, 3), (1, 4, 2), (5,), (2, 2, 2, 2)])
-def test_the_root_of_categories_has_as_many_factors_as_their_fisher_matrix_has_rank(counts):
+def test_the_root_of_categories_has_rank_many_factors(counts):
     head = MultiCategorical(counts)
     z = outputs(head)
     rank = torch.linalg.matrix_rank(output_fisher(head, z), rtol=1e-10)
@@ -50,7 +50,7 @@ def test_the_root_of_categories_holds_where_probabilities_vanish():
     assert close(torch.einsum("kbi,kbj->bij", U, U), -head.log_prob_hessian(z, head.mode(z)), 1e-15)
 
 
-def test_uniform_noise_gives_independent_categories_with_the_right_frequencies():
+def test_uniform_noise_gives_independent_categories():
     head, n = MultiCategorical((2, 3)), 60
     z = torch.tensor([[0.4, -0.3, 0.3, -1.0, 1.2]], dtype=torch.float64)
     grid = (torch.arange(n, dtype=torch.float64) + 0.5) / n

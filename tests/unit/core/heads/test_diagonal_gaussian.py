@@ -29,7 +29,7 @@ def test_normal_noise_gives_samples_with_the_right_moments(name):
 
 
 @pytest.mark.parametrize("name", GAUSSIANS)
-def test_scale_block_of_fisher_is_exact_and_has_no_part_with_the_mean(name):
+def test_fishers_scale_block_is_exact_and_apart_from_the_mean(name):
     head = HEADS[name]
     z = outputs(head)
     n, scale = head.size, z[:, head.size :]
@@ -97,7 +97,7 @@ def test_squashed_entropy_is_the_integral_to_a_few_millionths(sigma, tolerance, 
 
 
 @pytest.mark.parametrize("scale", ["log_sigma", "sigma"])
-def test_squashed_entropy_gradient_is_that_of_autograd_and_of_differences(scale):
+def test_squashed_entropy_gradient_is_autograds_and_differences(scale):
     head = squashed(scale)
     z = outputs(head)
     g = head.entropy_gradient(z)
@@ -109,7 +109,7 @@ def test_squashed_entropy_gradient_is_that_of_autograd_and_of_differences(scale)
 
 
 @pytest.mark.parametrize("scale", ["log_sigma", "sigma"])
-def test_squashed_density_ratio_and_score_are_those_before_the_squashing(scale):
+def test_squashed_ratio_and_score_are_those_before_squashing(scale):
     """log p(tanh a) = log N(a) - sum log(1 - tanh^2 a), and the second term does not depend on z."""
     head = squashed(scale)
     old, new = outputs(head), outputs(head, seed=1)

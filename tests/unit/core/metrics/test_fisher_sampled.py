@@ -17,13 +17,13 @@ def test_fisher_at_the_taken_actions_is_the_empirical_fisher(head):
     case = given(head, "mlp", "random")
     taken, _ = bind(Fisher("taken", 0), case)
     assert torch.equal(taken.dense(), bind(EmpiricalFisher(), case)[0].dense())
-    assert Fisher("taken", 0).first_step_only and not Fisher(1, 0).first_step_only
+    assert Fisher("taken", 0).requirements.first_step_only and not Fisher(1, 0).requirements.first_step_only
 
 
 @pytest.mark.parametrize("weights", ["uniform", "masked"])
 @pytest.mark.parametrize("tape", TAPES)
 @pytest.mark.parametrize("head", HEADS)
-def test_sampled_fisher_is_the_mean_outer_product_of_scores_of_actions(head, tape, weights):
+def test_sampled_fisher_is_the_mean_outer_product_of_scores(head, tape, weights):
     case, draws = given(head, tape, weights), 4
     curvature, state = bind(Fisher(draws, 7), case)
     assert state == {"draws": 1}
@@ -46,7 +46,7 @@ def test_sampled_fisher_is_the_mean_outer_product_of_scores_of_actions(head, tap
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_sampled_fisher_converges_to_the_analytic_one_as_one_over_the_root_of_draws(head):
+def test_sampled_fisher_converges_as_one_over_the_root_of_draws(head):
     case = given(head, "mlp", "random")
     C = oracles.output_fisher(case.head, case.tape.outputs)
     J, weight = oracles.jacobian(case), share(case.samples)

@@ -114,6 +114,6 @@ def test_mahalanobis_names_the_sizes_that_do_not_fit(save):
     for metric in (Mahalanobis((1.0, 2.0), None, None), Mahalanobis(1.0, None, save(randn(5, 2)))):
         with pytest.raises(
             ValueError,
-            match=r"of 12 rows, as theta is, or one number .*; got '(diagonal of shape \(2,\)|factor of shape)",
+            match=r"(diagonal must have 12 rows, .* of shape \(2,\)|factor must have 12 rows, .* of shape \(5, 2\))",
         ):
             bind(metric, case)

@@ -92,7 +92,7 @@ def by_sample(f, z: Tensor) -> Tensor:
 
 @every_objective
 @every_head
-def test_the_objective_is_that_of_the_policy_and_the_weighted_likelihood_of_the_targets(head, objective):
+def test_the_objective_adds_policy_and_weighted_value_likelihood(head, objective):
     (case, _), part = given(head), OBJECTIVES[objective]
     z = outputs(head).detach()
     kept = z.clone()
@@ -143,7 +143,7 @@ def test_every_metric_of_a_shared_trunk_is_its_definition(head, tape, metric):
 
 
 @every_head
-def test_the_trunk_feels_both_parts_and_the_last_layer_keeps_them_apart(head):
+def test_the_trunk_sees_both_parts_the_last_layer_splits_them(head):
     case, _ = given(head)
     F = Fisher(None, 0).bind({}, case.tape, case.head, case.samples, None)[0].dense()
     sizes = case.network.layout.sizes
@@ -156,7 +156,7 @@ def test_the_trunk_feels_both_parts_and_the_last_layer_keeps_them_apart(head):
 
 
 @every_head
-def test_at_unit_weight_the_ggn_of_the_values_part_is_its_fisher_information(head):
+def test_at_unit_weight_the_values_ggn_is_its_fisher_information(head):
     case, _ = given(head)
     H = JointObjective(Surrogate(0.0), 1.0).hessian(case.head, outputs(head).detach(), case.samples)
     assert close(-H[:, 0, 0], torch.full_like(H[:, 0, 0], 1 / case.head.variance), 1e-15)
@@ -165,7 +165,7 @@ def test_at_unit_weight_the_ggn_of_the_values_part_is_its_fisher_information(hea
 
 @pytest.mark.parametrize("tape", TAPES)
 @every_head
-def test_a_line_search_over_both_parts_keeps_their_kl_within_the_radius(head, tape):
+def test_a_line_search_keeps_the_kl_of_both_parts_in_the_radius(head, tape):
     case, own = given(head, tape)
     search = KLLineSearch(0.01, shrink=0.8, backtracks=10, accept_ratio=0.0, largest=1e6)
     update = Update(
@@ -198,13 +198,13 @@ def test_packed_actions_come_back_as_they_were(head):
     assert torch.equal(actions, own.samples.actions) and actions.dtype == own.samples.actions.dtype
 
 
-def test_a_million_actions_are_packed_exactly_in_single_precision():
+def test_a_million_actions_are_packed_exactly_in_float32():
     head = Joint(Categorical(2**20), 1.0)
     actions = torch.tensor([0, 1, 2**20 - 1])
     assert torch.equal(head.unpack(head.pack(torch.zeros(3), actions))[1], actions)
 
 
-def test_draws_of_both_parts_have_the_right_moments_and_do_not_depend_on_one_another():
+def test_draws_of_both_parts_are_independent_with_right_moments():
     head, count = Joint(Categorical(2), 4.0), 40_000
     z = torch.tensor([[0.7, 0.4, -0.2]], dtype=torch.float64).expand(count, -1)
     noise = randn(count, head.noise_size, seed=1)

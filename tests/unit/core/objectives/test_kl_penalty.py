@@ -30,7 +30,7 @@ def updating(case, objective=PENALTY, rate=0.5):
 
 
 @pytest.mark.parametrize("head", POLICIES)
-def test_the_step_is_along_the_gradient_of_the_penalised_surrogate_at_the_betas_value_in_the_state(head):
+def test_the_step_is_along_the_penalised_gradient_at_beta(head):
     case = make_case(head, weights="masked", moved=0.3)
     update = updating(case)
     state = {**update.init(case.theta), "objective": {"beta": 3.0}}
@@ -45,7 +45,7 @@ def test_the_step_is_along_the_gradient_of_the_penalised_surrogate_at_the_betas_
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_hessians_of_kl_and_of_the_penalised_surrogate_are_those_of_autograd(head):
+def test_hessians_of_kl_and_penalised_surrogate_are_autograds(head):
     case = make_case(head, moved=0.3, count=5)
     old, z = case.samples.old_outputs, case.tape.outputs
     for found, f in (
@@ -60,12 +60,12 @@ def test_hessians_of_kl_and_of_the_penalised_surrogate_are_those_of_autograd(hea
     ("beta", "kl", "then"),
     [(1, 0.0151, 2), (1, 0.0149, 1), (1, 0.0067, 1), (1, 0.0066, 0.5), (5, 1, 8), (8, 1, 8), (0.15, 0, 0.1), (0.1, 0, 0.1)],
 )  # fmt: skip
-def test_beta_doubles_above_one_and_a_half_targets_and_halves_below_two_thirds_within_its_bounds(beta, kl, then):
+def test_beta_doubles_above_and_halves_below_within_its_bounds(beta, kl, then):
     assert PENALTY.adapt({"beta": beta}, kl) == {"beta": then}
 
 
 @pytest.mark.parametrize("head", ["log_sigma", "joint_categorical"])
-def test_beta_learns_once_an_update_from_the_policys_kl_on_the_whole_batch(head):
+def test_beta_changes_once_an_update_by_the_whole_batchs_kl(head):
     case = make_case(head, weights="masked")
     objective = PENALTY if head == "log_sigma" else JointObjective(PENALTY, 1.0)
     learner = Learner(updating(case, objective, rate=1.0), Schedule(3, 8, None))

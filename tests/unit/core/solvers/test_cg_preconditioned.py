@@ -12,6 +12,7 @@ from rlopt.core.damping.constant import Constant
 from rlopt.core.metrics.fisher import Fisher
 from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.parts import Solution
+from rlopt.core.requirements import Requirements
 from rlopt.core.solvers.cg import CG
 from rlopt.core.solvers.dense import Dense
 from rlopt.core.solvers.lbfgs import LBFGS
@@ -27,6 +28,7 @@ class Times:
 
     matrix: Tensor
     needs: ClassVar[frozenset[str]] = frozenset({"root"})
+    requirements: ClassVar[Requirements] = Requirements()
 
     def init(self):
         return {"prepared": 0}
@@ -48,7 +50,7 @@ def preconditioned(N: Tensor, iterations: int = 50, tolerance: float = 0.0) -> C
 
 
 @pytest.mark.parametrize("iterations", [1, 2, 3, 5])
-def test_preconditioned_cg_is_cg_on_the_system_seen_through_the_root_of_the_preconditioner(iterations):
+def test_preconditioned_cg_is_cg_on_the_transformed_system(iterations):
     M, N, g = positive(6, 0), positive(6, 1), randn(6, seed=2)
     E = torch.linalg.cholesky(N)
     seen = E.T @ (M + LAMBDA * eye(6)) @ E
@@ -65,7 +67,7 @@ def test_the_inverse_itself_needs_one_iteration(preconditioner):
     assert solve(cg(50, 1e-10), Matrix(M), g, LAMBDA).iterations > 3
 
 
-def test_a_preconditioner_is_prepared_once_and_its_state_is_nested():
+def test_a_preconditioner_is_prepared_once_with_nested_state():
     solver, M = preconditioned(eye(5)), positive(5, 0)
     state = solver.init()
     assert state == {"preconditioner": {"prepared": 0}}
@@ -76,7 +78,7 @@ def test_a_preconditioner_is_prepared_once_and_its_state_is_nested():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_half_plane_holds_at_negative_curvature_with_a_preconditioner(seed):
+def test_preconditioned_negative_curvature_keeps_the_half_plane(seed):
     M, N, g = positive(6, seed) - 0.6 * eye(6), positive(6, seed + 10), randn(6, seed=seed + 20)
     assert torch.linalg.eigvalsh(M)[0] < 0
     solution = solve(preconditioned(N), Matrix(M), g)
@@ -84,7 +86,7 @@ def test_the_half_plane_holds_at_negative_curvature_with_a_preconditioner(seed):
     assert torch.dot(g, solution.x) > 0 and is_true(solution, M, g)
 
 
-def test_negative_curvature_at_once_gives_the_preconditioned_gradient():
+def test_negative_curvature_at_once_gives_preconditioned_g():
     N, g = positive(3, 0), randn(3)
     solution = solve(preconditioned(N), Matrix(-eye(3)), g)
     assert torch.equal(solution.x, N @ g) and solution.iterations == 0
@@ -129,7 +131,7 @@ def test_a_warm_start_at_the_solution_makes_one_product():
     assert torch.equal(again.x, state["x"])
 
 
-def test_a_warm_start_may_leave_the_half_plane_and_returns_to_it_by_converging():
+def test_a_warm_start_returns_to_the_half_plane_by_converging():
     M, g = positive(8, 0), randn(8, seed=1)
     away = {"x": -10 * torch.linalg.solve(M, g)}
     short, long = CG(1, 0.0, None, "warm", 1.0), CG(50, 1e-12, None, "warm", 1.0)
@@ -145,7 +147,7 @@ def test_a_warm_start_at_negative_curvature_stays_where_it_was():
 
 
 @pytest.mark.parametrize("solver, kept", [(CG(3, 0.0, None, "warm", 0.9), "x"), (LBFGS(3, 1e-8), "last")])
-def test_an_update_keeps_the_direction_it_took_and_of_a_rejected_one_nothing(solver, kept):
+def test_an_update_keeps_its_direction_unless_it_was_rejected(solver, kept):
     case = make_case("sigma", weights="masked")
     update = Update(case.network, case.head, Surrogate(0.0), Fisher(None, 0), solver, Constant(LAMBDA), Fixed(0.1))
     state = update.init(case.theta)

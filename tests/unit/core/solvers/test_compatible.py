@@ -15,13 +15,13 @@ from rlopt.core.metrics.empirical_fisher import EmpiricalFisher
 from rlopt.core.metrics.episode_fisher import EpisodeFisher
 from rlopt.core.network import Network
 from rlopt.core.objectives.log_prob import LogProb
+from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.samples import Samples
 from rlopt.core.solvers.cg import CG
-from rlopt.core.solvers.compatible import Compatible, handed
+from rlopt.core.solvers.compatible import Compatible, with_direction
 from rlopt.core.solvers.dense import Dense
 from rlopt.core.steps.fixed import Fixed
 from rlopt.core.update import Update
-from rlopt.errors import UserError
 from tests.support.experiences import GAMMA, E, T, made, scores
 from tests.support.oracles import TAPES, close
 
@@ -29,13 +29,13 @@ UPDATES = {"lstd": (LSTD(None, 0.7, 1e-3), EmpiricalFisher()), "episodic": (Epis
 
 
 @pytest.mark.parametrize("critic", UPDATES)
-def test_the_gradient_of_compatible_advantages_is_the_critics_metric_times_w(critic):
+def test_the_gradient_is_the_critics_metric_times_w(critic):
     estimator, metric = UPDATES[critic]
     case, e = made(weights="uniform" if critic == "lstd" else "discounted")
     found = estimator.estimate(e, GAMMA)
     update = Update(case.network, case.head, LogProb(0.0), metric, Compatible(), Constant(0.0), Fixed(0.5))
     state = update.init(case.theta)
-    state["solver"] = handed(state["solver"], found.natural)
+    state["solver"] = with_direction(state["solver"], found.natural)
     moved, new, report = update(case.theta, state, found.samples)
     assert report.read()["solver/residual"] < 1e-12
     assert close(moved, case.theta + 0.5 * found.natural, 1e-12)
@@ -53,8 +53,9 @@ def test_any_other_solver_finds_w_again(solver):
 
 
 def test_the_compatible_solver_alone_has_no_direction():
-    with pytest.raises(UserError, match="critic=lstd or critic=episodic"):
+    with pytest.raises(Incompatible, match="no compatible critic") as refused:
         Compatible().prepare({}, None, 0.0)
+    assert refused.value.remedy is Remedy.COMPATIBLE_CRITIC
 
 
 @pytest.mark.parametrize("tape", TAPES)
@@ -70,7 +71,7 @@ def test_the_episode_fisher_is_that_of_summed_scores(tape, weights):
     assert close(M, torch.from_numpy(truth), 1e-12)
 
 
-def test_the_episode_fisher_of_one_step_episodes_is_the_empirical_fisher():
+def test_episode_fisher_of_one_step_episodes_is_empirical_fisher():
     case, e = made()
     ones = e.samples.replacing(episode=torch.arange(T * E), weight=torch.ones(T * E).double())
     assert close(
@@ -99,7 +100,7 @@ def test_two_ranks_find_what_one_finds(critic, hidden, monkeypatch):
     monkeypatch.setattr(Samples, "share", share)
     for module in ("compatible.regression", "compatible.episodic"):
         monkeypatch.setattr(f"rlopt.core.{module}.all_sum", all_sum)
-    monkeypatch.setattr("rlopt.core.compatible.regression.ranks", lambda: 2)
+    monkeypatch.setattr("rlopt.core.compatible.regression.world_size", lambda: 2)
 
     def one(i: int) -> None:
         mine = slice(0, 1) if i == 0 else slice(1, E)

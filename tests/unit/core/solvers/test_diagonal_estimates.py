@@ -22,7 +22,7 @@ from tests.support.oracles import close, eye, make_case, randn, share
 
 
 @pytest.mark.parametrize("method", [HUTCHINSON, PROPAGATION])
-def test_estimates_of_the_diagonal_differ_at_every_solve_and_can_be_repeated(method):
+def test_diagonal_estimates_differ_at_every_solve_and_repeat(method):
     case = make_case("categorical")
     U, g = randn(3, 17, 3, seed=4), randn(len(case.theta), seed=7)
     solver, curvature = diagonal(method), bound(case, U)
@@ -70,7 +70,7 @@ def test_negative_estimates_count_as_none_and_are_reported():
     assert is_true(solution, M.clamp(min=0), torch.ones(3, dtype=torch.float64))
 
 
-def test_curvature_propagation_is_unbiased_and_exact_for_one_factor():
+def test_curvature_propagation_is_unbiased_exact_for_one_factor():
     case, draws = make_case("categorical", weights="masked"), 3000
     U, size = randn(3, 17, 3, seed=4), len(case.theta)
     R, exact = rows(case, U), matrix(case, U).diagonal()

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
+from rlopt.core.checks import NumericalFailure
 from rlopt.core.curvature import Given
-from rlopt.core.failure import NumericalFailure
 from rlopt.core.solvers.power import Power
 from tests.support.curvatures import solve
 from tests.support.oracles import close, eye, randn
@@ -52,14 +52,14 @@ def test_the_diagonal_power_is_adagrad():
         assert float(solution.quadratic) == pytest.approx(float(solution.x @ (own * solution.x)), rel=1e-9)
 
 
-def test_the_first_full_step_without_damping_is_the_normalised_gradient():
+def test_the_first_undamped_full_step_is_the_normalised_gradient():
     g = randn(6)
     solution = solve(ADAGRAD, Given(torch.outer(g, g)), g, 0.0)
     assert close(solution.x, g / g.norm(), 1e-10) and solution.residual < 1e-7
 
 
 @pytest.mark.parametrize("form", ["full", "diagonal"])
-def test_without_damping_entries_that_never_moved_stay_and_others_have_no_power(form):
+def test_without_damping_entries_that_never_moved_stay(form):
     G = history(3, 4) * torch.tensor([1.0, 0.0, 1.0, 0.0], dtype=torch.float64)
     entries = G.T @ G if form == "full" else G.square().sum(0)
     solution = solve(ADAGRAD, Given(entries), G[0], 0.0)

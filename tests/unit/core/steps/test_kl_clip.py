@@ -53,7 +53,7 @@ def shrinking_sigma(case: Case) -> Tensor:
 
 @pytest.mark.parametrize("tape", TAPES)
 @pytest.mark.parametrize("head", POLICIES)
-def test_the_clipped_steps_kl_nears_the_radius_as_the_radius_shrinks(head, tape):
+def test_the_clipped_kl_nears_the_radius_as_the_radius_shrinks(head, tape):
     case, x = make_case(head, tape, "masked"), randn(len(make_case(head).theta), seed=4)
     errors = []
     for radius in (1e-4, 1e-6):
@@ -65,7 +65,7 @@ def test_the_clipped_steps_kl_nears_the_radius_as_the_radius_shrinks(head, tape)
     assert errors[0] < 0.1 and errors[1] < 0.01
 
 
-def test_the_bound_is_that_of_the_analytic_fisher_matrix_and_of_damping_where_it_is_larger():
+def test_the_bound_is_of_the_analytic_fisher_or_larger_damping():
     case, x = make_case("sigma", weights="masked"), randn(len(make_case("sigma").theta), seed=4)
     q = float(x @ fisher(case) @ x)
     for damping in (0.0, 1e3):
@@ -77,7 +77,7 @@ def test_the_bound_is_that_of_the_analytic_fisher_matrix_and_of_damping_where_it
 
 
 @pytest.mark.parametrize("momentum", [0.5, 0.9])
-def test_velocity_is_the_convex_average_of_the_steps_after_their_clip(momentum):
+def test_velocity_is_the_convex_average_of_clipped_steps(momentum):
     case, step = make_case("log_sigma", weights="masked"), KLClip(0.5, 0.01, momentum)
     theta, state, velocity = case.theta, step.init(case.theta), torch.zeros_like(case.theta)
     for i in range(4):
@@ -92,7 +92,7 @@ def test_velocity_is_the_convex_average_of_the_steps_after_their_clip(momentum):
         theta, state = moved, new
 
 
-def test_a_velocity_is_no_longer_than_the_longest_step_it_averages():
+def test_a_velocity_is_at_most_its_longest_averaged_step():
     case, step = make_case("categorical", weights="masked"), KLClip(1e9, 0.01, 0.9)
     F, state = fisher(case), step.init(case.theta)
     for i in range(30):
@@ -110,7 +110,7 @@ def test_a_clip_that_leaves_the_domain_is_rejected_to_the_bit(momentum):
     assert after is case.theta and bits((after, new)) == start
 
 
-def test_a_direction_of_zeros_or_without_curvature_goes_the_whole_rate():
+def test_a_direction_without_curvature_goes_the_whole_rate():
     case = make_case("categorical")
     x = torch.zeros_like(case.theta)
     theta, _, scalars = take(KLClip(0.3, 0.01, 0.0), case, x)
@@ -120,7 +120,7 @@ def test_a_direction_of_zeros_or_without_curvature_goes_the_whole_rate():
     assert float(scalars["step/size"]) == pytest.approx(0.3)
 
 
-def test_acktr_learns_with_minibatches_and_keeps_kl_near_its_radius():
+def test_acktr_learns_with_minibatches_and_kl_near_its_radius():
     case = make_case("categorical", weights="masked", count=60)
     parts = (Surrogate(0.0), Fisher(1, 0), KFAC("factored", 0.9, 1, 1), Constant(0.01), KLClip(1.0, 1e-3, 0.9))
     learner = Learner(Update(case.network, case.head, *parts), Schedule(epochs=2, minibatch=20, target_kl=None))
@@ -137,7 +137,7 @@ def test_acktr_learns_with_minibatches_and_keeps_kl_near_its_radius():
 @pytest.mark.parametrize("c", [1e-4, 0.5, 0.9])
 @pytest.mark.parametrize("rate", [1.0, 100.0])
 @pytest.mark.parametrize("head", POLICIES)
-def test_armijo_takes_the_first_length_that_gains_its_share_of_the_slope(head, rate, c):
+def test_armijo_takes_the_first_length_that_gains_its_share(head, rate, c):
     case = make_case(head, weights="masked")
     g, start = oracles.gradient(case, "surrogate"), oracles.objective(case, "surrogate", case.theta)
     slope = float(g @ g)
@@ -178,7 +178,7 @@ def test_armijo_rejects_a_direction_that_does_not_point_uphill(sign):
     assert "step/kl_measured" not in scalars and "step/improvement_measured" not in scalars
 
 
-def test_armijo_rejects_when_its_candidates_are_used_up_and_when_a_measure_is_no_number():
+def test_armijo_rejects_without_a_candidate_or_a_finite_measure():
     case = make_case("categorical", weights="masked")
     g = oracles.gradient(case, "surrogate")
     few = Armijo(rate=1e6, shrink=0.9, backtracks=2, c=0.9)
@@ -201,7 +201,7 @@ def test_armijo_backtracks_into_the_domain():
 def test_armijo_needs_the_whole_batch_and_kl_clip_does_not():
     case = make_case("categorical")
     parts = (Surrogate(0.0), IdentityMetric(), Identity(), Constant(0.1))
-    with pytest.raises(ValueError, match=r"schedule\.minibatch must be null with step=Armijo"):
+    with pytest.raises(ValueError, match="Armijo needs the whole batch, and no minibatches of 8"):
         Learner(Update(case.network, case.head, *parts, ARMIJO), Schedule(1, 8, None))
     Learner(Update(case.network, case.head, *parts, KLClip(1.0, 0.01, 0.0)), Schedule(1, 8, None))
 

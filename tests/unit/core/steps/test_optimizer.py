@@ -10,7 +10,7 @@ from rlopt.core.steps.optimizer import Optimizer
 from tests.support.oracles import Case, bits, close, make_case, randn
 from tests.support.stepping import CONSTANT, OPTIMIZERS, configured, shrinking_sigma, take
 
-LINEAR = {"name": "LinearLR", "start_factor": 1.0, "end_factor": 0.1, "total_iters": 8}
+LINEAR = {"_target_": "torch.optim.lr_scheduler.LinearLR", "start_factor": 1.0, "end_factor": 0.1, "total_iters": 8}
 
 every_optimizer = pytest.mark.parametrize("kind", OPTIMIZERS)
 
@@ -51,12 +51,12 @@ def test_an_optimizer_step_is_that_of_torch(kind, head):
 @pytest.mark.parametrize(
     "options",
     [
-        {"name": "Adam"},
-        {"name": "Adam", "amsgrad": True, "weight_decay": 0.1},
-        {"name": "AdamW", "betas": [0.8, 0.9]},
-        {"name": "Adam", "weight_decay": 0.1, "decoupled_weight_decay": True},
-        {"name": "Adam", "maximize": True, "eps": 1e-3},
-        {"name": "Adam", "fused": False},
+        {"_target_": "torch.optim.Adam"},
+        {"_target_": "torch.optim.Adam", "amsgrad": True, "weight_decay": 0.1},
+        {"_target_": "torch.optim.AdamW", "betas": [0.8, 0.9]},
+        {"_target_": "torch.optim.Adam", "weight_decay": 0.1, "decoupled_weight_decay": True},
+        {"_target_": "torch.optim.Adam", "maximize": True, "eps": 1e-3},
+        {"_target_": "torch.optim.Adam", "fused": False},
     ],
     ids=str,
 )
@@ -74,21 +74,21 @@ def test_adam_gives_the_bits_of_torch_whatever_its_options(options):
     "schedule",
     [
         LINEAR,
-        {"name": "ConstantLR", "factor": 0.5, "total_iters": 3},
-        {"name": "ExponentialLR", "gamma": 0.8},
-        {"name": "StepLR", "step_size": 2, "gamma": 0.5},
-        {"name": "MultiStepLR", "milestones": [2, 5], "gamma": 0.5},
-        {"name": "PolynomialLR", "total_iters": 7, "power": 2.0},
-        {"name": "CosineAnnealingLR", "T_max": 9},
+        {"_target_": "torch.optim.lr_scheduler.ConstantLR", "factor": 0.5, "total_iters": 3},
+        {"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": 0.8},
+        {"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": 2, "gamma": 0.5},
+        {"_target_": "torch.optim.lr_scheduler.MultiStepLR", "milestones": [2, 5], "gamma": 0.5},
+        {"_target_": "torch.optim.lr_scheduler.PolynomialLR", "total_iters": 7, "power": 2.0},
+        {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "T_max": 9},
         {"name": "CosineAnnealingWarmRestarts", "T_0": 4},
-        {"name": "OneCycleLR", "max_lr": 0.2, "total_steps": 12},
-        {"name": "CyclicLR", "base_lr": 0.01, "max_lr": 0.1, "step_size_up": 3},
+        {"_target_": "torch.optim.lr_scheduler.OneCycleLR", "max_lr": 0.2, "total_steps": 12},
+        {"_target_": "torch.optim.lr_scheduler.CyclicLR", "base_lr": 0.01, "max_lr": 0.1, "step_size_up": 3},
     ],
     ids=lambda schedule: schedule["name"],
 )
 def test_a_schedule_advances_once_per_update_as_in_torch(schedule):
     case = make_case("categorical")
-    optimizer = {"name": "SGD", "lr": 0.1, "momentum": 0.9}
+    optimizer = {"_target_": "torch.optim.SGD", "lr": 0.1, "momentum": 0.9}
     options = {k: v for k, v in schedule.items() if k != "name"}
     step = Optimizer(optimizer, schedule, max_norm=None)
     theta = case.theta.clone()
@@ -106,7 +106,7 @@ def test_a_schedule_advances_once_per_update_as_in_torch(schedule):
 
 
 @every_optimizer
-def test_two_networks_share_one_optimizer_object_without_disturbing_each_other(kind):
+def test_two_networks_share_one_optimizer_undisturbed(kind):
     first, second = make_case("log_sigma", seed=1), make_case("categorical", seed=2)
     alone = []
     for case in (first, second):
@@ -128,7 +128,7 @@ def test_two_networks_share_one_optimizer_object_without_disturbing_each_other(k
 
 
 @every_optimizer
-def test_initialising_another_network_leaves_the_first_bound_to_its_own_theta(kind):
+def test_initialising_another_network_leaves_the_first_bound(kind):
     case, other = make_case("log_sigma"), make_case("categorical")
     shared, alone = (Optimizer(configured(kind), LINEAR, max_norm=None) for _ in range(2))
     theta = case.theta.clone()
@@ -140,7 +140,7 @@ def test_initialising_another_network_leaves_the_first_bound_to_its_own_theta(ki
 
 
 @every_optimizer
-def test_the_state_handed_in_counts_and_not_what_the_object_did_before_with_this_theta(kind):
+def test_the_given_state_counts_and_not_the_objects_past(kind):
     case = make_case("log_sigma")
     step = Optimizer(configured(kind), LINEAR, max_norm=None)
     theta = case.theta.clone()
@@ -157,7 +157,7 @@ def test_the_state_handed_in_counts_and_not_what_the_object_did_before_with_this
 @pytest.mark.parametrize("head", ["log_sigma", "sigma"])
 @pytest.mark.parametrize("stop", [0, 7, 8])
 @every_optimizer
-def test_a_copied_state_continues_bit_for_bit_in_a_new_optimizer_object(kind, stop, head):
+def test_a_copied_state_continues_to_the_bit_in_a_new_optimizer(kind, stop, head):
     case = make_case(head)
     step = Optimizer(configured(kind), LINEAR, max_norm=1.0)
     theta = case.theta.clone()
@@ -185,7 +185,7 @@ def test_an_optimizers_state_is_plain(kind):
 
 
 @every_optimizer
-def test_an_optimizer_step_to_sigma_below_zero_leaves_theta_and_moments_to_the_bit(kind):
+def test_a_step_to_sigma_below_0_leaves_theta_and_moments(kind):
     case = make_case("sigma")
     step, without = (Optimizer(configured(kind), LINEAR, max_norm=None) for _ in range(2))
     theta = case.theta.clone()

@@ -10,9 +10,9 @@ from tests.support.oracles import close, make_case, randn
 from tests.support.stepping import CONSTANT, OPTIMIZERS, configured, take
 
 
-def test_max_norm_is_torchs_clipping_and_leaves_shorter_directions_alone():
+def test_max_norm_is_torchs_clipping_of_longer_directions():
     case = make_case("categorical")
-    step = Optimizer({"name": "SGD", "lr": 1.0}, CONSTANT, max_norm=0.5)
+    step = Optimizer({"_target_": "torch.optim.SGD", "lr": 1.0}, CONSTANT, max_norm=0.5)
     for scale in (0.001, 10.0):
         x = scale * randn(len(case.theta))
         theta, _, _ = take(step, case, x.clone(), None, case.theta.clone())
@@ -26,7 +26,7 @@ def test_max_norm_is_torchs_clipping_and_leaves_shorter_directions_alone():
 def test_an_optimizer_leaves_the_direction_as_it_was():
     case, x = make_case("categorical"), randn(len(make_case("categorical").theta))
     kept = x.clone()
-    take(Optimizer({"name": "Adam"}, CONSTANT, max_norm=0.1), case, x, None, case.theta.clone())
+    take(Optimizer({"_target_": "torch.optim.Adam"}, CONSTANT, max_norm=0.1), case, x, None, case.theta.clone())
     assert torch.equal(x, kept)
 
 
@@ -35,18 +35,34 @@ def test_an_optimizer_leaves_the_direction_as_it_was():
     [
         ({"name": "Adamm"}, CONSTANT, r"optimizer\.name must be one of .*\bAdam, AdamW.*; got 'Adamm'"),
         ({"lr": 0.1}, CONSTANT, r"optimizer\.name must be one of .*SGD; got None"),
-        ({"name": "LBFGS"}, CONSTANT, r"optimizer\.name must be one of"),
+        ({"_target_": "torch.optim.LBFGS"}, CONSTANT, r"optimizer\.name must be one of"),
         ({"name": "Optimizer"}, CONSTANT, r"optimizer\.name must be one of"),
-        ({"name": "Adam", "beta": 0.9}, CONSTANT, r"optimizer must be Adam with .*\blr, betas, eps\b.*; got 'beta'"),
-        ({"name": "Adam", "lr": -1.0}, CONSTANT, r"Invalid learning rate: -1\.0"),
-        ({"name": "Adam"}, {"name": "Linear"}, r"scheduler\.name must be one of .*LinearLR.*; got 'Linear'"),
-        ({"name": "Adam"}, {"name": "LambdaLR"}, r"scheduler\.name must be one of"),
         (
-            {"name": "Adam"},
-            {"name": "StepLR", "size": 3},
+            {"_target_": "torch.optim.Adam", "beta": 0.9},
+            CONSTANT,
+            r"optimizer must be Adam with .*\blr, betas, eps\b.*; got 'beta'",
+        ),
+        ({"_target_": "torch.optim.Adam", "lr": -1.0}, CONSTANT, r"Invalid learning rate: -1\.0"),
+        (
+            {"_target_": "torch.optim.Adam"},
+            {"name": "Linear"},
+            r"scheduler\.name must be one of .*LinearLR.*; got 'Linear'",
+        ),
+        (
+            {"_target_": "torch.optim.Adam"},
+            {"_target_": "torch.optim.lr_scheduler.LambdaLR"},
+            r"scheduler\.name must be one of",
+        ),
+        (
+            {"_target_": "torch.optim.Adam"},
+            {"_target_": "torch.optim.lr_scheduler.StepLR", "size": 3},
             r"scheduler must be StepLR with .*step_size \(needed\), gamma.*; got 'size'",
         ),
-        ({"name": "Adam"}, {"name": "StepLR"}, r"scheduler must be StepLR with .*step_size \(needed\), gamma"),
+        (
+            {"_target_": "torch.optim.Adam"},
+            {"_target_": "torch.optim.lr_scheduler.StepLR"},
+            r"scheduler must be StepLR with .*step_size \(needed\), gamma",
+        ),
     ],
 )
 def test_wrong_names_and_arguments_are_refused_with_the_choices(optimizer, schedule, says):
@@ -61,14 +77,16 @@ def test_every_choice_that_is_offered_can_be_made_from_numbers():
         return str(refusal.value).split("one of ")[1].split(";")[0].split(", ")
 
     assert set(offered({"name": "?"}, CONSTANT)) == {kind.split("_")[0] for kind in OPTIMIZERS}
-    schedules = offered({"name": "Adam"}, {"name": "?"})
+    schedules = offered({"_target_": "torch.optim.Adam"}, {"name": "?"})
     assert "LinearLR" in schedules
     assert not {"ChainedScheduler", "SequentialLR", "LRScheduler", "_LRScheduler"} & set(schedules)
 
 
 def test_an_optimizer_that_is_told_not_to_fuse_does_not():
     case = make_case("categorical")
-    fused, foreach = (Optimizer({"name": "Adam", **how}, CONSTANT, None) for how in ({}, {"foreach": True}))
+    fused, foreach = (
+        Optimizer({"_target_": "torch.optim.Adam", **how}, CONSTANT, None) for how in ({}, {"foreach": True})
+    )
     a = take(fused, case, randn(len(case.theta)), None, case.theta.clone())[0]
     b = take(foreach, case, randn(len(case.theta)), None, case.theta.clone())[0]
     assert close(a, b, 1e-12)

@@ -1,0 +1,135 @@
+"""`rlopt train -m`: train one run for every combination of values, through Hydra's sweeper and launcher.
+
+The runs go to subfolders of sweep_dir (runs/sweep-TIME by default), named by their values: algo=ppo,seed=1. The same
+command with the same sweep_dir continues where it stopped (`rlopt.cli.sweep_run`). Hydra's launchers run them in other
+processes or on other machines:
+
+    rlopt train -m algo=trpo,ppo seed=0,1,2 sweep_dir=runs/two hydra/launcher=joblib hydra.launcher.n_jobs=2
+    rlopt train -m algo=trpo,ppo seed=0,1,2 sweep_dir=runs/two hydra/launcher=submitit_slurm hydra.launcher.partition=P
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rlopt.cli.sweep_run import RunFailed, Sweep, end_workers
+from rlopt.config import extensions, read_config
+from rlopt.config.choices import short_name
+from rlopt.config.overrides import (
+    check_several,
+    first_run,
+    from_sweeper,
+    full_name,
+    named_values,
+    parse,
+    to_overrides,
+    to_sweeper,
+)  # fmt: skip
+from rlopt.errors import UserError
+from rlopt.loggers import console
+from rlopt.training.run_directory import unused_path
+from rlopt.training.signals import SignalHandler
+
+_PLUGINS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit"}  # launcher -> its plugin
+
+
+def multirun(overrides: list[str], train: Callable[[list[str]], int]) -> int:
+    """Call ``train`` for every combination of the overrides' values.
+
+    Returns the highest exit code of the runs in this process, or of the first worker process that failed.
+    """
+    import hydra
+
+    folder, overrides = _sweep_folder(overrides)
+    check_several(overrides)
+    _check_launcher(overrides)
+    read_config(first_run(overrides))  # a mistake that all runs share is reported before any begins
+    varied = [short_name(full_name(o)) for o in map(parse, overrides) if o.is_sweep_override()]
+    job = _Job(Sweep(train, folder, sorted(varied), *extensions.active()))
+
+    directories = [*to_overrides({"hydra.sweep.dir": folder}), "hydra.sweep.subdir=.", "hydra.output_subdir=null"]
+    quiet = ["hydra/hydra_logging=none", "hydra/job_logging=none"]
+    program, sys.argv = (
+        sys.argv,
+        ["rlopt", "--multirun", *(to_sweeper(parse(text)) for text in overrides), *directories, *quiet],
+    )
+    full_error, os.environ["HYDRA_FULL_ERROR"] = os.environ.get("HYDRA_FULL_ERROR"), "1"  # let Hydra raise its errors
+    signals = SignalHandler(
+        before_interrupt=lambda: end_workers(folder / ".sweep")
+    )  # before the launcher ends its processes
+    try:
+        with signals.installed():
+            hydra.main(version_base="1.3", config_path=None, config_name=None)(job)()
+    except KeyboardInterrupt:
+        console.info(f"The same command with sweep_dir={folder} continues where this one stopped.")
+        raise
+    except RunFailed as failed:
+        console.info(f"rlopt: {failed.name} ended with exit code {failed.code}; others may have failed too")
+        return max([*job.codes, failed.code])
+    except (AttributeError, TypeError, ValueError, LookupError, ImportError, OSError, RuntimeError) as error:
+        if job.failed:
+            raise
+        options = " ".join(o for o in overrides if o.lstrip("+~").startswith("hydra"))
+        raise UserError(f"{options or 'these runs'} cannot be begun: {' '.join(str(error).split())}") from error
+    finally:
+        sys.argv = program
+        os.environ.pop("HYDRA_FULL_ERROR")
+        if full_error is not None:
+            os.environ["HYDRA_FULL_ERROR"] = full_error
+    console.output(f"All runs are in {folder}")
+    return max(job.codes, default=0)
+
+
+class _Job:
+    """The function that Hydra's launchers call for each combination, in this process or in a worker."""
+
+    def __init__(self, sweep: Sweep):
+        self._sweep = sweep
+        self.codes: list[int] = []  # exit codes of the runs in this process
+        self.failed = False  # an error was raised in a run, so that it is not one of Hydra's options
+
+    def __call__(self, config: Any) -> None:
+        from hydra.core.global_hydra import GlobalHydra
+        from hydra.core.hydra_config import HydraConfig
+
+        overrides = [from_sweeper(o) for o in HydraConfig.get().overrides.task if not o.startswith("hydra")]
+        instance = GlobalHydra.instance()
+        sweeping, instance.hydra = instance.hydra, None  # a run composes its own configuration
+        try:
+            self.codes.append(self._sweep.run(overrides))
+        except BaseException:
+            self.failed = True
+            raise
+        finally:
+            GlobalHydra.instance().hydra = sweeping
+
+
+def _sweep_folder(overrides: list[str]) -> tuple[Path, list[str]]:
+    """The folder for all runs, and the overrides without sweep_dir."""
+    others, chosen = [], None
+    for override in map(parse, overrides):
+        text = str(override.input_line)
+        if override.key_or_group == "run_dir":
+            raise UserError(f"{text}: run_dir is for one run; several go into the folder sweep_dir=...")
+        if override.key_or_group != "sweep_dir":
+            others.append(text)
+            continue
+        chosen, *more = named_values(override)
+        if more or chosen == "null":
+            raise UserError(f"{text}: all runs go into one folder, such as sweep_dir=runs/NAME")
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return unused_path(Path("runs") / f"sweep-{stamp}") if chosen is None else Path(chosen).expanduser(), others
+
+
+def _check_launcher(overrides: list[str]) -> None:
+    """Raise UserError if the launcher's package is not installed."""
+    for override in map(parse, overrides):
+        plugin = _PLUGINS.get(str(override.value())) if override.key_or_group == "hydra/launcher" else None
+        if plugin and importlib.util.find_spec(f"hydra_plugins.hydra_{plugin}_launcher") is None:
+            raise UserError(f"{override.input_line} needs a package that is not installed: pip install 'rlopt[sweep]'")

@@ -1,1 +1,0 @@
-"""`rlopt train -m`: one run for every combination of values."""
