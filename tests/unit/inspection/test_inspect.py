@@ -7,21 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from rlopt.inspection.findings import Direction, Inspection, Spectrum
 
 from rlopt.cli import main as cli
-<<<<<<< HEAD
-from rlopt.config.choices import choices, conf_dir
 from rlopt.config.catalogue import pairs
-=======
-from rlopt.config import check_config
-from rlopt.config.choices import parts
-from rlopt.config.compatibility import make_part, pairs
->>>>>>> t3
 from rlopt.config.compose import load
 from rlopt.config.options import RunConfig
 from rlopt.core.checks import NumericalFailure
 from rlopt.inspection import figure as inspect_figure
-from rlopt.inspection.findings import Direction, Inspection, Spectrum
 from rlopt.inspection.inspect import inspect
 from rlopt.training.factory import set_up
 from rlopt.training.restore import fresh_samples, restore_run
