@@ -10,7 +10,9 @@ import torch
 from rlopt.inspection.findings import Direction, Inspection, Spectrum
 
 from rlopt.cli import main as cli
-from rlopt.config.catalogue import pairs
+from rlopt.config import check_config
+from rlopt.config.catalogue import make_part, pairs
+from rlopt.config.choices import parts
 from rlopt.config.compose import load
 from rlopt.config.options import RunConfig
 from rlopt.core.checks import NumericalFailure
