@@ -302,7 +302,7 @@ def check_environment(
             )
 
 
-def check_sees(where: str, factory: NetworkFactory, space: gym.Space) -> None:
+def check_sees(where: str, factory: NetworkFactory, space: gym.Space[Any]) -> None:
     """The network of the policy or the critic must take the environment's observations. Raises UserError."""
     try:
         factory.sees(space)
@@ -314,7 +314,7 @@ def check_sees(where: str, factory: NetworkFactory, space: gym.Space) -> None:
         raise UserError(f"{where}={stands_for(factory)}: {error}; choose {instead or 'another network'}") from error
 
 
-def _sees(factory: NetworkFactory, space: gym.Space) -> bool:
+def _sees(factory: NetworkFactory, space: gym.Space[Any]) -> bool:
     try:
         factory.sees(space)
     except ValueError:
