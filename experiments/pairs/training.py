@@ -8,7 +8,7 @@ from collections import deque
 
 from experiments._shared.building import make_trainer
 from rlopt.parallel.processes import use_one_thread
-from rlopt.rollout.buffer import EpisodeTracker
+from rlopt.rollout.episodes import EpisodeTracker
 
 KEYS = ["metric", "solver", "seed", "reached", "steps", "return_mean", "skipped", "seconds"]
 LIMIT = 300_000  # environment steps
