@@ -28,9 +28,9 @@ def train(run: Run) -> dict[str, object]:
     steps, skipped, reached, mean, start = 0, 0, False, 0.0, time.perf_counter()
     while steps < LIMIT and not reached:
         batch = collector.collect(agent.policy(state))
-        state, lesson = agent.learn(state, batch, made.minibatches)
+        state, result = agent.learn(state, batch, made.minibatches)
         steps += batch.steps
-        skipped += lesson.skipped
+        skipped += result.skipped
         recent.extend(counter.take(batch).returns)
         mean = statistics.fmean(recent) if recent else 0.0
         reached = len(recent) == EPISODES and mean >= WANTED
