@@ -24,7 +24,7 @@ from rlopt.training.trainer import Trainer
 from tests.support.failing import Fails, breaking, failed
 from tests.support.probes import make_trainer
 
-pytestmark = pytest.mark.usefixtures("probe_environments")
+pytestmark = pytest.mark.usefixtures("probe_environments", "nothing_is_left")
 SMALL = ["policy.hidden=[8]", "critic.hidden=[8]", "evaluation.episodes=0", "checkpoint.every_seconds=null",
          "total_steps=2000"]  # fmt: skip
 WHERE = {"here": [], "workers": ["workers=2"]}
@@ -120,7 +120,7 @@ def test_numbers_of_another_kind_pass(tmp_path, what, how):
 def test_one_that_fails_in_the_evaluation_is_named(tmp_path, overrides, said):
     """Of 10 steps of training, then 2 environments evaluate 6 episodes of 5 steps, 3 each."""
     run = start(tmp_path, "env.num_envs=1", "batch_size=10", "total_steps=10", *overrides)
-    environment, policy = run.environment, run.agent.policy(run.state)
+    environment, policy = run.config.env, run.agent.policy(run.state)
     run.collector.close()
     with pytest.raises(EnvironmentFault) as caught:
         evaluate.evaluate(environment, policy, run.agent.head, 40, 0, True)
