@@ -3,21 +3,18 @@
 import contextlib
 import io
 import json
-from pathlib import Path
 
 import pytest
 import torch
 
 from rlopt.cli import main as cli
 from rlopt.config import check_config
+from rlopt.config.catalogue import make_part, pairs
 from rlopt.config.choices import parts
-from rlopt.config.compatibility import make_part, pairs
 from rlopt.config.compose import load
-from rlopt.config.options import RunConfig
 from rlopt.core.checks import NumericalFailure
-from rlopt.inspection import figure as inspect_figure
-from rlopt.inspection.findings import Direction, Inspection, Spectrum
-from rlopt.inspection.inspect import inspect
+from rlopt.inspection.figure import draw_figure
+from rlopt.inspection.inspect import Direction, Inspection, Spectrum, inspect
 from rlopt.training.factory import set_up
 from rlopt.training.restore import fresh_samples, restore_run
 from tests.support import oracles
@@ -49,7 +46,7 @@ def inspected(request, folders) -> dict:
 
 def test_every_allowed_pair_is_listed_once(inspected):
     rows, metric = [], None
-    table = inspected["out"].partition("gain: of the objective")[0]
+    table = inspected["out"].partition("gain: improvement of the objective")[0]
     for line in table.splitlines():
         words = line.split()
         if words and words[0] in parts("metric") and not line.startswith(" "):
@@ -84,13 +81,9 @@ def test_cosines_of_what_is_exact_are_one(inspected):
     assert found["fisher", "dense"]["cosine_gradient"] < 1 - 1e-4
 
 
-def config_of(folder: Path) -> RunConfig:
-    return check_config(load(folder / "config.yaml"))
-
-
 def case_of(inspected) -> oracles.Case:
     """The policy and the batch again, for the oracles."""
-    run, _ = restore_run(config_of(inspected["folder"]), inspected["folder"])
+    run, _ = restore_run(check_config(load(inspected["folder"] / "config.yaml")), inspected["folder"])
     samples = fresh_samples(run, SAMPLES, run.config.seed)
     network = run.agent.actor.update.network
     return oracles.Case(network.module, network, run.agent.head, run.state["actor"]["theta"], samples)
@@ -130,10 +123,11 @@ def test_spectra_are_those_of_the_dense_matrix(inspected):
 
 
 def test_a_fresh_batch_is_whole_steps_and_not_the_runs_own(inspected):
+    config = load(inspected["folder"] / "config.yaml")
     run = make_trainer(*SMALL, *RUNS[inspected["name"]])
     own = run.collector.collect(run.agent.policy(run.state)).inputs[0]
     run.collector.close()
-    start = set_up(config_of(inspected["folder"]))
+    start = set_up(check_config(config))
     fresh = [fresh_samples(start, SAMPLES, seed).inputs[:8] for seed in (0, 0, 1)]
     assert inspected["data"]["samples"] == 64  # of 8 environments
     assert torch.equal(fresh[0], fresh[1])
@@ -164,7 +158,7 @@ class Endless(Broken):
 
 
 def test_what_fails_does_not_stop_the_others(folders):
-    run, _ = restore_run(config_of(folders["cartpole"]), folders["cartpole"])
+    run, _ = restore_run(check_config(load(folders["cartpole"] / "config.yaml")), folders["cartpole"])
     (name, identity, solvers), told = pairs(["identity"], ["identity"])[0], []
     found = inspect(
         run.agent.actor.update, run.state["actor"]["theta"], fresh_samples(run, SAMPLES, 0),
@@ -187,5 +181,5 @@ def test_numbers_not_finite_are_null_and_a_figure_may_be_empty(tmp_path):
     plain = json.loads(json.dumps(found.plain(), allow_nan=False))
     assert plain["directions"][0]["residual"] is None and plain["directions"][0]["iterations"] is None
     assert plain["spectra"][0]["failure"] == "M is zero"
-    inspect_figure.figure(found, "title", tmp_path / "f.png")
+    draw_figure(found, "title", tmp_path / "f.png")
     assert (tmp_path / "f.png").exists()
