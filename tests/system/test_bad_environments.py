@@ -211,7 +211,7 @@ def test_a_replay_may_outlast_the_step_timeout_and_is_reported(tmp_path, monkeyp
 
 @pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize("how", ["raises", "exits", "hangs"])
-def test_one_that_cannot_be_closed_is_told_of_once_and_changes_nothing(tmp_path, monkeypatch, capsys, how, where):
+def test_one_that_cannot_be_closed_is_told_of_once(tmp_path, monkeypatch, capsys, how, where):
     monkeypatch.setattr(environments, "_not_closed", {})
     run = start(tmp_path, *failing(how, "closed", "env.timeout=0.2", "evaluation.episodes=2", *WHERE[where]))
     assert run.run()["steps"] == 120 and (tmp_path / "summary.json").is_file()

@@ -223,9 +223,7 @@ def test_a_signal_while_a_checkpoint_is_written_waits_for_it(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(("where", "steps"), [("the start", 0), ("the evaluation at the end", 200)])
-def test_a_signal_before_the_first_update_or_after_the_last_loses_nothing(
-    tmp_path, runs, capsys, monkeypatch, where, steps
-):
+def test_a_signal_before_or_after_all_updates_loses_nothing(tmp_path, runs, capsys, monkeypatch, where, steps):
     from rlopt.loggers import logger
     from rlopt.training import evaluator
 
