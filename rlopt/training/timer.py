@@ -22,6 +22,7 @@ class Timer:
         self.training, self._before = training, wall
 
     def start(self) -> None:
+        """Begin to count, in this process."""
         self._start = self._since = time.perf_counter()
 
     def lap(self) -> float:
@@ -40,4 +41,5 @@ class Timer:
 
     @property
     def wall(self) -> float:
+        """Seconds, with those of earlier processes."""
         return self._before + time.perf_counter() - self._start
