@@ -1,6 +1,7 @@
 import time
 
 import pytest
+
 from rlopt.training.trainer import Timer
 
 
