@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from rlopt.config import check_config, read_config
+from rlopt.config.catalogue import make_part
 from rlopt.config.choices import choices, nearest, parts
-from rlopt.config.compatibility import make_part
-from rlopt.config.compose import load as load_config
+from rlopt.config.compose import load_run
 from rlopt.config.extensions import extended
 from rlopt.config.overrides import to_overrides
 from rlopt.core.curvature import Curvature
@@ -87,10 +87,8 @@ def load(run_dir: str | Path, extensions: Sequence[str | Path] = (), best: bool 
     Raises rlopt.errors.UserError where the folder holds no run or no whole checkpoint.
     """
     run_dir = Path(run_dir)
-    if not (run_dir / "config.yaml").is_file():
-        raise UserError(f"{run_dir} is not the folder of a run: it has no config.yaml")
     with extended(extensions):
-        run, _ = restore_run(check_config(load_config(run_dir / "config.yaml")), run_dir, best)
+        run, _ = restore_run(check_config(load_run(run_dir)), run_dir, best)
         return Policy(run.agent.evaluated_policy(run.state), run.agent.head, *run.environment.spaces())
 
 

@@ -20,7 +20,7 @@ import torch
 from experiments._shared import policies
 from experiments.directions.picture import SIX
 from rlopt.config import check_config
-from rlopt.config.compatibility import pairs
+from rlopt.config.catalogue import pairs
 from rlopt.config.compose import load
 from rlopt.training.restore import inspect_run
 

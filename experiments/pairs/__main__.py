@@ -27,7 +27,7 @@ QUICK = {"metrics": ["fisher", "identity", "hessian"], "solvers": ["identity", "
 
 def wanted(quick: bool) -> list[Run]:
     """Every allowed pair with every seed, a seed of all pairs first."""
-    from rlopt.config.compatibility import pairs
+    from rlopt.config.catalogue import pairs
 
     found = pairs(QUICK["metrics"], QUICK["solvers"]) if quick else pairs()
     return [(metric, solver, seed) for seed in SEEDS[: 1 if quick else None] for metric, _, s in found for solver in s]

@@ -113,18 +113,25 @@ def check_structure(found: Any, like: Any, where: str) -> None:
 def _check_schedules(config: Mapping[str, Any]) -> None:
     """Raise UserError if a learning-rate schedule ends with the run as it was begun: a longer run would differ.
 
-    A constant rate is allowed, though its yaml gives the factor 1 an end.
+    A rate that is multiplied by 1 is constant; its schedule may have any end.
     """
-    for where, node in (("", config), ("critic.", config["critic"])):
+    for prefix, node in (("", config), ("critic.", config["critic"])):
         scheduler = (node.get("step") or {}).get("scheduler") or {}
-        if scheduler.get("name") == "ConstantLR" and scheduler.get("factor") == 1:
-            continue
-        for name in _HORIZONS:
-            if scheduler.get(name) == config["updates"]:
-                raise UserError(
-                    f"total_steps cannot be raised: {where}scheduler={scheduler.get('name')} has its end at update "
-                    f"{config['updates']}, that of the run as it was begun; train anew with the total_steps you want"
-                )
+        ends = [name for name in _HORIZONS if scheduler.get(name) == config["updates"]]
+        if ends and scheduler.get("factor") != 1:
+            raise UserError(
+                f"total_steps cannot be raised: {prefix}scheduler={_scheduler_choice(scheduler)} has its end at update "
+                f"{config['updates']}, that of the run as it was begun; train anew with the total_steps you want"
+            )
+
+
+def _scheduler_choice(scheduler: Mapping[str, Any]) -> str:
+    """The choice that has this scheduler's class, as a user types it; the class where no choice has it."""
+    from rlopt.config.choices import choices
+    from rlopt.config.compose import read_choice
+
+    target = str(scheduler.get("_target_"))
+    return next((name for name in choices("scheduler") if read_choice("scheduler", name)["_target_"] == target), target)
 
 
 def _as_integer(value: Any) -> Any:

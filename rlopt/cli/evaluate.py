@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlopt.cli.exit_codes import Parser, check_run_dir
+from rlopt.cli.exit_codes import Parser
 from rlopt.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,11 +32,10 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.seed is not None and options.seed < 0:
         raise UserError(f"--seed must be 0 or above; got {options.seed}")
-    check_run_dir(options.run_dir)
     video = options.run_dir / "video.mp4" if options.video == Path() else options.video
 
     from rlopt.config import check_config
-    from rlopt.config.compose import load
+    from rlopt.config.compose import load_run
     from rlopt.config.options import MOST_EPISODES
     from rlopt.evaluation import video as film
     from rlopt.evaluation.episodes import evaluate
@@ -46,7 +45,7 @@ def run(arguments: list[str]) -> int:
     if not 1 <= options.episodes <= MOST_EPISODES:
         raise UserError(f"--episodes must be 1 or above, at most {MOST_EPISODES:,}; got {options.episodes}")
     use_one_thread()
-    config = check_config(load(options.run_dir / "config.yaml"))
+    config = check_config(load_run(options.run_dir))
     environment, head, frozen, step, seed = load_policy(config, options.run_dir, options.best)
     seed = seed if options.seed is None else options.seed
     if video:

@@ -15,14 +15,11 @@ import importlib.util
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import NoReturn
 
 from rlopt.errors import RankLost, Signalled, Stopped, UserError
 from rlopt.loggers import console
 from rlopt.parallel import ranks
-
-COPY = "each of its checkpoints holds a copy: the JSON in the header of its file has it under config"
 
 
 class Parser(argparse.ArgumentParser):
@@ -65,17 +62,6 @@ def exit_code(command: Callable[[], int]) -> int:
 def _report(message: str, error: Exception) -> None:
     if ranks.should_report(error):
         console.info(f"rlopt: {message}")
-
-
-def check_run_dir(run_dir: Path) -> None:
-    """Raise UserError unless ``run_dir`` is the folder of a run."""
-    try:
-        has_config, has_checkpoints = (run_dir / "config.yaml").is_file(), (run_dir / "checkpoints").is_dir()
-    except OSError as error:
-        raise UserError(f"{run_dir} cannot be read: {error.strerror}") from error
-    if not has_config:
-        hint = f"; {COPY}" if has_checkpoints else ""
-        raise UserError(f"{run_dir} is not the folder of a run: it has no config.yaml{hint}")
 
 
 def check_plotting(command: str) -> None:

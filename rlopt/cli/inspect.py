@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from rlopt.cli.exit_codes import Parser, check_run_dir
+from rlopt.cli.exit_codes import Parser
 from rlopt.errors import UserError
 
 
@@ -32,11 +32,10 @@ def run(arguments: list[str]) -> int:
         raise UserError(f"--radius must be a number above 0; got {options.radius}")
     if options.json and options.out:
         raise UserError("--json writes no figure; leave out --json or --out")
-    check_run_dir(options.run_dir)
 
     from rlopt.config import check_config
-    from rlopt.config.compatibility import pairs
-    from rlopt.config.compose import load
+    from rlopt.config.catalogue import pairs
+    from rlopt.config.compose import load_run
     from rlopt.inspection.report import publish
     from rlopt.loggers.console import terminal
     from rlopt.parallel.processes import use_one_thread
@@ -45,7 +44,7 @@ def run(arguments: list[str]) -> int:
 
     use_one_thread()
     chosen = pairs(*(names and names.split(",") for names in (options.metric, options.solver)))
-    config = check_config(load(options.run_dir / "config.yaml"))
+    config = check_config(load_run(options.run_dir))
     memory = explain_lack_of_memory("the inspection", "lower --samples, or name fewer of --metric and --solver")
     with memory, terminal().status("") as status:
         sizes = options.samples, options.radius, options.damping

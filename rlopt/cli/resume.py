@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from rlopt.cli.exit_codes import COPY, Parser, check_run_dir
+from rlopt.cli.exit_codes import Parser
 from rlopt.errors import UserError
 from rlopt.loggers import console
 from rlopt.parallel import ranks
@@ -21,7 +21,6 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("overrides", nargs="*", metavar="name=value", help=later)
     options = parser.parse_args(arguments)
     with ranks.process_group():
-        ranks.broadcast_from_first(lambda: check_run_dir(options.run_dir))
         with exclusive_run_directory(options.run_dir):
             return _resume(options.run_dir, options.overrides)
 
@@ -66,11 +65,11 @@ def _read(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | N
     from rlopt.checkpoint.manager import list_checkpoints, newest
     from rlopt.checkpoint.resume_rules import change_options, check_same_config, version_differences
     from rlopt.cli.process import saved_result
-    from rlopt.config.compose import load
+    from rlopt.config.compose import COPY, load_run
     from rlopt.config.overrides import read_overrides
 
     given = read_overrides(overrides)
-    saved = load(run_dir / "config.yaml")
+    saved = load_run(run_dir)
     try:
         config = change_options(saved, given)
     except (KeyError, TypeError) as error:

@@ -30,7 +30,7 @@ from rlopt.checkpoint.resume_rules import config_differences
 from rlopt.cli.exit_codes import exit_code
 from rlopt.cli.process import saved_result
 from rlopt.cli.resume import run as resume
-from rlopt.config.compose import compose, load
+from rlopt.config.compose import compose, load_run
 from rlopt.config.extensions import extended
 from rlopt.config.overrides import to_overrides
 from rlopt.errors import Signalled, UserError
@@ -139,7 +139,7 @@ def _this_process() -> tuple[str, int]:
 
 def _check_same(overrides: list[str], run_dir: Path) -> None:
     """Raise UserError if the run in ``run_dir`` has another configuration than these overrides give."""
-    for key, here, there in config_differences(compose(overrides), load(run_dir / "config.yaml")):
+    for key, here, there in config_differences(compose(overrides), load_run(run_dir)):
         raise UserError(f"{run_dir} holds another run: there {key} is {there}, now {here}; give another sweep_dir")
 
 

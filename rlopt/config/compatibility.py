@@ -1,11 +1,11 @@
-"""Compatibility: which choices go together. The one place that says what to type instead of what does not.
+"""Compatibility: which choices go together. The one place that says what to type instead where they do not.
 
 Parts declare what they supply, need and require (core/parts.py); conf/ says by which names they are chosen.
 
 | called                 | when                                     | knows               |
 |---|---|---|
 | `check`                | before an environment is made            | the configuration   |
-| `check_networks`       | when networks are made                   | observations, sizes |
+| `check_network`        | when networks are made                   | observations, sizes |
 | `check_environment`    | likewise                                 | spaces, time limit  |
 | `advise`               | when a part finds out during training    | its remedy          |
 """
@@ -13,20 +13,28 @@ Parts declare what they supply, need and require (core/parts.py); conf/ says by 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 import torch
 from torch import Tensor
 
-from rlopt.config.choices import PARTS, choices, nearest, parts, short_name, stands_for
+from rlopt.config.catalogue import (
+    compatible_critics,
+    describe_need,
+    make_part,
+    measurable_choices,
+    solvers_for,
+    typed_choices,
+)  # fmt: skip
+from rlopt.config.choices import PARTS, choices, parts, short_name, stands_for
 from rlopt.config.compose import read_choice
 from rlopt.config.options import RunConfig, SharedCritic, UpdateOptions, parse_network
-from rlopt.config.schema import construct_part
 from rlopt.core.heads import Head
 from rlopt.core.network import Network
-from rlopt.core.parts import COMPATIBLE, EUCLIDEAN, KL, OBJECTIVE, PRODUCT, ROOT, SEMIDEFINITE, Metric, Solver
+from rlopt.core.parts import COMPATIBLE, EUCLIDEAN, KL, OBJECTIVE
 from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.samples import Samples
 from rlopt.core.solvers.per_layer import root, rooted
@@ -35,11 +43,6 @@ from rlopt.parallel.collectives import world_size
 from rlopt.policy.mlp import NetworkFactory
 
 LOWER = "lower batch_size, env.num_envs, policy.hidden or critic.hidden"  # to make a run smaller
-_NEEDS = {  # what a solver needs -> the words for it; else the choices that supply it are named
-    PRODUCT: "products of the metric with vectors",
-    ROOT: "root factors of the metric in output space",
-    SEMIDEFINITE: "a metric without negative curvature",
-}
 
 
 def check(config: RunConfig) -> None:
@@ -47,56 +50,127 @@ def check(config: RunConfig) -> None:
     _check_counts(config)
     _check_effects(config)
     for prefix, update in config.updates_of.items():
-        _check_update(config, update, prefix)
-    _check_compatible_critic(config)
+        _check_update(_Checked(config, update, prefix))
+    if config.compatible:
+        _check_compatible_critic(config)
 
 
-def pairs(
-    metrics: Sequence[str] | None = None, solvers: Sequence[str] | None = None
-) -> list[tuple[str, Metric, dict[str, Solver]]]:
-    """Metrics (all by default) with the solvers that can serve them, by name, each with the options of its own file.
+@dataclass(frozen=True)
+class _Checked:
+    """One network's update, and how its options are typed: their names begin with ``prefix``."""
 
-    Raises UserError where a name is unknown or nothing goes together.
-    """
-    metric_parts = {name: make_part("metric", name) for name in _known("metric", metrics)}
-    solver_parts = {name: make_part("solver", name) for name in _known("solver", solvers)}
-    found = [
-        (name, metric, {s: solver for s, solver in solver_parts.items() if solver.needs <= metric.supplies})
-        for name, metric in metric_parts.items()
-    ]
-    if not any(served for _, _, served in found):
-        raise UserError(f"no solver of {', '.join(solver_parts)} can serve a metric of {', '.join(metric_parts)}")
-    return found
+    config: RunConfig
+    update: UpdateOptions
+    prefix: str  # nothing for the actor, "critic." for the critic
 
+    def typed(self, group: str) -> str:
+        """The choice of a group as one types it, such as critic.solver=cg."""
+        return f"{self.prefix}{group}={stands_for(getattr(self.update, group))}"
 
-def make_part(group: str, name: str) -> Any:
-    """The part that a choice stands for, with the options of its file."""
-    return construct_part(read_choice(group, name), group)
+    @property
+    def given(self) -> frozenset[str]:
+        """What the solver gets besides what the metric supplies."""
+        return frozenset({COMPATIBLE} if self.config.compatible and not self.prefix else ())
 
 
-def _known(group: str, names: Sequence[str] | None) -> Sequence[str]:
-    """These names, or all parts there are."""
-    known = choices(group)
-    for name in names or ():
-        if name not in known:
-            raise UserError(f"there is no {group} {name!r}{nearest(name, known)}; choose of {', '.join(known)}")
-    return parts(group) if names is None else names
+def _check_update(c: _Checked) -> None:
+    """One network's parts must serve one another. The words for each refusal stand below."""
+    u, solver, metric, schedule = c.update, c.update.solver, c.update.metric, c.update.schedule
+    if u.objective.serves != ("critic" if c.prefix else "policy"):
+        raise _wrong_objective(c)
+    if lacking := solver.needs - metric.supplies - c.given:
+        raise _cannot_serve(c, lacking)
+    if world_size() > 1 and solver.requirements.one_rank:
+        raise _one_rank_only(c)
+    if u.damping.measures and not {KL, OBJECTIVE} & metric.supplies:
+        raise _nothing_to_measure(c)
+    if solver.requirements.needs_damping and not u.damping.current(u.damping.init()) > 0:
+        raise UserError(f"{c.typed('solver')} needs damping above 0; set {c.prefix}damping.value=1e-3, for example")
+    if u.step.adaptive and (EUCLIDEAN not in metric.supplies or COMPATIBLE in solver.needs):
+        raise _undoes_geometry(c)
+    if schedule.minibatch is not None and (u.step.requirements.whole_batch or metric.requirements.whole_batch):
+        raise _no_minibatches(c)
+    if metric.requirements.first_step_only:
+        _check_first_step(c)
+    _check_effects_of_parts(c)
 
 
-def _typed(group: str, names: Sequence[str], prefix: str = "") -> str:
-    """Choices as one types them: solver=cg, solver=dense."""
-    return ", ".join(f"{prefix}{group}={name}" for name in names)
+def _check_effects_of_parts(c: _Checked) -> None:
+    """Raise UserError where an option of a part was typed that has no effect."""
+    for group in PARTS:
+        part = getattr(c.update, group)
+        for option, other in part.requirements.unread.items():
+            if f"{c.prefix}{group}.{option}" in c.config.typed:
+                raise _no_effect(f"{c.prefix}{group}.{option}", f"{c.prefix}{group}.{other}", getattr(part, other))
+    idle = [name for name in c.config.typed if name.startswith(f"{c.prefix}damping.")]
+    if idle and not c.update.solver.requirements.reads_damping:
+        raise UserError(f"{min(idle)} has no effect: {c.typed('solver')} takes no damping")
+    size, batch = c.update.schedule.minibatch, c.config.batch_size
+    if size is not None and size > batch and f"{c.prefix}schedule.minibatch" in c.config.typed:
+        raise UserError(
+            f"{c.prefix}schedule.minibatch={size} is more than batch_size={batch}; for one step on the whole batch "
+            f"type {c.prefix}schedule.minibatch=null"
+        )
 
 
-def _solvers(metric: Metric, given: frozenset[str] = frozenset(), **requirements: Any) -> list[str]:
-    """Solvers that can serve a metric and have these values of `Requirements`."""
-    found = []
-    for name in parts("solver"):
-        solver = make_part("solver", name)
-        wanted = all(getattr(solver.requirements, field) == value for field, value in requirements.items())
-        if wanted and solver.needs <= metric.supplies | given:
-            found.append(name)
-    return found
+def _wrong_objective(c: _Checked) -> UserError:
+    serves = c.update.objective.serves
+    able = [name for name in parts("objective") if make_part("objective", name).serves != serves]
+    return UserError(
+        f"{c.typed('objective')} is for the {serves}; choose {typed_choices('objective', able, c.prefix, ' or ')}"
+    )
+
+
+def _cannot_serve(c: _Checked, lacking: frozenset[str]) -> UserError:
+    needs = ", ".join(describe_need(need, c.prefix) for need in sorted(lacking))
+    able = typed_choices("solver", solvers_for(c.update.metric), c.prefix)
+    return UserError(f"{c.typed('solver')} cannot serve {c.typed('metric')}: it needs {needs}. These can: {able}")
+
+
+def _one_rank_only(c: _Checked) -> UserError:
+    able = typed_choices("solver", solvers_for(c.update.metric, c.given, one_rank=False), c.prefix)
+    return UserError(
+        f"{c.typed('solver')} needs products between all samples, and those of other ranks are not at hand. "
+        f"These work on several ranks: {able}"
+    )
+
+
+def _nothing_to_measure(c: _Checked) -> UserError:
+    return UserError(
+        f"{c.typed('damping')} cannot serve {c.typed('metric')}: it compares a model with what was measured, so "
+        f"{measurable_choices(c.prefix)}"
+    )
+
+
+def _undoes_geometry(c: _Checked) -> UserError:
+    p = c.prefix
+    return UserError(
+        f"{p}step=optimizer with an adaptive optimizer rescales every coordinate and undoes {c.typed('metric')} with "
+        f"{c.typed('solver')}; choose {p}step=kl_clip, {p}step=trust_region or {p}optimizer=sgd"
+    )
+
+
+def _no_minibatches(c: _Checked) -> UserError:
+    if c.update.step.requirements.whole_batch:
+        return UserError(
+            f"{c.typed('step')} measures on the whole batch and cannot take minibatches; add "
+            f"{c.prefix}schedule=whole_batch, or choose {c.prefix}step=trust_region"
+        )
+    return UserError(f"{c.typed('metric')} needs whole episodes; add {c.prefix}schedule=whole_batch")
+
+
+def _check_first_step(c: _Checked) -> None:
+    """A metric over the actions that were taken holds in the first step after a rollout only, and for policies."""
+    metric, schedule = f"{c.typed('metric')} reads the actions that were taken", c.update.schedule
+    options = [f"type {c.prefix}metric.{o}={value}" for o, value in c.update.metric.requirements.instead.items()]
+    instead = ", or ".join(options or [f"choose another {c.prefix}metric"])
+    if c.prefix or isinstance(c.config.critic, SharedCritic):
+        raise UserError(f"{metric}, and a value takes no actions; {instead}")
+    if schedule.epochs > 1 or schedule.minibatch is not None:
+        raise UserError(
+            f"{metric}, and so holds in the first step after a rollout only; add {c.prefix}schedule=whole_batch "
+            f"{c.prefix}schedule.epochs=1, or {instead}"
+        )
 
 
 def _check_counts(config: RunConfig) -> None:
@@ -139,138 +213,9 @@ def _no_effect(option: str, other: str, value: Any) -> UserError:
     return UserError(f"{short_name(option)} has no effect with {short_name(other)}={shown}")
 
 
-def _check_update(config: RunConfig, update: UpdateOptions, prefix: str) -> None:
-    """One network's parts must serve one another; the names of its options begin with ``prefix``."""
-    names = {group: stands_for(getattr(update, group)) for group in PARTS}
-    given = frozenset({COMPATIBLE} if config.compatible and not prefix else ())
-    _check_objective(update, names, prefix)
-    _check_solver(update, names, prefix, given)
-    _check_damping(config, update, names, prefix)
-    if update.step.adaptive and (EUCLIDEAN not in update.metric.supplies or COMPATIBLE in update.solver.needs):
-        raise UserError(
-            f"{prefix}step=optimizer with an adaptive optimizer rescales every coordinate and undoes "
-            f"{prefix}metric={names['metric']} with {prefix}solver={names['solver']}; choose {prefix}step=kl_clip, "
-            f"{prefix}step=trust_region or {prefix}optimizer=sgd"
-        )
-    _check_schedule(config, update, names, prefix)
-    for group in PARTS:
-        part = getattr(update, group)
-        for option, other in part.requirements.unread.items():
-            if f"{prefix}{group}.{option}" in config.typed:
-                raise _no_effect(f"{prefix}{group}.{option}", f"{prefix}{group}.{other}", getattr(part, other))
-
-
-def _check_objective(update: UpdateOptions, names: Mapping[str, str], prefix: str) -> None:
-    role, serves = "critic" if prefix else "policy", update.objective.serves
-    if serves != role:
-        able = [name for name in parts("objective") if make_part("objective", name).serves == role]
-        raise UserError(
-            f"{prefix}objective={names['objective']} is for the {serves}; "
-            f"choose {' or '.join(f'{prefix}objective={name}' for name in able)}"
-        )
-
-
-def _check_solver(update: UpdateOptions, names: Mapping[str, str], prefix: str, given: frozenset[str]) -> None:
-    metric, solver = update.metric, update.solver
-    if lacking := solver.needs - metric.supplies - given:
-        raise UserError(
-            f"{prefix}solver={names['solver']} cannot serve {prefix}metric={names['metric']}: it needs "
-            f"{', '.join(_words_for(need, prefix) for need in sorted(lacking))}. "
-            f"These can: {_typed('solver', _solvers(metric), prefix)}"
-        )
-    if world_size() > 1 and solver.requirements.one_rank:
-        raise UserError(
-            f"{prefix}solver={names['solver']} needs products between all samples, and those of other ranks are not at "
-            f"hand. These work on several ranks: {_typed('solver', _solvers(metric, given, one_rank=False), prefix)}"
-        )
-
-
-def _words_for(need: str, prefix: str) -> str:
-    """What a solver needs, in words, or as the choices that supply it."""
-    if need in _NEEDS:
-        return _NEEDS[need]
-    if need == COMPATIBLE:
-        return f"the direction that {_compatible_critics()} gives the policy"
-    return " or ".join(f"{prefix}metric={name}" for name in _metrics(need))
-
-
-def _metrics(*supplied: str) -> list[str]:
-    """Metrics that supply one of these."""
-    return [name for name in parts("metric") if set(supplied) & make_part("metric", name).supplies]
-
-
-def _measurable(prefix: str) -> str:
-    """Which metrics model what can be measured, and which dampings measure nothing."""
-    dampings = [name for name in parts("damping") if not make_part("damping", name).measures]
-    return f"{prefix}metric must be {_either(_metrics(KL, OBJECTIVE))}, or {prefix}damping {_either(dampings)}"
-
-
-def _compatible_critics() -> str:
-    """The critics that give the policy its direction, as one types them."""
-    return _either([f"critic={name}" for name in choices("critic") if read_choice("critic", name).get("compatible")])
-
-
-def _either(names: Sequence[str]) -> str:
-    """a, b or c."""
-    *most, last = names
-    return f"{', '.join(most)} or {last}" if most else last
-
-
-def _check_damping(config: RunConfig, update: UpdateOptions, names: Mapping[str, str], prefix: str) -> None:
-    damping, solver = update.damping, update.solver
-    if damping.measures and not {KL, OBJECTIVE} & update.metric.supplies:
-        raise UserError(
-            f"{prefix}damping={names['damping']} cannot serve {prefix}metric={names['metric']}: it compares a model "
-            f"with what was measured, so {_measurable(prefix)}"
-        )
-    if solver.requirements.needs_damping and not damping.current(damping.init()) > 0:
-        raise UserError(
-            f"{prefix}solver={names['solver']} needs damping above 0; set {prefix}damping.value=1e-3, for example"
-        )
-    if not solver.requirements.reads_damping:
-        if idle := sorted(name for name in config.typed if name.startswith(f"{prefix}damping.")):
-            raise UserError(f"{idle[0]} has no effect: {prefix}solver={names['solver']} takes no damping")
-
-
-def _check_schedule(config: RunConfig, update: UpdateOptions, names: Mapping[str, str], prefix: str) -> None:
-    schedule, metric = update.schedule, update.metric
-    if schedule.minibatch is not None and update.step.requirements.whole_batch:
-        raise UserError(
-            f"{prefix}step={names['step']} measures on the whole batch and cannot take minibatches; "
-            f"add {prefix}schedule=whole_batch, or choose {prefix}step=trust_region"
-        )
-    if schedule.minibatch is not None and metric.requirements.whole_batch:
-        raise UserError(f"{prefix}metric={names['metric']} needs whole episodes; add {prefix}schedule=whole_batch")
-    if metric.requirements.first_step_only:
-        _check_first_step(config, update, names, prefix)
-    size = schedule.minibatch
-    if f"{prefix}schedule.minibatch" in config.typed and size is not None and size > config.batch_size:
-        raise UserError(
-            f"{prefix}schedule.minibatch={size} is more than batch_size={config.batch_size}; for one step on the whole "
-            f"batch type {prefix}schedule.minibatch=null"
-        )
-
-
-def _check_first_step(config: RunConfig, update: UpdateOptions, names: Mapping[str, str], prefix: str) -> None:
-    """A metric over the actions that were taken holds in the first step after a rollout only, and for policies."""
-    metric = f"{prefix}metric={names['metric']} reads the actions that were taken"
-    options = [f"type {prefix}metric.{option}={value}" for option, value in update.metric.requirements.instead.items()]
-    instead = ", or ".join(options or [f"choose another {prefix}metric"])
-    if prefix or isinstance(config.critic, SharedCritic):
-        raise UserError(f"{metric}, and a value takes no actions; {instead}")
-    if update.schedule.epochs > 1 or update.schedule.minibatch is not None:
-        raise UserError(
-            f"{metric}, and so holds in the first step after a rollout only; add {prefix}schedule=whole_batch "
-            f"{prefix}schedule.epochs=1, or {instead}"
-        )
-
-
 def _check_compatible_critic(config: RunConfig) -> None:
     """A compatible critic's direction w and its advantages w . score hold together, at the theta that acted."""
-    update = config.actor
-    if config.compatible is None:
-        return
-    name = stands_for(config.compatible)
+    update, name = config.actor, stands_for(config.compatible)
     for option in ("normalise", "recompute"):
         if getattr(config.advantages, option):
             raise UserError(
@@ -280,7 +225,7 @@ def _check_compatible_critic(config: RunConfig) -> None:
     if COMPATIBLE not in update.solver.needs:
         return
     solver = f"solver={stands_for(update.solver)}"
-    others = f"choose another solver: {_typed('solver', _solvers(update.metric))}"
+    others = f"choose another solver: {typed_choices('solver', solvers_for(update.metric))}"
     if update.schedule.epochs > 1 or update.schedule.minibatch is not None:
         raise UserError(
             f"{solver} has one direction a rollout; add schedule=whole_batch schedule.epochs=1, or {others}"
@@ -301,7 +246,7 @@ def check_network(
     if update.solver.requirements.needs_chain and network.plan is None:
         raise UserError(
             f"{prefix}solver={stands_for(update.solver)} needs an MLP of tanh, relu, elu or sigmoid; "
-            f"choose {_typed('solver', _solvers(update.metric, needs_chain=False), prefix)}"
+            f"choose {typed_choices('solver', solvers_for(update.metric, needs_chain=False), prefix)}"
         )
     size = update.schedule.minibatch
     samples = batch if size is None or size >= batch else size + batch % size
@@ -391,9 +336,9 @@ def advise(error: Incompatible, group: str = "", choice: str = "", prefix: str =
     refused = f"{prefix}{group}={choice}: " if choice else ""
     instead = [f"type {prefix}{group}.{option}={value}" for option, value in error.options.items() if group]
     if error.remedy is Remedy.OTHER_METRIC:
-        instead.append(_measurable(prefix))
+        instead.append(measurable_choices(prefix))
     elif error.remedy is Remedy.COMPATIBLE_CRITIC:
-        instead.append(f"choose {_compatible_critics()}")
+        instead.append(f"choose {compatible_critics()}")
     elif error.remedy:
         instead.append(_REMEDIES[error.remedy].format(prefix=prefix))
     return UserError(f"{refused}{error.reason}{'; ' if instead else ''}{', or '.join(instead)}")

@@ -39,6 +39,7 @@ from rlopt.errors import UserError
 # groups that take further options: those of torch's own classes, and of environments
 _OPEN = ("step.optimizer", "step.scheduler", "critic.step.optimizer", "critic.step.scheduler", "env.kwargs")
 Options = dict[str, Any]  # full name -> value
+COPY = "each of its checkpoints holds a copy: the JSON in the header of its file has it under config"
 
 
 class _ExtraDirs(SearchPathPlugin):
@@ -76,8 +77,20 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     return result
 
 
+def load_run(run_dir: Path) -> dict[str, Any]:
+    """The configuration that the run in this folder saved, in plain values. Raises UserError where there is none."""
+    try:
+        has_config, has_checkpoints = (run_dir / "config.yaml").is_file(), (run_dir / "checkpoints").is_dir()
+    except OSError as error:
+        raise UserError(f"{run_dir} cannot be read: {error.strerror}") from error
+    if not has_config:
+        hint = f"; {COPY}" if has_checkpoints else ""
+        raise UserError(f"{run_dir} is not the folder of a run: it has no config.yaml{hint}")
+    return load(run_dir / "config.yaml")
+
+
 def load(path: Path) -> dict[str, Any]:
-    """The configuration that a run saved, in plain values.
+    """The values of a yaml file, a saved config.yaml or the file of a choice.
 
     Loads no code because of it: env.id=MODULE:NAME is refused where MODULE has not been imported already.
     """

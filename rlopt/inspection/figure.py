@@ -1,4 +1,4 @@
-"""An inspection as one figure: directions in a grid of metrics and solvers, and the metrics' spectra."""
+"""The figure of an inspection: directions in a grid of metrics and solvers, and the metrics' spectra."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 from rlopt.errors import UserError
 from rlopt.files import replace_file
-from rlopt.inspection.findings import Inspection, Spectrum
+from rlopt.inspection.inspect import Inspection, Spectrum
 
 
-def figure(found: Inspection, title: str, path: Path) -> None:
-    """Draw directions and spectra. Needs matplotlib; raises UserError where the file cannot be written."""
+def draw_figure(found: Inspection, title: str, path: Path) -> None:
+    """Draw directions and spectra to ``path``. Needs matplotlib. Raises UserError where the file cannot be written."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -34,7 +34,7 @@ def figure(found: Inspection, title: str, path: Path) -> None:
 
 
 def _draw_directions(axes: Any, found: Inspection, solvers: list[str]) -> None:
-    """A cell for every pair: darker for more improvement, which is written over the cosine to the gradient."""
+    """Draw a cell for every pair: darker for more improvement; in it the improvement and the cosine to the gradient."""
     metrics = [s.metric for s in found.spectra]
     gains = [d.improvement for d in found.directions if d.improvement is not None]
     low, high = (max(min(gains), 0.0), max(gains)) if gains else (0.0, 0.0)
@@ -68,7 +68,7 @@ def _rectangle(*where: Any, **style: Any) -> Any:
 
 
 def _draw_spectra(axes: Any, found: Inspection) -> None:
-    """Eigenvalues by magnitude, a line for every metric; hollow where negative."""
+    """Draw eigenvalues by magnitude, one line for each metric; markers of negative ones are hollow."""
     shown = [s for s in found.spectra if s.eigenvalues]
     top = max((s.largest or 0.0 for s in shown), default=1.0)
     for i, s in enumerate(shown):

@@ -1,12 +1,12 @@
 """Inspection: the direction of every metric with every solver that can serve it, at one theta and on one batch.
 
-    x = (M + lambda I)^-1 g as the solver has it,    theta' = theta + alpha x with 1/2 alpha^2 x^T F x = radius
+    x = (M + lambda I)^-1 g as the solver computes it,    theta' = theta + alpha x with 1/2 alpha^2 x^T F x = radius
 
-F is the analytic Fisher matrix, whatever the metric, so that all go equally far by its prediction: ``radius`` nats.
-What really happened there, improvement and mean KL, is measured on the same batch, by the update's own objective.
-Exact solutions and eigenvalues are those of the metric in float64, whatever the dtype of the run.
+F is the analytic Fisher matrix, whatever the metric, so that all steps have the same predicted length: ``radius`` nats.
+The improvement and the mean KL that each step really makes are measured on the same batch, by the update's objective.
+Exact solutions and eigenvalues are the metric's in float64, whatever the dtype of the run.
 
-Every pair begins without history: running means hold this batch alone, and past gradients are this one.
+Every pair starts without history: running means hold this batch alone, and past gradients are this one.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import torch
@@ -28,17 +29,79 @@ from rlopt.core.solvers.dense import factorise
 from rlopt.core.spectrum import ritz_values
 from rlopt.core.update import Update
 from rlopt.errors import Stopped, UserError
-from rlopt.inspection.findings import Direction, Inspection, Spectrum
+from rlopt.files import finite
 from rlopt.inspection.memory import NewTensors
 from rlopt.parallel.collectives import all_sum
 
-Pairs = Iterable[tuple[str, Metric, Mapping[str, Solver]]]  # metrics, each with the solvers that can serve it
+Pairs = Iterable[tuple[str, Metric, Mapping[str, Solver]]]  # metrics by name, each with the solvers that can serve it
 
-_FAULTS = (NumericalFailure, UserError, ValueError, RuntimeError)  # of one pair; the others go on
-_TIMES = 3
-_PATIENCE = 2.0  # seconds; a pair that took longer is not timed again
-_EXACT_UP_TO = 1000  # parameters, for the exact solution
-_PRODUCTS = 100  # for a spectrum, at most
+_FAILURES = (NumericalFailure, UserError, ValueError, RuntimeError)  # of one pair; the others are still inspected
+_REPEATS = 3  # how often a pair is timed
+_PATIENCE = 2.0  # seconds; a pair that has taken longer is not timed again
+_EXACT_UP_TO = 1000  # parameters; a larger network gets no exact solution
+_PRODUCTS = 100  # matrix-vector products for a spectrum, at most
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One metric with one solver: x, and the step alpha x. A number that could not be had is None."""
+
+    metric: str
+    solver: str
+    failure: str | None = None  # why numbers are missing
+    cosine_gradient: float | None = None
+    cosine_exact: float | None = None  # to (M + lambda I)^-1 g; None where that matrix is not positive definite
+    damping: float | None = None  # lambda that was used; a factorisation may need more than was asked for
+    residual: float | None = None  # |g - (M_s + lambda I) x| / |g|, where M_s is the solver's own matrix
+    iterations: float | None = None
+    alpha: float | None = None
+    improvement_predicted: float | None = None  # alpha g^T x, units of the objective
+    improvement: float | None = None  # measured
+    kl_predicted: float | None = None  # nats, mean over states
+    kl: float | None = None  # measured
+    milliseconds: float | None = None  # prepare and solve, median
+    peak_bytes: int | None = None  # of the tensors that prepare and solve made: the most alive at once
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """One metric's nonzero Ritz values and what follows from them, in units of M."""
+
+    metric: str
+    failure: str | None = None
+    eigenvalues: tuple[float, ...] = ()  # largest first
+    largest: float | None = None  # by magnitude
+    smallest: float | None = None
+    condition: float | None = None  # largest / smallest; of a semidefinite M on its range, a lower bound
+    negative: int = 0  # how many are below 0
+
+    @classmethod
+    def of(cls, metric: str, values: Iterable[float]) -> Spectrum:
+        """From the Ritz values, in any order."""
+        values = tuple(sorted(values, reverse=True))
+        if not values:
+            return cls(metric, "M is zero")
+        sizes = [abs(value) for value in values]
+        largest, smallest = max(sizes), min(sizes)
+        return cls(metric, None, values, largest, smallest, largest / smallest, sum(value < 0 for value in values))
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """All that was found at one theta (P,) on one batch."""
+
+    parameters: int  # P
+    samples: int
+    damping: float  # lambda, in units of M
+    radius: float  # nats
+    gradient_norm: float
+    directions: list[Direction]
+    spectra: list[Spectrum]
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON can hold it: a number that is not finite is None."""
+        plain: dict[str, Any] = finite(asdict(self))
+        return plain
 
 
 @torch.no_grad()
@@ -46,26 +109,26 @@ def inspect(
     update: Update, theta: Tensor, samples: Samples, pairs: Pairs, damping: float, radius: float,
     watch: Callable[[str], None],
 ) -> Inspection:  # fmt: skip
-    """Every pair at theta (P,); ``watch`` is told what comes next.
+    """Inspect every pair at theta (P,). ``watch`` is called with the pair that comes next.
 
-    Raises Stopped where the gradient itself is not finite.
+    ``damping`` is lambda, in units of M; ``radius`` is in nats. Raises Stopped where the gradient is not finite.
     """
-    start, g = _start(update, theta, samples)
+    start, g = _problem(update, theta, samples)
     if not g.sum().isfinite():
         raise Stopped("the objective's gradient is not finite on this batch")
-    exact, exact_g = _start(update, theta.double(), _double(samples))
+    exact, exact_g = _problem(update, theta.double(), _to_float64(samples))
     directions: list[Direction] = []
     spectra: list[Spectrum] = []
     for name, metric, solvers in pairs:
         watch(f"metric={name}")
         try:
-            truth, curvature = _bound(metric, exact, exact_g), _bound(metric, start, g)
+            truth, curvature = _bind(metric, exact, exact_g), _bind(metric, start, g)
             spectrum = Spectrum.of(name, ritz_values(truth, exact_g, _PRODUCTS, seed=0).tolist())
-            l2 = update.l2 if OBJECTIVE in metric.supplies else 0.0  # M gains it, as in the update
+            l2 = update.l2 if OBJECTIVE in metric.supplies else 0.0  # added to M, as in the update
             x = _exact(truth, exact_g, damping + l2) if len(g) <= _EXACT_UP_TO else None
-        except _FAULTS as error:
-            spectra.append(Spectrum(name, _line(error)))
-            directions += [Direction(name, solver, _line(error)) for solver in solvers]
+        except _FAILURES as error:
+            spectra.append(Spectrum(name, _in_one_line(error)))
+            directions += [Direction(name, solver, _in_one_line(error)) for solver in solvers]
             continue
         spectra.append(spectrum)
         for solver, part in solvers.items():
@@ -73,13 +136,13 @@ def inspect(
             try:
                 values = _direction(part, curvature, start, theta, g, x, damping + l2, radius)
                 values["damping"] -= l2
-            except _FAULTS as error:
-                values = {"failure": _line(error)}
+            except _FAILURES as error:
+                values = {"failure": _in_one_line(error)}
             directions.append(Direction(name, solver, **values))
     return Inspection(len(g), len(samples), damping, radius, float(g.norm()), directions, spectra)
 
 
-def _start(update: Update, theta: Tensor, samples: Samples) -> tuple[Problem, Tensor]:
+def _problem(update: Update, theta: Tensor, samples: Samples) -> tuple[Problem, Tensor]:
     """The problem at theta, and the objective's gradient there."""
     tape = update.network.tape(theta, samples.inputs)
     values, dz = update.objective.values_and_gradient(update.head, tape.outputs, samples)
@@ -88,18 +151,18 @@ def _start(update: Update, theta: Tensor, samples: Samples) -> tuple[Problem, Te
     return Problem(update.network, update.head, update.objective, samples, tape, value, update.l2), g
 
 
-def _bound(metric: Metric, at: Problem, g: Tensor) -> Curvature:
-    """M there, without a past."""
+def _bind(metric: Metric, problem: Problem, g: Tensor) -> Curvature:
+    """M of this problem, without history."""
     if HISTORY in metric.supplies:
         return cast(History, metric).add(metric.init(), g)[0]
-    return metric.bind(metric.init(), at.tape, at.head, at.samples, at.objective)[0]
+    return metric.bind(metric.init(), problem.tape, problem.head, problem.samples, problem.objective)[0]
 
 
 def _direction(
     solver: Solver, curvature: Curvature, start: Problem, theta: Tensor, g: Tensor, exact: Tensor | None,
     damping: float, radius: float,
 ) -> dict[str, Any]:  # fmt: skip
-    """The fields of a Direction."""
+    """The fields of a Direction, but for its names. ``exact`` is the exact solution (P,), if it is known."""
 
     def solve() -> Solution:
         return solver.prepare(solver.init(), curvature, damping)[0](g)
@@ -108,10 +171,10 @@ def _direction(
         solution = solve()
     x = solution.x
     seconds: list[float] = []
-    while len(seconds) < _TIMES and sum(seconds) < _PATIENCE:
-        began = time.perf_counter()
-        solve().x.sum().item()  # looks, so that an accelerator has finished
-        seconds.append(time.perf_counter() - began)
+    while len(seconds) < _REPEATS and sum(seconds) < _PATIENCE:
+        begin = time.perf_counter()
+        solve().x.sum().item()  # waits until an accelerator has finished
+        seconds.append(time.perf_counter() - begin)
     if not x.sum().isfinite():
         raise NumericalFailure("the direction is not finite")
     q = torch.dot(x, start.fisher(x))
@@ -147,10 +210,9 @@ def _cosine(a: Tensor, b: Tensor) -> float:
     return float(torch.dot(a.double(), b.double()) / (a.double().norm() * b.double().norm()))
 
 
-def _double(samples: Samples) -> Samples:
+def _to_float64(samples: Samples) -> Samples:
     return samples.map(lambda value: value.double() if value.is_floating_point() else value)
 
 
-def _line(error: Exception) -> str:
-    """The message in one line."""
+def _in_one_line(error: Exception) -> str:
     return " ".join(str(error).split())

@@ -1,7 +1,7 @@
 """Memory: the bytes of tensors that a piece of torch code makes, at the moment when most of them are alive.
 
-Counts storages, so a view or a result written in place adds nothing; what a library needs within one operation
-(LAPACK's workspace) is not seen.
+Storages are counted, so a view or a result written in place adds nothing. Memory that a library needs within one
+operation (LAPACK's workspace) is not seen.
 """
 
 from __future__ import annotations
@@ -16,32 +16,33 @@ from torch.utils._pytree import tree_leaves
 
 
 class NewTensors(TorchDispatchMode):
-    """``with NewTensors() as memory: ...``, then ``memory.peak`` bytes."""
+    """Counts the bytes of tensors that are made within: ``with NewTensors() as memory: ...``, then ``memory.peak``."""
 
     def __init__(self) -> None:
         super().__init__()
         self.peak = self._bytes = 0
-        self._alive: set[int] = set()
+        self._alive: set[int] = set()  # addresses of the new storages
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {_storage(x)._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+        given = {storage.data_ptr() for storage in _storages((args, kwargs))}
         out = func(*args, **(kwargs or {}))
-        for x in tree_leaves(out):
-            if isinstance(x, Tensor) and _storage(x)._cdata not in given | self._alive:
-                self._add(_storage(x))
+        for storage in _storages(out):
+            if storage.nbytes() and storage.data_ptr() not in given | self._alive:
+                self._add(storage)
         return out
 
     def _add(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
-        self._alive.add(key)
+        address, size = storage.data_ptr(), storage.nbytes()
+        self._alive.add(address)
         self._bytes += size
         self.peak = max(self.peak, self._bytes)
-        weakref.finalize(storage, self._remove, key, size).atexit = False
+        weakref.finalize(storage, self._remove, address, size).atexit = False
 
-    def _remove(self, key: int, size: int) -> None:
-        self._alive.discard(key)
+    def _remove(self, address: int, size: int) -> None:
+        self._alive.discard(address)
         self._bytes -= size
 
 
-def _storage(x: Tensor) -> torch.UntypedStorage:
-    return x.untyped_storage()
+def _storages(tree: Any) -> list[torch.UntypedStorage]:
+    """The storages of all tensors in nested tuples, lists and dictionaries."""
+    return [x.untyped_storage() for x in tree_leaves(tree) if isinstance(x, Tensor)]

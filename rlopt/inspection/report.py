@@ -1,4 +1,4 @@
-"""What an inspection leaves: one table on the terminal, inspect.json and inspect.png in the run's folder."""
+"""The results of an inspection: a table on the terminal, and inspect.json and inspect.png in the run's folder."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from rich.table import Table
 
 from rlopt.errors import UserError
 from rlopt.files import replace_file
-from rlopt.inspection.findings import Direction, Inspection
+from rlopt.inspection.inspect import Direction, Inspection
 from rlopt.loggers import console
 
-_WIDTH = 120  # of the table; a narrower terminal breaks its lines
+_WIDTH = 120  # columns of the table; a narrower terminal breaks its lines
 _HEADS = (
     "metric", "largest\neigenvalue", "condition\nat least", "solver", "cosine\nto g", "cosine\nto exact",
     "gain\npredicted", "gain\nreal", "KL real\n/ nats", "time\n/ ms", "memory\n/ kB",
 )  # fmt: skip
 LEGEND = """\
-gain: of the objective, for the step along the direction whose KL is predicted to be the radius
-exact: (M + lambda I)^-1 g in float64; - for large networks and where M + lambda I is not positive definite
-time, memory: prepare and solve; memory is that of tensors made and alive at once, without libraries' workspace
-every pair begins without history: running means, past gradients and pairs of L-BFGS hold this batch alone"""
+gain: improvement of the objective by the step along the direction whose predicted KL is the radius
+exact: (M + lambda I)^-1 g in float64; - for large networks, and where M + lambda I is not positive definite
+time, memory: of prepare and solve; memory of new tensors that are alive at once, without libraries' workspace
+every pair starts without history: running means, past gradients and pairs of L-BFGS hold this batch alone"""
 
 
 def publish(about: Mapping[str, Any], found: Inspection, run_dir: Path, out: Path | None) -> None:
-    """Print the table, then write inspect.json, and the figure to ``out`` (inspect.png) where matplotlib is there."""
+    """Print the table, write inspect.json, and draw the figure to ``out`` (inspect.png) if matplotlib is installed."""
     where = f"{about['env']}, {about['algo']}, " + ("initial policy" if about["fresh"] else f"step {about['step']:,}")
     title = (
         f"{where}: {found.parameters:,} parameters, {found.samples:,} samples, seed {about['seed']}, "
         f"{about['dtype']} on one thread\nobjective {about['objective']}, |g| {found.gradient_norm:.3g}, "
         f"lambda {found.damping:g}, radius {found.radius:g} nats"
     )
-    table(found, title, Console())
+    print_table(found, title, Console())
     path, out = run_dir / "inspect.json", out or run_dir / "inspect.png"
     try:
         replace_file(path, json.dumps({**about, **found.plain()}, indent=1) + "\n")
@@ -46,9 +46,9 @@ def publish(about: Mapping[str, Any], found: Inspection, run_dir: Path, out: Pat
         console.info("rlopt: no figure, it needs matplotlib: pip install 'rlopt[plot]'")
         print(f"  data:      {path}")
         return
-    from rlopt.inspection.figure import figure
+    from rlopt.inspection.figure import draw_figure
 
-    figure(found, title, out)
+    draw_figure(found, title, out)
     if out.suffix == ".png":
         from rlopt.loggers.tensorboard import add_figure
 
@@ -56,8 +56,8 @@ def publish(about: Mapping[str, Any], found: Inspection, run_dir: Path, out: Pat
     print(f"  data:      {path}\n  figure:    {out}")
 
 
-def table(found: Inspection, title: str, console: Console) -> None:
-    """Print every pair, grouped by metric, and below it why some failed."""
+def print_table(found: Inspection, title: str, console: Console) -> None:
+    """Print a row for every pair, grouped by metric, and below the table why some pairs failed."""
     console = Console(file=console.file, width=max(console.width, _WIDTH), highlight=False)
     console.print(title)
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))

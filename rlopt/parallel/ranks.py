@@ -112,11 +112,6 @@ def on_all_ranks(make: Callable[[], T]) -> T:
     return result
 
 
-def gather_from_all_ranks(make: Callable[[], T]) -> list[T]:
-    """`on_all_ranks`, but with the results of all ranks, in their order."""
-    return [make()] if not is_distributed() else _call(make, send=True)
-
-
 def _call(make: Callable[[], Any], send: bool) -> list[Any]:
     """Result of this rank, or with ``send`` every rank's; an error of one becomes the error of all."""
     from rlopt.parallel.collectives import gather

@@ -17,8 +17,7 @@ from rlopt.core.samples import Samples
 from rlopt.envs.spaces import PolicyHead
 from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
-from rlopt.inspection.findings import Inspection
-from rlopt.inspection.inspect import Pairs, inspect
+from rlopt.inspection.inspect import Inspection, Pairs, inspect
 from rlopt.loggers import console
 from rlopt.policy.inference import FrozenPolicy
 from rlopt.rollout.collector import Collector

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 import traceback
 from collections import deque
-from collections.abc import Mapping
-from contextlib import closing, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from rlopt.loggers import console
 from rlopt.loggers.logger import Logger, NullLogger
 from rlopt.loggers.progress import ProgressDisplay
 from rlopt.parallel.collectives import gather, world_size
-from rlopt.parallel.ranks import gather_from_all_ranks, is_first_rank, on_all_ranks
+from rlopt.parallel.ranks import is_first_rank, on_all_ranks
 from rlopt.policy.inference import FrozenPolicy
 from rlopt.policy.policy import Policy
 from rlopt.rollout.buffer import Rollout
@@ -42,7 +42,6 @@ from rlopt.training.evaluator import Evaluator
 from rlopt.training.failure_policy import FailurePolicy
 from rlopt.training.run_directory import open_logger
 from rlopt.training.signals import SignalHandler
-from rlopt.training.timer import Timer
 
 _RECENT = 100  # training episodes whose returns the summary describes
 
@@ -295,10 +294,47 @@ class Trainer:
         reset_seed = integer(self.config.seed, Purpose.RESUMED, self.updates)
         states = [env_state(entry) for entry in entries]
         with announce_slow_replay(states if is_first_rank() else ()):
-            found = gather_from_all_ranks(lambda: self.collector.restore(states, reset_seed))
-        begun = sorted(number for numbers in found for number in numbers)
+            here = on_all_ranks(lambda: self.collector.restore(states, reset_seed))
+        begun: list[int] = sorted(number for numbers in gather(here) for number in numbers)
         for e, entry in enumerate(entries):
             if entry is not None and first + e not in begun:
                 self._episodes.returns[e], self._episodes.lengths[e] = entry["return"], entry["length"]
-        self.state["rewards"] = self.agent.rewards.begun(self.state["rewards"], begun)
+        if begun:
+            self.state["rewards"] = self.agent.rewards.begun(self.state["rewards"], begun)
         return begun
+
+
+class Timer:
+    """Two clocks of a run. ``training`` leaves out start-up and evaluations, and counts up to the last `lap`.
+
+    ``wall`` counts everything from `start` on.
+    """
+
+    def __init__(self) -> None:
+        self.training = self._before = 0.0
+        self.start()
+
+    def restore(self, training: float, wall: float) -> None:
+        """Continue from what earlier processes of the run have spent."""
+        self.training, self._before = training, wall
+
+    def start(self) -> None:
+        self._start = self._since = time.perf_counter()
+
+    def lap(self) -> float:
+        """Bring ``training`` up to date, and return it."""
+        now = time.perf_counter()
+        self.training += now - self._since
+        self._since = now
+        return self.training
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within, time does not count as training."""
+        begin = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - begin
+
+    @property
+    def wall(self) -> float:
+        return self._before + time.perf_counter() - self._start

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from rlopt.config.catalogue import make_part
 from rlopt.config.choices import choices
-from rlopt.config.compatibility import make_part
 from rlopt.core.parts import COMPATIBLE
 from rlopt.errors import UserError
 from tests.support.building import resolve, trainer

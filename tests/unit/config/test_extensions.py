@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from rlopt.config import choices as catalogue
-from rlopt.config.compatibility import pairs
+from rlopt.config.catalogue import pairs
 from rlopt.config.compose import load
 from rlopt.config.extensions import extended
 from tests.support.command_line import SHORT

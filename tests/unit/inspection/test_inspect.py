@@ -9,14 +9,14 @@ import torch
 
 from rlopt.cli import main as cli
 from rlopt.config.choices import choices, conf_dir
-from rlopt.config.compatibility import pairs
+from rlopt.config.catalogue import pairs
 from rlopt.config.compose import load
 from rlopt.config.schema import construct_part
 from rlopt.core.checks import NumericalFailure
 from rlopt.inspection import figure as inspect_figure
 from rlopt.inspection.findings import Direction, Inspection, Spectrum
 from rlopt.inspection.inspect import inspect
-from rlopt.training.factory import setup
+from rlopt.training.factory import set_up
 from rlopt.training.restore import fresh_samples, restored
 from tests.support import oracles
 from tests.support.inspecting import DAMPING, RADIUS, RUNS, SAMPLES, SMALL, directions
@@ -132,7 +132,7 @@ def test_a_fresh_batch_is_whole_steps_and_not_the_runs_own(inspected):
     run = make_trainer(*SMALL, *RUNS[inspected["name"]])
     own = run.collector.collect(run.agent.policy(run.state)).inputs[0]
     run.collector.close()
-    start = setup(config)
+    start = set_up(config)
     fresh = [fresh_samples(start, SAMPLES, seed).inputs[:8] for seed in (0, 0, 1)]
     assert inspected["data"]["samples"] == 64  # of 8 environments
     assert torch.equal(fresh[0], fresh[1])

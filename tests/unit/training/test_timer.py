@@ -1,7 +1,6 @@
 import time
 
 import pytest
-
 from rlopt.training.timer import Timer
 
 

@@ -1,1 +1,0 @@
-"""A run: the training loop, what it records and saves, and the evaluation of what it saved."""
