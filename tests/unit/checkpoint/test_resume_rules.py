@@ -88,7 +88,10 @@ def test_a_lost_configuration_can_be_had_from_a_checkpoint(tmp_path, runs, capsy
     for lost in (lambda: config.unlink(), lambda: config.write_text("seed: 0\n")):
         lost()
         assert resume(run_dir, "checkpoint.keep=3") == 2
-        assert "each of its checkpoints holds a copy: the JSON in the header of its file has it under config" in capsys.readouterr().err
+        assert (
+            "each of its checkpoints holds a copy: the JSON in the header of its file has it under config"
+            in capsys.readouterr().err
+        )
     saved = checkpoint.load(run_dir / "checkpoints/step-000000000200.safetensors")["config"]
     config.write_text(json.dumps(saved))
     assert resume(run_dir, "total_steps=240") == 0

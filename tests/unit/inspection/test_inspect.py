@@ -6,15 +6,15 @@ import json
 
 import pytest
 import torch
+from rlopt.inspection.findings import Direction, Inspection, Spectrum
 
 from rlopt.cli import main as cli
-from rlopt.config.choices import choices, conf_dir
 from rlopt.config.catalogue import pairs
+from rlopt.config.choices import choices, conf_dir
 from rlopt.config.compose import load
 from rlopt.config.schema import construct_part
 from rlopt.core.checks import NumericalFailure
 from rlopt.inspection import figure as inspect_figure
-from rlopt.inspection.findings import Direction, Inspection, Spectrum
 from rlopt.inspection.inspect import inspect
 from rlopt.training.factory import set_up
 from rlopt.training.restore import fresh_samples, restored
