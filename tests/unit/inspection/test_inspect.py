@@ -6,34 +6,29 @@ import json
 
 import pytest
 import torch
-from rlopt.inspection.findings import Direction, Inspection, Spectrum
 
 from rlopt.cli import main as cli
-from rlopt.config.catalogue import pairs
-from rlopt.config.choices import choices, conf_dir
+from rlopt.config import check_config
+from rlopt.config.catalogue import make_part, pairs
+from rlopt.config.choices import parts
 from rlopt.config.compose import load
-from rlopt.config.schema import construct_part
 from rlopt.core.checks import NumericalFailure
-from rlopt.inspection import figure as inspect_figure
-from rlopt.inspection.inspect import inspect
+from rlopt.inspection.figure import draw_figure
+from rlopt.inspection.inspect import Direction, Inspection, Spectrum, inspect
 from rlopt.training.factory import set_up
-from rlopt.training.restore import fresh_samples, restored
+from rlopt.training.restore import fresh_samples, restore_run
 from tests.support import oracles
 from tests.support.inspecting import DAMPING, RADIUS, RUNS, SAMPLES, SMALL, directions
 from tests.support.probes import make_trainer
 
 
 def allowed() -> list[tuple[str, str]]:
-    parts = {
-        (group, name): construct_part(load(conf_dir() / group / f"{name}.yaml"), group)
-        for group in ("metric", "solver")
-        for name in choices(group)
-    }
+    made = {(group, name): make_part(group, name) for group in ("metric", "solver") for name in parts(group)}
     return [
         (m, s)
-        for m in choices("metric")
-        for s in choices("solver")
-        if parts["solver", s].needs <= parts["metric", m].supplies
+        for m in parts("metric")
+        for s in parts("solver")
+        if made["solver", s].needs <= made["metric", m].supplies
     ]
 
 
@@ -51,16 +46,16 @@ def inspected(request, folders) -> dict:
 
 def test_every_allowed_pair_is_listed_once(inspected):
     rows, metric = [], None
-    table = inspected["out"].partition("gain: of the objective")[0]
+    table = inspected["out"].partition("gain: improvement of the objective")[0]
     for line in table.splitlines():
         words = line.split()
-        if words and words[0] in choices("metric") and not line.startswith(" "):
+        if words and words[0] in parts("metric") and not line.startswith(" "):
             metric, words = words[0], words[3:]
-        if words and words[0] in choices("solver") and metric:
+        if words and words[0] in parts("solver") and metric:
             rows.append((metric, words[0]))
     assert rows == allowed()
     assert [(d["metric"], d["solver"]) for d in inspected["data"]["directions"]] == allowed()
-    assert [s["metric"] for s in inspected["data"]["spectra"]] == choices("metric")
+    assert [s["metric"] for s in inspected["data"]["spectra"]] == parts("metric")
 
 
 def test_the_figure_is_drawn(inspected):
@@ -88,8 +83,8 @@ def test_cosines_of_what_is_exact_are_one(inspected):
 
 def case_of(inspected) -> oracles.Case:
     """The policy and the batch again, for the oracles."""
-    run, _ = restored(load(inspected["folder"] / "config.yaml"), inspected["folder"])
-    samples = fresh_samples(run, SAMPLES, run.common.seed)
+    run, _ = restore_run(check_config(load(inspected["folder"] / "config.yaml")), inspected["folder"])
+    samples = fresh_samples(run, SAMPLES, run.config.seed)
     network = run.agent.actor.update.network
     return oracles.Case(network.module, network, run.agent.head, run.state["actor"]["theta"], samples)
 
@@ -132,7 +127,7 @@ def test_a_fresh_batch_is_whole_steps_and_not_the_runs_own(inspected):
     run = make_trainer(*SMALL, *RUNS[inspected["name"]])
     own = run.collector.collect(run.agent.policy(run.state)).inputs[0]
     run.collector.close()
-    start = set_up(config)
+    start = set_up(check_config(config))
     fresh = [fresh_samples(start, SAMPLES, seed).inputs[:8] for seed in (0, 0, 1)]
     assert inspected["data"]["samples"] == 64  # of 8 environments
     assert torch.equal(fresh[0], fresh[1])
@@ -163,7 +158,7 @@ class Endless(Broken):
 
 
 def test_what_fails_does_not_stop_the_others(folders):
-    run, _ = restored(load(folders["cartpole"] / "config.yaml"), folders["cartpole"])
+    run, _ = restore_run(check_config(load(folders["cartpole"] / "config.yaml")), folders["cartpole"])
     (name, identity, solvers), told = pairs(["identity"], ["identity"])[0], []
     found = inspect(
         run.agent.actor.update, run.state["actor"]["theta"], fresh_samples(run, SAMPLES, 0),
@@ -186,5 +181,5 @@ def test_numbers_not_finite_are_null_and_a_figure_may_be_empty(tmp_path):
     plain = json.loads(json.dumps(found.plain(), allow_nan=False))
     assert plain["directions"][0]["residual"] is None and plain["directions"][0]["iterations"] is None
     assert plain["spectra"][0]["failure"] == "M is zero"
-    inspect_figure.figure(found, "title", tmp_path / "f.png")
+    draw_figure(found, "title", tmp_path / "f.png")
     assert (tmp_path / "f.png").exists()
