@@ -43,11 +43,12 @@ COPY = "each of its checkpoints holds a copy: the JSON in the header of its file
 
 
 class _ExtraDirs(SearchPathPlugin):
-    """Hydra looks for choices in the folders of --extensions too, after rlopt's own."""
+    """Hydra looks for choices in the folders of --extensions too, after conf/; a sweep's own configuration has none."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        for folder in extra_dirs():
-            search_path.append("extensions", f"file://{folder}")
+        if any(entry.path == str(conf_dir()) for entry in search_path.get_path()):
+            for folder in extra_dirs():
+                search_path.append("extensions", f"file://{folder}")
 
 
 def compose(overrides: Sequence[str]) -> dict[str, Any]:
@@ -86,7 +87,13 @@ def load_run(run_dir: Path) -> dict[str, Any]:
     if not has_config:
         hint = f"; {COPY}" if has_checkpoints else ""
         raise UserError(f"{run_dir} is not the folder of a run: it has no config.yaml{hint}")
-    return load(run_dir / "config.yaml")
+    path = run_dir / "config.yaml"
+    plain = load(path)
+    if "algo" not in plain:
+        raise UserError(f"{path} is not a run's configuration: it lacks algo; {COPY}")
+    if "recipe" not in plain:
+        raise UserError(f"{path} has the form of an earlier rlopt (it lacks recipe): use that version, or train anew")
+    return plain
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -261,7 +268,8 @@ def _set_options(config: DictConfig, options: Options, typed: Options) -> None:
         known = isinstance(node, DictConfig) and key in node.keys()  # noqa: SIM118  # ??? is not "in" it
         if known or any(name.startswith(f"{o}.") and OmegaConf.select(config, o) is not None for o in _OPEN):
             before = OmegaConf.to_container(node).get(key) if known else None  # type: ignore[union-attr]
-            if isinstance(value, float) and value.is_integer() and type(before) is int:
+            whole = type(before) is int or before == "${updates}"
+            if isinstance(value, float) and value.is_integer() and whole:
                 value = int(value)  # 1e5, for an option that is a whole number
             OmegaConf.update(config, name, value, merge=True, force_add=True)
         elif name in typed:
