@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -346,13 +346,10 @@ def _unknown_option(name: str, config: DictConfig) -> str:
         return f"{typed} has no effect without {nested}=..., such as diagonal"
     if nested or name in CHOICES:
         return f"{typed} has no effect without {_step_of(nested or name)}"
-    plain = OmegaConf.to_container(config)
-    assert isinstance(plain, dict)
     adam = read_choice("optimizer", "adam")
     of_adam = [f"{name}.{option}" for name in ("step.optimizer", "critic.step.optimizer") for option in adam]
-    known = list(
-        dict.fromkeys(short_name(n) for n in (*CHOICES, *flatten(plain), *of_adam) if not n.endswith("_target_"))
-    )
+    names = [*CHOICES, *flatten(cast("dict[str, Any]", OmegaConf.to_container(config))), *of_adam]
+    known = list(dict.fromkeys(short_name(name) for name in names if not name.endswith("_target_")))
     inner = sorted((n for n in known if n.endswith(f".{typed}")), key=len)[:3]
     near = inner or difflib.get_close_matches(typed, known, n=3, cutoff=0.6)
     hint = f"; did you mean {' or '.join(near)}?" if near else "; `rlopt train --help` lists the options"
