@@ -89,7 +89,7 @@ def load(run_dir: str | Path, extensions: Sequence[str | Path] = (), best: bool 
     run_dir = Path(run_dir)
     with extended(extensions):
         run, _ = restore_run(check_config(load_run(run_dir)), run_dir, best)
-        return Policy(run.agent.evaluated_policy(run.state), run.agent.head, *run.environment.spaces())
+        return Policy(run.agent.evaluated_policy(run.state), run.agent.head, *run.config.env.spaces())
 
 
 class Matrix:

@@ -13,34 +13,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlopt.core.averaging import Averaging
+from rlopt.config.options import RunConfig
 from rlopt.core.checks import NumericalFailure
 from rlopt.core.compatible.critic import Estimate
 from rlopt.core.heads import Joint
 from rlopt.core.learner import Learner, TrainingResult, host
-from rlopt.core.parts import Scalars, State
+from rlopt.core.parts import COMPATIBLE, Scalars, State
 from rlopt.core.samples import Samples, to_device
+from rlopt.core.solvers.compatible import with_direction
 from rlopt.core.update import first_nonfinite
 from rlopt.envs.spaces import PolicyHead
 from rlopt.policy.inference import FrozenPolicy
 from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler
 from rlopt.rollout.advantages import gae, normalised
 from rlopt.rollout.buffer import Rollout
-from rlopt.training.compatible_critic import CompatibleEstimator, give_direction
+from rlopt.training.compatible_critic import CompatibleEstimator
 from rlopt.training.failure_policy import first_bad_quantity
 
 Pair = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True)
-class Returns:
-    """How rewards become advantages and targets."""
-
-    gamma: float
-    gae_lambda: float
-    discounted_states: bool  # weight states by gamma^time
-    normalise: bool  # advantages, over the batch
-    recompute: bool  # advantages, before every epoch
 
 
 @dataclass(frozen=True)
@@ -89,19 +79,17 @@ class Agent:
 
     def __init__(
         self,
+        config: RunConfig,
         head: PolicyHead,
         actor: Learner,
         critic: Learner | None,
+        compatible: CompatibleEstimator | None,
         observations: ObservationNormaliser,
-        rewards: RewardScaler,
-        returns: Returns,
-        averaging: Averaging,
         device: torch.device,
-        compatible: CompatibleEstimator | None = None,
     ):
-        self.head, self.actor, self.critic = head, actor, critic
-        self.observations, self.rewards, self.returns = observations, rewards, returns
-        self.averaging, self.device, self.compatible = averaging, device, compatible
+        self.head, self.actor, self.critic, self.compatible = head, actor, critic, compatible
+        self.observations, self.rewards = observations, RewardScaler(config.rewards.scale, config.rewards.clip)
+        self.device, self._config = device, config
 
     @property
     def learners(self) -> dict[str, Learner]:
@@ -114,7 +102,7 @@ class Agent:
         for name, learner in self.learners.items():
             theta = thetas[name].to(self.device)
             networks[name] = {"theta": theta, "parts": learner.init(theta)}
-        networks["actor"]["average"] = self.averaging.init(networks["actor"]["theta"])
+        networks["actor"]["average"] = self._config.averaging.init(networks["actor"]["theta"])
         return {
             **networks,
             "observations": self.observations.init(observation_size),
@@ -169,7 +157,7 @@ class Agent:
         found = _Estimates(quantities, values, targets)
         if bad := first_nonfinite(quantities, over_ranks=True):
             return replace(found, failure=first_bad_quantity(quantities) or bad)
-        gamma, happened = self.returns.gamma, batch.mask.bool()
+        gamma, happened = self._config.gamma, batch.mask.bool()
         try:
             observations = self.observations.merge(state["observations"], batch.visited)
             rewards = self.rewards.merge(state["rewards"], batch.rewards, batch.done, gamma, happened)
@@ -190,10 +178,9 @@ class Agent:
     def _copy(self, state: State, estimates: _Estimates) -> _Training:
         """Copies of the networks, for training to change."""
         networks = {name: _copied(state[name]) for name in self.learners}
-        if estimates.natural is not None:
-            networks["actor"]["parts"] = give_direction(
-                networks["actor"]["parts"], self.actor.update, estimates.natural
-            )
+        if estimates.natural is not None and COMPATIBLE in self.actor.update.solver.needs:
+            parts = networks["actor"]["parts"]
+            networks["actor"]["parts"] = {**parts, "solver": with_direction(parts["solver"], estimates.natural)}
         results = dict.fromkeys(self.learners, TrainingResult())
         return _Training(state, networks, results, dict(estimates.samples), estimates.targets)
 
@@ -201,7 +188,7 @@ class Agent:
         self, training: _Training, batch: Rollout, estimates: _Estimates, generator: torch.Generator
     ) -> Iterator[str]:
         """Train the networks. Yields "actor" when the actor has finished, and "critic" when all is done."""
-        recompute = self.returns.recompute
+        recompute = self._config.advantages.recompute
         rounds = max(learner.schedule.epochs for learner in self.learners.values()) if recompute else 1
         for epoch in range(rounds):
             if epoch:
@@ -244,7 +231,7 @@ class Agent:
             adapts = name == "actor" and not results[name].failure
             networks[name]["parts"] = learner.advance(networks[name]["parts"], changed if adapts else None)
         actor = networks["actor"]
-        actor["average"] = self.averaging.update(actor["average"], actor["theta"])
+        actor["average"] = self._config.averaging.update(actor["average"], actor["theta"])
         scalars = {**results["actor"].last.read(), **estimates.scalars, **changed}
         if self.critic is not None:
             scalars |= _critic_scalars(results["critic"].last.read())
@@ -271,8 +258,8 @@ class Agent:
 
     def _samples(self, batch: Rollout, advantages: Tensor, targets: Tensor, values: Pair) -> dict[str, Samples]:
         """The samples of every network, from advantages and targets (B,) and the values before training."""
-        weight = batch.weight(self.returns.gamma if self.returns.discounted_states else None)
-        if self.returns.normalise:
+        weight = batch.weight(self._config.gamma if self._config.state_weighting == "discounted" else None)
+        if self._config.advantages.normalise:
             advantages = normalised(advantages, weight)
         old_values = values[0][:-1].flatten()
         if self.critic is None:
@@ -306,8 +293,8 @@ class Agent:
             batch.next_values(v, final),
             batch.terminated,
             batch.done,
-            self.returns.gamma,
-            self.returns.gae_lambda,
+            self._config.gamma,
+            self._config.gae_lambda,
         )
         return advantages.flatten(), targets.flatten()
 

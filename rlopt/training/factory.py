@@ -21,17 +21,16 @@ from rlopt.core.objectives.joint import JointObjective
 from rlopt.core.parts import State
 from rlopt.core.update import Update
 from rlopt.envs.spaces import head_for, image, indicators, observation_size
-from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
 from rlopt.evaluation import video
 from rlopt.parallel.collectives import local_slice
 from rlopt.parallel.ranks import local_device
 from rlopt.policy.mlp import NetworkFactory
-from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler
+from rlopt.policy.normalisers import ObservationNormaliser
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.seeding import Purpose, torch_generator
 from rlopt.rollout.workers import Workers
-from rlopt.training.agent import Agent, Returns
+from rlopt.training.agent import Agent
 from rlopt.training.compatible_critic import CompatibleEstimator
 from rlopt.training.trainer import Trainer
 
@@ -43,7 +42,6 @@ class Setup:
     """An environment, the agent for it, and the agent's state before the first rollout."""
 
     config: RunConfig
-    environment: EnvSpec
     observations: gym.Space
     agent: Agent
     state: State
@@ -54,7 +52,7 @@ def build(config: RunConfig, run_dir: Path) -> Trainer:
     with explain_lack_of_memory("the run", compatibility.LOWER):
         start = set_up(config)
         if config.record.video_steps is not None:
-            video.check(start.environment)
+            video.check(config.env)
         minibatches = torch_generator(config.seed, Purpose.MINIBATCHES)
         return Trainer(config, run_dir, start.agent, _collector(start), start.state, minibatches)
 
@@ -72,7 +70,7 @@ def explain_lack_of_memory(what: str, advice: str) -> Iterator[None]:
 
 def _collector(start: Setup) -> Collector | Workers:
     """Collects rollouts of this rank's environments, in this process or in workers."""
-    config, environment, head = start.config, start.environment, start.agent.head
+    config, environment, head = start.config, start.config.env, start.agent.head
     mine = local_slice(environment.num_envs)
     local = replace(environment, num_envs=len(mine))
     steps, dtype = config.batch_size // environment.num_envs, getattr(torch, config.dtype)
@@ -109,7 +107,7 @@ def set_up(config: RunConfig, device: torch.device | None = None) -> Setup:
     continuous = isinstance(agent.head, DiagonalGaussian)
     unchanged = None if image(space) else agent.observations.indicators
     compatibility.check_environment(config, longest, continuous, unchanged, width)
-    return Setup(config, config.env, space, agent, state)
+    return Setup(config, space, agent, state)
 
 
 def select_device(name: str) -> torch.device:
@@ -140,25 +138,9 @@ def _agent(config: RunConfig, probe: gym.Env, device: torch.device) -> Agent:
         network = _network(config, "policy", config.policy.network, head, space, Purpose.ACTOR_WEIGHTS)
         actor = _learner(config.actor, network, head)
         critic, compatible = _critic(config, config.critic, space)
-    observations = config.observations
-    normalises = observations.normalise and not image(space)
-    return Agent(
-        head=head,
-        actor=actor,
-        critic=critic,
-        observations=ObservationNormaliser(normalises, observations.clip, indicators(probe)),
-        rewards=RewardScaler(config.rewards.scale, config.rewards.clip),
-        returns=Returns(
-            gamma=config.gamma,
-            gae_lambda=config.gae_lambda,
-            discounted_states=config.state_weighting == "discounted",
-            normalise=config.advantages.normalise,
-            recompute=config.advantages.recompute,
-        ),
-        averaging=config.averaging,
-        device=device,
-        compatible=compatible,
-    )
+    normalises = config.observations.normalise and not image(space)
+    observations = ObservationNormaliser(normalises, config.observations.clip, indicators(probe))
+    return Agent(config, head, actor, critic, compatible, observations, device)
 
 
 def _critic(config: RunConfig, critic: OwnCritic, space: gym.Space) -> tuple[Learner, CompatibleEstimator | None]:

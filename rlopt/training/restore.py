@@ -1,4 +1,4 @@
-"""Restore: from a run's folder back to what acts and learns: a saved policy, and the inspection of a run."""
+"""Restore a run from its folder, to act with its policy or to inspect it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,9 @@ from rlopt.checkpoint.resume_rules import check_structure
 from rlopt.config.choices import stands_for
 from rlopt.config.options import RunConfig
 from rlopt.core.samples import Samples
-from rlopt.envs.spaces import PolicyHead
-from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
 from rlopt.inspection.inspect import Inspection, Pairs, inspect
 from rlopt.loggers import console
-from rlopt.policy.inference import FrozenPolicy
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.seeding import Purpose, integer
 from rlopt.training.factory import Setup, set_up
@@ -40,14 +37,6 @@ def restore_run(config: RunConfig, run_dir: Path, best: bool = False) -> tuple[S
     return replace(start, state=tree["agent"]), step
 
 
-def load_policy(
-    config: RunConfig, run_dir: Path, best: bool = False
-) -> tuple[EnvSpec, PolicyHead, FrozenPolicy, int, int]:
-    """A saved policy: environment, head, frozen policy, the step it was saved at, and the run's seed."""
-    run, step = restore_run(config, run_dir, best)
-    return run.environment, run.agent.head, run.agent.evaluated_policy(run.state), step, run.config.seed
-
-
 def inspect_run(
     config: RunConfig, run_dir: Path, pairs: Pairs, samples: int | None, radius: float, damping: float | None,
     fresh: bool, seed: int | None, watch: Callable[[str], None],
@@ -65,7 +54,7 @@ def inspect_run(
         damping = float(update.damping.current(actor["parts"]["damping"]))
     batch = fresh_samples(run, samples or run.config.batch_size, seed)
     about = {
-        "run_dir": str(run_dir), "algo": run.config.algo, "env": run.environment.id, "step": step, "fresh": fresh,
+        "run_dir": str(run_dir), "algo": run.config.algo, "env": run.config.env.id, "step": step, "fresh": fresh,
         "seed": seed, "objective": stands_for(update.objective), "dtype": run.config.dtype,
     }  # fmt: skip
     return about, inspect(update, actor["theta"], batch, pairs, damping, radius, watch)
@@ -76,9 +65,9 @@ def fresh_samples(run: Setup, count: int, seed: int) -> Samples:
 
     The environments start anew; a batch is whole steps of all of them.
     """
-    steps = -(-count // run.environment.num_envs)
+    steps = -(-count // run.config.env.num_envs)
     seed = integer(seed, Purpose.INSPECTION)
-    collector = Collector(run.environment.make_vector(), run.agent.head, steps, seed, getattr(torch, run.config.dtype))
+    collector = Collector(run.config.env.make_vector(), run.agent.head, steps, seed, getattr(torch, run.config.dtype))
     try:
         return run.agent.actor_samples(run.state, collector.collect(run.agent.policy(run.state)))
     finally:
