@@ -71,7 +71,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _to_json(result: Evaluation) -> dict[str, Any]:
-    """The evaluation as a JSON object; its intervals are null without scipy, or of a single episode."""
+    """The evaluation as a JSON object. Its intervals are null without scipy, and for a single episode."""
     mean: list[float] | None = None
     iqm: list[float] | None = None
     if importlib.util.find_spec("scipy") and len(result.returns) > 1:
@@ -94,7 +94,7 @@ def _to_json(result: Evaluation) -> dict[str, Any]:
 
 
 def _to_line(report: dict[str, Any]) -> str:
-    """What `_to_json` returns, in one line."""
+    """The result of `_to_json` in one line."""
 
     def bounds(interval: list[float] | None) -> str:
         return "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"

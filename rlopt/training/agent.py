@@ -45,7 +45,7 @@ class UpdateResult:
 
 @dataclass(frozen=True)
 class _Estimates:
-    """What is known of a batch before any network learns from it. With a ``failure`` nothing can be learned."""
+    """Values, samples and normalisers of a batch before any network learns. With a ``failure`` none can learn."""
 
     quantities: dict[str, Tensor]
     values: Pair  # V by the critic before it learns: see `Agent._values`
@@ -65,8 +65,8 @@ class _Training:
     before: State
     networks: State
     results: dict[str, TrainingResult]
-    samples: dict[str, Samples]  # by the latest advantages
-    targets: Tensor  # (B,) likewise
+    samples: dict[str, Samples]  # with the latest advantages
+    targets: Tensor  # (B,), the latest
     measured: dict[str, Scalars] = field(default_factory=dict)  # of a network after its last step
 
 
@@ -177,7 +177,7 @@ class Agent:
 
     def _copy(self, state: State, estimates: _Estimates) -> _Training:
         """Copies of the networks, for training to change."""
-        networks = {name: _copied(state[name]) for name in self.learners}
+        networks = {name: _copy_network(state[name]) for name in self.learners}
         if estimates.natural is not None and COMPATIBLE in self.actor.update.solver.needs:
             parts = networks["actor"]["parts"]
             networks["actor"]["parts"] = {**parts, "solver": with_direction(parts["solver"], estimates.natural)}
@@ -213,7 +213,7 @@ class Agent:
     def _verify(self, training: _Training, name: str) -> None:
         """Measure what a network learned; where that is not finite the network goes back to where it was."""
         measure, scalar, what = (
-            (self._change, "step/kl", "KL") if name == "actor" else (self._loss, "critic/loss", "loss")
+            (self._measure_actor, "step/kl", "KL") if name == "actor" else (self._measure_critic, "critic/loss", "loss")
         )
         measured, theta = measure(training), training.networks[name]["theta"]
         value = torch.as_tensor(measured[scalar], dtype=theta.dtype, device=theta.device)
@@ -224,9 +224,9 @@ class Agent:
         training.measured[name] = measured
 
     def _commit(self, training: _Training, estimates: _Estimates) -> tuple[State, UpdateResult]:
-        """The state after the update, with schedules and averages moved on, and what is reported of it."""
+        """The state after the update, with schedules and averages advanced, and the update's result."""
         networks, results, changed = training.networks, training.results, training.measured["actor"]
-        loss = self._loss(training) if self.critic is None else training.measured["critic"]
+        loss = self._measure_critic(training) if self.critic is None else training.measured["critic"]
         for name, learner in self.learners.items():
             adapts = name == "actor" and not results[name].failure
             networks[name]["parts"] = learner.advance(networks[name]["parts"], changed if adapts else None)
@@ -245,7 +245,7 @@ class Agent:
         return state, UpdateResult(host(scalars), skipped, failures[0] if failures else None, quantities)
 
     def actor_samples(self, state: State, batch: Rollout) -> Samples:
-        """What the actor would learn from this batch in ``state``."""
+        """The samples that the actor would learn from in ``state``."""
         values = self._values(state, batch)
         samples = self._samples(batch, *self._advantages(state, batch, values), values)["actor"]
         return self._compatible(self.compatible, state, batch, samples).samples if self.compatible else samples
@@ -305,12 +305,12 @@ class Agent:
         error = targets - values
         return 1 - samples.mean((error - samples.mean(error)) ** 2) / variance.clamp(min=1e-12)
 
-    def _change(self, training: _Training) -> Scalars:
-        """KL, in nats, and what else the actor's update changed, on the whole batch."""
+    def _measure_actor(self, training: _Training) -> Scalars:
+        """The KL, in nats, and other measures of the actor's update, on the whole batch."""
         network, start = training.networks["actor"], training.before["actor"]["theta"]
         return self.actor.measure(network["theta"], network["parts"], training.samples["actor"], start)
 
-    def _loss(self, training: _Training) -> Scalars:
+    def _measure_critic(self, training: _Training) -> Scalars:
         """Mean squared error of the values, on the targets of the whole batch."""
         samples, targets = training.samples["actor"], to_device(training.targets, self.device)
         return {"critic/loss": samples.mean((targets - self._value(training.networks, samples.inputs)) ** 2)}
@@ -325,13 +325,13 @@ def _critic_scalars(scalars: Scalars) -> Scalars:
     return {f"critic/{name.replace('/', '_')}": value for name, value in shown.items()}
 
 
-def _copied(network: dict[str, Any]) -> dict[str, Any]:
+def _copy_network(network: dict[str, Any]) -> dict[str, Any]:
     """A network's state, with copies of all that an optimizer changes in place."""
     parts = network["parts"]
-    return {**network, "theta": network["theta"].clone(), "parts": {**parts, "step": _clone(parts["step"])}}
+    return {**network, "theta": network["theta"].clone(), "parts": {**parts, "step": _clone_tensors(parts["step"])}}
 
 
-def _clone(node: Any) -> Any:
+def _clone_tensors(node: Any) -> Any:
     if isinstance(node, Tensor):
         return node.clone()
-    return {k: _clone(v) for k, v in node.items()} if isinstance(node, dict) else node
+    return {k: _clone_tensors(v) for k, v in node.items()} if isinstance(node, dict) else node

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def build(config: RunConfig, run_dir: Path) -> Trainer:
 
 @contextmanager
 def explain_lack_of_memory(what: str, advice: str) -> Iterator[None]:
-    """Within, an error that comes of too little memory becomes a UserError with advice."""
+    """Within, an error for lack of memory becomes a UserError with ``advice``."""
     try:
         yield
     except (MemoryError, RuntimeError, OverflowError) as error:
@@ -88,12 +88,9 @@ def _collector(start: Setup) -> Collector | Workers:
 def set_up(config: RunConfig, device: torch.device | None = None) -> Setup:
     """The environment, the agent and its first state, on ``device`` or on the configuration's."""
     device = device or select_device(config.device)
-    probe = config.env.make()
-    try:
+    with closing(config.env.make()) as probe:
         agent = _agent(config, probe, device)
         space, spec = probe.observation_space, probe.spec
-    finally:
-        probe.close()
     dtype, width = getattr(torch, config.dtype), observation_size(space)
     thetas = {}
     for name, learner in agent.learners.items():
@@ -168,7 +165,7 @@ def _learner(options: UpdateOptions, network: Network, head: Head) -> Learner:
 
 
 def _named(where: str, make: Callable[[], Any]) -> Any:
-    """What ``make`` gives; its ValueErrors begin with an option's name, to which the group is added."""
+    """The result of ``make``. Its ValueErrors begin with an option's name, to which the group ``where`` is added."""
     try:
         return make()
     except UserError:

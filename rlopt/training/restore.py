@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def restore_run(config: RunConfig, run_dir: Path, best: bool = False) -> tuple[S
     try:
         check_structure(tree, {"agent": start.state}, "checkpoint")
     except ValueError as error:
-        raise UserError(f"the checkpoint in {run_dir} does not suit its config.yaml: {error}") from error
+        raise UserError(f"{run_dir}: checkpoint and config.yaml do not belong together: {error}") from error
     return replace(start, state=tree["agent"]), step
 
 
@@ -41,9 +42,9 @@ def inspect_run(
     config: RunConfig, run_dir: Path, pairs: Pairs, samples: int | None, radius: float, damping: float | None,
     fresh: bool, seed: int | None, watch: Callable[[str], None],
 ) -> tuple[dict[str, Any], Inspection]:  # fmt: skip
-    """What was inspected, and what was found, at the newest checkpoint's actor or, ``fresh``, at the initial one.
+    """Inspect the actor of the newest checkpoint, or with ``fresh`` the initial one: (what was inspected, the results).
 
-    samples, damping and seed are the run's own (the last as it stands) where they are None.
+    Where samples, damping or seed is None, it is the run's, damping as in the checkpoint.
     """
     run, step = (set_up(config, torch.device("cpu")), 0) if fresh else restore_run(config, run_dir)
     seed = run.config.seed if seed is None else seed
@@ -61,14 +62,12 @@ def inspect_run(
 
 
 def fresh_samples(run: Setup, count: int, seed: int) -> Samples:
-    """What the actor would learn from a new batch of ``count`` transitions or a few more, with seeds of its own.
+    """The actor's samples of a new batch, from environments that start anew with seeds of their own.
 
-    The environments start anew; a batch is whole steps of all of them.
+    It has ``count`` transitions or a few more: whole steps of all environments.
     """
     steps = -(-count // run.config.env.num_envs)
     seed = integer(seed, Purpose.INSPECTION)
-    collector = Collector(run.config.env.make_vector(), run.agent.head, steps, seed, getattr(torch, run.config.dtype))
-    try:
+    dtype = getattr(torch, run.config.dtype)
+    with closing(Collector(run.config.env.make_vector(), run.agent.head, steps, seed, dtype)) as collector:
         return run.agent.actor_samples(run.state, collector.collect(run.agent.policy(run.state)))
-    finally:
-        collector.close()
