@@ -26,15 +26,12 @@ class Curvature(Protocol):
     @property
     def size(self) -> int:
         """P, the number of parameters."""
-        ...
 
     def product(self, v: Tensor) -> Tensor:
         """M v, (P,) -> (P,)."""
-        ...
 
     def dense(self) -> Tensor:
         """M itself (P, P); for small networks and tests."""
-        ...
 
 
 @dataclass(frozen=True)

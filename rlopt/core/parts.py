@@ -34,6 +34,8 @@ from rlopt.core.tapes.tape import Tape
 
 State = dict[str, Any]  # nested: str -> Tensor, float, int, or another State
 Scalars = Mapping[str, Tensor | float]
+Bound = tuple[Curvature, State]  # what `Metric.bind` returns: M and the metric's new state
+Taken = tuple[Tensor, State, Scalars]  # what `Step.step` returns: theta, the step's new state and scalars
 
 # What a metric may supply and a solver may need.
 PRODUCT = "product"  # v -> M v
@@ -56,23 +58,18 @@ class Metric(Protocol):
     @property
     def supplies(self) -> frozenset[str]:
         """What solvers may ask of the curvatures it binds; may depend on its options."""
-        ...
 
     def init(self) -> State: ...
 
-    def bind(
-        self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
-    ) -> tuple[Curvature, State]:
+    def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         """M at this tape's theta, on these samples."""
-        ...
 
 
 class History(Metric, Protocol):
     """A metric that supplies HISTORY."""
 
-    def add(self, state: State, g: Tensor) -> tuple[Curvature, State]:
+    def add(self, state: State, g: Tensor) -> Bound:
         """M with g (P,) as the newest gradient; `bind` takes the objective's, which leaves out what l2 adds."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -119,6 +116,9 @@ class Solution:
         )
 
 
+Solve = Callable[[Tensor], Solution]  # g (P,) -> x (P,)
+
+
 class Solver(Protocol):
     """How (M + lambda I) x = g is solved for x (P,), and with which structure."""
 
@@ -128,15 +128,11 @@ class Solver(Protocol):
     @property
     def needs(self) -> frozenset[str]:
         """What it asks of a metric; may depend on its options."""
-        ...
 
     def init(self) -> State: ...
 
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         """Statistics and factorisations, once per update; the function returned solves for any g (P,)."""
-        ...
 
 
 class Damping(Protocol):
@@ -151,11 +147,9 @@ class Damping(Protocol):
 
     def current(self, state: State) -> Tensor | float:
         """lambda >= 0 for the coming solve."""
-        ...
 
     def adapt(self, state: State, scalars: Scalars) -> State:
         """State after a step with these scalars, accepted or not."""
-        ...
 
 
 class Step(Protocol):
@@ -168,15 +162,11 @@ class Step(Protocol):
 
     def init(self, theta: Tensor) -> State: ...
 
-    def step(
-        self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
-    ) -> tuple[Tensor, State, Scalars]:
+    def step(self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem) -> Taken:
         """theta + alpha x, or theta itself where the step is rejected; slope = g^T x.
 
         The scalars hold "step/accepted", 1 or 0, and "step/size", alpha.
         """
-        ...
 
     def advance(self, state: State) -> State:
         """State after a whole update (all its epochs and minibatches): learning-rate schedules."""
-        ...

@@ -52,16 +52,13 @@ class CompatibleCritic(Protocol):
     @property
     def degrees(self) -> tuple[int, ...] | None:
         """Which features of the state: see `state_features`."""
-        ...
 
     @property
     def whole_episodes(self) -> bool:
         """True: learns only from episodes that begin and end in the batch."""
-        ...
 
     def estimate(self, experience: Experience, gamma: float) -> Estimate:
         """w from this experience; NumericalFailure where its equations have no solution."""
-        ...
 
 
 def check_degrees(degrees: tuple[int, ...] | None) -> None:

@@ -19,9 +19,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from rlopt.core.curvature import Curvature, PullBack
+from rlopt.core.curvature import PullBack
 from rlopt.core.heads import Head
-from rlopt.core.parts import PRODUCT, SEMIDEFINITE, Objective, Requirements, State
+from rlopt.core.parts import PRODUCT, SEMIDEFINITE, Bound, Objective, Requirements, State
 from rlopt.core.requirements import Incompatible
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
@@ -41,9 +41,7 @@ class EpisodeFisher:
     def init(self) -> State:
         return {}
 
-    def bind(
-        self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
-    ) -> tuple[Curvature, State]:
+    def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         if samples.episode is None:
             raise Incompatible("the Fisher matrix of whole episodes needs to know which episode each sample belongs to")
         _, s = head.log_prob_and_score(tape.outputs, samples.actions)

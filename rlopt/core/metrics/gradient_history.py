@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from rlopt.core.checks import check
-from rlopt.core.curvature import Curvature, Given
+from rlopt.core.curvature import Given
 from rlopt.core.heads import Head
-from rlopt.core.parts import HISTORY, PRODUCT, SEMIDEFINITE, Objective, Requirements, State
+from rlopt.core.parts import HISTORY, PRODUCT, SEMIDEFINITE, Bound, Objective, Requirements, State
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import all_sum
@@ -51,13 +51,11 @@ class GradientHistory:
     def init(self) -> State:
         return {}
 
-    def bind(
-        self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
-    ) -> tuple[Curvature, State]:
+    def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         _, slopes = objective.values_and_gradient(head, tape.outputs, samples)
         return self.add(state, all_sum(tape.vjp(slopes * samples.share[:, None])))
 
-    def add(self, state: State, g: Tensor) -> tuple[Curvature, State]:
+    def add(self, state: State, g: Tensor) -> Bound:
         """M with g (P,) as the newest gradient; see `parts.History`."""
         now = torch.outer(g, g) if self.form == "full" else g * g
         keep, add = (1.0, 1.0) if self.decay is None else (self.decay, 1 - self.decay)

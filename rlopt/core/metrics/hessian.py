@@ -15,9 +15,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rlopt.core.curvature import ByProduct, Curvature
+from rlopt.core.curvature import ByProduct
 from rlopt.core.heads import Head
-from rlopt.core.parts import OBJECTIVE, PRODUCT, Objective, Requirements, State
+from rlopt.core.parts import OBJECTIVE, PRODUCT, Bound, Objective, Requirements, State
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import all_sum
@@ -37,9 +37,7 @@ class Hessian:
     def init(self) -> State:
         return {}
 
-    def bind(
-        self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
-    ) -> tuple[Curvature, State]:
+    def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         share = samples.share[:, None]
         H = objective.hessian(head, tape.outputs, samples) * share[:, None]
         _, slopes = objective.values_and_gradient(head, tape.outputs, samples)

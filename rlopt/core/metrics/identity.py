@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rlopt.core.curvature import Curvature, Euclidean
+from rlopt.core.curvature import Euclidean
 from rlopt.core.heads import Head
-from rlopt.core.parts import EUCLIDEAN, PRODUCT, SEMIDEFINITE, Objective, Requirements, State
+from rlopt.core.parts import EUCLIDEAN, PRODUCT, SEMIDEFINITE, Bound, Objective, Requirements, State
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 
@@ -22,7 +22,5 @@ class Identity:
     def init(self) -> State:
         return {}
 
-    def bind(
-        self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
-    ) -> tuple[Curvature, State]:
+    def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         return Euclidean(tape), state

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from rlopt.core.checks import check
-from rlopt.core.curvature import ByProduct, Curvature, Given
+from rlopt.core.curvature import ByProduct, Given
 from rlopt.core.heads import Head
-from rlopt.core.parts import PRODUCT, SEMIDEFINITE, Objective, Requirements, State
+from rlopt.core.parts import PRODUCT, SEMIDEFINITE, Bound, Objective, Requirements, State
 from rlopt.core.requirements import Incompatible
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
@@ -58,9 +58,7 @@ class Mahalanobis:
     def init(self) -> State:
         return {}
 
-    def bind(
-        self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
-    ) -> tuple[Curvature, State]:
+    def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         size = tape.size
         self._check_size(size)
         parts = {name: part.to(tape.outputs) for name, part in self._parts.items()}

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, between, check
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import PRODUCT, Requirements, Solution, Solver, State
+from rlopt.core.parts import PRODUCT, Requirements, Solution, Solve, Solver, State
 from rlopt.parallel.collectives import all_ranks
 
 
@@ -70,9 +70,7 @@ class CG:
     def init(self) -> State:
         return {"preconditioner": self.preconditioner.init()} if self.preconditioner else {}
 
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         x0 = self.decay * state["x"] if "x" in state else None
         precondition: Callable[[Tensor], Tensor] = _same
         if self.preconditioner:

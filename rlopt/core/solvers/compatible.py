@@ -8,14 +8,13 @@ two estimates of the Fisher matrix differ where it is another.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import COMPATIBLE, PRODUCT, Requirements, Solution, State
+from rlopt.core.parts import COMPATIBLE, PRODUCT, Requirements, Solution, Solve, State
 from rlopt.core.requirements import Incompatible, Remedy
 
 
@@ -32,9 +31,7 @@ class Compatible:
     def init(self) -> State:
         return {}
 
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         if "w" not in state:
             raise Incompatible("no compatible critic has given the policy a direction", Remedy.COMPATIBLE_CRITIC)
         w = state["w"]

@@ -15,7 +15,7 @@ diag M) until it holds, and the lambda used is reported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from rlopt.core.checks import NumericalFailure, check
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import PRODUCT, Requirements, Solution, State
+from rlopt.core.parts import PRODUCT, Requirements, Solution, Solve, State
 
 _ATTEMPTS = 8  # raises of lambda before giving up
 _LOST = 10  # a pivot or eigenvalue below this many roundings of its matrix's largest is none
@@ -54,9 +54,7 @@ class Dense:
     def init(self) -> State:
         return {}
 
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         matrix = curvature.dense()
         if self.indefinite == "refuse":
             factor, used = factorise(matrix, damping)

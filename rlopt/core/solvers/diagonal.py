@@ -16,7 +16,6 @@ Where d + lambda and g are both 0 so is x, the least of the solutions; where onl
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +25,7 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check, non_negative
 from rlopt.core.curvature import Curvature, PullBack, factored
-from rlopt.core.parts import PRODUCT, ROOT, Requirements, Solution, State
+from rlopt.core.parts import PRODUCT, ROOT, Requirements, Solution, Solve, State
 from rlopt.core.solvers.per_layer import chunks, gradients, join, layer_means, root, rooted, squares, weighted
 from rlopt.core.tapes.tape import Layer
 from rlopt.parallel.collectives import rank
@@ -72,9 +71,7 @@ class Diagonal:
     def init(self) -> State:
         return {"solves": 0} if self.method in _RANDOM else {}
 
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         kept: list[Tensor] = []  # the diagonal, once the first g has shown its type and device
 
         def solve(g: Tensor) -> Solution:

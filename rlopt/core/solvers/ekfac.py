@@ -9,7 +9,6 @@ to the block in Frobenius norm. Its running mean starts anew with every new basi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import ROOT, Requirements, Solution, State
+from rlopt.core.parts import ROOT, Requirements, Solve, State
 from rlopt.core.solvers.kronecker import factors as kronecker
 from rlopt.core.solvers.kronecker.solve import in_eigenbasis
 from rlopt.core.solvers.per_layer import squares
@@ -58,9 +57,7 @@ class EKFAC:
     def init(self) -> State:
         return {**kronecker.init(), "scale_weight": 0.0, "scales": {}}
 
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         if state["age"] == 0:
             state = {**state, "scale_weight": 0.0, "scales": {}}
         shapes, values = kronecker.statistics(curvature, kronecker.factors)

@@ -10,7 +10,6 @@ lambda must be above 0. The difference loses about log10(|M| / lambda) digits, w
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from rlopt.core.checks import NumericalFailure, at_least_one
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import ROOT, Requirements, Solution, State
+from rlopt.core.parts import ROOT, Requirements, Solution, Solve, State
 from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.solvers.dense import factorise
 from rlopt.core.solvers.per_layer import products, root, rooted
@@ -61,9 +60,7 @@ class Gram:
                 largest=size,
             )
 
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         if world_size() > 1:
             raise Incompatible(
                 "the Gram matrix needs products between all samples, and those of other ranks are not at hand",

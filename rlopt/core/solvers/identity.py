@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import EUCLIDEAN, Requirements, Solution, State
+from rlopt.core.parts import EUCLIDEAN, Requirements, Solution, Solve, State
 
 
 @dataclass(frozen=True)
@@ -23,9 +22,7 @@ class Identity:
     def init(self) -> State:
         return {}
 
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         return _solve, state
 
 

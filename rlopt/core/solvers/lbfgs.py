@@ -13,7 +13,6 @@ whatever M is. The solver's own matrix is M_s = H^-1 - lambda I, for which x is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import PRODUCT, Requirements, Solution, State
+from rlopt.core.parts import PRODUCT, Requirements, Solution, Solve, State
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,7 @@ class LBFGS:
     def init(self) -> State:
         return {}  # then "last" (P,), the direction to be paired next, "s" (N, P) and "Ms" (N, P), oldest first
 
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         new = self._paired(state, curvature)
 
         def solve(g: Tensor) -> Solution:

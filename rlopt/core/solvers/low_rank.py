@@ -14,7 +14,6 @@ Directions without curvature are held by lambda alone: at lambda = 0 it is raise
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check, non_negative
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Requirements, Solution, State
+from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Requirements, Solution, Solve, State
 from rlopt.core.solvers.dense import damping_for, eigenvalues
 from rlopt.core.solvers.per_layer import chunks, gradients, layer_means
 from rlopt.core.spectrum import krylov
@@ -70,9 +69,7 @@ class LowRank:
     def init(self) -> State:
         return {}
 
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         kept: list[tuple[Tensor, Tensor, Tensor]] = []  # from the first g, which Lanczos may start from
 
         def solve(g: Tensor) -> Solution:

@@ -10,7 +10,6 @@ is within the power, and what is reported beside M_s is 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from rlopt.core.checks import NumericalFailure, check
 from rlopt.core.curvature import Curvature, Given
-from rlopt.core.parts import HISTORY, Requirements, Solution, State
+from rlopt.core.parts import HISTORY, Requirements, Solution, Solve, State
 from rlopt.core.solvers.dense import check_finite, eigenvalues
 
 
@@ -45,9 +44,7 @@ class Power:
     def init(self) -> State:
         return {}
 
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         entries = cast(Given, curvature).entries
         check_finite(entries)
         if entries.ndim == 1:

@@ -13,7 +13,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from rlopt.core.checks import check, non_negative, positive
-from rlopt.core.parts import Requirements, Scalars, Solution, State
+from rlopt.core.parts import Requirements, Scalars, Solution, State, Taken
 from rlopt.core.problem import Problem
 from rlopt.parallel.collectives import all_ranks
 
@@ -49,9 +49,7 @@ class Armijo:
     def init(self, theta: Tensor) -> State:
         return {}
 
-    def step(
-        self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
-    ) -> tuple[Tensor, State, Scalars]:
+    def step(self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem) -> Taken:
         alpha = self.rate
         candidates = self.backtracks + 1 if all_ranks(slope > 0) else 0
         for backtracks in range(candidates):

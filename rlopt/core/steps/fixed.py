@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from rlopt.core.checks import positive
-from rlopt.core.parts import Requirements, Scalars, Solution, State
+from rlopt.core.parts import Requirements, Scalars, Solution, State, Taken
 from rlopt.core.problem import Problem
 
 
@@ -33,9 +33,7 @@ class Fixed:
     def init(self, theta: Tensor) -> State:
         return {}
 
-    def step(
-        self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
-    ) -> tuple[Tensor, State, Scalars]:
+    def step(self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem) -> Taken:
         candidate = theta + self.rate * solution.x
         accepted = problem.in_domain(candidate)
         scalars: Scalars = {

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from rlopt.core.checks import check, positive
-from rlopt.core.parts import Requirements, Scalars, Solution, State
+from rlopt.core.parts import Requirements, Scalars, Solution, State, Taken
 from rlopt.core.problem import Problem, step_length
 
 
@@ -48,9 +48,7 @@ class KLClip:
     def init(self, theta: Tensor) -> State:
         return {"velocity": torch.zeros_like(theta)} if self.momentum else {}
 
-    def step(
-        self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
-    ) -> tuple[Tensor, State, Scalars]:
+    def step(self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem) -> Taken:
         x = solution.x
         q = problem.squared_length(x)
         alpha = step_length(q, x, solution.damping, self.radius, self.rate)

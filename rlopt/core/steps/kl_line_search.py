@@ -17,7 +17,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from rlopt.core.checks import check, non_negative, positive
-from rlopt.core.parts import Requirements, Scalars, Solution, State
+from rlopt.core.parts import Requirements, Scalars, Solution, State, Taken
 from rlopt.core.problem import Problem, step_length
 from rlopt.parallel.collectives import all_ranks
 
@@ -57,9 +57,7 @@ class KLLineSearch:
     def init(self, theta: Tensor) -> State:
         return {}
 
-    def step(
-        self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
-    ) -> tuple[Tensor, State, Scalars]:
+    def step(self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem) -> Taken:
         x = solution.x
         q = problem.squared_length(x)
         alpha = step_length(q, x, solution.damping, self.radius, self.largest)

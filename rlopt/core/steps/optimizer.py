@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from rlopt.core.checks import check, positive
-from rlopt.core.parts import Requirements, Scalars, Solution, State
+from rlopt.core.parts import Requirements, Solution, State, Taken
 from rlopt.core.problem import Problem
 
 # momentum and averaging keep the direction's geometry; every other optimizer rescales coordinates
@@ -89,9 +89,7 @@ class Optimizer:
         self._optimizer, self._scheduler, self._bound = optimizer, scheduler, None
         return _snapshot(optimizer, scheduler, dict(optimizer.state.get(theta, {})))
 
-    def step(
-        self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
-    ) -> tuple[Tensor, State, Scalars]:
+    def step(self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem) -> Taken:
         x = solution.x
         if self.max_norm is not None:
             x = x * (self.max_norm / (torch.dot(x, x).sqrt() + 1e-6)).clamp_(max=1.0)

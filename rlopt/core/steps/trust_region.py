@@ -11,7 +11,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from rlopt.core.checks import positive
-from rlopt.core.parts import Requirements, Scalars, Solution, State
+from rlopt.core.parts import Requirements, Scalars, Solution, State, Taken
 from rlopt.core.problem import Problem, step_length
 
 
@@ -40,9 +40,7 @@ class TrustRegion:
     def init(self, theta: Tensor) -> State:
         return {}
 
-    def step(
-        self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
-    ) -> tuple[Tensor, State, Scalars]:
+    def step(self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem) -> Taken:
         alpha = step_length(solution.quadratic, solution.x, solution.damping, self.radius, self.largest)
         candidate = theta + alpha * solution.x
         accepted = problem.in_domain(candidate)
