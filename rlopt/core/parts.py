@@ -53,13 +53,15 @@ class Metric(Protocol):
     """What distance between two parameter vectors means: it binds a matrix M (P, P) to a tape and its samples."""
 
     @property
-    def requirements(self) -> Requirements: ...
+    def requirements(self) -> Requirements:
+        return Requirements()
 
     @property
     def supplies(self) -> frozenset[str]:
         """What solvers may ask of the curvatures it binds; may depend on its options."""
 
-    def init(self) -> State: ...
+    def init(self) -> State:
+        return {}
 
     def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         """M at this tape's theta, on these samples."""
@@ -74,12 +76,12 @@ class History(Metric, Protocol):
 
 @dataclass(frozen=True)
 class Solution:
-    """x with (M + lambda I) x = g as nearly as the solver promises; the figures are for the solver's own matrix."""
+    """x with (M + lambda I) x = g, exactly or nearly. Its figures are for the matrix that the solver solves with."""
 
     x: Tensor  # (P,)
     iterations: Tensor | float
-    error: Tensor | float | Callable[[], Tensor]  # the residual, or what works it out where it is asked for
-    form: Tensor | Callable[[], Tensor]  # x^T M x, undamped; likewise
+    error: Tensor | float | Callable[[], Tensor]  # the residual, or a function that computes it when it is read
+    form: Tensor | Callable[[], Tensor]  # x^T M x without the damping, or a function that computes it
     damping: Tensor | float  # lambda that was used; above the one asked for where a factorisation needed it
     scalars: Scalars = field(default_factory=dict)  # anything else worth a curve
     state: State = field(default_factory=dict)  # what the solver keeps of x itself, for the state `prepare` returned
@@ -123,13 +125,15 @@ class Solver(Protocol):
     """How (M + lambda I) x = g is solved for x (P,), and with which structure."""
 
     @property
-    def requirements(self) -> Requirements: ...
+    def requirements(self) -> Requirements:
+        return Requirements()
 
     @property
     def needs(self) -> frozenset[str]:
         """What it asks of a metric; may depend on its options."""
 
-    def init(self) -> State: ...
+    def init(self) -> State:
+        return {}
 
     def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         """Statistics and factorisations, once per update; the function returned solves for any g (P,)."""
@@ -141,9 +145,11 @@ class Damping(Protocol):
     measures: ClassVar[bool]  # True: `adapt` wants "damping/agreement" of every step that was taken
 
     @property
-    def requirements(self) -> Requirements: ...
+    def requirements(self) -> Requirements:
+        return Requirements()
 
-    def init(self) -> State: ...
+    def init(self) -> State:
+        return {}
 
     def current(self, state: State) -> Tensor | float:
         """lambda >= 0 for the coming solve."""
@@ -155,12 +161,14 @@ class Damping(Protocol):
 class Step(Protocol):
     """How far to go along x (P,), and whether to go at all."""
 
-    adaptive: bool  # True: rescales directions itself, and so undoes any metric but the identity
+    adaptive: bool = False  # True: rescales directions itself, and so undoes any metric but the identity
 
     @property
-    def requirements(self) -> Requirements: ...
+    def requirements(self) -> Requirements:
+        return Requirements()
 
-    def init(self, theta: Tensor) -> State: ...
+    def init(self, theta: Tensor) -> State:
+        return {}
 
     def step(self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem) -> Taken:
         """theta + alpha x, or theta itself where the step is rejected; slope = g^T x.
@@ -170,3 +178,4 @@ class Step(Protocol):
 
     def advance(self, state: State) -> State:
         """State after a whole update (all its epochs and minibatches): learning-rate schedules."""
+        return state

@@ -34,15 +34,15 @@ class Experience:
     rewards: Tensor  # (T, E)
     done: Tensor  # (T, E) bool, terminated or truncated
     features: Tensor  # (B, n) phi of the state acted in
-    following: Tensor  # (B, n) phi of the state it led to: 0 after termination, of the last one seen after truncation
+    following: Tensor  # (B, n) phi of the next state: 0 after termination; after truncation that of the last state seen
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a compatible critic makes of a rollout."""
+    """The result of a compatible critic for one rollout."""
 
     natural: Tensor  # w (P,)
-    samples: Samples  # with the critic's advantages, and weight 0 where it had no use for a sample
+    samples: Samples  # with the critic's advantages, and weight 0 for those it did not use
     scalars: Mapping[str, Tensor | float] = field(default_factory=dict)
 
 

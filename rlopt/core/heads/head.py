@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar, Literal, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -24,6 +25,7 @@ class Head(Protocol):
     @property
     def constants(self) -> int:
         """S, outputs held as parameters of their own."""
+        return 0
 
     @property
     def noise_size(self) -> int:
@@ -32,9 +34,11 @@ class Head(Protocol):
     @property
     def bounded(self) -> bool:
         """True where some z are outside the domain (a scale that could fall to 0)."""
+        return False
 
     def initial_constants(self) -> Tensor:
         """(S,) what the constants start from."""
+        return torch.zeros(self.constants)
 
     def log_prob(self, z: Tensor, actions: Tensor) -> Tensor:
         """(B,) log p(a | z), nats."""
@@ -43,7 +47,12 @@ class Head(Protocol):
         """(B,) log p(a | z) and (B, O) its gradient in z."""
 
     def log_prob_hessian(self, z: Tensor, actions: Tensor) -> Tensor:
-        """(B, O, O) Hessian of log p(a | z) in z."""
+        """(B, O, O) Hessian of log p(a | z) in z.
+
+        By default minus the Fisher information, whatever the actions: right for natural parameters z of an exponential
+        family.
+        """
+        return -self.kl_hessian(z, z)
 
     def entropy(self, z: Tensor) -> Tensor:
         """(B,) entropy, nats."""
@@ -77,3 +86,4 @@ class Head(Protocol):
 
     def in_domain(self, z: Tensor) -> Tensor:
         """() bool: every z is finite and names a distribution."""
+        return z.isfinite().all()

@@ -22,14 +22,14 @@ from torch import Tensor
 from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import PullBack, factored
 from rlopt.core.heads import Head
-from rlopt.core.parts import KL, PRODUCT, ROOT, SEMIDEFINITE, Bound, Objective, Requirements, State
+from rlopt.core.parts import KL, PRODUCT, ROOT, SEMIDEFINITE, Bound, Metric, Objective, Requirements, State
 from rlopt.core.samples import Samples, to_device
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import rank
 
 
 @dataclass(frozen=True)
-class Fisher:
+class Fisher(Metric):
     """M = mean of J^T E[s s^T] J over samples, s the score of the model's own actions; 1/2 v^T M v is KL in nats.
 
     Options:

@@ -20,13 +20,13 @@ from torch import Tensor
 from rlopt.core.checks import NumericalFailure, check
 from rlopt.core.curvature import PullBack, factored
 from rlopt.core.heads import Head
-from rlopt.core.parts import OBJECTIVE, PRODUCT, ROOT, SEMIDEFINITE, Bound, Objective, Requirements, State
+from rlopt.core.parts import OBJECTIVE, PRODUCT, ROOT, SEMIDEFINITE, Bound, Metric, Objective, Requirements, State
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 
 
 @dataclass(frozen=True)
-class GGN:
+class GGN(Metric):
     """M = mean of J^T C J over samples, C minus the Hessian in the outputs of the objective: units of the objective.
 
     Options:
@@ -47,9 +47,6 @@ class GGN:
     def supplies(self) -> frozenset[str]:
         both = {PRODUCT, OBJECTIVE}
         return frozenset(both if self.curvature == "signed" else both | {ROOT, SEMIDEFINITE})
-
-    def init(self) -> State:
-        return {}
 
     def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         C = -objective.hessian(head, tape.outputs, samples)

@@ -20,14 +20,14 @@ from torch import Tensor
 
 from rlopt.core.curvature import PullBack, factored
 from rlopt.core.heads import Head
-from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Bound, Objective, Requirements, State
+from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Bound, Metric, Objective, Requirements, State
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import all_sum
 
 
 @dataclass(frozen=True)
-class GradientCovariance:
+class GradientCovariance(Metric):
     """M = second moments of the samples' own gradients of the objective, in its units squared.
 
     Options:
@@ -44,9 +44,6 @@ class GradientCovariance:
     @property
     def supplies(self) -> frozenset[str]:
         return frozenset({PRODUCT, SEMIDEFINITE} if self.centred else {PRODUCT, ROOT, SEMIDEFINITE})
-
-    def init(self) -> State:
-        return {}
 
     def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         _, slopes = objective.values_and_gradient(head, tape.outputs, samples)

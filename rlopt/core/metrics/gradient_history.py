@@ -18,14 +18,14 @@ from torch import Tensor
 from rlopt.core.checks import check
 from rlopt.core.curvature import Given
 from rlopt.core.heads import Head
-from rlopt.core.parts import HISTORY, PRODUCT, SEMIDEFINITE, Bound, Objective, Requirements, State
+from rlopt.core.parts import HISTORY, PRODUCT, SEMIDEFINITE, Bound, History, Objective, Requirements, State
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import all_sum
 
 
 @dataclass(frozen=True)
-class GradientHistory:
+class GradientHistory(History):
     """M = sum or running mean of g g^T over this update and all before it, in units of the objective squared.
 
     The state holds the sum (P, P) or (P,) and its weight.
@@ -47,9 +47,6 @@ class GradientHistory:
         if self.decay is not None:
             check(0 <= self.decay < 1, "decay", "null, or 0 or above and below 1", self.decay)
         check(self.form in ("full", "diagonal"), "form", "full or diagonal", self.form)
-
-    def init(self) -> State:
-        return {}
 
     def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         _, slopes = objective.values_and_gradient(head, tape.outputs, samples)

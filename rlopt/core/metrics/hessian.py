@@ -17,14 +17,14 @@ from torch import Tensor
 
 from rlopt.core.curvature import ByProduct
 from rlopt.core.heads import Head
-from rlopt.core.parts import OBJECTIVE, PRODUCT, Bound, Objective, Requirements, State
+from rlopt.core.parts import OBJECTIVE, PRODUCT, Bound, Metric, Objective, Requirements, State
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import all_sum
 
 
 @dataclass(frozen=True)
-class Hessian:
+class Hessian(Metric):
     """M = minus the Hessian in theta of the mean objective, by its products alone; indefinite. It has no options.
 
     A product costs one J v, one J^T u and one pass of second derivatives. Source: Newton's method; the products,
@@ -33,9 +33,6 @@ class Hessian:
 
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, OBJECTIVE})
     requirements: ClassVar[Requirements] = Requirements(reads_actions=True)
-
-    def init(self) -> State:
-        return {}
 
     def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         share = samples.share[:, None]

@@ -19,14 +19,14 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import ROOT, Requirements, Solve, State
+from rlopt.core.parts import ROOT, Solve, Solver, State
 from rlopt.core.solvers.kronecker import factors as kronecker
 from rlopt.core.solvers.kronecker.solve import by_inverses, in_eigenbasis, invert
 from rlopt.core.solvers.per_layer import LayerShapes, rooted
 
 
 @dataclass(frozen=True)
-class KFAC:
+class KFAC(Solver):
     """x with (M_s + lambda I) x = g, M_s a Kronecker product A (x) G for every layer; the state holds A and G.
 
     Options:
@@ -45,7 +45,6 @@ class KFAC:
     measure: int
 
     needs: ClassVar[frozenset[str]] = frozenset({ROOT})
-    requirements: ClassVar[Requirements] = Requirements()
 
     def __post_init__(self) -> None:
         check_options(self.damping, self.decay, self.refresh)

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import ROOT, Requirements, Solve, State
+from rlopt.core.parts import ROOT, Requirements, Solve, Solver, State
 from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.solvers.kfac import check_options, solve_with
 from rlopt.core.solvers.kronecker import factors as kronecker
@@ -24,7 +24,7 @@ from rlopt.core.tapes.tape import Layer
 
 
 @dataclass(frozen=True)
-class KFRA:
+class KFRA(Solver):
     """x with (M_s + lambda I) x = g, M_s a Kronecker product A (x) G for every layer, G found from the layer after it.
 
     Options:

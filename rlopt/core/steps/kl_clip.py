@@ -10,18 +10,17 @@ convex, so no velocity is longer in F than the longest step it averages. The ste
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from rlopt.core.checks import check, positive
-from rlopt.core.parts import Requirements, Scalars, Solution, State, Taken
+from rlopt.core.parts import Scalars, Solution, State, Step, Taken
 from rlopt.core.problem import Problem, step_length
 
 
 @dataclass(frozen=True)
-class KLClip:
+class KLClip(Step):
     """theta + v, v the running mean of steps alpha x of a predicted KL within ``radius``; the state holds v.
 
     Options:
@@ -36,9 +35,6 @@ class KLClip:
     rate: float
     radius: float
     momentum: float
-
-    requirements: ClassVar[Requirements] = Requirements()
-    adaptive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         positive("rate", self.rate)
@@ -68,6 +64,3 @@ class KLClip:
         if not accepted:
             return theta, state, scalars
         return candidate, {"velocity": moved} if self.momentum else state, scalars
-
-    def advance(self, state: State) -> State:
-        return state
