@@ -44,7 +44,9 @@ def page() -> str:
             lines += ["", f"## {group}"]
         for name in names:
             path = file(group, name)
-            whole = "@package _global_" in path.read_text()  # options of the run, not of the group
+            whole = (
+                group == "experiment" or "@package _global_" in path.read_text()
+            )  # the run's options
             lines += [
                 "",
                 f"`{group}={name}`: {described(group, name)}",
