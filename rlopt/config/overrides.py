@@ -113,9 +113,9 @@ def check_name(override: Override, name: str) -> None:
         raise UserError(f"{text}: folders of your own are named by --extensions DIR")
     if override.is_delete():
         raise UserError(f"{text}: options cannot be removed; give another value instead")
-    if name.endswith("._target_"):
-        typed = short_name(name.removesuffix("._target_"))
-        raise UserError(f"{text}: a _target_ is the class that a choice stands for; type {typed}=...")
+    if name.endswith(("._target_", "step.optimizer.name", "step.scheduler.name")):
+        typed = short_name(name.rpartition(".")[0])
+        raise UserError(f"{text}: a class is chosen by the name of its file; type {typed}=...")
 
 
 def check_choices(override: Override, name: str) -> None:
