@@ -1,5 +1,6 @@
 """Every choice of every group in a small run's configuration."""
 
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 import yaml
 
 from rlopt.config import choices as catalogue
-from rlopt.config.compose import load, to_yaml
+from rlopt.config.compose import read_choice, to_yaml
 from tests.support.building import resolve, trainer
 
 GROUPS = catalogue.groups()
@@ -34,15 +35,18 @@ def learns_once(config: dict[str, Any]) -> bool:
 
 
 def load_part(group: str, choice: str, **inside: str) -> dict[str, Any]:
-    """What a choice's file holds; ``inside`` names the optimizer and scheduler of a step."""
-    values = {k: 5 if v == "${updates}" else v for k, v in yaml.safe_load(_text(group, choice)).items()}
-    chosen = {"optimizer": "adam", "scheduler": "constant"} | inside
-    return {k: load_part(k, chosen[k]) if group == "step" and k in chosen else v for k, v in values.items()}
+    """The values of a choice; ``inside`` names the optimizer or the scheduler of a step in place of its own."""
+    values = deepcopy(_values(group, choice))
+    return values | {kind: load_part(kind, name) for kind, name in inside.items() if kind in values}
 
 
 @cache
-def _text(group: str, choice: str) -> str:
-    return to_yaml(load(catalogue.conf_dir() / group / f"{choice}.yaml"))
+def _values(group: str, choice: str) -> dict[str, Any]:
+    def with_updates(values: dict[str, Any]) -> dict[str, Any]:
+        """Five updates, where a schedule refers to their number."""
+        return {k: 5 if v == "${updates}" else with_updates(v) if isinstance(v, dict) else v for k, v in values.items()}
+
+    return with_updates(read_choice(group, choice))
 
 
 @cache
@@ -55,6 +59,6 @@ def small_config(where: str, parts: dict[str, Any]) -> dict[str, Any]:
     config = yaml.safe_load(_small())
     (config["critic"] if where else config).update(parts)
     if "compatible" in parts.get("solver", {}).get("_target_", ""):  # its direction is that of such a critic
-        config["critic"]["compatible"] = yaml.safe_load(_text("critic", "lstd"))["compatible"]
+        config["critic"]["compatible"] = load_part("critic", "lstd")["compatible"]
         config["advantages"]["normalise"] = False
     return config
