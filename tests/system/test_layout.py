@@ -43,7 +43,6 @@ UPWARDS = {
     ("rlopt.loggers.logger", "rlopt.training.diagnostics"),
 }
 LONG_FUNCTIONS = {
-    "rlopt.core.solvers.cg:CG._solve",
     "rlopt.core.update:Update.__call__",
     "rlopt.evaluation.episodes:evaluate",
     "rlopt.training.agent:Agent.learn",
