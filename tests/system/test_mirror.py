@@ -34,7 +34,6 @@ YET: set[str] = {
     "cli/report",
     "config/catalogue",
     "config/choices",
-    "config/compatibility",
     "core/compatible/regression",
     "core/heads/head",
     "core/metrics/episode_fisher",
