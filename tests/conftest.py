@@ -63,7 +63,7 @@ def double_precision() -> Iterator[None]:
     torch.set_default_dtype(before)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def nothing_is_left() -> Iterator[None]:
     """No process that a test began, and no alarm, outlives it."""
     before = set(multiprocessing.active_children())

@@ -24,7 +24,7 @@ from rlopt.training.trainer import Trainer
 from tests.support.failing import Fails, breaking, failed
 from tests.support.probes import make_trainer
 
-pytestmark = pytest.mark.usefixtures("probe_environments")
+pytestmark = pytest.mark.usefixtures("probe_environments", "nothing_is_left")
 SMALL = ["policy.hidden=[8]", "critic.hidden=[8]", "evaluation.episodes=0", "checkpoint.every_seconds=null",
          "total_steps=2000"]  # fmt: skip
 WHERE = {"here": [], "workers": ["workers=2"]}
@@ -120,7 +120,7 @@ def test_numbers_of_another_kind_pass(tmp_path, what, how):
 def test_one_that_fails_in_the_evaluation_is_named(tmp_path, overrides, said):
     """Of 10 steps of training, then 2 environments evaluate 6 episodes of 5 steps, 3 each."""
     run = start(tmp_path, "env.num_envs=1", "batch_size=10", "total_steps=10", *overrides)
-    environment, policy = run.environment, run.agent.policy(run.state)
+    environment, policy = run.config.env, run.agent.policy(run.state)
     run.collector.close()
     with pytest.raises(EnvironmentFault) as caught:
         evaluate.evaluate(environment, policy, run.agent.head, 40, 0, True)
@@ -211,7 +211,7 @@ def test_a_replay_may_outlast_the_step_timeout_and_is_reported(tmp_path, monkeyp
 
 @pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize("how", ["raises", "exits", "hangs"])
-def test_one_that_cannot_be_closed_is_told_of_once_and_changes_nothing(tmp_path, monkeypatch, capsys, how, where):
+def test_one_that_cannot_be_closed_is_told_of_once(tmp_path, monkeypatch, capsys, how, where):
     monkeypatch.setattr(environments, "_not_closed", {})
     run = start(tmp_path, *failing(how, "closed", "env.timeout=0.2", "evaluation.episodes=2", *WHERE[where]))
     assert run.run()["steps"] == 120 and (tmp_path / "summary.json").is_file()

@@ -121,7 +121,7 @@ def test_a_saved_run_is_evaluated_and_inspected(tmp_path, capsys):
     config = resolve([*TWENTY, "algo=ppo", "total_steps=256", "averaging.kind=uniform", f"run_dir={folder}"])
     run = trainer(config)
     run.run()
-    assert set(config["critic"]) == {"shared", "variance", "value_weight"}
+    assert set(config["critic"]) == {"_target_", "variance", "value_weight"}
     tree = checkpoint.load_newest(folder)[1]["agent"]
     assert "critic" not in tree and not torch.equal(tree["actor"]["average"]["theta"], tree["actor"]["theta"])
     _, head, frozen, _, _ = load_policy(check_config(load(folder / "config.yaml")), folder)
