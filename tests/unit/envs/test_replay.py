@@ -70,7 +70,7 @@ def at(time: int, number: int = 0) -> EnvState:
     return EnvState(number, np.zeros(1, np.float32), time, 0, False, 0, {}, {"seed": 0})
 
 
-def test_actions_are_kept_as_long_as_an_episode_needs_them_and_no_longer(monkeypatch):
+def test_actions_are_kept_only_as_long_as_an_episode_needs_them(monkeypatch):
     monkeypatch.setattr(env_state, "LONGEST", 30)
     history, actions = EpisodeHistory(True), torch.arange(200)
     for i, (time, kept) in enumerate([(10, 1), (20, 2), (7, 1), (17, 2), (27, 3), (37, 1), (47, 1)]):
