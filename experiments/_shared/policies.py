@@ -17,8 +17,7 @@ from torch import Tensor
 
 from experiments._shared.building import make_trainer
 from rlopt.config import check_config
-from rlopt.config.choices import file
-from rlopt.config.compose import load
+from rlopt.config.compose import load_run, read_choice
 from rlopt.config.schema import construct_part
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import Solver
@@ -63,7 +62,7 @@ class Point:
 @torch.no_grad()
 def point(run_dir: Path, samples: int, seed: int = 0) -> Point:
     """The newest checkpoint's policy, on a batch of its own that ``seed`` names."""
-    run, _ = restore_run(check_config(load(run_dir / "config.yaml")), run_dir)
+    run, _ = restore_run(check_config(load_run(run_dir)), run_dir)
     update, theta = run.agent.actor.update, run.state["actor"]["theta"]
     return at(update, theta, fresh_samples(run, samples, seed))
 
@@ -75,7 +74,7 @@ def at(update: Update, theta: Tensor, batch: Samples) -> Point:
 
 def part(group: str, name: str, **options: Any) -> Any:
     """A part of rlopt by its name in conf/, with some of its options given."""
-    return construct_part({**load(file(group, name)), **options}, group)
+    return construct_part({**read_choice(group, name), **options}, group)
 
 
 @torch.no_grad()

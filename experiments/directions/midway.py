@@ -21,7 +21,7 @@ from experiments._shared import policies
 from experiments.directions.picture import SIX
 from rlopt.config import check_config
 from rlopt.config.catalogue import pairs
-from rlopt.config.compose import load
+from rlopt.config.compose import load_run
 from rlopt.training.restore import inspect_run
 
 METRICS = (*SIX, "fisher")
@@ -32,8 +32,10 @@ RADII = (0.001, 0.01, 0.1)  # nats
 
 def inspected(run_dir: Path, samples: int, solvers: list[str] | None, radius: float = RADIUS) -> list[dict[str, Any]]:
     """Rows of `rlopt inspect RUN_DIR --damping .01`, with the run's step."""
-    about, found = inspect_run(check_config(load(run_dir / "config.yaml")), run_dir, pairs(METRICS, solvers), samples, radius, DAMPING,
-                              False, None, lambda _: None)  # fmt: skip
+    config = check_config(load_run(run_dir))
+    about, found = inspect_run(
+        config, run_dir, pairs(METRICS, solvers), samples, radius, DAMPING, False, None, lambda _: None
+    )
     return [{"step": about["step"], "radius": radius, **asdict(d)} for d in found.directions]
 
 

@@ -43,7 +43,7 @@ class Method(NamedTuple):
 
 
 def torch_optim(name: str, scheduler: dict[str, Any] | None = None, **options: Any) -> Method:
-    step = Optimizer({"name": name, **options}, scheduler or CONSTANT, None)
+    step = Optimizer({"_target_": f"torch.optim.{name}", **options}, scheduler or CONSTANT, None)
     return Method(Euclidean(), Identity(), Constant(0.0), step)
 
 

@@ -75,8 +75,8 @@ def train(job: Job) -> Path:
             batch = run.collector.collect(run.agent.policy(run.state))
             discounted = batch.rewards * job.setting.system.gamma**batch.time
             returns.append(float(discounted.sum()) / job.setting.envs)
-            run.state, lesson = run.agent.learn(run.state, batch, run.minibatches)
-            if not lesson.scalars["step/accepted"] and job.method == "vanilla":
+            run.state, result = run.agent.learn(run.state, batch, run.minibatches)
+            if not result.scalars["step/accepted"] and job.method == "vanilla":
                 break  # the next step would take sigma below 0, and so would any after it
             policies.append(job.setting.policy(run.state["actor"]["theta"].numpy()))
     finally:

@@ -101,10 +101,10 @@ def trained(algo: str, seed: int) -> list[float]:
         run.state["actor"]["theta"][0] = K
         try:
             batch = run.collector.collect(run.agent.policy(run.state))
-            state, lesson = run.agent.learn(run.state, batch, run.minibatches)
+            state, result = run.agent.learn(run.state, batch, run.minibatches)
         finally:
             run.collector.close()
-    assert lesson.failure is None, lesson.failure
+    assert result.failure is None, result.failure
     return state["actor"]["parts"]["solver"]["w"].tolist()
 
 

@@ -8,7 +8,7 @@ from collections import deque
 
 from experiments._shared.building import make_trainer
 from rlopt.parallel.processes import use_one_thread
-from rlopt.rollout.buffer import EpisodeTracker
+from rlopt.rollout.episodes import EpisodeTracker
 
 KEYS = ["metric", "solver", "seed", "reached", "steps", "return_mean", "skipped", "seconds"]
 LIMIT = 300_000  # environment steps
@@ -28,9 +28,9 @@ def train(run: Run) -> dict[str, object]:
     steps, skipped, reached, mean, start = 0, 0, False, 0.0, time.perf_counter()
     while steps < LIMIT and not reached:
         batch = collector.collect(agent.policy(state))
-        state, lesson = agent.learn(state, batch, made.minibatches)
+        state, result = agent.learn(state, batch, made.minibatches)
         steps += batch.steps
-        skipped += lesson.skipped
+        skipped += result.skipped
         recent.extend(counter.take(batch).returns)
         mean = statistics.fmean(recent) if recent else 0.0
         reached = len(recent) == EPISODES and mean >= WANTED

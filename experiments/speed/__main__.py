@@ -68,9 +68,9 @@ def throughput(repeats: int) -> dict[str, list[float]]:
         overrides = ["algo=trpo", "env=halfcheetah", "env.num_envs=8", f"run_dir={folder}/run", "evaluation.episodes=0"]
         run = make_trainer(overrides)
     actions = acted(run, run.collector.envs)
-    envs = run.environment.make_vector()
+    envs = run.config.env.make_vector()
     envs.reset(seed=0)
-    plain = SyncVectorEnv([run.environment.make] * 8, autoreset_mode=AutoresetMode.SAME_STEP)
+    plain = SyncVectorEnv([run.config.env.make] * 8, autoreset_mode=AutoresetMode.SAME_STEP)
     plain.reset(seed=0)
     rates: dict[str, list[float]] = {"stepping": [], "stepping, Gymnasium's": [], "training": []}
 

@@ -88,8 +88,9 @@ def _check_update(c: _Checked) -> None:
         raise UserError(f"{c.typed('solver')} needs damping above 0; set {c.prefix}damping.value=1e-3, for example")
     if u.step.adaptive and (EUCLIDEAN not in metric.supplies or COMPATIBLE in solver.needs):
         raise _undoes_geometry(c)
-    if schedule.minibatch is not None and (u.step.requirements.whole_batch or metric.requirements.whole_batch):
-        raise _no_minibatches(c)
+    whole = [group for group in PARTS if getattr(u, group).requirements.whole_batch]
+    if whole and schedule.minibatch is not None:
+        raise _no_minibatches(c, whole[0])
     if metric.requirements.first_step_only:
         _check_first_step(c)
     _check_effects_of_parts(c)
@@ -150,13 +151,12 @@ def _undoes_geometry(c: _Checked) -> UserError:
     )
 
 
-def _no_minibatches(c: _Checked) -> UserError:
-    if c.update.step.requirements.whole_batch:
-        return UserError(
-            f"{c.typed('step')} measures on the whole batch and cannot take minibatches; add "
-            f"{c.prefix}schedule=whole_batch, or choose {c.prefix}step=trust_region"
-        )
-    return UserError(f"{c.typed('metric')} needs whole episodes; add {c.prefix}schedule=whole_batch")
+def _no_minibatches(c: _Checked, group: str) -> UserError:
+    instead = f", or choose {c.prefix}step=trust_region" if group == "step" else ""
+    return UserError(
+        f"{c.typed(group)} needs the whole batch and cannot take minibatches; "
+        f"add {c.prefix}schedule=whole_batch{instead}"
+    )
 
 
 def _check_first_step(c: _Checked) -> None:
@@ -302,7 +302,7 @@ def check_environment(
             )
 
 
-def check_sees(where: str, factory: NetworkFactory, space: gym.Space) -> None:
+def check_sees(where: str, factory: NetworkFactory, space: gym.Space[Any]) -> None:
     """The network of the policy or the critic must take the environment's observations. Raises UserError."""
     try:
         factory.sees(space)
@@ -314,7 +314,7 @@ def check_sees(where: str, factory: NetworkFactory, space: gym.Space) -> None:
         raise UserError(f"{where}={stands_for(factory)}: {error}; choose {instead or 'another network'}") from error
 
 
-def _sees(factory: NetworkFactory, space: gym.Space) -> bool:
+def _sees(factory: NetworkFactory, space: gym.Space[Any]) -> bool:
     try:
         factory.sees(space)
     except ValueError:

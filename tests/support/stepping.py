@@ -29,7 +29,7 @@ OPTIMIZERS = {
 
 
 def configured(kind: str) -> dict:
-    return {"name": kind.split("_")[0], **OPTIMIZERS[kind]}
+    return {"_target_": f"torch.optim.{kind.split('_')[0]}", **OPTIMIZERS[kind]}
 
 
 def problem(case: Case) -> Problem:

@@ -165,13 +165,12 @@ def _find(
 ) -> tuple[type[Any], dict[str, Any]]:
     """The class that ``_target_`` names, of a torch module or of ``others``, and the rest as its arguments."""
     options = dict(config)
-    package, _, name = str(options.pop("_target_", None)).rpartition(".")
-    classes = {n: c for n, c in vars(module).items() if n not in _UNUSABLE} if package == module.__name__ else {}
-    classes |= {c.__name__: c for c in others if c.__module__ == package}
-    found = classes.get(name)
-    known = inspect.isclass(found) and issubclass(found, base) and found is not base
-    check(known, f"{kind}._target_", f"a class of {module.__name__} that needs no closure", f"{package}.{name}")
-    assert found is not None
+    target = options.pop("_target_", None)
+    known = {f"{module.__name__}.{name}": c for name, c in vars(module).items() if name not in _UNUSABLE}
+    known |= {f"{c.__module__}.{c.__name__}": c for c in others}
+    known = {name: c for name, c in known.items() if inspect.isclass(c) and issubclass(c, base) and c is not base}
+    check(str(target) in known, f"{kind}._target_", f"one of {', '.join(sorted(known))}", target)
+    found, name = known[str(target)], known[str(target)].__name__
     _, *takes = inspect.signature(found).parameters.values()  # the first is what it is to act on
     needed = {p.name for p in takes if p.default is p.empty}
     choices = ", ".join(f"{p.name} (needed)" if p.name in needed else p.name for p in takes)

@@ -32,7 +32,7 @@ def resets_later(started):
     def start(*overrides: str) -> Trainer:
         run = started(*overrides)
         run.collector.close()
-        makers = [run.environment.make] * run.environment.num_envs
+        makers = [run.config.env.make] * run.config.env.num_envs
         envs = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.NEXT_STEP)
         run.collector = Collector(envs, run.agent.head, 40, 0, torch.float64)
         return run
@@ -182,7 +182,7 @@ def test_envpool_that_is_not_installed_is_told(monkeypatch):
 def test_the_loop_is_gymnasium_s_own_for_one_who_looks_at_it(started):
     """Spaces, metadata, seeds given as one number, calls to the environments, sampled actions."""
     own = started("env=pendulum", "env.num_envs=3", "batch_size=30").collector.envs
-    theirs = SyncVectorEnv([started("env=pendulum").environment.make] * 3, autoreset_mode=AutoresetMode.SAME_STEP)
+    theirs = SyncVectorEnv([started("env=pendulum").config.env.make] * 3, autoreset_mode=AutoresetMode.SAME_STEP)
     assert own.observation_space == theirs.observation_space and own.action_space == theirs.action_space
     assert own.metadata == theirs.metadata
     actions = own.action_space.sample()

@@ -55,7 +55,7 @@ def play(environment: EnvSpec, policy: FrozenPolicy, head: Head, seed: int, epis
 @pytest.mark.parametrize("mode", [True, False])
 def test_every_episode_counts_once_with_seeds_of_its_own(trained, env, mode):
     run = trained(env)
-    environment, head, policy = run.environment, run.agent.head, run.agent.policy(run.state)
+    environment, head, policy = run.config.env, run.agent.head, run.agent.policy(run.state)
     result = evaluate(environment, policy, head, 21, seed=3, deterministic=mode)
     expected = [play(environment, policy, head, 3, i, mode) for i in range(21)]
     assert result.lengths == [length for _, length in expected]
@@ -71,20 +71,20 @@ def test_how_many_play_side_by_side_changes_nothing(trained, monkeypatch, env, m
     run, results = trained(env), []
     for side_by_side in (1, 3, 16, 64):
         monkeypatch.setattr(module, "_SIDE_BY_SIDE", side_by_side)
-        results.append(evaluate(run.environment, run.agent.policy(run.state), run.agent.head, 20, 0, mode))
+        results.append(evaluate(run.config.env, run.agent.policy(run.state), run.agent.head, 20, 0, mode))
     assert all(result == results[0] for result in results)
 
 
 def test_more_episodes_begin_with_the_same_ones(trained):
     run = trained(ENVS[0])
-    few, many = (evaluate(run.environment, run.agent.policy(run.state), run.agent.head, n, 0, False) for n in (5, 40))
+    few, many = (evaluate(run.config.env, run.agent.policy(run.state), run.agent.head, n, 0, False) for n in (5, 40))
     assert many.returns[:5] == few.returns
 
 
 def test_the_mode_and_the_samples_are_different_policies(trained):
     run = trained(ENVS[0])
     mode, again, sampled = (
-        evaluate(run.environment, run.agent.policy(run.state), run.agent.head, 20, 0, mode)
+        evaluate(run.config.env, run.agent.policy(run.state), run.agent.head, 20, 0, mode)
         for mode in (True, True, False)
     )
     assert mode == again
@@ -94,7 +94,7 @@ def test_the_mode_and_the_samples_are_different_policies(trained):
 
 def test_another_seed_gives_other_episodes(trained):
     run = trained(ENVS[0])
-    a, b = (evaluate(run.environment, run.agent.policy(run.state), run.agent.head, 20, s, True) for s in (0, 1))
+    a, b = (evaluate(run.config.env, run.agent.policy(run.state), run.agent.head, 20, s, True) for s in (0, 1))
     assert a != b
 
 
@@ -108,12 +108,12 @@ def test_evaluation_changes_neither_normaliser_nor_policy(trained):
     state = run.state["observations"]
     kept, theta = {k: v.clone() for k, v in state.items()}, run.state["actor"]["theta"].clone()
     assert state["count"] == 320
-    normalised = evaluate(run.environment, run.agent.policy(run.state), run.agent.head, 20, 0, True)
+    normalised = evaluate(run.config.env, run.agent.policy(run.state), run.agent.head, 20, 0, True)
     assert all(torch.equal(run.state["observations"][k], kept[k]) for k in kept)
     assert torch.equal(run.state["actor"]["theta"], theta)
 
     raw = {**run.state, "observations": run.agent.observations.init(3)}
-    assert evaluate(run.environment, run.agent.policy(raw), run.agent.head, 20, 0, True) != normalised
+    assert evaluate(run.config.env, run.agent.policy(raw), run.agent.head, 20, 0, True) != normalised
 
 
 def test_environments_are_closed_even_when_one_fails(trained, monkeypatch):
@@ -128,5 +128,5 @@ def test_environments_are_closed_even_when_one_fails(trained, monkeypatch):
 
     monkeypatch.setattr(EnvSpec, "make", breaking)
     with pytest.raises(EnvironmentFault, match="raised ZeroDivisionError: division by zero"):
-        evaluate(run.environment, run.agent.policy(run.state), run.agent.head, 5, 0, True)
+        evaluate(run.config.env, run.agent.policy(run.state), run.agent.head, 5, 0, True)
     assert len(closed) == 5

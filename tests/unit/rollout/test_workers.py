@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlopt.checkpoint import format as checkpoint
+from rlopt.checkpoint import manager as checkpoint
 from rlopt.errors import EnvironmentFault, UserError
 from rlopt.parallel import processes as child
 from rlopt.rollout.buffer import Rollout

@@ -1,6 +1,7 @@
 """Steps of torch's optimizers: the bits of torch, and a state that alone decides."""
 
 import copy
+import importlib
 
 import pytest
 import torch
@@ -25,10 +26,15 @@ def run(step: Optimizer, case: Case, theta: Tensor, state, start: int, stop: int
     return theta, state
 
 
-def by_torch(name: str, options: dict, theta: Tensor) -> Tensor:
+def torchs(target: str) -> type:
+    module, _, name = target.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def by_torch(target: str, options: dict, theta: Tensor) -> Tensor:
     """Where torch's own optimizer comes to by steps 0..20 of `run`."""
     parameter = torch.nn.Parameter(theta.clone())
-    reference = getattr(torch.optim, name)([parameter], **options)
+    reference = torchs(target)([parameter], **options)
     schedule = torch.optim.lr_scheduler.LinearLR(reference, start_factor=1.0, end_factor=0.1, total_iters=8)
     for i in range(20):
         parameter.grad = -0.05 * randn(len(theta), seed=i)
@@ -44,7 +50,7 @@ def test_an_optimizer_step_is_that_of_torch(kind, head):
     case = make_case(head)
     step = Optimizer(configured(kind), LINEAR, max_norm=None)
     theta, _ = run(step, case, case.theta.clone(), step.init(case.theta), 0, 20)
-    assert close(theta, by_torch(configured(kind)["name"], OPTIMIZERS[kind], case.theta), 1e-12)
+    assert close(theta, by_torch(configured(kind)["_target_"], OPTIMIZERS[kind], case.theta), 1e-12)
     assert not torch.equal(theta, case.theta)
 
 
@@ -65,8 +71,8 @@ def test_adam_gives_the_bits_of_torch_whatever_its_options(options):
     step = Optimizer(options, LINEAR, max_norm=None)
     case = make_case("log_sigma")
     theta, _ = run(step, case, case.theta.clone(), step.init(case.theta), 0, 20)
-    name = options.pop("name")
-    assert torch.equal(theta, by_torch(name, options, case.theta))
+    target = options.pop("_target_")
+    assert torch.equal(theta, by_torch(target, options, case.theta))
     assert not torch.equal(theta, case.theta)
 
 
@@ -80,21 +86,21 @@ def test_adam_gives_the_bits_of_torch_whatever_its_options(options):
         {"_target_": "torch.optim.lr_scheduler.MultiStepLR", "milestones": [2, 5], "gamma": 0.5},
         {"_target_": "torch.optim.lr_scheduler.PolynomialLR", "total_iters": 7, "power": 2.0},
         {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "T_max": 9},
-        {"name": "CosineAnnealingWarmRestarts", "T_0": 4},
+        {"_target_": "torch.optim.lr_scheduler.CosineAnnealingWarmRestarts", "T_0": 4},
         {"_target_": "torch.optim.lr_scheduler.OneCycleLR", "max_lr": 0.2, "total_steps": 12},
         {"_target_": "torch.optim.lr_scheduler.CyclicLR", "base_lr": 0.01, "max_lr": 0.1, "step_size_up": 3},
     ],
-    ids=lambda schedule: schedule["name"],
+    ids=lambda schedule: schedule["_target_"].rpartition(".")[2],
 )
 def test_a_schedule_advances_once_per_update_as_in_torch(schedule):
     case = make_case("categorical")
     optimizer = {"_target_": "torch.optim.SGD", "lr": 0.1, "momentum": 0.9}
-    options = {k: v for k, v in schedule.items() if k != "name"}
+    options = {k: v for k, v in schedule.items() if k != "_target_"}
     step = Optimizer(optimizer, schedule, max_norm=None)
     theta = case.theta.clone()
     state = step.init(theta)
     reference = torch.optim.SGD([torch.nn.Parameter(case.theta.clone())], lr=0.1, momentum=0.9)
-    scheduler = getattr(torch.optim.lr_scheduler, schedule["name"])(reference, **options)
+    scheduler = torchs(schedule["_target_"])(reference, **options)
     for i in range(10):
         for _ in range(2):
             theta, state, scalars = take(step, case, 0.01 * randn(len(theta), seed=i), state, theta)
@@ -218,7 +224,7 @@ def test_moments_that_an_optimizer_makes_at_birth_are_kept(monkeypatch):
 
     monkeypatch.setattr(torch.optim, "Eager", Eager, raising=False)
     case, x = make_case("log_sigma"), randn(len(make_case("log_sigma").theta))
-    step = Optimizer({"name": "Eager", "lr": 0.1}, CONSTANT, max_norm=None)
+    step = Optimizer({"_target_": "torch.optim.Eager", "lr": 0.1}, CONSTANT, max_norm=None)
     theta, state, _ = take(step, case, x, None, case.theta.clone())
     assert close(theta, case.theta + 0.1 * x / (1 + x**2).sqrt(), 1e-12)
     assert close(state["moments"]["sum"], 1 + x**2, 1e-12)

@@ -33,10 +33,14 @@ def test_an_optimizer_leaves_the_direction_as_it_was():
 @pytest.mark.parametrize(
     ("optimizer", "schedule", "says"),
     [
-        ({"name": "Adamm"}, CONSTANT, r"optimizer\.name must be one of .*\bAdam, AdamW.*; got 'Adamm'"),
-        ({"lr": 0.1}, CONSTANT, r"optimizer\.name must be one of .*SGD; got None"),
-        ({"_target_": "torch.optim.LBFGS"}, CONSTANT, r"optimizer\.name must be one of"),
-        ({"name": "Optimizer"}, CONSTANT, r"optimizer\.name must be one of"),
+        (
+            {"_target_": "torch.optim.Adamm"},
+            CONSTANT,
+            r"optimizer\._target_ must be one of .*\btorch\.optim\.Adam, torch\.optim\.AdamW.*; got 'torch\.optim\.Adamm'",
+        ),
+        ({"lr": 0.1}, CONSTANT, r"optimizer\._target_ must be one of .*SGD; got None"),
+        ({"_target_": "torch.optim.LBFGS"}, CONSTANT, r"optimizer\._target_ must be one of"),
+        ({"_target_": "torch.optim.Optimizer"}, CONSTANT, r"optimizer\._target_ must be one of"),
         (
             {"_target_": "torch.optim.Adam", "beta": 0.9},
             CONSTANT,
@@ -45,13 +49,13 @@ def test_an_optimizer_leaves_the_direction_as_it_was():
         ({"_target_": "torch.optim.Adam", "lr": -1.0}, CONSTANT, r"Invalid learning rate: -1\.0"),
         (
             {"_target_": "torch.optim.Adam"},
-            {"name": "Linear"},
-            r"scheduler\.name must be one of .*LinearLR.*; got 'Linear'",
+            {"_target_": "torch.optim.lr_scheduler.Linear"},
+            r"scheduler\._target_ must be one of .*LinearLR.*; got 'torch\.optim\.lr_scheduler\.Linear'",
         ),
         (
             {"_target_": "torch.optim.Adam"},
             {"_target_": "torch.optim.lr_scheduler.LambdaLR"},
-            r"scheduler\.name must be one of",
+            r"scheduler\._target_ must be one of",
         ),
         (
             {"_target_": "torch.optim.Adam"},
@@ -76,10 +80,11 @@ def test_every_choice_that_is_offered_can_be_made_from_numbers():
             Optimizer(*config, max_norm=None)
         return str(refusal.value).split("one of ")[1].split(";")[0].split(", ")
 
-    assert set(offered({"name": "?"}, CONSTANT)) == {kind.split("_")[0] for kind in OPTIMIZERS}
-    schedules = offered({"_target_": "torch.optim.Adam"}, {"name": "?"})
-    assert "LinearLR" in schedules
-    assert not {"ChainedScheduler", "SequentialLR", "LRScheduler", "_LRScheduler"} & set(schedules)
+    assert set(offered({"_target_": "?"}, CONSTANT)) == {configured(kind)["_target_"] for kind in OPTIMIZERS}
+    schedules = offered({"_target_": "torch.optim.Adam"}, {"_target_": "?"})
+    assert {"torch.optim.lr_scheduler.LinearLR", "rlopt.core.steps.optimizer.InverseLR"} < set(schedules)
+    names = {schedule.rpartition(".")[2] for schedule in schedules}
+    assert not {"ChainedScheduler", "SequentialLR", "LRScheduler", "_LRScheduler"} & names
 
 
 def test_an_optimizer_that_is_told_not_to_fuse_does_not():
