@@ -16,7 +16,9 @@ def run(arguments: list[str]) -> int:
     flags = [a for a in arguments if a.startswith("-")]
     overrides = [a for a in arguments if not a.startswith("-")]
     if "--cfg" in arguments and {"job", "hydra", "all"} & set(overrides):
-        raise UserError("--cfg takes no value: it prints the configuration of what is typed beside it: --cfg algo=ppo")
+        raise UserError(
+            "--cfg takes no value: it prints the configuration of what is typed beside it, such as --cfg algo=ppo"
+        )
     unknown = [a for a in flags if a not in ("-m", "--multirun", "--cfg")]
     if unknown:
         raise UserError(f"there is no flag {unknown[0]}; options are written name=value, such as seed=1")

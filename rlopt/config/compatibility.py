@@ -76,6 +76,7 @@ class _Checked:
 def _check_update(c: _Checked) -> None:
     """One network's parts must serve one another. The words for each refusal stand below."""
     u, solver, metric, schedule = c.update, c.update.solver, c.update.metric, c.update.schedule
+    _check_effects_of_parts(c)
     if u.objective.serves != ("critic" if c.prefix else "policy"):
         raise _wrong_objective(c)
     if lacking := solver.needs - metric.supplies - c.given:
@@ -93,7 +94,6 @@ def _check_update(c: _Checked) -> None:
         raise _no_minibatches(c, whole[0])
     if metric.requirements.first_step_only:
         _check_first_step(c)
-    _check_effects_of_parts(c)
 
 
 def _check_effects_of_parts(c: _Checked) -> None:

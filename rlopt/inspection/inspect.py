@@ -106,9 +106,14 @@ class Inspection:
 
 @torch.no_grad()
 def inspect(
-    update: Update, theta: Tensor, samples: Samples, pairs: Pairs, damping: float, radius: float,
+    update: Update,
+    theta: Tensor,
+    samples: Samples,
+    pairs: Pairs,
+    damping: float,
+    radius: float,
     watch: Callable[[str], None],
-) -> Inspection:  # fmt: skip
+) -> Inspection:
     """Inspect every pair at theta (P,). ``watch`` is called with the pair that comes next.
 
     ``damping`` is lambda, in units of M; ``radius`` is in nats. Raises Stopped where the gradient is not finite.
@@ -159,9 +164,15 @@ def _bind(metric: Metric, problem: Problem, g: Tensor) -> Curvature:
 
 
 def _direction(
-    solver: Solver, curvature: Curvature, start: Problem, theta: Tensor, g: Tensor, exact: Tensor | None,
-    damping: float, radius: float,
-) -> dict[str, Any]:  # fmt: skip
+    solver: Solver,
+    curvature: Curvature,
+    start: Problem,
+    theta: Tensor,
+    g: Tensor,
+    exact: Tensor | None,
+    damping: float,
+    radius: float,
+) -> dict[str, Any]:
     """The fields of a Direction, but for its names. ``exact`` is the exact solution (P,), if it is known."""
 
     def solve() -> Solution:

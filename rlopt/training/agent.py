@@ -173,6 +173,7 @@ class Agent:
         try:
             observations = self.observations.merge(state["observations"], batch.visited)
             rewards = self.rewards.merge(state["rewards"], batch.rewards, batch.done, gamma, happened)
+            found = replace(found, observations=observations, rewards=rewards)
             samples = self._samples(batch, advantages, targets, values)
             scalars: Scalars = {
                 "critic/explained_variance": self._explained_variance(samples["actor"], targets, values[0])
@@ -184,8 +185,7 @@ class Agent:
                 scalars = {**scalars, **estimate.scalars}
         except (FloatingPointError, NumericalFailure) as failure:
             return replace(found, failure=str(failure))
-        return replace(found, samples=samples, observations=observations, rewards=rewards, scalars=scalars,
-                       natural=natural)  # fmt: skip
+        return replace(found, samples=samples, scalars=scalars, natural=natural)
 
     def _copy(self, state: State, estimates: _Estimates) -> _Training:
         """Copies of the networks, for training to change."""

@@ -282,8 +282,7 @@ class Trainer:
             return [] if entries is None else self._restore_environments(entries)
         except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
             message = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            where = f"the checkpoint in {self.run_dir}"
-            raise UserError(f"{where} does not suit its config.yaml: {message}") from error
+            raise UserError(f"the checkpoint in {self.run_dir} does not suit its config.yaml: {message}") from error
 
     def _restore_environments(self, entries: list[dict[str, Any] | None]) -> list[int]:
         """Put the environments back into their running episodes; the numbers of those that begin new ones."""
