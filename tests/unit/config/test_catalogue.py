@@ -8,7 +8,7 @@ from rlopt.core.parts import PRODUCT, ROOT
 from rlopt.errors import UserError
 
 
-def test_a_pair_is_listed_if_the_metric_supplies_what_the_solver_needs():
+def test_a_pair_is_listed_if_the_metric_supplies_the_needs():
     found = catalogue.pairs()
     assert [name for name, _, _ in found] == parts("metric")
     for _, metric, solvers in found:

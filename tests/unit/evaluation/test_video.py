@@ -38,7 +38,7 @@ def test_an_environment_without_frames_is_refused():
         check(run.config.env)
 
 
-def test_an_animation_shows_every_second_transition_and_the_start(video):
+def test_an_animation_shows_the_start_and_every_second_frame(video):
     encoded, height, width = animation(video, steps=4)
     shown = Image.open(io.BytesIO(encoded))
     assert shown.format == "GIF" and shown.size == (width, height) and shown.n_frames == 3

@@ -27,7 +27,7 @@ def test_numbers_stand_in_the_row_of_their_pair():
     assert row == ["fisher", "4", "2.0e+00", "cg", "0.5000", "0.2500", "2.00", "1.50", "0.0100", "1.25", "2"]
 
 
-def test_a_metric_is_named_once_and_its_solvers_below_one_another():
+def test_a_metric_is_named_once_above_its_solvers():
     pairs = [Direction("fisher", solver, **NUMBERS) for solver in ("cg", "dense")]
     text = shown(pairs, [Spectrum.of("fisher", [1.0])])
     assert [line.split()[0] for line in text.splitlines() if " 0.2500 " in line] == ["fisher", "dense"]

@@ -58,7 +58,7 @@ class Doubling:
         return torch.mul(raw, 2, out=out)
 
 
-def test_final_observations_of_all_samplers_are_in_the_order_of_time():
+def test_final_observations_are_in_the_order_of_time():
     names = (
         "inputs",
         "observations",

@@ -48,7 +48,7 @@ def test_what_the_features_explain_has_no_part_in_w(B, P):
     )
 
 
-def test_what_is_left_is_orthogonal_to_the_features_even_if_some_repeat():
+def test_what_is_left_is_orthogonal_to_repeated_features():
     d, features = share(9), randn(9, 2, seed=4)
     twice = torch.cat([features, features[:, :1]], 1)
     left = removed(twice, twice, d)(randn(9, 3, seed=5))

@@ -15,7 +15,7 @@ def measured(case):
 
 
 @every_head
-def test_in_the_eigenbasis_every_block_is_inverted_with_its_damping(head):
+def test_in_the_eigenbasis_every_damped_block_is_inverted(head):
     case = make_case(head, weights="masked", count=9)
     shapes, state = measured(case)
     basis = kronecker.decompose(state, 1)["basis"]
