@@ -30,20 +30,16 @@ def run(arguments: list[str]) -> int:
     if several:
         from rlopt.cli.sweep import multirun
 
-        return multirun(overrides, _train_once)
+        return multirun(overrides, _train)
     if "--cfg" in flags:
         from rlopt.config.compose import to_yaml
 
         print(to_yaml(read_config(overrides).plain), end="")
         return 0
-    return _train_once(overrides)
+    return _train(overrides)
 
 
-def _train_once(overrides: list[str]) -> int:
-    with ranks.process_group():
-        return _train(overrides)
-
-
+@ranks.process_group()
 def _train(overrides: list[str]) -> int:
     from rlopt.config.compose import compose
     from rlopt.config.overrides import read_overrides
@@ -82,7 +78,7 @@ def _help() -> str:
         "",
         "Recipes: settings that an algorithm needs on an environment. It is used whenever both are chosen by name;",
         "what is typed wins over it, and recipe=null leaves it out.",
-        *_recipes(),
+        *(f"  {name:<26}{choices.described('recipe', name)}" for name in choices.choices("recipe")),
         "",
         "Common options: seed total_steps batch_size gamma gae_lambda env.id env.num_envs policy.hidden",
         "  optimizer.lr damping.value step.radius schedule.epochs schedule.minibatch run_dir device dtype",
@@ -91,8 +87,3 @@ def _help() -> str:
         "--extensions DIR: further choices, DIR/GROUP/NAME.yaml, and their code beside them; --import MODULE",
     ]
     return "\n".join(lines)
-
-
-def _recipes() -> list[str]:
-    """Every recipe in a line."""
-    return [f"  {name:<26}{choices.described('recipe', name)}" for name in choices.choices("recipe")]

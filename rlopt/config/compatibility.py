@@ -37,7 +37,7 @@ from rlopt.core.network import Network
 from rlopt.core.parts import COMPATIBLE, EUCLIDEAN, KL, OBJECTIVE
 from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.samples import Samples
-from rlopt.core.solvers.per_layer import root, rooted
+from rlopt.core.solvers.per_layer import rooted
 from rlopt.errors import UserError
 from rlopt.parallel.collectives import world_size
 from rlopt.policy.mlp import NetworkFactory
@@ -269,7 +269,7 @@ def _count_factors(update: UpdateOptions, network: Network, head: Head, theta: T
     actions = head.mode(z)
     samples = Samples(inputs, actions, one, one, z, head.log_prob(z, actions))
     curvature, _ = update.metric.bind(update.metric.init(), tape, head, samples, update.objective)
-    return len(root(rooted(curvature)))
+    return len(rooted(curvature).factors())
 
 
 def check_environment(

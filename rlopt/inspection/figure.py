@@ -35,6 +35,8 @@ def draw_figure(found: Inspection, title: str, path: Path) -> None:
 
 def _draw_directions(axes: Any, found: Inspection, solvers: list[str]) -> None:
     """Draw a cell for every pair: darker for more improvement; in it the improvement and the cosine to the gradient."""
+    from matplotlib.patches import Rectangle
+
     metrics = [s.metric for s in found.spectra]
     gains = [d.improvement for d in found.directions if d.improvement is not None]
     low, high = (max(min(gains), 0.0), max(gains)) if gains else (0.0, 0.0)
@@ -45,7 +47,7 @@ def _draw_directions(axes: Any, found: Inspection, solvers: list[str]) -> None:
             shade = 0.97 - 0.5 * (d.improvement - low) / ((high - low) or 1) if d.improvement >= low else 1.0
             text, hatch = f"{d.improvement:#.3g}\n{d.cosine_gradient:.2f}", ""
         axes.add_patch(
-            _rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=str(shade), edgecolor="0.6", linewidth=0.5, hatch=hatch)
+            Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=str(shade), edgecolor="0.6", linewidth=0.5, hatch=hatch)
         )
         box = {"facecolor": "white", "edgecolor": "none", "pad": 1} if hatch else None
         axes.text(x, y, text, ha="center", va="center", fontsize=8, bbox=box)
@@ -59,12 +61,6 @@ def _draw_directions(axes: Any, found: Inspection, solvers: list[str]) -> None:
         fontsize=9,
     )
     axes.spines[:].set_visible(False)
-
-
-def _rectangle(*where: Any, **style: Any) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle(*where, **style)
 
 
 def _draw_spectra(axes: Any, found: Inspection) -> None:
