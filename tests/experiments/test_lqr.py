@@ -85,7 +85,7 @@ def test_the_kl_has_the_fisher_matrix_for_its_curvature():
 
 
 @pytest.mark.parametrize("name", ["unit-sigma", "unit-log_sigma", "minus_one-sigma", "minus_one-log_sigma"])
-def test_closed_form_trpo_stays_within_the_radius_and_improves(chosen, name):
+def test_closed_form_trpo_steps_are_in_the_radius_and_improve(chosen, name):
     setting = chosen[name]
     for start in setting.starts:
         path = [tuple(policy) for policy in exact.climb(setting, "trpo", start)]

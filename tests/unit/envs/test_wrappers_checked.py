@@ -63,7 +63,7 @@ def test_images_of_floats_are_no_bytes():
         step(np.ones((2, 2)) / 2, 0.0, False, False, space=BYTES)
 
 
-def test_a_type_that_passed_before_lets_no_other_shape_pass():
+def test_a_type_that_passed_does_not_let_another_shape_pass():
     env = Given(FLOATS)
     checked = CheckedEnv(env)
     env.given = (np.zeros(3), 0.0, False, False)
