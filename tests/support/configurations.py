@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from rlopt.config import choices as catalogue
-from rlopt.config.compose import load, to_yaml
+from rlopt.config.compose import read_choice, to_yaml
 from tests.support.building import resolve, trainer
 
 GROUPS = catalogue.groups()
@@ -35,14 +35,13 @@ def learns_once(config: dict[str, Any]) -> bool:
 
 def load_part(group: str, choice: str, **inside: str) -> dict[str, Any]:
     """What a choice's file holds; ``inside`` names the optimizer and scheduler of a step."""
-    values = {k: 5 if v == "${updates}" else v for k, v in yaml.safe_load(_text(group, choice)).items()}
-    chosen = {"optimizer": "adam", "scheduler": "constant"} | inside
-    return {k: load_part(k, chosen[k]) if group == "step" and k in chosen else v for k, v in values.items()}
+    values = yaml.safe_load(_text(group, choice))
+    return {k: load_part(k, inside[k]) if group == "step" and k in inside else v for k, v in values.items()}
 
 
 @cache
 def _text(group: str, choice: str) -> str:
-    return to_yaml(load(catalogue.conf_dir() / group / f"{choice}.yaml"))
+    return to_yaml(read_choice(group, choice)).replace("${updates}", "5")
 
 
 @cache

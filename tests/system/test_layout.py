@@ -33,7 +33,7 @@ TABLES = (ast.Dict, ast.List, ast.Set, ast.Tuple)
 KNOW_HYDRA = ("rlopt.config", "rlopt.cli.sweep")
 LOOSE = {"__init__", "__main__", "api", "errors"}  # modules that lie in no wing
 LONGEST_FILE, LONGEST_FUNCTION = 400, 50
-LEAST_MEDIAN, AIM_OF_MEDIAN = 98, 110  # lines of the median file
+LEAST_MEDIAN, AIM_OF_MEDIAN = 95, 110  # lines of the median file
 
 # Exceptions, all of them temporary. Each must still be needed: test_no_exception_is_left_over.
 UPWARDS: set[tuple[str, str]] = set()
