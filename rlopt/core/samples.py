@@ -88,7 +88,7 @@ class Samples:
             index = torch.arange(first, first + len(self), device=order.device) if self.index is None else self.index
             positions, order = torch.argsort(order)[index].sort()  # of this rank's samples in the whole order
             sizes = torch.bincount((positions // size).clamp(max=count - 1), minlength=count).tolist()
-        # what is about whole episodes, and is of no use for parts of them, stays behind
+        # columns that describe whole episodes are left out: parts of episodes have no use for them
         shuffled = replace(self, time=None, episode=None, index=None).take(order)  # type: ignore[arg-type]
         values = (getattr(shuffled, field.name) for field in fields(self))
         columns = [[None] * count if value is None else value.split(sizes) for value in values]

@@ -43,8 +43,6 @@ UPWARDS = {
     ("rlopt.loggers.logger", "rlopt.training.diagnostics"),
 }
 LONG_FUNCTIONS = {
-    "rlopt.core.solvers.cg:CG._solve",
-    "rlopt.core.update:Update.__call__",
     "rlopt.evaluation.episodes:evaluate",
     "rlopt.training.agent:Agent.learn",
 }
@@ -53,7 +51,7 @@ SKIPS_FORMAT = {
     "rlopt/__init__.py", "rlopt/api.py", "rlopt/checkpoint/resume_rules.py", "rlopt/cli/evaluate.py",
     "rlopt/cli/inspect.py", "rlopt/cli/plot.py", "rlopt/cli/report.py", "rlopt/cli/resume.py",
     "rlopt/cli/sweep/launch.py", "rlopt/config/choices.py", "rlopt/config/compatibility.py", "rlopt/config/schema.py",
-    "rlopt/core/solvers/kronecker/eigenbasis.py", "rlopt/core/steps/optimizer.py", "rlopt/inspection/figure.py",
+    "rlopt/inspection/figure.py",
     "rlopt/inspection/inspect.py", "rlopt/inspection/report.py", "rlopt/policy/export.py", "rlopt/report/comparison.py",
     "rlopt/report/figures.py", "rlopt/report/page.py", "rlopt/report/statistics.py", "rlopt/rollout/sampler.py",
     "rlopt/rollout/workers.py", "rlopt/training/diagnostics.py", "rlopt/training/factory.py",

@@ -39,7 +39,7 @@ class Experience:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a compatible critic makes of a rollout."""
+    """A compatible critic's result for one rollout."""
 
     natural: Tensor  # w (P,)
     samples: Samples  # with the critic's advantages, and weight 0 where it had no use for a sample

@@ -79,28 +79,37 @@ class CG:
             inner, nested = self.preconditioner.prepare(state["preconditioner"], curvature, damping)
             precondition, state = (lambda r: inner(r).x), {**state, "preconditioner": nested}
 
+        def multiply(v: Tensor) -> Tensor:
+            return curvature.product(v) + damping * v
+
         def solve(g: Tensor) -> Solution:
-            return self._solve(curvature, damping, precondition, x0, g)
+            x, r, steps, negative = self._iterate(multiply, precondition, x0, g)
+            gg = torch.dot(g, g)
+            return Solution(
+                x=x,
+                iterations=steps,
+                error=torch.where(gg > 0, (torch.dot(r, r) / gg).sqrt(), 0.0),
+                form=torch.dot(x, g - r) - damping * torch.dot(x, x),
+                damping=damping,
+                scalars={"solver/negative_curvature": negative},
+                state={"x": x} if self.start == "warm" else {},
+            )
 
         return solve, state
 
-    def _solve(
-        self,
-        curvature: Curvature,
-        damping: Tensor | float,
-        precondition: Callable[[Tensor], Tensor],
-        x0: Tensor | None,
-        g: Tensor,
-    ) -> Solution:
+    def _iterate(
+        self, A: Callable[[Tensor], Tensor], N: Callable[[Tensor], Tensor], x0: Tensor | None, g: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x and r (P,), the number of steps, and a flag for negative curvature; A and N are given by their products."""
         gg = torch.dot(g, g)
         x, r, active = torch.zeros_like(g), g.clone(), gg > 0
         # below about 10 roundings r is noise, and further steps would follow it
         target = max(self.tolerance, 10 * torch.finfo(g.dtype).eps) ** 2 * gg
         if x0 is not None:
             x = torch.where(active, x0, 0.0)
-            r = g - (curvature.product(x) + damping * x)
+            r = g - A(x)
             active = active & ~(torch.dot(r, r) <= target)
-        z = precondition(r)
+        z = N(r)
         p, rz = z, torch.dot(r, z)
         Ap = torch.zeros_like(g)
         negative = torch.zeros_like(active)
@@ -109,7 +118,7 @@ class CG:
         for _ in range(self.iterations):
             if g.device.type == "cpu" and not all_ranks(active):
                 break
-            Ap = curvature.product(p) + damping * p
+            Ap = A(p)
             pAp = torch.dot(p, Ap)
             sound = sound & (pAp.isfinite() | ~active)
             moved = active & (pAp > 0) & (rz > 0)
@@ -119,7 +128,7 @@ class CG:
             r = r - alpha * Ap
             steps = steps + moved
             active = moved & (torch.dot(r, r) > target)
-            z = precondition(r)
+            z = N(r)
             rz_next = torch.dot(r, z)
             sound = sound & (rz_next.isfinite() | ~active)
             p = z + torch.where(active, rz_next / rz, 0.0) * p
@@ -129,15 +138,7 @@ class CG:
             x = torch.where(at_once, p, x)
             r = torch.where(at_once, g - Ap, r)
         x = torch.where(sound, x, torch.nan)  # a product that is no number must not pass for a direction
-        return Solution(
-            x=x,
-            iterations=steps,
-            error=torch.where(gg > 0, (torch.dot(r, r) / gg).sqrt(), 0.0),
-            form=torch.dot(x, g - r) - damping * torch.dot(x, x),
-            damping=damping,
-            scalars={"solver/negative_curvature": negative},
-            state={"x": x} if self.start == "warm" else {},
-        )
+        return x, r, steps, negative
 
 
 def _same(r: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ class Tape(Protocol):
     def hvp(self, u: Tensor, v: Tensor) -> Tensor:
         """(B, O), (P,) -> (P,): sum_b sum_o u_bo (d^2 z_bo / dtheta^2) v, the second derivatives of the outputs.
 
-        What depends on u alone is kept for the u seen last, which must not be changed in place between calls.
+        Results that depend on u alone are kept for the last u, which must not be changed in place between calls.
         """
         ...
 
