@@ -34,6 +34,8 @@ from rlopt.core.tapes.tape import Tape
 
 State = dict[str, Any]  # nested: str -> Tensor, float, int, or another State
 Scalars = Mapping[str, Tensor | float]
+Bound = tuple[Curvature, State]  # what `Metric.bind` returns: M and the metric's new state
+Taken = tuple[Tensor, State, Scalars]  # what `Step.step` returns: theta, the step's new state and scalars
 
 # Capabilities that a metric may supply and a solver may need.
 PRODUCT = "product"  # v -> M v
@@ -51,38 +53,35 @@ class Metric(Protocol):
     """The distance between two parameter vectors: a matrix M (P, P), bound to a tape and its samples."""
 
     @property
-    def requirements(self) -> Requirements: ...
+    def requirements(self) -> Requirements:
+        return Requirements()
 
     @property
     def supplies(self) -> frozenset[str]:
         """The capabilities of the curvatures it binds, from the constants above; they may depend on its options."""
-        ...
 
-    def init(self) -> State: ...
+    def init(self) -> State:
+        return {}
 
-    def bind(
-        self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
-    ) -> tuple[Curvature, State]:
+    def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         """M at this tape's theta, on these samples."""
-        ...
 
 
 class History(Metric, Protocol):
     """A metric that supplies HISTORY."""
 
-    def add(self, state: State, g: Tensor) -> tuple[Curvature, State]:
+    def add(self, state: State, g: Tensor) -> Bound:
         """M with g (P,) as the newest gradient; `bind` takes the objective's, which leaves out what l2 adds."""
-        ...
 
 
 @dataclass(frozen=True)
 class Solution:
-    """x with (M + lambda I) x = g as nearly as the solver promises; the figures are for the solver's own matrix."""
+    """x with (M + lambda I) x = g, exactly or nearly. Its figures are for the matrix that the solver solves with."""
 
     x: Tensor  # (P,)
     iterations: Tensor | float
     error: Tensor | float | Callable[[], Tensor]  # the residual, or a function that computes it when it is read
-    form: Tensor | Callable[[], Tensor]  # x^T M x, undamped; likewise
+    form: Tensor | Callable[[], Tensor]  # x^T M x without the damping, or a function that computes it
     damping: Tensor | float  # lambda that was used; above the one asked for where a factorisation needed it
     scalars: Scalars = field(default_factory=dict)  # anything else worth a curve
     state: State = field(default_factory=dict)  # kept of x by the solver, beside the state `prepare` returned
@@ -119,24 +118,25 @@ class Solution:
         )
 
 
+Solve = Callable[[Tensor], Solution]  # g (P,) -> x (P,)
+
+
 class Solver(Protocol):
     """How (M + lambda I) x = g is solved for x (P,), and with which structure."""
 
     @property
-    def requirements(self) -> Requirements: ...
+    def requirements(self) -> Requirements:
+        return Requirements()
 
     @property
     def needs(self) -> frozenset[str]:
         """The capabilities it asks of a metric, from the constants above; they may depend on its options."""
-        ...
 
-    def init(self) -> State: ...
+    def init(self) -> State:
+        return {}
 
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         """Statistics and factorisations, once per update; the function returned solves for any g (P,)."""
-        ...
 
 
 class Damping(Protocol):
@@ -145,38 +145,37 @@ class Damping(Protocol):
     measures: ClassVar[bool]  # True: `adapt` wants "damping/agreement" of every step that was taken
 
     @property
-    def requirements(self) -> Requirements: ...
+    def requirements(self) -> Requirements:
+        return Requirements()
 
-    def init(self) -> State: ...
+    def init(self) -> State:
+        return {}
 
     def current(self, state: State) -> Tensor | float:
         """lambda >= 0 for the coming solve."""
-        ...
 
     def adapt(self, state: State, scalars: Scalars) -> State:
         """State after a step with these scalars, accepted or not."""
-        ...
 
 
 class Step(Protocol):
     """How far to go along x (P,), and whether to go at all."""
 
-    adaptive: bool  # True: rescales directions itself, and so undoes any metric but the identity
+    adaptive: bool = False  # True: rescales directions itself, and so undoes any metric but the identity
 
     @property
-    def requirements(self) -> Requirements: ...
+    def requirements(self) -> Requirements:
+        return Requirements()
 
-    def init(self, theta: Tensor) -> State: ...
+    def init(self, theta: Tensor) -> State:
+        return {}
 
-    def step(
-        self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
-    ) -> tuple[Tensor, State, Scalars]:
+    def step(self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem) -> Taken:
         """theta + alpha x, or theta itself where the step is rejected; slope = g^T x.
 
         The scalars hold "step/accepted", 1 or 0, and "step/size", alpha.
         """
-        ...
 
     def advance(self, state: State) -> State:
         """State after a whole update (all its epochs and minibatches): learning-rate schedules."""
-        ...
+        return state

@@ -61,7 +61,7 @@ def moved(*overrides: str) -> Policy:
     finally:
         run.collector.close()
     assert lesson.failure is None
-    return Policy(run.agent.evaluated_policy(run.state), run.agent.head, *run.environment.spaces())
+    return Policy(run.agent.evaluated_policy(run.state), run.agent.head, *run.config.env.spaces())
 
 
 def seen(policy: Policy, count: int) -> list[Any]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -23,12 +24,14 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, between, check
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import PRODUCT, Requirements, Solution, Solver, State
+from rlopt.core.parts import PRODUCT, Requirements, Solution, Solve, Solver, State
 from rlopt.parallel.collectives import all_ranks
+
+Preconditioner = Callable[[Tensor], Tensor]  # r (P,) -> N r (P,)
 
 
 @dataclass(frozen=True)
-class CG:
+class CG(Solver):
     """x with (M + lambda I) x = g, by products M v alone; memory for a few vectors (P,).
 
     Options:
@@ -70,46 +73,26 @@ class CG:
     def init(self) -> State:
         return {"preconditioner": self.preconditioner.init()} if self.preconditioner else {}
 
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         x0 = self.decay * state["x"] if "x" in state else None
-        precondition: Callable[[Tensor], Tensor] = _same
-        if self.preconditioner:
-            inner, nested = self.preconditioner.prepare(state["preconditioner"], curvature, damping)
-            precondition, state = (lambda r: inner(r).x), {**state, "preconditioner": nested}
+        if self.preconditioner is None:
+            return partial(self._solve, curvature, damping, lambda r: r, x0), state
+        inner, nested = self.preconditioner.prepare(state["preconditioner"], curvature, damping)
+        solve = partial(self._solve, curvature, damping, lambda r: inner(r).x, x0)
+        return solve, {**state, "preconditioner": nested}
 
-        def multiply(v: Tensor) -> Tensor:
-            return curvature.product(v) + damping * v
-
-        def solve(g: Tensor) -> Solution:
-            x, r, steps, negative = self._iterate(multiply, precondition, x0, g)
-            gg = torch.dot(g, g)
-            return Solution(
-                x=x,
-                iterations=steps,
-                error=torch.where(gg > 0, (torch.dot(r, r) / gg).sqrt(), 0.0),
-                form=torch.dot(x, g - r) - damping * torch.dot(x, x),
-                damping=damping,
-                scalars={"solver/negative_curvature": negative},
-                state={"x": x} if self.start == "warm" else {},
-            )
-
-        return solve, state
-
-    def _iterate(
-        self, A: Callable[[Tensor], Tensor], N: Callable[[Tensor], Tensor], x0: Tensor | None, g: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """x and r (P,), the number of steps, and a flag for negative curvature; A and N are given by their products."""
+    def _solve(
+        self, curvature: Curvature, damping: Tensor | float, precondition: Preconditioner, x0: Tensor | None, g: Tensor
+    ) -> Solution:
         gg = torch.dot(g, g)
         x, r, active = torch.zeros_like(g), g.clone(), gg > 0
         # below about 10 roundings r is noise, and further steps would follow it
         target = max(self.tolerance, 10 * torch.finfo(g.dtype).eps) ** 2 * gg
         if x0 is not None:
             x = torch.where(active, x0, 0.0)
-            r = g - A(x)
+            r = g - (curvature.product(x) + damping * x)
             active = active & ~(torch.dot(r, r) <= target)
-        z = N(r)
+        z = precondition(r)
         p, rz = z, torch.dot(r, z)
         Ap = torch.zeros_like(g)
         negative = torch.zeros_like(active)
@@ -118,7 +101,7 @@ class CG:
         for _ in range(self.iterations):
             if g.device.type == "cpu" and not all_ranks(active):
                 break
-            Ap = A(p)
+            Ap = curvature.product(p) + damping * p
             pAp = torch.dot(p, Ap)
             sound = sound & (pAp.isfinite() | ~active)
             moved = active & (pAp > 0) & (rz > 0)
@@ -128,7 +111,7 @@ class CG:
             r = r - alpha * Ap
             steps = steps + moved
             active = moved & (torch.dot(r, r) > target)
-            z = N(r)
+            z = precondition(r)
             rz_next = torch.dot(r, z)
             sound = sound & (rz_next.isfinite() | ~active)
             p = z + torch.where(active, rz_next / rz, 0.0) * p
@@ -138,8 +121,12 @@ class CG:
             x = torch.where(at_once, p, x)
             r = torch.where(at_once, g - Ap, r)
         x = torch.where(sound, x, torch.nan)  # a product that is no number must not pass for a direction
-        return x, r, steps, negative
-
-
-def _same(r: Tensor) -> Tensor:
-    return r
+        return Solution(
+            x=x,
+            iterations=steps,
+            error=torch.where(gg > 0, (torch.dot(r, r) / gg).sqrt(), 0.0),
+            form=torch.dot(x, g - r) - damping * torch.dot(x, x),
+            damping=damping,
+            scalars={"solver/negative_curvature": negative},
+            state={"x": x} if self.start == "warm" else {},
+        )

@@ -15,20 +15,20 @@ which is the same at a quarter of the price; the inverses hold for one lambda al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 import torch
 from torch import Tensor
 
-from rlopt.core.parts import Solution, State
+from rlopt.core.parts import Solution, Solve, State
 from rlopt.core.solvers.dense import dampings
 from rlopt.core.solvers.per_layer import LayerShape, LayerShapes, join, split
 
 
 def in_eigenbasis(
     shapes: LayerShapes, basis: State, eigenvalues: list[Tensor], E: list[Tensor], damping: Tensor | float
-) -> Callable[[Tensor], Solution]:
+) -> Solve:
     """g -> x, for the matrix with these eigenvalues (each (J, I)) in these bases, damped to E.
 
     Matrices are transposed, (I, J), and laid end to end, so that all but the rotations is done for all layers at once.
@@ -106,7 +106,7 @@ def invert(factors: State, damping: Tensor | float) -> State:
     return {"asked": float(damping), "used": used, "layers": {name: {"A": A, "G": G} for name, A, G in pairs}}
 
 
-def by_inverses(shapes: LayerShapes, basis: State) -> Callable[[Tensor], Solution]:
+def by_inverses(shapes: LayerShapes, basis: State) -> Solve:
     """g -> x by the inverses of `invert`."""
     layers, kept = list(shapes.values()), list(basis["layers"].values())
 
