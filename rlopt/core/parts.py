@@ -12,7 +12,8 @@ known to be finite.
 | step    | how far along x?                          | momentum, counters, if any   |
 
 Each also says in ``requirements`` what else it asks of a run, see `requirements.Requirements`; so does an objective,
-see `problem.Objective`.
+see `problem.Objective`. A class that names its Protocol as its base, `class CG(Solver)`, inherits the defaults below:
+no state, no requirements. A class of yours need not name it, and then has these methods itself.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlopt.config.choices import choices, conf_dir, parts
+from rlopt.config.choices import conf_dir, parts
 from rlopt.config.compose import load
 from rlopt.config.schema import construct_part
 from rlopt.core.objectives.surrogate import Surrogate

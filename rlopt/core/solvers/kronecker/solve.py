@@ -36,15 +36,11 @@ def in_eigenbasis(
     D, e = (torch.cat([matrix.t().flatten() for matrix in matrices]) for matrices in (eigenvalues, E))
     from_theta, to_theta = _orders(tuple(shapes.values()), e.device)
     start, middle, end = (torch.empty_like(e) for _ in range(3))
-    sizes = [matrix.numel() for matrix in E]
-
-    def views(v: Tensor) -> list[Tensor]:
-        """Every layer's part of v (P,), transposed: (I, J)."""
-        return [part.view(matrix.shape[::-1]) for part, matrix in zip(v.split(sizes), E, strict=True)]
-
-    V, half, W = views(start), views(middle), views(end)
-    there: list[tuple[Tensor, Tensor, Tensor]] = []  # matrix products (left, right, out)
-    back: list[tuple[Tensor, Tensor, Tensor]] = []
+    sizes = [m.numel() for m in E]
+    V, half, W = (
+        [part.view(m.shape[::-1]) for part, m in zip(v.split(sizes), E, strict=True)] for v in (start, middle, end)
+    )
+    there, back = [], []  # matrix products (left, right, out)
     for name, v, h, w in zip(shapes, V, half, W, strict=True):
         Qa, Qg = basis[name]["Qa"], basis[name]["Qg"]
         there += [(Qa.t().contiguous(), v, h), (h, Qg, w)] if len(Qa) > 1 else [(v, Qg, w)]  # or Qa is 1 or -1
