@@ -64,7 +64,7 @@ def train(
     ``step="kl_clip"``, and ``policy={"hidden": [64, 64]}`` for ``policy.hidden``. For the callbacks see
     rlopt.training.callbacks; for ``extensions``, folders of parts of one's own, rlopt.config.extensions.
 
-    Raises rlopt.errors.UserError before anything is written where a choice cannot be served.
+    Raises rlopt.errors.UserError, before anything is written, where the choices cannot be used together.
     """
     if ranks.is_distributed():
         raise UserError("rlopt.train is for one process; under torchrun start `-m rlopt train`")
@@ -82,14 +82,13 @@ def train(
 def load(run_dir: str | Path, extensions: Sequence[str | Path] = (), best: bool = False) -> Policy:
     """The policy of a run's newest checkpoint, on the CPU, frozen. Loading runs no code from the folder.
 
-    Of its ``best`` checkpoint: the one with the highest return of a periodic evaluation, or else of training.
-
+    With ``best`` it is that of the checkpoint with the highest return: in periodic evaluations, else in training.
     Raises rlopt.errors.UserError where the folder holds no run or no whole checkpoint.
     """
     run_dir = Path(run_dir)
     with extended(extensions):
         run, _ = restore_run(check_config(load_run(run_dir)), run_dir, best)
-        return Policy(run.agent.evaluated_policy(run.state), run.agent.head, *run.environment.spaces())
+        return Policy(run.agent.evaluated_policy(run.state), run.agent.head, *run.config.env.spaces())
 
 
 class Matrix:

@@ -1,4 +1,4 @@
-"""The ways a run ends early, each with its exit code, and how an error is told in one line."""
+"""The ways a run ends early, each with its exit code, and errors in one line."""
 
 from __future__ import annotations
 
@@ -32,3 +32,8 @@ class RankLost(Exception):
 def first_line(error: BaseException) -> str:
     """The first line of an error's message; its type where it has no message."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def in_one_line(error: BaseException) -> str:
+    """An error's message without its line breaks."""
+    return " ".join(str(error).split())

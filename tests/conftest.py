@@ -12,6 +12,7 @@ from rlopt.training.trainer import Trainer
 from tests.support import inspecting, probes, resuming
 from tests.support.extending import FILES, write
 from tests.support.probes import make_trainer
+from tests.support.recorded import write_run as write_run
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -63,7 +64,7 @@ def double_precision() -> Iterator[None]:
     torch.set_default_dtype(before)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def nothing_is_left() -> Iterator[None]:
     """No process that a test began, and no alarm, outlives it."""
     before = set(multiprocessing.active_children())

@@ -35,7 +35,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from rlopt.errors import UserError
+from rlopt.errors import UserError, in_one_line
 from rlopt.files import replace_file
 
 FORMAT = 3
@@ -61,7 +61,7 @@ def step_of(path: Path) -> int:
 
 
 def write(path: Path, step: int, tree: dict[str, Any], score: float | None) -> None:
-    """Write ``tree`` to ``path``. A crash at any moment leaves the old file, or none, or the whole new one.
+    """Write ``tree`` to ``path``. After a crash there is the old file, or none, or the whole new one.
 
     Raises OSError where it cannot be written, and TypeError, with the path in the tree, for a value of another kind
     than tensors, numbers, text, dictionaries and lists.
@@ -84,9 +84,9 @@ def write(path: Path, step: int, tree: dict[str, Any], score: float | None) -> N
     replace_file(path, seal(content))
 
 
-def load(path: Path, device: torch.device | None = None) -> dict[str, Any]:
-    """The tree of a checkpoint, as `unpack` gives it. Raises UserError where the file is not as it was written."""
-    return unpack(read(path), path, device)
+def load(path: Path) -> dict[str, Any]:
+    """The tree of a checkpoint, on the CPU. Raises UserError where the file is not as it was written."""
+    return unpack(read(path), path)
 
 
 def read(path: Path) -> bytes:
@@ -115,7 +115,7 @@ def read_score(path: Path) -> float | None:
 
 
 def unpack(content: bytes, path: Path, device: torch.device | None = None) -> dict[str, Any]:
-    """The tree that `read` gave the bytes of. Tensors that were not on the CPU go to ``device``, by default the CPU.
+    """The tree in the bytes from `read`. Tensors that were not on the CPU go to ``device``, by default the CPU.
 
     ``path`` is named in the UserError that is raised where state and tensors do not belong together.
     """
@@ -198,8 +198,8 @@ def _one_line_errors(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        message = " ".join(str(error).split())
-        raise UserError(f"{path} is not a whole checkpoint: {type(error).__name__}: {message}") from error
+        message = f"{type(error).__name__}: {in_one_line(error)}"
+        raise UserError(f"{path} is not a whole checkpoint: {message}") from error
 
 
 def _take_tensors(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:

@@ -15,8 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from rlopt.checkpoint.format import FORMAT, file_name, load, read, read_score, step_of, unpack, write
 from rlopt.config.options import CheckpointOptions
 from rlopt.errors import UserError
@@ -60,7 +58,7 @@ class CheckpointManager:
         return path
 
     def describe_saved(self, step: int) -> str:
-        """Say what is saved of a run that ended at ``step``; its last save may have failed."""
+        """What is saved of a run that ended at ``step``, in words."""
         if self.saved_step == step:
             return f"the policy so far is saved in {self._run_dir}"
         return "nothing is saved" if self.saved_step is None else f"the last checkpoint is of step {self.saved_step:,}"
@@ -78,9 +76,8 @@ class CheckpointManager:
 def save(directory: Path, step: int, tree: dict[str, Any], keep: int, score: float | None = None) -> Path:
     """Write ``tree`` as the checkpoint of ``step`` into ``directory``, which is made if its parent exists.
 
-    Then the newest ``keep`` stay, and the one with the highest score. Checkpoints beyond ``step`` are removed: they are
-    of a course that the run left when it was resumed. Raises OSError where it cannot be written; the old checkpoints
-    are then still there.
+    Then the newest ``keep`` stay, and the one with the highest score. Checkpoints beyond ``step`` are removed: the run
+    was resumed before them. Raises OSError where it cannot be written; the old checkpoints are then still there.
     """
     if directory.is_symlink():
         raise NotADirectoryError(errno.ENOTDIR, "it is a link", str(directory))
@@ -148,12 +145,10 @@ def newest(run_dir: Path, warn: Callable[[str], object] = lambda message: None) 
     raise refused[0]
 
 
-def load_newest(
-    run_dir: Path, device: torch.device | None = None, warn: Callable[[str], object] = lambda message: None
-) -> tuple[int, dict[str, Any]]:
-    """(step, tree) of the newest whole checkpoint of a run; ``warn`` is called for each newer one that is not whole."""
+def load_newest(run_dir: Path, warn: Callable[[str], object] = lambda message: None) -> tuple[int, dict[str, Any]]:
+    """(step, tree) of the checkpoint that `newest` finds, on the CPU."""
     path, content = newest(run_dir, warn)
-    return step_of(path), unpack(content, path, device)
+    return step_of(path), unpack(content, path)
 
 
 def load_best(run_dir: Path) -> tuple[int, dict[str, Any]]:

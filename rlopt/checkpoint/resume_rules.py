@@ -127,11 +127,12 @@ def _check_schedules(config: Mapping[str, Any]) -> None:
 
 def _scheduler_choice(scheduler: Mapping[str, Any]) -> str:
     """The choice that has this scheduler's class, as a user types it; the class where no choice has it."""
-    from rlopt.config.choices import choices
+    from rlopt.config.choices import parts
     from rlopt.config.compose import read_choice
 
     target = str(scheduler.get("_target_"))
-    return next((name for name in choices("scheduler") if read_choice("scheduler", name)["_target_"] == target), target)
+    named = (name for name in parts("scheduler") if read_choice("scheduler", name).get("_target_") == target)
+    return next(named, target)
 
 
 def _as_integer(value: Any) -> Any:

@@ -40,14 +40,15 @@ def run(arguments: list[str]) -> int:
     from rlopt.evaluation import video as film
     from rlopt.evaluation.episodes import evaluate
     from rlopt.parallel.processes import use_one_thread
-    from rlopt.training.restore import load_policy
+    from rlopt.training.restore import restore_run
 
     if not 1 <= options.episodes <= MOST_EPISODES:
         raise UserError(f"--episodes must be 1 or above, at most {MOST_EPISODES:,}; got {options.episodes}")
     use_one_thread()
     config = check_config(load_run(options.run_dir))
-    environment, head, frozen, step, seed = load_policy(config, options.run_dir, options.best)
-    seed = seed if options.seed is None else options.seed
+    restored, step = restore_run(config, options.run_dir, options.best)
+    environment, head, frozen = config.env, restored.agent.head, restored.agent.evaluated_policy(restored.state)
+    seed = config.seed if options.seed is None else options.seed
     if video:
         film.check_path(video)
         film.check(environment)
@@ -70,7 +71,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _to_json(result: Evaluation) -> dict[str, Any]:
-    """The evaluation as a JSON object; its intervals are null without scipy, or of a single episode."""
+    """The evaluation as a JSON object. Its intervals are null without scipy, and for a single episode."""
     mean: list[float] | None = None
     iqm: list[float] | None = None
     if importlib.util.find_spec("scipy") and len(result.returns) > 1:
@@ -93,7 +94,7 @@ def _to_json(result: Evaluation) -> dict[str, Any]:
 
 
 def _to_line(report: dict[str, Any]) -> str:
-    """What `_to_json` returns, in one line."""
+    """The result of `_to_json` in one line."""
 
     def bounds(interval: list[float] | None) -> str:
         return "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"

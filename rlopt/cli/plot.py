@@ -28,8 +28,7 @@ def run(arguments: list[str]) -> int:
     from rlopt.report.grouping import groups
 
     figures.check_name(options.out)
-    found, left_out = runs.read_all(options.folders, options.scalar, options.unfinished)
-    runs.print_left_out(left_out)
+    found, _ = runs.read_all(options.folders, options.scalar, options.unfinished)
     grouped = groups(found)
     axes: tuple[figures.Axis, ...] = ("steps", "seconds") if options.axis == "both" else (options.axis,)
     figures.write(figures.curves(grouped, axes, options.scalar, options.centre, options.interval), options.out)

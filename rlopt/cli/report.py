@@ -15,12 +15,8 @@ def run(arguments: list[str]) -> int:
     parser = Parser(prog="rlopt report", description=f"{about} probabilities of improvement.")
     add = parser.add_argument
     add("folder", type=Path, metavar="DIR", help="contains the runs, at any depth")
-    add(
-        "--out",
-        type=Path,
-        metavar="F.html",
-        help="the page (DIR/report.html); its tables are written beside it, as .md",
-    )
+    page_file = "the page (DIR/report.html); its tables are written beside it, as .md"
+    add("--out", type=Path, metavar="F.html", help=page_file)
     scale = "returns that count as 0 and 1 in averages over environments (the untrained policies', the best run's)"
     add("--range", action="append", default=[], metavar="ENV=LOW,HIGH", help=scale)
     options = parser.parse_args(arguments)
@@ -34,10 +30,9 @@ def run(arguments: list[str]) -> int:
     from rlopt.report import comparison
     from rlopt.report.grouping import groups
     from rlopt.report.page import page
-    from rlopt.report.runs import print_left_out, read_all
+    from rlopt.report.runs import read_all
 
     runs, left_out = read_all([options.folder], "episode/return", unfinished=False)
-    print_left_out(left_out)
     grouped = groups(runs)
     unknown = sorted(set(ranges) - {g.environment for g in grouped})
     if unknown:

@@ -31,7 +31,7 @@ from rlopt.config.overrides import (
     to_overrides,
     to_sweeper,
 )  # fmt: skip
-from rlopt.errors import UserError
+from rlopt.errors import UserError, in_one_line
 from rlopt.loggers import console
 from rlopt.training.run_directory import unused_path
 from rlopt.training.signals import SignalHandler
@@ -55,14 +55,11 @@ def multirun(overrides: list[str], train: Callable[[list[str]], int]) -> int:
 
     directories = [*to_overrides({"hydra.sweep.dir": folder}), "hydra.sweep.subdir=.", "hydra.output_subdir=null"]
     quiet = ["hydra/hydra_logging=none", "hydra/job_logging=none"]
-    program, sys.argv = (
-        sys.argv,
-        ["rlopt", "--multirun", *(to_sweeper(parse(text)) for text in overrides), *directories, *quiet],
-    )
+    program = sys.argv
+    sys.argv = ["rlopt", "--multirun", *(to_sweeper(parse(text)) for text in overrides), *directories, *quiet]
     full_error, os.environ["HYDRA_FULL_ERROR"] = os.environ.get("HYDRA_FULL_ERROR"), "1"  # let Hydra raise its errors
-    signals = SignalHandler(
-        before_interrupt=lambda: end_workers(folder / ".sweep")
-    )  # before the launcher ends its processes
+    # the workers save and end before the launcher kills its processes
+    signals = SignalHandler(before_interrupt=lambda: end_workers(folder / ".sweep"))
     try:
         with signals.installed():
             hydra.main(version_base="1.3", config_path=None, config_name=None)(job)()
@@ -76,7 +73,7 @@ def multirun(overrides: list[str], train: Callable[[list[str]], int]) -> int:
         if job.failed:
             raise
         options = " ".join(o for o in overrides if o.lstrip("+~").startswith("hydra"))
-        raise UserError(f"{options or 'these runs'} cannot be begun: {' '.join(str(error).split())}") from error
+        raise UserError(f"{options or 'these runs'} cannot be begun: {in_one_line(error)}") from error
     finally:
         sys.argv = program
         os.environ.pop("HYDRA_FULL_ERROR")

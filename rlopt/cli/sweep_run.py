@@ -1,4 +1,4 @@
-"""One run of a sweep: whether it is trained, resumed or skipped depends on its folder.
+"""One run of a sweep. Its folder decides what is done:
 
     config.yaml is absent                         the run is trained
     config.yaml is there                          it is continued where it stopped, as by `rlopt resume`
@@ -153,7 +153,7 @@ def run_lock(path: Path, sweep: int) -> Iterator[bool]:
         locked = try_lock(file.fileno())
         if locked:
             file.truncate(0)
-            print(os.uname().nodename, os.getpid(), sweep, file=file, flush=True)
+            print(*_this_process(), sweep, file=file, flush=True)
         yield locked
 
 

@@ -16,7 +16,9 @@ def run(arguments: list[str]) -> int:
     flags = [a for a in arguments if a.startswith("-")]
     overrides = [a for a in arguments if not a.startswith("-")]
     if "--cfg" in arguments and {"job", "hydra", "all"} & set(overrides):
-        raise UserError("--cfg takes no value: it prints the configuration of what is typed beside it: --cfg algo=ppo")
+        raise UserError(
+            "--cfg takes no value: it prints the configuration of what is typed beside it, such as --cfg algo=ppo"
+        )
     unknown = [a for a in flags if a not in ("-m", "--multirun", "--cfg")]
     if unknown:
         raise UserError(f"there is no flag {unknown[0]}; options are written name=value, such as seed=1")
@@ -28,20 +30,16 @@ def run(arguments: list[str]) -> int:
     if several:
         from rlopt.cli.sweep import multirun
 
-        return multirun(overrides, _train_once)
+        return multirun(overrides, _train)
     if "--cfg" in flags:
         from rlopt.config.compose import to_yaml
 
         print(to_yaml(read_config(overrides).plain), end="")
         return 0
-    return _train_once(overrides)
+    return _train(overrides)
 
 
-def _train_once(overrides: list[str]) -> int:
-    with ranks.process_group():
-        return _train(overrides)
-
-
+@ranks.process_group()
 def _train(overrides: list[str]) -> int:
     from rlopt.config.compose import compose
     from rlopt.config.overrides import read_overrides
@@ -80,7 +78,7 @@ def _help() -> str:
         "",
         "Recipes: settings that an algorithm needs on an environment. It is used whenever both are chosen by name;",
         "what is typed wins over it, and recipe=null leaves it out.",
-        *_recipes(),
+        *(f"  {name:<26}{choices.described('recipe', name)}" for name in choices.choices("recipe")),
         "",
         "Common options: seed total_steps batch_size gamma gae_lambda env.id env.num_envs policy.hidden",
         "  optimizer.lr damping.value step.radius schedule.epochs schedule.minibatch run_dir device dtype",
@@ -89,8 +87,3 @@ def _help() -> str:
         "--extensions DIR: further choices, DIR/GROUP/NAME.yaml, and their code beside them; --import MODULE",
     ]
     return "\n".join(lines)
-
-
-def _recipes() -> list[str]:
-    """Every recipe in a line."""
-    return [f"  {name:<26}{choices.described('recipe', name)}" for name in choices.choices("recipe")]

@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 ORDER = (
     "algo", "env", "policy", "critic", "objective", "metric", "solver", "damping", "step", "schedule",
     "optimizer", "scheduler", "experiment",
@@ -20,7 +22,6 @@ GROUPS = (*ORDER, "recipe")
 PARTS = ("objective", "metric", "solver", "damping", "step")
 UPDATE_GROUPS = (*PARTS, "schedule", "optimizer", "scheduler")  # of the actor's update and of the critic's
 SHARED_CRITIC = "rlopt.config.options.SharedCritic"  # the _target_ of critic=shared
-_VARIANT = re.compile(r"^defaults:\n(?:  - [/\w].*\n)*?  - \w+ *(?:#.*)?\n", re.MULTILINE)
 _ID = re.compile(r"^  id: *([^\s#]+)", re.MULTILINE)
 
 
@@ -61,7 +62,14 @@ def parts(group: str) -> list[str]:
 
 def is_variant(group: str, choice: str) -> bool:
     """Whether a choice is another one with values of its own."""
-    return bool(_VARIANT.search(file(group, choice).read_text()))
+    text = file(group, choice).read_text()
+    if "defaults:" not in text:
+        return False
+    try:
+        entries = yaml.safe_load(text)["defaults"]
+    except (yaml.YAMLError, LookupError, TypeError):  # Hydra says what is wrong with the file
+        return False
+    return any(isinstance(entry, str) and entry != "_self_" for entry in entries)
 
 
 def file(group: str, choice: str) -> Path:

@@ -37,7 +37,7 @@ from rlopt.core.network import Network
 from rlopt.core.parts import COMPATIBLE, EUCLIDEAN, KL, OBJECTIVE
 from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.samples import Samples
-from rlopt.core.solvers.per_layer import root, rooted
+from rlopt.core.solvers.per_layer import rooted
 from rlopt.errors import UserError
 from rlopt.parallel.collectives import world_size
 from rlopt.policy.mlp import NetworkFactory
@@ -76,6 +76,7 @@ class _Checked:
 def _check_update(c: _Checked) -> None:
     """One network's parts must serve one another. The words for each refusal stand below."""
     u, solver, metric, schedule = c.update, c.update.solver, c.update.metric, c.update.schedule
+    _check_effects_of_parts(c)
     if u.objective.serves != ("critic" if c.prefix else "policy"):
         raise _wrong_objective(c)
     if lacking := solver.needs - metric.supplies - c.given:
@@ -93,7 +94,6 @@ def _check_update(c: _Checked) -> None:
         raise _no_minibatches(c, whole[0])
     if metric.requirements.first_step_only:
         _check_first_step(c)
-    _check_effects_of_parts(c)
 
 
 def _check_effects_of_parts(c: _Checked) -> None:
@@ -269,7 +269,7 @@ def _count_factors(update: UpdateOptions, network: Network, head: Head, theta: T
     actions = head.mode(z)
     samples = Samples(inputs, actions, one, one, z, head.log_prob(z, actions))
     curvature, _ = update.metric.bind(update.metric.init(), tape, head, samples, update.objective)
-    return len(root(rooted(curvature)))
+    return len(rooted(curvature).factors())
 
 
 def check_environment(
@@ -302,7 +302,7 @@ def check_environment(
             )
 
 
-def check_sees(where: str, factory: NetworkFactory, space: gym.Space) -> None:
+def check_sees(where: str, factory: NetworkFactory, space: gym.Space[Any]) -> None:
     """The network of the policy or the critic must take the environment's observations. Raises UserError."""
     try:
         factory.sees(space)
@@ -314,7 +314,7 @@ def check_sees(where: str, factory: NetworkFactory, space: gym.Space) -> None:
         raise UserError(f"{where}={stands_for(factory)}: {error}; choose {instead or 'another network'}") from error
 
 
-def _sees(factory: NetworkFactory, space: gym.Space) -> bool:
+def _sees(factory: NetworkFactory, space: gym.Space[Any]) -> bool:
     try:
         factory.sees(space)
     except ValueError:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -32,9 +32,21 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from rlopt.config.choices import SHARED_CRITIC, conf_dir, extra_dirs, file, is_variant, own_choices, parts, short_name
+from rlopt.config.choices import (
+    PARTS,
+    SHARED_CRITIC,
+    UPDATE_GROUPS,
+    conf_dir,
+    extra_dirs,
+    file,
+    is_variant,
+    own_choices,
+    parts,
+    short_name,
+)
 from rlopt.config.overrides import CHOICES, read_overrides
 from rlopt.errors import UserError
+from rlopt.files import flatten
 
 # groups that take further options: those of torch's own classes, and of environments
 _OPEN = ("step.optimizer", "step.scheduler", "critic.step.optimizer", "critic.step.scheduler", "env.kwargs")
@@ -43,11 +55,12 @@ COPY = "each of its checkpoints holds a copy: the JSON in the header of its file
 
 
 class _ExtraDirs(SearchPathPlugin):
-    """Hydra looks for choices in the folders of --extensions too, after rlopt's own."""
+    """Hydra looks for choices in the folders of --extensions too, after conf/; a sweep's own configuration has none."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        for folder in extra_dirs():
-            search_path.append("extensions", f"file://{folder}")
+        if any(entry.path == str(conf_dir()) for entry in search_path.get_path()):
+            for folder in extra_dirs():
+                search_path.append("extensions", f"file://{folder}")
 
 
 def compose(overrides: Sequence[str]) -> dict[str, Any]:
@@ -86,7 +99,13 @@ def load_run(run_dir: Path) -> dict[str, Any]:
     if not has_config:
         hint = f"; {COPY}" if has_checkpoints else ""
         raise UserError(f"{run_dir} is not the folder of a run: it has no config.yaml{hint}")
-    return load(run_dir / "config.yaml")
+    path = run_dir / "config.yaml"
+    plain = load(path)
+    if "algo" not in plain:
+        raise UserError(f"{path} is not a run's configuration: it lacks algo; {COPY}")
+    if "recipe" not in plain:
+        raise UserError(f"{path} has the form of an earlier rlopt (it lacks recipe): use that version, or train anew")
+    return plain
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -261,7 +280,8 @@ def _set_options(config: DictConfig, options: Options, typed: Options) -> None:
         known = isinstance(node, DictConfig) and key in node.keys()  # noqa: SIM118  # ??? is not "in" it
         if known or any(name.startswith(f"{o}.") and OmegaConf.select(config, o) is not None for o in _OPEN):
             before = OmegaConf.to_container(node).get(key) if known else None  # type: ignore[union-attr]
-            if isinstance(value, float) and value.is_integer() and type(before) is int:
+            whole = type(before) is int or before == "${updates}"
+            if isinstance(value, float) and value.is_integer() and whole:
                 value = int(value)  # 1e5, for an option that is a whole number
             OmegaConf.update(config, name, value, merge=True, force_add=True)
         elif name in typed:
@@ -328,7 +348,8 @@ def _unknown_option(name: str, config: DictConfig) -> str:
         return f"{typed} has no effect without {_step_of(nested or name)}"
     adam = read_choice("optimizer", "adam")
     of_adam = [f"{name}.{option}" for name in ("step.optimizer", "critic.step.optimizer") for option in adam]
-    known = list(dict.fromkeys(short_name(n) for n in (*CHOICES, *_names(config), *of_adam)))
+    names = [*CHOICES, *flatten(cast("dict[str, Any]", OmegaConf.to_container(config))), *of_adam]
+    known = list(dict.fromkeys(short_name(name) for name in names if not name.endswith("_target_")))
     inner = sorted((n for n in known if n.endswith(f".{typed}")), key=len)[:3]
     near = inner or difflib.get_close_matches(typed, known, n=3, cutoff=0.6)
     hint = f"; did you mean {' or '.join(near)}?" if near else "; `rlopt train --help` lists the options"
@@ -337,30 +358,14 @@ def _unknown_option(name: str, config: DictConfig) -> str:
 
 def _owners(name: str) -> list[str]:
     """The choices, as group=choice, whose files have this option."""
-    network = "critic." if name.removeprefix("critic.").split(".")[0] in CHOICES and name.startswith("critic.") else ""
-    group, _, path = name.removeprefix(network).partition(".")
-    if group not in CHOICES or not path or group in ("algo", "env"):
+    network = "critic." if name.startswith("critic.") and name.split(".")[1] in UPDATE_GROUPS else ""
+    group, _, option = name.removeprefix(network).partition(".")
+    if group not in (*PARTS, "schedule", "policy", "critic") or not option:
         return []
-    files = {choice: OmegaConf.load(file(group, choice)) for choice in parts(group) or own_choices(group)}
-    if group == "critic":
-        files = {choice: OmegaConf.load(file(group, choice)) for choice in own_choices(group)}
-    return [f"{network}{group}={choice}" for choice, node in files.items() if _has(node, path)]
+    known = own_choices("critic") if group == "critic" else parts(group)
+    return [f"{network}{group}={choice}" for choice in known if _has(read_choice(group, choice), option)]
 
 
-def _has(node: Any, path: str) -> bool:
-    """Whether a file has the option of this dotted name; its value may be null."""
-    *above, last = path.split(".")
-    for key in above:
-        node = node.get(key) if isinstance(node, DictConfig) and not OmegaConf.is_missing(node, key) else None
-    return isinstance(node, DictConfig) and last in node
-
-
-def _names(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Dotted names of all options."""
-    for key in map(str, node):
-        if key != "_target_":
-            yield f"{prefix}{key}"
-            if not OmegaConf.is_interpolation(node, key) and not OmegaConf.is_missing(node, key):
-                inner = node[key]
-                if isinstance(inner, DictConfig):
-                    yield from _names(inner, f"{prefix}{key}.")
+def _has(values: dict[str, Any], option: str) -> bool:
+    """Whether these values have the option of this dotted name; it may be null."""
+    return option in values or any(name == option or name.startswith(f"{option}.") for name in flatten(values))

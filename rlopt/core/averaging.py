@@ -23,7 +23,7 @@ class Averaging:
 
     Options:
         kind: none keeps no mean; uniform weighs all updates alike; ema weighs late ones more.
-        decay: of ema, per update; 0 or above and below 1. It has no effect with the others.
+        decay: what ema multiplies older weights with at each update; 0 or above and below 1. Other kinds ignore it.
 
     Source: Polyak and Juditsky 1992. Raises ValueError where an option is out of its range.
     """

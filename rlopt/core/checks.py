@@ -1,4 +1,4 @@
-"""Checks at construction: an error says what was wanted and what came. And how a computation fails."""
+"""Checks of options, whose errors say what was wanted and what came; and the error of a computation that fails."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MOST = 10**15  # its products with sizes of batches fit int64
 
 
 class NumericalFailure(ArithmeticError):
-    """A computation that cannot go on (a factorisation that never held); the step is skipped and counted."""
+    """A computation has no result, such as a factorisation at any damping; the step is skipped and counted."""
 
 
 def check(holds: bool, name: str, wanted: str, came: Any) -> None:

@@ -1,4 +1,4 @@
-"""Curvature: a metric M bound to one tape and one set of samples. The Jacobian work of rlopt is here, once.
+"""Curvature: a metric M bound to one tape and one set of samples. All products of M with a vector are computed here.
 
     M = sum_b share_b J_b^T C_b J_b,     M v: v -> J v -> C J v -> share C J v -> J^T share C J v
 
@@ -26,15 +26,12 @@ class Curvature(Protocol):
     @property
     def size(self) -> int:
         """P, the number of parameters."""
-        ...
 
     def product(self, v: Tensor) -> Tensor:
         """M v, (P,) -> (P,)."""
-        ...
 
     def dense(self) -> Tensor:
         """M itself (P, P); for small networks and tests."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -64,18 +61,22 @@ class PullBack:
     def _general(self, v: Tensor) -> Tensor:
         return self.tape.vjp(self.apply(self.tape.jvp(v)).mul_(self.share[:, None]))
 
+    def factors(self) -> Tensor:
+        """U (K, B, O), the metric's root. Raises ValueError where it has none."""
+        if self.root is None:
+            raise ValueError("this metric has no root; only its products can be used")
+        return self.root()
+
     def layer_mean(self, f: Callable[[Layer, Tensor], tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
         """The sum over samples, on all ranks, of ``f(layer, root)`` for every layer.
 
         The signals are the metric's root times root = sqrt(share) (B,). So a term that is quadratic in them carries the
         weight share already; f multiplies a term that is linear in them by root, and one without them by root twice.
         f sums over positions L first, then takes squares or products, then sums over samples. It is given some samples
-        at a time, so that signals take little memory. Weights, masks, chunks and ranks are dealt with here, once.
+        at a time, so that signals take little memory. f need not care for masks, chunks or ranks.
         """
-        if self.root is None:
-            raise ValueError("this metric has no root; only its products can be used")
         root = self.share.sqrt()
-        signals, constants = split_factors(self.root(), root, self.tape.width)
+        signals, constants = split_factors(self.factors(), root, self.tape.width)
         totals: list[tuple[Tensor, ...]] = []
         for at, tape in self.tape.parts(max(_ROWS // max(len(signals), 1), 1)):
             layers = tape.layers(signals[:, at], constants[:, at])

@@ -22,8 +22,8 @@ class Schedule:
     """Epochs over the batch; ``minibatch`` samples a step (None: the whole batch).
 
     No epoch begins once the mean KL from the policy that acted, on the whole batch, is above ``target_kl`` (None: all
-    do). For a critic KL is squared change over twice the value head's variance; in a shared trunk
-    the policy's part counts alone.
+    do). For a critic, KL is squared change over twice the value head's variance. For a Joint head only the policy's
+    KL counts.
     """
 
     epochs: int

@@ -12,7 +12,8 @@ known to be finite.
 | step    | how far along x?                          | momentum, counters, if any   |
 
 Each also says in ``requirements`` what else it asks of a run, see `requirements.Requirements`; so does an objective,
-see `problem.Objective`.
+see `problem.Objective`. A class that names its Protocol as its base, `class CG(Solver)`, inherits the defaults below:
+no state, no requirements. A class of yours need not name it, and then has these methods itself.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from rlopt.core.tapes.tape import Tape
 
 State = dict[str, Any]  # nested: str -> Tensor, float, int, or another State
 Scalars = Mapping[str, Tensor | float]
+Bound = tuple[Curvature, State]  # what `Metric.bind` returns: M and the metric's new state
+Taken = tuple[Tensor, State, Scalars]  # what `Step.step` returns: theta, the step's new state and scalars
 
 # What a metric may supply and a solver may need.
 PRODUCT = "product"  # v -> M v
@@ -51,38 +54,35 @@ class Metric(Protocol):
     """What distance between two parameter vectors means: it binds a matrix M (P, P) to a tape and its samples."""
 
     @property
-    def requirements(self) -> Requirements: ...
+    def requirements(self) -> Requirements:
+        return Requirements()
 
     @property
     def supplies(self) -> frozenset[str]:
         """What solvers may ask of the curvatures it binds; may depend on its options."""
-        ...
 
-    def init(self) -> State: ...
+    def init(self) -> State:
+        return {}
 
-    def bind(
-        self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
-    ) -> tuple[Curvature, State]:
+    def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         """M at this tape's theta, on these samples."""
-        ...
 
 
 class History(Metric, Protocol):
     """A metric that supplies HISTORY."""
 
-    def add(self, state: State, g: Tensor) -> tuple[Curvature, State]:
+    def add(self, state: State, g: Tensor) -> Bound:
         """M with g (P,) as the newest gradient; `bind` takes the objective's, which leaves out what l2 adds."""
-        ...
 
 
 @dataclass(frozen=True)
 class Solution:
-    """x with (M + lambda I) x = g as nearly as the solver promises; the figures are for the solver's own matrix."""
+    """x with (M + lambda I) x = g, exactly or nearly. Its figures are for the matrix that the solver solves with."""
 
     x: Tensor  # (P,)
     iterations: Tensor | float
-    error: Tensor | float | Callable[[], Tensor]  # the residual, or what works it out where it is asked for
-    form: Tensor | Callable[[], Tensor]  # x^T M x, undamped; likewise
+    error: Tensor | float | Callable[[], Tensor]  # the residual, or a function that computes it when it is read
+    form: Tensor | Callable[[], Tensor]  # x^T M x without the damping, or a function that computes it
     damping: Tensor | float  # lambda that was used; above the one asked for where a factorisation needed it
     scalars: Scalars = field(default_factory=dict)  # anything else worth a curve
     state: State = field(default_factory=dict)  # what the solver keeps of x itself, for the state `prepare` returned
@@ -119,24 +119,25 @@ class Solution:
         )
 
 
+Solve = Callable[[Tensor], Solution]  # g (P,) -> x (P,)
+
+
 class Solver(Protocol):
     """How (M + lambda I) x = g is solved for x (P,), and with which structure."""
 
     @property
-    def requirements(self) -> Requirements: ...
+    def requirements(self) -> Requirements:
+        return Requirements()
 
     @property
     def needs(self) -> frozenset[str]:
         """What it asks of a metric; may depend on its options."""
-        ...
 
-    def init(self) -> State: ...
+    def init(self) -> State:
+        return {}
 
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         """Statistics and factorisations, once per update; the function returned solves for any g (P,)."""
-        ...
 
 
 class Damping(Protocol):
@@ -145,38 +146,37 @@ class Damping(Protocol):
     measures: ClassVar[bool]  # True: `adapt` wants "damping/agreement" of every step that was taken
 
     @property
-    def requirements(self) -> Requirements: ...
+    def requirements(self) -> Requirements:
+        return Requirements()
 
-    def init(self) -> State: ...
+    def init(self) -> State:
+        return {}
 
     def current(self, state: State) -> Tensor | float:
         """lambda >= 0 for the coming solve."""
-        ...
 
     def adapt(self, state: State, scalars: Scalars) -> State:
         """State after a step with these scalars, accepted or not."""
-        ...
 
 
 class Step(Protocol):
     """How far to go along x (P,), and whether to go at all."""
 
-    adaptive: bool  # True: rescales directions itself, and so undoes any metric but the identity
+    adaptive: bool = False  # True: rescales directions itself, and so undoes any metric but the identity
 
     @property
-    def requirements(self) -> Requirements: ...
+    def requirements(self) -> Requirements:
+        return Requirements()
 
-    def init(self, theta: Tensor) -> State: ...
+    def init(self, theta: Tensor) -> State:
+        return {}
 
-    def step(
-        self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
-    ) -> tuple[Tensor, State, Scalars]:
+    def step(self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem) -> Taken:
         """theta + alpha x, or theta itself where the step is rejected; slope = g^T x.
 
         The scalars hold "step/accepted", 1 or 0, and "step/size", alpha.
         """
-        ...
 
     def advance(self, state: State) -> State:
         """State after a whole update (all its epochs and minibatches): learning-rate schedules."""
-        ...
+        return state

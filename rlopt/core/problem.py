@@ -27,15 +27,12 @@ class Objective(Protocol):
 
     def values(self, head: Head, z: Tensor, samples: Samples) -> Tensor:
         """(B,) each sample's contribution at outputs z (B, O)."""
-        ...
 
     def values_and_gradient(self, head: Head, z: Tensor, samples: Samples) -> tuple[Tensor, Tensor]:
         """The same, with its gradient in z (B, O)."""
-        ...
 
     def hessian(self, head: Head, z: Tensor, samples: Samples) -> Tensor:
         """(B, O, O) Hessian in z of each sample's value."""
-        ...
 
 
 class AdaptiveObjective(Objective, Protocol):
@@ -45,11 +42,9 @@ class AdaptiveObjective(Objective, Protocol):
 
     def at(self, state: dict[str, Any]) -> Objective:
         """The objective with the coefficient that ``state`` holds."""
-        ...
 
     def adapt(self, state: dict[str, Any], kl: float) -> dict[str, Any]:
         """State after a whole update that took the policy ``kl`` nats, mean over states, from the one that acted."""
-        ...
 
 
 def adaptive_objective(objective: Objective) -> AdaptiveObjective | None:

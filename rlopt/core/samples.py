@@ -64,7 +64,7 @@ class Samples:
         return self.map(lambda value: value[index])
 
     def map(self, f: Callable[[Tensor], Tensor]) -> Samples:
-        """The samples with ``f`` of everything that is there."""
+        """The samples with ``f`` applied to every field that is not None."""
         values = (getattr(self, field.name) for field in fields(self))
         return Samples(*(None if value is None else f(value) for value in values))  # type: ignore[arg-type]
 
@@ -88,7 +88,7 @@ class Samples:
             index = torch.arange(first, first + len(self), device=order.device) if self.index is None else self.index
             positions, order = torch.argsort(order)[index].sort()  # of this rank's samples in the whole order
             sizes = torch.bincount((positions // size).clamp(max=count - 1), minlength=count).tolist()
-        # what is about whole episodes, and is of no use for parts of them, stays behind
+        # a minibatch holds parts of episodes, for which time and episode are of no use
         shuffled = replace(self, time=None, episode=None, index=None).take(order)  # type: ignore[arg-type]
         values = (getattr(shuffled, field.name) for field in fields(self))
         columns = [[None] * count if value is None else value.split(sizes) for value in values]

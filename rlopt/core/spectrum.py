@@ -39,8 +39,8 @@ def krylov(
 ) -> tuple[Tensor, Tensor]:
     """V and M V, both (P, m), from r = v (P,); m <= products.
 
-    Where the space closes it ends, or goes on with what ``fresh`` gives. Raises NumericalFailure where M, or r, holds a
-    number that is not finite.
+    Where the space closes it ends, or continues with the vector that ``fresh`` returns. Raises NumericalFailure where M
+    or r holds a number that is not finite.
     """
     V = v.new_zeros(len(v), min(products, len(v)))
     MV, size, closed = torch.zeros_like(V), 0.0, _CLOSED * torch.finfo(v.dtype).eps

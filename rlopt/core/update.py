@@ -46,7 +46,9 @@ from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import all_sum, all_sums, world_size
 
-Bound = tuple[Curvature, State] | NumericalFailure  # a metric bound to samples with its new state, or why it is not
+MaybeBound = (
+    tuple[Curvature, State] | NumericalFailure
+)  # a metric bound to samples with its new state, or why it is not
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ class Update:
         state = {**state, **learned, "damping": damping_state, "step": step_state}
         return moved if accepted else theta, state, report
 
-    def _bind_metric(self, state: State, tape: Tape, samples: Samples, objective: Objective) -> Bound:
+    def _bind_metric(self, state: State, tape: Tape, samples: Samples, objective: Objective) -> MaybeBound:
         """M on this rank's samples. A failure is returned, since all ranks must learn of it before they go on."""
         try:
             return self.metric.bind(state["metric"], tape, self.head, samples, objective)
@@ -149,8 +151,8 @@ class Update:
             return failure
 
     def _add_l2(
-        self, theta: Tensor, state: State, g: Tensor, value: Tensor, damping: Tensor | float, bound: Bound
-    ) -> tuple[Tensor, Tensor, Tensor | float, Bound]:
+        self, theta: Tensor, state: State, g: Tensor, value: Tensor, damping: Tensor | float, bound: MaybeBound
+    ) -> tuple[Tensor, Tensor, Tensor | float, MaybeBound]:
         """Gradient, objective, damping and metric with the term -l2 / 2 |theta|^2."""
         g, value = g - self.l2 * theta, value - self.l2 / 2 * torch.dot(theta, theta)
         if OBJECTIVE in self.metric.supplies:  # M is minus a Hessian, and this is the term's own
@@ -160,7 +162,7 @@ class Update:
         return g, value, damping, bound
 
 
-def _sum_over_ranks(g: Tensor, value: Tensor, bound: Bound) -> tuple[Tensor, Tensor, Bound]:
+def _sum_over_ranks(g: Tensor, value: Tensor, bound: MaybeBound) -> tuple[Tensor, Tensor, MaybeBound]:
     """Gradient and objective of all ranks' samples, and the metric, or its failure where one rank has failed."""
     failed = isinstance(bound, NumericalFailure)
     g, value, failures = all_sums(g, value, value.new_full((), float(failed)))
@@ -169,7 +171,7 @@ def _sum_over_ranks(g: Tensor, value: Tensor, bound: Bound) -> tuple[Tensor, Ten
     return g, value, bound
 
 
-def _unless_failed(bound: Bound) -> tuple[Curvature, State]:
+def _unless_failed(bound: MaybeBound) -> tuple[Curvature, State]:
     """The bound metric; raises the failure that is there in its place."""
     if isinstance(bound, NumericalFailure):
         raise bound

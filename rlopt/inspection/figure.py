@@ -35,6 +35,8 @@ def draw_figure(found: Inspection, title: str, path: Path) -> None:
 
 def _draw_directions(axes: Any, found: Inspection, solvers: list[str]) -> None:
     """Draw a cell for every pair: darker for more improvement; in it the improvement and the cosine to the gradient."""
+    from matplotlib.patches import Rectangle
+
     metrics = [s.metric for s in found.spectra]
     gains = [d.improvement for d in found.directions if d.improvement is not None]
     low, high = (max(min(gains), 0.0), max(gains)) if gains else (0.0, 0.0)
@@ -45,7 +47,7 @@ def _draw_directions(axes: Any, found: Inspection, solvers: list[str]) -> None:
             shade = 0.97 - 0.5 * (d.improvement - low) / ((high - low) or 1) if d.improvement >= low else 1.0
             text, hatch = f"{d.improvement:#.3g}\n{d.cosine_gradient:.2f}", ""
         axes.add_patch(
-            _rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=str(shade), edgecolor="0.6", linewidth=0.5, hatch=hatch)
+            Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=str(shade), edgecolor="0.6", linewidth=0.5, hatch=hatch)
         )
         box = {"facecolor": "white", "edgecolor": "none", "pad": 1} if hatch else None
         axes.text(x, y, text, ha="center", va="center", fontsize=8, bbox=box)
@@ -61,12 +63,6 @@ def _draw_directions(axes: Any, found: Inspection, solvers: list[str]) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _rectangle(*where: Any, **style: Any) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle(*where, **style)
-
-
 def _draw_spectra(axes: Any, found: Inspection) -> None:
     """Draw eigenvalues by magnitude, one line for each metric; markers of negative ones are hollow."""
     shown = [s for s in found.spectra if s.eigenvalues]
@@ -75,9 +71,10 @@ def _draw_spectra(axes: Any, found: Inspection) -> None:
         _draw_spectrum(axes, s, i, len(shown))
     if found.damping > 0:
         axes.axhline(found.damping, color="black", linewidth=0.8, linestyle=(0, (1, 2)))
-        axes.annotate(f"lambda = {found.damping:g}", (1, found.damping), xycoords=("axes fraction", "data"), ha="right",
-                      va="bottom", fontsize=8,
-                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8})  # fmt: skip
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
+        style = {"ha": "right", "va": "bottom", "fontsize": 8, "bbox": box}
+        where = {"xy": (1, found.damping), "xycoords": ("axes fraction", "data")}
+        axes.annotate(f"lambda = {found.damping:g}", **where, **style)
     axes.set(xscale="log", yscale="log", xlabel="rank", ylabel="eigenvalue of M, by magnitude (units of M)")
     axes.set_ylim(1e-7 * top, 3 * top)
     axes.set_title("leading eigenvalues, equal ones once\n(Lanczos; hollow: negative)", fontsize=9)
@@ -87,13 +84,13 @@ def _draw_spectra(axes: Any, found: Inspection) -> None:
 
 
 def _draw_spectrum(axes: Any, s: Spectrum, index: int, count: int) -> None:
+    """Draw one metric's spectrum, number ``index`` of ``count``."""
     values = sorted(s.eigenvalues, key=abs, reverse=True)
     color = str(0.75 * index / max(count - 1, 1))
-    marker, line = "os^Dv<>Pp*h"[index % 11], ("-", "--", "-.", ":")[index % 4]
-    ranks = list(range(1, len(values) + 1))
-    sizes = [abs(value) for value in values]
-    axes.plot(ranks, sizes, color=color, linestyle=line, linewidth=1, marker=marker, markersize=4,
-              markevery=[i for i, v in enumerate(values) if v > 0], label=s.metric)  # fmt: skip
-    below = [i for i, v in enumerate(values) if v < 0]
-    axes.plot([ranks[i] for i in below], [sizes[i] for i in below], linestyle="none", marker=marker, markersize=4,
-              markerfacecolor="white", markeredgecolor=color)  # fmt: skip
+    style = {"marker": "os^Dv<>Pp*h"[index % 11], "markersize": 4}
+    line = {"color": color, "linestyle": ("-", "--", "-.", ":")[index % 4], "linewidth": 1}
+    ranks, sizes = list(range(1, len(values) + 1)), [abs(value) for value in values]
+    above, below = [i for i, v in enumerate(values) if v > 0], [i for i, v in enumerate(values) if v < 0]
+    axes.plot(ranks, sizes, markevery=above, label=s.metric, **line, **style)
+    hollow = {"linestyle": "none", "markerfacecolor": "white", "markeredgecolor": color}
+    axes.plot([ranks[i] for i in below], [sizes[i] for i in below], **hollow, **style)

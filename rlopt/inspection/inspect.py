@@ -28,7 +28,7 @@ from rlopt.core.samples import Samples
 from rlopt.core.solvers.dense import factorise
 from rlopt.core.spectrum import ritz_values
 from rlopt.core.update import Update
-from rlopt.errors import Stopped, UserError
+from rlopt.errors import Stopped, UserError, in_one_line
 from rlopt.files import finite
 from rlopt.inspection.memory import NewTensors
 from rlopt.parallel.collectives import all_sum
@@ -44,7 +44,7 @@ _PRODUCTS = 100  # matrix-vector products for a spectrum, at most
 
 @dataclass(frozen=True)
 class Direction:
-    """One metric with one solver: x, and the step alpha x. A number that could not be had is None."""
+    """One metric with one solver: x, and the step alpha x. A number that could not be computed is None."""
 
     metric: str
     solver: str
@@ -106,9 +106,14 @@ class Inspection:
 
 @torch.no_grad()
 def inspect(
-    update: Update, theta: Tensor, samples: Samples, pairs: Pairs, damping: float, radius: float,
+    update: Update,
+    theta: Tensor,
+    samples: Samples,
+    pairs: Pairs,
+    damping: float,
+    radius: float,
     watch: Callable[[str], None],
-) -> Inspection:  # fmt: skip
+) -> Inspection:
     """Inspect every pair at theta (P,). ``watch`` is called with the pair that comes next.
 
     ``damping`` is lambda, in units of M; ``radius`` is in nats. Raises Stopped where the gradient is not finite.
@@ -116,7 +121,8 @@ def inspect(
     start, g = _problem(update, theta, samples)
     if not g.sum().isfinite():
         raise Stopped("the objective's gradient is not finite on this batch")
-    exact, exact_g = _problem(update, theta.double(), _to_float64(samples))
+    wide = samples.map(lambda value: value.double() if value.is_floating_point() else value)
+    exact, exact_g = _problem(update, theta.double(), wide)
     directions: list[Direction] = []
     spectra: list[Spectrum] = []
     for name, metric, solvers in pairs:
@@ -127,8 +133,8 @@ def inspect(
             l2 = update.l2 if OBJECTIVE in metric.supplies else 0.0  # added to M, as in the update
             x = _exact(truth, exact_g, damping + l2) if len(g) <= _EXACT_UP_TO else None
         except _FAILURES as error:
-            spectra.append(Spectrum(name, _in_one_line(error)))
-            directions += [Direction(name, solver, _in_one_line(error)) for solver in solvers]
+            spectra.append(Spectrum(name, in_one_line(error)))
+            directions += [Direction(name, solver, in_one_line(error)) for solver in solvers]
             continue
         spectra.append(spectrum)
         for solver, part in solvers.items():
@@ -137,7 +143,7 @@ def inspect(
                 values = _direction(part, curvature, start, theta, g, x, damping + l2, radius)
                 values["damping"] -= l2
             except _FAILURES as error:
-                values = {"failure": _in_one_line(error)}
+                values = {"failure": in_one_line(error)}
             directions.append(Direction(name, solver, **values))
     return Inspection(len(g), len(samples), damping, radius, float(g.norm()), directions, spectra)
 
@@ -159,9 +165,15 @@ def _bind(metric: Metric, problem: Problem, g: Tensor) -> Curvature:
 
 
 def _direction(
-    solver: Solver, curvature: Curvature, start: Problem, theta: Tensor, g: Tensor, exact: Tensor | None,
-    damping: float, radius: float,
-) -> dict[str, Any]:  # fmt: skip
+    solver: Solver,
+    curvature: Curvature,
+    start: Problem,
+    theta: Tensor,
+    g: Tensor,
+    exact: Tensor | None,
+    damping: float,
+    radius: float,
+) -> dict[str, Any]:
     """The fields of a Direction, but for its names. ``exact`` is the exact solution (P,), if it is known."""
 
     def solve() -> Solution:
@@ -208,11 +220,3 @@ def _exact(curvature: Curvature, g: Tensor, damping: float) -> Tensor | None:
 
 def _cosine(a: Tensor, b: Tensor) -> float:
     return float(torch.dot(a.double(), b.double()) / (a.double().norm() * b.double().norm()))
-
-
-def _to_float64(samples: Samples) -> Samples:
-    return samples.map(lambda value: value.double() if value.is_floating_point() else value)
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -53,10 +53,10 @@ from rlopt.loggers.tensorboard import TensorBoardWriter
 
 
 class Logger:
-    """Writes under one run directory. An error in writing curves is printed once, and the run goes on.
+    """Writes to one run's folder. An error in writing curves is printed once, and the run goes on.
 
-    A run that is resumed ``after`` a step keeps what was recorded up to this step. Later points, of the course that it
-    left, are hidden from readers (TensorBoard's session start).
+    A run that is resumed ``after`` a step keeps what was recorded up to this step; readers do not see later points.
+    Without ``tensorboard`` and ``csv`` it writes summary.json alone.
     """
 
     def __init__(
@@ -135,25 +135,3 @@ class Logger:
             if not self._failed:
                 self._failed = True
                 console.info(f"rlopt: the curves in {self.run_dir} are no longer recorded: {error}")
-
-
-class NullLogger:
-    """The logger of a rank that writes nothing."""
-
-    def scalars(self, values: Mapping[str, float], step: int) -> None:
-        pass
-
-    def histograms(self, values: Mapping[str, NDArray[Any]], step: int) -> None:
-        pass
-
-    def image(self, name: str, encoded: bytes, height: int, width: int, step: int) -> None:
-        pass
-
-    def flush(self) -> None:
-        pass
-
-    def summary(self, summary: Mapping[str, Any]) -> None:
-        pass
-
-    def close(self) -> None:
-        pass

@@ -48,12 +48,7 @@ def local_slice(count: int) -> range:
 
 def all_sum(x: Tensor) -> Tensor:
     """Sum of ``x`` over ranks, a new tensor; ``x`` itself on one rank."""
-    if world_size() == 1:
-        return x
-    total = x.clone(memory_format=torch.contiguous_format)
-    with _rank_lost():
-        dist.all_reduce(total)
-    return total
+    return all_sums(x)[0]
 
 
 def all_sums(*parts: Tensor) -> list[Tensor]:

@@ -5,8 +5,7 @@ Methods differ in dash, marker and lightness as well as in colour, and so can be
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Sized
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 
 from rlopt.errors import UserError
 from rlopt.report.grouping import Group
@@ -41,7 +41,7 @@ def curves(groups: Sequence[Group], axes: Sequence[Axis], scalar: str, centre: C
     seconds up to it.
     """
     environments = list(dict.fromkeys(g.environment for g in groups))
-    styles = _styles(groups)
+    styles, label = _styles(groups), "return of training episodes" if scalar == "episode/return" else scalar
     figure, panels = _panels(len(axes) * len(environments), min(len(environments), 3))
     for panel, (axis, environment) in zip(panels, [(a, e) for a in axes for e in environments], strict=True):
         extent: list[Array] = []
@@ -59,7 +59,7 @@ def curves(groups: Sequence[Group], axes: Sequence[Axis], scalar: str, centre: C
             panel.fill_between(x / scale, found.low, found.high, color=color, alpha=_shade(styles), linewidth=0)
             extent.append(values)
         _limit(panel, extent)
-        panel.set(title=environment, xlabel=f"{unit}{_AXES[axis]}", ylabel=_scalar_label(scalar))
+        panel.set(title=environment, xlabel=f"{unit}{_AXES[axis]}", ylabel=label)
     _legend(figure, groups, styles, f"{_CENTRES[centre]} over seeds, {_INTERVALS[method]}")
     return figure
 
@@ -134,18 +134,10 @@ def write(figure: Figure, target: Any, **how: Any) -> None:
         raise UserError(f"the figure {target} cannot be written: {error}") from error
 
 
-@contextmanager
-def _fonts() -> Iterator[None]:
-    with matplotlib.rc_context({"font.size": 10, "axes.titlesize": 11}):
-        yield
-
-
-def _panels(
-    count: int, columns: int, height: float = 3.5, beside: Sequence[str] = ()
-) -> tuple[Figure, list[Any]]:  # fmt: skip
+def _panels(count: int, columns: int, height: float = 3.5, beside: Sequence[str] = ()) -> tuple[Figure, list[Any]]:
     """A figure and its panels, each ``height`` inches high, with room for the names ``beside`` at the left."""
     rows, names = -(-count // columns), 0.075 * max(map(len, beside), default=0)
-    with _fonts():
+    with matplotlib.rc_context({"font.size": 10, "axes.titlesize": 11}):
         figure = Figure(figsize=(max(4.4 * columns, 6.0) + names, height * rows))
         figure.set_layout_engine(ConstrainedLayoutEngine(h_pad=0.1))
         panels = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
@@ -183,8 +175,6 @@ def _limit(panel: Any, extent: Sequence[Array], which: str = "y") -> None:
 
 
 def _legend(figure: Figure, groups: Sequence[Group], styles: Mapping[str, tuple[str, Any, str]], title: str) -> None:
-    from matplotlib.lines import Line2D
-
     lines, names = [], []
     for method in dict.fromkeys(g.method for g in groups):
         counts = sorted({len(g.runs) for g in groups if g.method == method})
@@ -202,7 +192,3 @@ def _legend(figure: Figure, groups: Sequence[Group], styles: Mapping[str, tuple[
 def _scale(largest: float) -> tuple[float, str]:
     """A unit for numbers up to ``largest``, and its name."""
     return (1e6, "million ") if largest >= 2e6 else (1e3, "thousand ") if largest >= 2e3 else (1.0, "")
-
-
-def _scalar_label(scalar: str) -> str:
-    return "return of training episodes" if scalar == "episode/return" else scalar

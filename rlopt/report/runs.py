@@ -20,7 +20,7 @@ import yaml
 from numpy.typing import NDArray
 
 from rlopt.config.choices import stands_for
-from rlopt.errors import UserError
+from rlopt.errors import UserError, in_one_line
 from rlopt.files import flatten
 from rlopt.loggers import console, csv
 
@@ -68,9 +68,9 @@ class Unusable(Exception):
 
 
 def read_all(folders: Sequence[Path], scalar: str, unfinished: bool) -> tuple[list[Run], list[LeftOut]]:
-    """The runs in ``folders`` and below, and the folders left out. Raises UserError if no run remains.
+    """The runs in ``folders`` and below, and the folders left out, which are printed. Raises UserError if none remains.
 
-    ``scalar`` is the curve's name. ``unfinished`` runs are left out unless it is true.
+    ``scalar`` is the curve's name. Unfinished runs are left out unless ``unfinished`` is true.
     """
     runs, left_out = [], []
     for folder in find_runs(folders):
@@ -82,6 +82,8 @@ def read_all(folders: Sequence[Path], scalar: str, unfinished: bool) -> tuple[li
     left_out += again
     if not runs:
         raise UserError("no run can be shown: " + "; ".join(f"{one.path}: {one.why}" for one in left_out))
+    for one in left_out:
+        console.info(f"rlopt: left out {one.path}: {one.why}")
     return runs, left_out
 
 
@@ -91,23 +93,16 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder; give folders of runs, or one that holds them")
-        runs = _find_below(folder)
-        if not runs:
+        holds_run = False
+        for path, inside, files in os.walk(folder):
+            inside.sort()
+            if "config.yaml" in files:
+                holds_run = True
+                found.setdefault(Path(path).resolve(), Path(path))
+                inside.clear()  # a run's own folders are not searched
+        if not holds_run:
             raise UserError(f"{folder} holds no run: there is no config.yaml in it or below")
-        for run in runs:
-            found.setdefault(run.resolve(), run)
     return list(found.values())
-
-
-def _find_below(top: Path) -> list[Path]:
-    """Folders with a config.yaml in or below ``top``; a run's own folders are not searched."""
-    found = []
-    for folder, inside, files in os.walk(top):
-        inside.sort()
-        if "config.yaml" in files:
-            found.append(Path(folder))
-            inside.clear()
-    return found
 
 
 def read(folder: Path, scalar: str, unfinished: bool) -> Run:
@@ -149,7 +144,7 @@ def _read_config(file: Path) -> dict[str, str]:
     try:
         plain = yaml.safe_load(file.read_text())
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise Unusable(f"config.yaml cannot be read: {' '.join(str(error).split())}") from error
+        raise Unusable(f"config.yaml cannot be read: {in_one_line(error)}") from error
     config = flat_options(plain) if isinstance(plain, dict) else {}
     if not {"algo", "env.id", "seed"} <= set(config) or not config["seed"].isdecimal():
         raise Unusable("config.yaml is not that of a run: it lacks algo, env.id or seed")
@@ -213,9 +208,3 @@ def _one_for_each_seed(runs: list[Run]) -> tuple[list[Run], list[LeftOut]]:
             left_out.append(LeftOut(kept[key].path, f"the same run as {run.path}, which is newer"))
         kept[key] = run
     return [run for run in runs if any(run is one for one in kept.values())], left_out
-
-
-def print_left_out(left_out: Sequence[LeftOut]) -> None:
-    """Print which folders are not shown, and why."""
-    for one in left_out:
-        console.info(f"rlopt: left out {one.path}: {one.why}")

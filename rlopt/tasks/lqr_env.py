@@ -22,24 +22,15 @@ class LQREnv(gym.Env[Array, Array]):
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # declared as in Gymnasium
 
-    def __init__(
-        self,
-        A: Any = 1.0,
-        B: Any = 1.0,
-        Q: Any = 1.0,
-        R: Any = 1.0,
-        gamma: float = 0.95,
-        dimension: int | None = None,
-        start_variance: Any = 0.0,
-        noise_std: Any = 0.0,
-        horizon: int = 200,
-        render_mode: str | None = None,
-    ):
-        """Arguments as in `LQR`; an episode ends after ``horizon`` steps. Raises UserError for a value out of range."""
+    def __init__(self, horizon: int = 200, render_mode: str | None = None, **system: Any):
+        """``system``: the arguments of `LQR`. An episode ends after ``horizon`` steps.
+
+        Raises UserError for a value out of range.
+        """
         try:
             at_least_one("horizon", horizon)
             check(render_mode is None, "render_mode", "null: there is nothing to see", render_mode)
-            self.system = LQR(A, B, Q, R, gamma, start_variance, noise_std, dimension)
+            self.system = LQR(**system)
         except ValueError as error:
             raise UserError(f"env.kwargs.{error}") from error
         self.horizon, self.render_mode = horizon, render_mode

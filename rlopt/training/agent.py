@@ -13,34 +13,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlopt.core.averaging import Averaging
+from rlopt.config.options import RunConfig
 from rlopt.core.checks import NumericalFailure
 from rlopt.core.compatible.critic import Estimate
 from rlopt.core.heads import Joint
 from rlopt.core.learner import Learner, TrainingResult, host
-from rlopt.core.parts import Scalars, State
+from rlopt.core.parts import COMPATIBLE, Scalars, State
 from rlopt.core.samples import Samples, to_device
+from rlopt.core.solvers.compatible import with_direction
 from rlopt.core.update import first_nonfinite
 from rlopt.envs.spaces import PolicyHead
 from rlopt.policy.inference import FrozenPolicy
 from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler
 from rlopt.rollout.advantages import gae, normalised
 from rlopt.rollout.buffer import Rollout
-from rlopt.training.compatible_critic import CompatibleEstimator, give_direction
+from rlopt.training.compatible_critic import CompatibleEstimator
 from rlopt.training.failure_policy import first_bad_quantity
 
 Pair = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True)
-class Returns:
-    """How rewards become advantages and targets."""
-
-    gamma: float
-    gae_lambda: float
-    discounted_states: bool  # weight states by gamma^time
-    normalise: bool  # advantages, over the batch
-    recompute: bool  # advantages, before every epoch
 
 
 @dataclass(frozen=True)
@@ -55,7 +45,7 @@ class UpdateResult:
 
 @dataclass(frozen=True)
 class _Estimates:
-    """What is known of a batch before any network learns from it. With a ``failure`` nothing can be learned."""
+    """Values, samples and normalisers of a batch before any network learns. With a ``failure`` none can learn."""
 
     quantities: dict[str, Tensor]
     values: Pair  # V by the critic before it learns: see `Agent._values`
@@ -75,8 +65,8 @@ class _Training:
     before: State
     networks: State
     results: dict[str, TrainingResult]
-    samples: dict[str, Samples]  # by the latest advantages
-    targets: Tensor  # (B,) likewise
+    samples: dict[str, Samples]  # with the latest advantages
+    targets: Tensor  # (B,), the latest
     measured: dict[str, Scalars] = field(default_factory=dict)  # of a network after its last step
 
 
@@ -89,19 +79,17 @@ class Agent:
 
     def __init__(
         self,
+        config: RunConfig,
         head: PolicyHead,
         actor: Learner,
         critic: Learner | None,
+        compatible: CompatibleEstimator | None,
         observations: ObservationNormaliser,
-        rewards: RewardScaler,
-        returns: Returns,
-        averaging: Averaging,
         device: torch.device,
-        compatible: CompatibleEstimator | None = None,
     ):
-        self.head, self.actor, self.critic = head, actor, critic
-        self.observations, self.rewards, self.returns = observations, rewards, returns
-        self.averaging, self.device, self.compatible = averaging, device, compatible
+        self.head, self.actor, self.critic, self.compatible = head, actor, critic, compatible
+        self.observations, self.rewards = observations, RewardScaler(config.rewards.scale, config.rewards.clip)
+        self.device, self._config = device, config
 
     @property
     def learners(self) -> dict[str, Learner]:
@@ -114,7 +102,7 @@ class Agent:
         for name, learner in self.learners.items():
             theta = thetas[name].to(self.device)
             networks[name] = {"theta": theta, "parts": learner.init(theta)}
-        networks["actor"]["average"] = self.averaging.init(networks["actor"]["theta"])
+        networks["actor"]["average"] = self._config.averaging.init(networks["actor"]["theta"])
         return {
             **networks,
             "observations": self.observations.init(observation_size),
@@ -169,10 +157,11 @@ class Agent:
         found = _Estimates(quantities, values, targets)
         if bad := first_nonfinite(quantities, over_ranks=True):
             return replace(found, failure=first_bad_quantity(quantities) or bad)
-        gamma, happened = self.returns.gamma, batch.mask.bool()
+        gamma, happened = self._config.gamma, batch.mask.bool()
         try:
             observations = self.observations.merge(state["observations"], batch.visited)
             rewards = self.rewards.merge(state["rewards"], batch.rewards, batch.done, gamma, happened)
+            found = replace(found, observations=observations, rewards=rewards)
             samples = self._samples(batch, advantages, targets, values)
             scalars: Scalars = {
                 "critic/explained_variance": self._explained_variance(samples["actor"], targets, values[0])
@@ -184,16 +173,14 @@ class Agent:
                 scalars = {**scalars, **estimate.scalars}
         except (FloatingPointError, NumericalFailure) as failure:
             return replace(found, failure=str(failure))
-        return replace(found, samples=samples, observations=observations, rewards=rewards, scalars=scalars,
-                       natural=natural)  # fmt: skip
+        return replace(found, samples=samples, scalars=scalars, natural=natural)
 
     def _copy(self, state: State, estimates: _Estimates) -> _Training:
         """Copies of the networks, for training to change."""
-        networks = {name: _copied(state[name]) for name in self.learners}
-        if estimates.natural is not None:
-            networks["actor"]["parts"] = give_direction(
-                networks["actor"]["parts"], self.actor.update, estimates.natural
-            )
+        networks = {name: _copy_network(state[name]) for name in self.learners}
+        if estimates.natural is not None and COMPATIBLE in self.actor.update.solver.needs:
+            parts = networks["actor"]["parts"]
+            networks["actor"]["parts"] = {**parts, "solver": with_direction(parts["solver"], estimates.natural)}
         results = dict.fromkeys(self.learners, TrainingResult())
         return _Training(state, networks, results, dict(estimates.samples), estimates.targets)
 
@@ -201,7 +188,7 @@ class Agent:
         self, training: _Training, batch: Rollout, estimates: _Estimates, generator: torch.Generator
     ) -> Iterator[str]:
         """Train the networks. Yields "actor" when the actor has finished, and "critic" when all is done."""
-        recompute = self.returns.recompute
+        recompute = self._config.advantages.recompute
         rounds = max(learner.schedule.epochs for learner in self.learners.values()) if recompute else 1
         for epoch in range(rounds):
             if epoch:
@@ -226,7 +213,7 @@ class Agent:
     def _verify(self, training: _Training, name: str) -> None:
         """Measure what a network learned; where that is not finite the network goes back to where it was."""
         measure, scalar, what = (
-            (self._change, "step/kl", "KL") if name == "actor" else (self._loss, "critic/loss", "loss")
+            (self._measure_actor, "step/kl", "KL") if name == "actor" else (self._measure_critic, "critic/loss", "loss")
         )
         measured, theta = measure(training), training.networks[name]["theta"]
         value = torch.as_tensor(measured[scalar], dtype=theta.dtype, device=theta.device)
@@ -237,14 +224,14 @@ class Agent:
         training.measured[name] = measured
 
     def _commit(self, training: _Training, estimates: _Estimates) -> tuple[State, UpdateResult]:
-        """The state after the update, with schedules and averages moved on, and what is reported of it."""
+        """The state after the update, with schedules and averages advanced, and the update's result."""
         networks, results, changed = training.networks, training.results, training.measured["actor"]
-        loss = self._loss(training) if self.critic is None else training.measured["critic"]
+        loss = self._measure_critic(training) if self.critic is None else training.measured["critic"]
         for name, learner in self.learners.items():
             adapts = name == "actor" and not results[name].failure
             networks[name]["parts"] = learner.advance(networks[name]["parts"], changed if adapts else None)
         actor = networks["actor"]
-        actor["average"] = self.averaging.update(actor["average"], actor["theta"])
+        actor["average"] = self._config.averaging.update(actor["average"], actor["theta"])
         scalars = {**results["actor"].last.read(), **estimates.scalars, **changed}
         if self.critic is not None:
             scalars |= _critic_scalars(results["critic"].last.read())
@@ -258,7 +245,7 @@ class Agent:
         return state, UpdateResult(host(scalars), skipped, failures[0] if failures else None, quantities)
 
     def actor_samples(self, state: State, batch: Rollout) -> Samples:
-        """What the actor would learn from this batch in ``state``."""
+        """The samples that the actor would learn from in ``state``."""
         values = self._values(state, batch)
         samples = self._samples(batch, *self._advantages(state, batch, values), values)["actor"]
         return self._compatible(self.compatible, state, batch, samples).samples if self.compatible else samples
@@ -271,8 +258,8 @@ class Agent:
 
     def _samples(self, batch: Rollout, advantages: Tensor, targets: Tensor, values: Pair) -> dict[str, Samples]:
         """The samples of every network, from advantages and targets (B,) and the values before training."""
-        weight = batch.weight(self.returns.gamma if self.returns.discounted_states else None)
-        if self.returns.normalise:
+        weight = batch.weight(self._config.gamma if self._config.state_weighting == "discounted" else None)
+        if self._config.advantages.normalise:
             advantages = normalised(advantages, weight)
         old_values = values[0][:-1].flatten()
         if self.critic is None:
@@ -306,8 +293,8 @@ class Agent:
             batch.next_values(v, final),
             batch.terminated,
             batch.done,
-            self.returns.gamma,
-            self.returns.gae_lambda,
+            self._config.gamma,
+            self._config.gae_lambda,
         )
         return advantages.flatten(), targets.flatten()
 
@@ -318,12 +305,12 @@ class Agent:
         error = targets - values
         return 1 - samples.mean((error - samples.mean(error)) ** 2) / variance.clamp(min=1e-12)
 
-    def _change(self, training: _Training) -> Scalars:
-        """KL, in nats, and what else the actor's update changed, on the whole batch."""
+    def _measure_actor(self, training: _Training) -> Scalars:
+        """The KL, in nats, and other measures of the actor's update, on the whole batch."""
         network, start = training.networks["actor"], training.before["actor"]["theta"]
         return self.actor.measure(network["theta"], network["parts"], training.samples["actor"], start)
 
-    def _loss(self, training: _Training) -> Scalars:
+    def _measure_critic(self, training: _Training) -> Scalars:
         """Mean squared error of the values, on the targets of the whole batch."""
         samples, targets = training.samples["actor"], to_device(training.targets, self.device)
         return {"critic/loss": samples.mean((targets - self._value(training.networks, samples.inputs)) ** 2)}
@@ -338,13 +325,13 @@ def _critic_scalars(scalars: Scalars) -> Scalars:
     return {f"critic/{name.replace('/', '_')}": value for name, value in shown.items()}
 
 
-def _copied(network: dict[str, Any]) -> dict[str, Any]:
+def _copy_network(network: dict[str, Any]) -> dict[str, Any]:
     """A network's state, with copies of all that an optimizer changes in place."""
     parts = network["parts"]
-    return {**network, "theta": network["theta"].clone(), "parts": {**parts, "step": _clone(parts["step"])}}
+    return {**network, "theta": network["theta"].clone(), "parts": {**parts, "step": _clone_tensors(parts["step"])}}
 
 
-def _clone(node: Any) -> Any:
+def _clone_tensors(node: Any) -> Any:
     if isinstance(node, Tensor):
         return node.clone()
-    return {k: _clone(v) for k, v in node.items()} if isinstance(node, dict) else node
+    return {k: _clone_tensors(v) for k, v in node.items()} if isinstance(node, dict) else node

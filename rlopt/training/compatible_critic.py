@@ -1,4 +1,4 @@
-"""Between a rollout and a compatible critic: the data that it gets, and the direction that the actor gets from it."""
+"""CompatibleEstimator: gives a compatible critic the data of a rollout."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from torch import Tensor
 
 from rlopt.core.compatible.critic import CompatibleCritic, Estimate, Experience, state_features
 from rlopt.core.network import Network
-from rlopt.core.parts import COMPATIBLE, State
 from rlopt.core.samples import Samples
-from rlopt.core.solvers.compatible import with_direction
 from rlopt.core.update import Update
 from rlopt.rollout.buffer import Rollout
 
@@ -50,10 +48,3 @@ class CompatibleEstimator:
             following=following.flatten(0, 1),
         )
         return self.critic.estimate(experience, self.gamma)
-
-
-def give_direction(parts: State, update: Update, natural: Tensor) -> State:
-    """The states of the actor's parts, with the critic's direction (P,) for its solver if the solver reads it."""
-    if COMPATIBLE not in update.solver.needs:
-        return parts
-    return {**parts, "solver": with_direction(parts["solver"], natural)}

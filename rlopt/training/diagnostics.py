@@ -61,11 +61,9 @@ def compute_diagnostics(
         sizes = np.abs(values)
         if len(values):
             found.histograms["metric/log10_eigenvalues"] = np.log10(sizes)
-            found.scalars.update({
-                "metric/largest": float(values[sizes.argmax()]),
-                "metric/condition": float(sizes.max() / sizes.min()),
-                "metric/negative": float((values < 0).sum()),
-            })  # fmt: skip
+            found.scalars["metric/largest"] = float(values[sizes.argmax()])
+            found.scalars["metric/condition"] = float(sizes.max() / sizes.min())
+            found.scalars["metric/negative"] = float((values < 0).sum())
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,16 @@ from rlopt.core.objectives.joint import JointObjective
 from rlopt.core.parts import State
 from rlopt.core.update import Update
 from rlopt.envs.spaces import head_for, image, indicators, observation_size
-from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
 from rlopt.evaluation import video
 from rlopt.parallel.collectives import local_slice
 from rlopt.parallel.ranks import local_device
 from rlopt.policy.mlp import NetworkFactory
-from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler
+from rlopt.policy.normalisers import ObservationNormaliser
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.seeding import Purpose, torch_generator
 from rlopt.rollout.workers import Workers
-from rlopt.training.agent import Agent, Returns
+from rlopt.training.agent import Agent
 from rlopt.training.compatible_critic import CompatibleEstimator
 from rlopt.training.trainer import Trainer
 
@@ -43,7 +42,6 @@ class Setup:
     """An environment, the agent for it, and the agent's state before the first rollout."""
 
     config: RunConfig
-    environment: EnvSpec
     observations: gym.Space
     agent: Agent
     state: State
@@ -54,14 +52,14 @@ def build(config: RunConfig, run_dir: Path) -> Trainer:
     with explain_lack_of_memory("the run", compatibility.LOWER):
         start = set_up(config)
         if config.record.video_steps is not None:
-            video.check(start.environment)
+            video.check(config.env)
         minibatches = torch_generator(config.seed, Purpose.MINIBATCHES)
         return Trainer(config, run_dir, start.agent, _collector(start), start.state, minibatches)
 
 
 @contextmanager
 def explain_lack_of_memory(what: str, advice: str) -> Iterator[None]:
-    """Within, an error that comes of too little memory becomes a UserError with advice."""
+    """Within, an error for lack of memory becomes a UserError with ``advice``."""
     try:
         yield
     except (MemoryError, RuntimeError, OverflowError) as error:
@@ -72,7 +70,7 @@ def explain_lack_of_memory(what: str, advice: str) -> Iterator[None]:
 
 def _collector(start: Setup) -> Collector | Workers:
     """Collects rollouts of this rank's environments, in this process or in workers."""
-    config, environment, head = start.config, start.environment, start.agent.head
+    config, environment, head = start.config, start.config.env, start.agent.head
     mine = local_slice(environment.num_envs)
     local = replace(environment, num_envs=len(mine))
     steps, dtype = config.batch_size // environment.num_envs, getattr(torch, config.dtype)
@@ -90,12 +88,9 @@ def _collector(start: Setup) -> Collector | Workers:
 def set_up(config: RunConfig, device: torch.device | None = None) -> Setup:
     """The environment, the agent and its first state, on ``device`` or on the configuration's."""
     device = device or select_device(config.device)
-    probe = config.env.make()
-    try:
+    with closing(config.env.make()) as probe:
         agent = _agent(config, probe, device)
         space, spec = probe.observation_space, probe.spec
-    finally:
-        probe.close()
     dtype, width = getattr(torch, config.dtype), observation_size(space)
     thetas = {}
     for name, learner in agent.learners.items():
@@ -109,7 +104,7 @@ def set_up(config: RunConfig, device: torch.device | None = None) -> Setup:
     continuous = isinstance(agent.head, DiagonalGaussian)
     unchanged = None if image(space) else agent.observations.indicators
     compatibility.check_environment(config, longest, continuous, unchanged, width)
-    return Setup(config, config.env, space, agent, state)
+    return Setup(config, space, agent, state)
 
 
 def select_device(name: str) -> torch.device:
@@ -140,25 +135,9 @@ def _agent(config: RunConfig, probe: gym.Env, device: torch.device) -> Agent:
         network = _network(config, "policy", config.policy.network, head, space, Purpose.ACTOR_WEIGHTS)
         actor = _learner(config.actor, network, head)
         critic, compatible = _critic(config, config.critic, space)
-    observations = config.observations
-    normalises = observations.normalise and not image(space)
-    return Agent(
-        head=head,
-        actor=actor,
-        critic=critic,
-        observations=ObservationNormaliser(normalises, observations.clip, indicators(probe)),
-        rewards=RewardScaler(config.rewards.scale, config.rewards.clip),
-        returns=Returns(
-            gamma=config.gamma,
-            gae_lambda=config.gae_lambda,
-            discounted_states=config.state_weighting == "discounted",
-            normalise=config.advantages.normalise,
-            recompute=config.advantages.recompute,
-        ),
-        averaging=config.averaging,
-        device=device,
-        compatible=compatible,
-    )
+    normalises = config.observations.normalise and not image(space)
+    observations = ObservationNormaliser(normalises, config.observations.clip, indicators(probe))
+    return Agent(config, head, actor, critic, compatible, observations, device)
 
 
 def _critic(config: RunConfig, critic: OwnCritic, space: gym.Space) -> tuple[Learner, CompatibleEstimator | None]:
@@ -186,7 +165,7 @@ def _learner(options: UpdateOptions, network: Network, head: Head) -> Learner:
 
 
 def _named(where: str, make: Callable[[], Any]) -> Any:
-    """What ``make`` gives; its ValueErrors begin with an option's name, to which the group is added."""
+    """The result of ``make``. Its ValueErrors begin with an option's name, to which the group ``where`` is added."""
     try:
         return make()
     except UserError:

@@ -1,8 +1,9 @@
-"""Restore: from a run's folder back to what acts and learns: a saved policy, and the inspection of a run."""
+"""Restore a run from its folder, to act with its policy or to inspect it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,9 @@ from rlopt.checkpoint.resume_rules import check_structure
 from rlopt.config.choices import stands_for
 from rlopt.config.options import RunConfig
 from rlopt.core.samples import Samples
-from rlopt.envs.spaces import PolicyHead
-from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
 from rlopt.inspection.inspect import Inspection, Pairs, inspect
 from rlopt.loggers import console
-from rlopt.policy.inference import FrozenPolicy
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.seeding import Purpose, integer
 from rlopt.training.factory import Setup, set_up
@@ -36,25 +34,17 @@ def restore_run(config: RunConfig, run_dir: Path, best: bool = False) -> tuple[S
     try:
         check_structure(tree, {"agent": start.state}, "checkpoint")
     except ValueError as error:
-        raise UserError(f"the checkpoint in {run_dir} does not suit its config.yaml: {error}") from error
+        raise UserError(f"{run_dir}: checkpoint and config.yaml do not belong together: {error}") from error
     return replace(start, state=tree["agent"]), step
-
-
-def load_policy(
-    config: RunConfig, run_dir: Path, best: bool = False
-) -> tuple[EnvSpec, PolicyHead, FrozenPolicy, int, int]:
-    """A saved policy: environment, head, frozen policy, the step it was saved at, and the run's seed."""
-    run, step = restore_run(config, run_dir, best)
-    return run.environment, run.agent.head, run.agent.evaluated_policy(run.state), step, run.config.seed
 
 
 def inspect_run(
     config: RunConfig, run_dir: Path, pairs: Pairs, samples: int | None, radius: float, damping: float | None,
     fresh: bool, seed: int | None, watch: Callable[[str], None],
 ) -> tuple[dict[str, Any], Inspection]:  # fmt: skip
-    """What was inspected, and what was found, at the newest checkpoint's actor or, ``fresh``, at the initial one.
+    """Inspect the actor of the newest checkpoint, or with ``fresh`` the initial one: (what was inspected, the results).
 
-    samples, damping and seed are the run's own (the last as it stands) where they are None.
+    Where samples, damping or seed is None, it is the run's, damping as in the checkpoint.
     """
     run, step = (set_up(config, torch.device("cpu")), 0) if fresh else restore_run(config, run_dir)
     seed = run.config.seed if seed is None else seed
@@ -65,21 +55,19 @@ def inspect_run(
         damping = float(update.damping.current(actor["parts"]["damping"]))
     batch = fresh_samples(run, samples or run.config.batch_size, seed)
     about = {
-        "run_dir": str(run_dir), "algo": run.config.algo, "env": run.environment.id, "step": step, "fresh": fresh,
+        "run_dir": str(run_dir), "algo": run.config.algo, "env": run.config.env.id, "step": step, "fresh": fresh,
         "seed": seed, "objective": stands_for(update.objective), "dtype": run.config.dtype,
     }  # fmt: skip
     return about, inspect(update, actor["theta"], batch, pairs, damping, radius, watch)
 
 
 def fresh_samples(run: Setup, count: int, seed: int) -> Samples:
-    """What the actor would learn from a new batch of ``count`` transitions or a few more, with seeds of its own.
+    """The actor's samples of a new batch, from environments that start anew with seeds of their own.
 
-    The environments start anew; a batch is whole steps of all of them.
+    It has ``count`` transitions or a few more: whole steps of all environments.
     """
-    steps = -(-count // run.environment.num_envs)
+    steps = -(-count // run.config.env.num_envs)
     seed = integer(seed, Purpose.INSPECTION)
-    collector = Collector(run.environment.make_vector(), run.agent.head, steps, seed, getattr(torch, run.config.dtype))
-    try:
+    dtype = getattr(torch, run.config.dtype)
+    with closing(Collector(run.config.env.make_vector(), run.agent.head, steps, seed, dtype)) as collector:
         return run.agent.actor_samples(run.state, collector.collect(run.agent.policy(run.state)))
-    finally:
-        collector.close()

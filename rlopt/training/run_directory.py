@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rlopt.errors import UserError
 from rlopt.parallel import ranks
 
 if TYPE_CHECKING:
-    from rlopt.config.options import RecordOptions, RunConfig
-    from rlopt.loggers.logger import Logger
+    from rlopt.config.options import RunConfig
 
 _locks: set[int] = set()  # descriptors of the folders that this process has locked
 
@@ -49,27 +48,6 @@ def unused_path(base: Path) -> Path:
         count += 1
         path = base.with_name(f"{base.name}-{count}")
     return path
-
-
-def open_logger(run_dir: Path, config: Mapping[str, Any], record: RecordOptions, after: int | None) -> Logger:
-    """Create the folder with config.yaml in it, and the run's logger. ``after``: the step that a resumed run is at.
-
-    Raises UserError where the folder cannot be written.
-    """
-    from rlopt.config.compose import to_yaml
-    from rlopt.files import replace_file, synchronise
-    from rlopt.loggers.logger import Logger
-
-    text = to_yaml(dict(config))
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        replace_file(run_dir / "config.yaml", text)
-        synchronise(run_dir.parent)
-        logger = Logger(run_dir, config, text, record.tensorboard, record.csv, after)
-        (run_dir / "summary.json").unlink(missing_ok=True)  # a finished run that is extended is no longer finished
-    except OSError as error:
-        raise UserError(f"run_dir={run_dir} cannot be written: {error}") from error
-    return logger
 
 
 @contextmanager

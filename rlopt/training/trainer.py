@@ -18,13 +18,14 @@ from rlopt.checkpoint.manager import CheckpointManager
 from rlopt.checkpoint.resume_rules import check_structure
 from rlopt.checkpoint.run_state import RunState, announce_slow_replay, env_state
 from rlopt.config.compatibility import advise
+from rlopt.config.compose import to_yaml
 from rlopt.config.options import RunConfig
 from rlopt.core.parts import State
 from rlopt.core.requirements import Incompatible
-from rlopt.errors import EnvironmentFault, RankLost, Signalled, Stopped, UserError
-from rlopt.files import replace_file
+from rlopt.errors import EnvironmentFault, RankLost, Signalled, Stopped, UserError, in_one_line
+from rlopt.files import replace_file, synchronise
 from rlopt.loggers import console
-from rlopt.loggers.logger import Logger, NullLogger
+from rlopt.loggers.logger import Logger
 from rlopt.loggers.progress import ProgressDisplay
 from rlopt.parallel.collectives import gather, world_size
 from rlopt.parallel.ranks import is_first_rank, on_all_ranks
@@ -40,7 +41,6 @@ from rlopt.training.callbacks import Callbacks, RunContext
 from rlopt.training.diagnostics import compute_diagnostics
 from rlopt.training.evaluator import Evaluator
 from rlopt.training.failure_policy import FailurePolicy
-from rlopt.training.run_directory import open_logger
 from rlopt.training.signals import SignalHandler
 
 _RECENT = 100  # training episodes whose returns the summary describes
@@ -101,12 +101,12 @@ class Trainer:
         self.checkpoints.raise_if_unsaved()
         return summary
 
-    def _train(self, logger: Logger | NullLogger) -> None:
-        """Update until total_steps are done, and save, whichever way this ends."""
+    def _train(self, logger: Logger) -> None:
+        """Update until total_steps are done; save, whichever way this ends."""
         display = ProgressDisplay(self.config.total_steps, None if is_first_rank() else Console(quiet=True))
         self._timer.start()
         self._between_updates = self._run_state()
-        together = False  # True where all ranks get to the last save
+        together = False  # True where all ranks reach the last save
         try:
             self.callbacks.on_begin(self._context(), self.config.plain)
             self.signals.raise_received()
@@ -130,7 +130,7 @@ class Trainer:
                 if gather(unsaved)[0] if together else unsaved:
                     self._save(logger, together)
 
-    def _update(self, logger: Logger | NullLogger, display: ProgressDisplay) -> None:
+    def _update(self, logger: Logger, display: ProgressDisplay) -> None:
         """One turn of the loop: collect a rollout, learn from it, record that, evaluate the policy if that is due."""
         started = time.perf_counter()
         rollout = self._collect()
@@ -181,8 +181,8 @@ class Trainer:
         self.collector.start(policy)
         self._rollout_started = True
 
-    def _save_or_stop(self, logger: Logger | NullLogger) -> None:
-        """Save if that is due, then stop if a signal came. All ranks do the same: what one of them has to."""
+    def _save_or_stop(self, logger: Logger) -> None:
+        """Save if that is due, then stop if a signal came. If one rank must, all ranks do."""
         due = is_first_rank() and (self.evaluator.is_best or self.checkpoints.is_due(self.updates))
         number = self.signals.received
         if world_size() > 1:
@@ -192,7 +192,7 @@ class Trainer:
             self._save(logger)
         self.signals.raise_received(number)
 
-    def _save(self, logger: Logger | NullLogger, together: bool = True) -> None:
+    def _save(self, logger: Logger, together: bool = True) -> None:
         """Write a checkpoint of the run as it was after the last update; ``together`` with all ranks."""
         with self.signals.deferred():
             state = self._between_updates
@@ -204,7 +204,7 @@ class Trainer:
             if path is not None:
                 self.callbacks.on_checkpoint(self._context(), path)
 
-    def _evaluate(self, logger: Logger | NullLogger) -> dict[str, Any]:
+    def _evaluate(self, logger: Logger) -> dict[str, Any]:
         """Evaluate the final policy, and write summary.json and the video; on the first rank."""
         evaluations = self.evaluator.at_end(self.state)
         logger.histograms({f"{k}/returns": np.asarray(v.returns) for k, v in evaluations.items()}, self.steps)
@@ -225,13 +225,25 @@ class Trainer:
             logger.image("policy/video", *video, self.steps)
         return summary
 
-    def _open_logger(self) -> Logger | NullLogger:
-        """Create the run's folder and its logger, on the first rank."""
+    def _open_logger(self) -> Logger:
+        """Create the run's folder, with config.yaml in it, and the logger; on other ranks than the first, a silent one.
+
+        Raises UserError where the folder cannot be written.
+        """
+        config, record, run_dir = self.config, self.config.record, self.run_dir
+        text = to_yaml(dict(config.plain))
         if not is_first_rank():
-            return NullLogger()
-        logger = open_logger(self.run_dir, self.config.plain, self.config.record, self._resumed)
+            return Logger(run_dir, config.plain, text, tensorboard=False, csv=False)
+        try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            replace_file(run_dir / "config.yaml", text)
+            synchronise(run_dir.parent)
+            logger = Logger(run_dir, config.plain, text, record.tensorboard, record.csv, self._resumed)
+            (run_dir / "summary.json").unlink(missing_ok=True)  # a finished run that is extended is no longer finished
+        except OSError as error:
+            raise UserError(f"run_dir={run_dir} cannot be written: {error}") from error
         if not self.collector.replays:
-            message = f"rlopt: {self.config.env.id} cannot be replayed (envs/replay.py): if this run is stopped and"
+            message = f"rlopt: {config.env.id} cannot be replayed (envs/replay.py): if this run is stopped and"
             console.info(f"{message} resumed, its environments will begin new episodes")
         return logger
 
@@ -281,9 +293,8 @@ class Trainer:
             entries = tree["environments"]  # None before the first rollout
             return [] if entries is None else self._restore_environments(entries)
         except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
-            message = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            where = f"the checkpoint in {self.run_dir}"
-            raise UserError(f"{where} does not suit its config.yaml: {message}") from error
+            message = f"{type(error).__name__}: {in_one_line(error)}"
+            raise UserError(f"{self.run_dir}: checkpoint and config.yaml do not belong together: {message}") from error
 
     def _restore_environments(self, entries: list[dict[str, Any] | None]) -> list[int]:
         """Put the environments back into their running episodes; the numbers of those that begin new ones."""

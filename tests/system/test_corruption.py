@@ -184,7 +184,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_older_one_taken(tmp_path, spoil
 
 
 @pytest.mark.parametrize("spoil", [link, link_within, pipe])
-def test_what_is_no_file_in_a_checkpoints_place_is_told_of_and_goes_with_the_next_save(tmp_path, spoil):
+def test_no_file_in_a_checkpoints_place_is_told_and_goes_later(tmp_path, spoil):
     run_dir = tmp_path / "run"
     place, tree = whole_run(run_dir)
     spoil(place)

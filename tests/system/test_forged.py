@@ -82,7 +82,7 @@ def edited(tree: dict, path: tuple, value: object) -> dict:
 
 @pytest.mark.parametrize("count", EDITS)
 @pytest.mark.parametrize("what", ["config.yaml", "state"])
-def test_whatever_an_entry_is_changed_to_ends_in_one_line_or_a_run(tmp_path, template, capsys, what, count):
+def test_whatever_an_entry_becomes_ends_in_one_line_or_a_run(tmp_path, template, capsys, what, count):
     (place,) = template.glob("checkpoints/step-*")
     if what == "config.yaml":
         tree = yaml.safe_load((template / what).read_text())

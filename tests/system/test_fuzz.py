@@ -149,7 +149,7 @@ def test_no_override_ends_in_a_traceback_when_the_run_is_built(capsys, monkeypat
 
 @pytest.mark.parametrize("examples", CASES)
 def test_no_override_of_several_runs_ends_in_a_traceback(capsys, monkeypatch, examples):
-    monkeypatch.setattr("rlopt.cli.train._train_once", lambda overrides: 0)
+    monkeypatch.setattr("rlopt.cli.train._train", lambda overrides: 0)
 
     @fuzzed(examples // 4)
     @given(OVERRIDES.filter(lambda overrides: not any(o.startswith("-") for o in overrides)))

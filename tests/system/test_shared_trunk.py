@@ -10,7 +10,7 @@ from rlopt.cli import main as cli
 from rlopt.config import check_config
 from rlopt.config.compose import load
 from rlopt.core.heads import Categorical, DiagonalGaussian, Joint
-from rlopt.training.restore import load_policy
+from rlopt.training.restore import restore_run
 from tests.support.building import resolve, trainer
 from tests.support.probes import make_trainer
 from tests.support.training import scalars
@@ -121,10 +121,11 @@ def test_a_saved_run_is_evaluated_and_inspected(tmp_path, capsys):
     config = resolve([*TWENTY, "algo=ppo", "total_steps=256", "averaging.kind=uniform", f"run_dir={folder}"])
     run = trainer(config)
     run.run()
-    assert set(config["critic"]) == {"shared", "variance", "value_weight"}
+    assert set(config["critic"]) == {"_target_", "variance", "value_weight"}
     tree = checkpoint.load_newest(folder)[1]["agent"]
     assert "critic" not in tree and not torch.equal(tree["actor"]["average"]["theta"], tree["actor"]["theta"])
-    _, head, frozen, _, _ = load_policy(check_config(load(folder / "config.yaml")), folder)
+    restored, _ = restore_run(check_config(load(folder / "config.yaml")), folder)
+    head, frozen = restored.agent.head, restored.agent.evaluated_policy(restored.state)
     assert torch.equal(frozen.theta, tree["actor"]["average"]["theta"])
     assert head == Categorical(2) and frozen.outputs(torch.zeros(3, 4)).shape == (3, 2)
     capsys.readouterr()

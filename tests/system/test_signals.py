@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from rlopt import api, files
+from rlopt import files
 from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli import main as cli
 from rlopt.errors import Signalled
 from rlopt.loggers.csv import CSVWriter
+from rlopt.training import factory
 from rlopt.training import signals as stops
 from rlopt.training.agent import Agent
 from rlopt.training.signals import SignalHandler
@@ -96,7 +97,7 @@ def test_a_run_without_a_terminal_goes_on_where_that_was_wished():
 @pytest.mark.parametrize("command", ["train", "resume"])
 def test_an_interrupt_while_processes_are_forked_is_remembered(tmp_path, runs, monkeypatch, command):
     """Python drops what is raised between a fork and its hooks."""
-    run_dir, made = tmp_path / "run", api.trainer
+    run_dir, made = tmp_path / "run", factory.build
 
     def losing(*arguments: Any) -> Any:
         with suppress(KeyboardInterrupt):
@@ -106,7 +107,7 @@ def test_an_interrupt_while_processes_are_forked_is_remembered(tmp_path, runs, m
     if command == "resume":
         cut(runs("cartpole trpo"), run_dir, keep=1)
     typed = ["resume", str(run_dir)] if command == "resume" else ["train", *SMALL, f"run_dir={run_dir}"]
-    monkeypatch.setattr(api, "trainer", losing)
+    monkeypatch.setattr(factory, "build", losing)
     monkeypatch.setattr(Trainer, "_update", lambda *_: pytest.fail("the run has begun"))
     assert cli.main(typed) == 128 + signal.SIGINT
 
@@ -222,9 +223,7 @@ def test_a_signal_while_a_checkpoint_is_written_waits_for_it(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(("where", "steps"), [("the start", 0), ("the evaluation at the end", 200)])
-def test_a_signal_before_the_first_update_or_after_the_last_loses_nothing(
-    tmp_path, runs, capsys, monkeypatch, where, steps
-):
+def test_a_signal_before_or_after_all_updates_loses_nothing(tmp_path, runs, capsys, monkeypatch, where, steps):
     from rlopt.loggers import logger
     from rlopt.training import evaluator
 

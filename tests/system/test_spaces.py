@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from rlopt.api import prepared
+from rlopt.config import read_config
 from rlopt.errors import UserError
+from rlopt.training.factory import build
 from tests.support.building import trainer
 from tests.support.probes import GAMMA, resolved
 
@@ -77,9 +78,9 @@ def test_workers_collect_the_same_images_as_one_process(tmp_path):
 def test_normalising_images_is_refused_where_it_was_typed(tmp_path):
     given = ["env.id=probe/ImageLast-v0", *COMMON, *CONVOLUTIONS, "observations.normalise=true", f"run_dir={tmp_path}"]
     with pytest.raises(UserError, match="observations.normalise=true has no effect on images, whose pixels"):
-        prepared(given, resolved(*given))
+        build(read_config(given), tmp_path)
     given[-2] = "observations.normalise=false"
-    prepared(given, resolved(*given)).collector.close()
+    build(read_config(given), tmp_path).collector.close()
 
 
 LONGER = [pytest.param(name, marks=pytest.mark.learning) for name in ("Image", "ImageFirst")]

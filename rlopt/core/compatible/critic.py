@@ -34,15 +34,15 @@ class Experience:
     rewards: Tensor  # (T, E)
     done: Tensor  # (T, E) bool, terminated or truncated
     features: Tensor  # (B, n) phi of the state acted in
-    following: Tensor  # (B, n) phi of the state it led to: 0 after termination, of the last one seen after truncation
+    following: Tensor  # (B, n) phi of the next state: 0 after termination; after truncation that of the last state seen
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a compatible critic makes of a rollout."""
+    """The result of a compatible critic for one rollout."""
 
     natural: Tensor  # w (P,)
-    samples: Samples  # with the critic's advantages, and weight 0 where it had no use for a sample
+    samples: Samples  # with the critic's advantages, and weight 0 for those it did not use
     scalars: Mapping[str, Tensor | float] = field(default_factory=dict)
 
 
@@ -52,16 +52,13 @@ class CompatibleCritic(Protocol):
     @property
     def degrees(self) -> tuple[int, ...] | None:
         """Which features of the state: see `state_features`."""
-        ...
 
     @property
     def whole_episodes(self) -> bool:
         """True: learns only from episodes that begin and end in the batch."""
-        ...
 
     def estimate(self, experience: Experience, gamma: float) -> Estimate:
         """w from this experience; NumericalFailure where its equations have no solution."""
-        ...
 
 
 def check_degrees(degrees: tuple[int, ...] | None) -> None:

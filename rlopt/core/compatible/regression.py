@@ -28,19 +28,15 @@ class Scores(Protocol):
     @property
     def shape(self) -> tuple[int, int]:
         """B, P."""
-        ...
 
     def rows(self) -> Tensor:
         """(B, P)."""
-        ...
 
     def gram(self) -> Tensor:
         """(B, B) Psi Psi^T."""
-        ...
 
     def pull(self, u: Tensor) -> Tensor:
         """(B,) -> (P,) Psi^T u."""
-        ...
 
 
 class SampleScores:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rlopt.core.checks import non_negative
-from rlopt.core.parts import Requirements, Scalars, State
+from rlopt.core.parts import Damping, Scalars, State
 
 
 @dataclass(frozen=True)
-class Constant:
+class Constant(Damping):
     """The same lambda for every solve.
 
     Options:
@@ -22,13 +22,9 @@ class Constant:
     value: float
 
     measures: ClassVar[bool] = False
-    requirements: ClassVar[Requirements] = Requirements()
 
     def __post_init__(self) -> None:
         non_negative("value", self.value)
-
-    def init(self) -> State:
-        return {}
 
     def current(self, state: State) -> float:
         return self.value

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rlopt.core.checks import check, positive
-from rlopt.core.parts import Requirements, Scalars, State
+from rlopt.core.parts import Damping, Scalars, State
 
 
 @dataclass(frozen=True)
-class LevenbergMarquardt:
+class LevenbergMarquardt(Damping):
     """lambda that rises where the metric's model failed and falls where it held; the state holds lambda.
 
     Options:
@@ -41,7 +41,6 @@ class LevenbergMarquardt:
     largest: float
 
     measures: ClassVar[bool] = True
-    requirements: ClassVar[Requirements] = Requirements()
 
     def __post_init__(self) -> None:
         for name in ("value", "smallest", "largest"):

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from rlopt.core.checks import at_least_one
+from rlopt.core.heads.head import Head
 
 
 @dataclass(frozen=True)
-class Bernoulli:
+class Bernoulli(Head):
     """Independent bits from logits z (B, count); actions (B, count) are 0 or 1 in the type of z.
 
     Options:
@@ -24,8 +24,6 @@ class Bernoulli:
     count: int
 
     noise: ClassVar[Literal["normal", "uniform"]] = "uniform"
-    constants: ClassVar[int] = 0
-    bounded: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         at_least_one("count", self.count)
@@ -38,18 +36,11 @@ class Bernoulli:
     def noise_size(self) -> int:
         return self.count
 
-    def initial_constants(self) -> Tensor:
-        return torch.zeros(0)
-
     def log_prob(self, z: Tensor, actions: Tensor) -> Tensor:
         return logsigmoid((2 * actions - 1) * z).sum(1)
 
     def log_prob_and_score(self, z: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         return self.log_prob(z, actions), actions - z.sigmoid()
-
-    def log_prob_hessian(self, z: Tensor, actions: Tensor) -> Tensor:
-        """-C: whatever the actions, so that minus it is the Fisher information."""
-        return -self.kl_hessian(z, z)
 
     def entropy(self, z: Tensor) -> Tensor:
         size = z.abs()  # H is even in z, and this side loses no digits
@@ -88,9 +79,6 @@ class Bernoulli:
 
     def mode(self, z: Tensor) -> Tensor:
         return (z > 0).to(z.dtype)
-
-    def in_domain(self, z: Tensor) -> Tensor:
-        return z.isfinite().all()
 
 
 def _variance(z: Tensor) -> Tensor:

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from rlopt.core.checks import check
+from rlopt.core.heads.head import Head
 
 
 @dataclass(frozen=True)
-class Categorical:
+class Categorical(Head):
     """One of several actions, from logits z (B, count); actions are int64 (B,).
 
     Options:
@@ -23,9 +24,7 @@ class Categorical:
     count: int
 
     noise: ClassVar[Literal["normal", "uniform"]] = "uniform"
-    constants: ClassVar[int] = 0
     noise_size: ClassVar[int] = 1
-    bounded: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check(self.count >= 1, "count", "a whole number of actions, 1 or above", self.count)
@@ -33,9 +32,6 @@ class Categorical:
     @property
     def network_outputs(self) -> int:
         return self.count
-
-    def initial_constants(self) -> Tensor:
-        return torch.zeros(0)
 
     def log_prob(self, z: Tensor, actions: Tensor) -> Tensor:
         return z.log_softmax(1).gather(1, actions[:, None]).squeeze(1)
@@ -46,10 +42,6 @@ class Categorical:
         score = log_p.exp().neg_()
         score.scatter_add_(1, chosen, score.new_ones(1).expand(len(z), 1))
         return log_p.gather(1, chosen).squeeze(1), score
-
-    def log_prob_hessian(self, z: Tensor, actions: Tensor) -> Tensor:
-        """-C: whatever the action, so that minus it is the Fisher information."""
-        return -self.kl_hessian(z, z)
 
     def entropy(self, z: Tensor) -> Tensor:
         log_p = z.log_softmax(1)
@@ -102,6 +94,3 @@ class Categorical:
 
     def mode(self, z: Tensor) -> Tensor:
         return z.argmax(1)
-
-    def in_domain(self, z: Tensor) -> Tensor:
-        return z.isfinite().all()

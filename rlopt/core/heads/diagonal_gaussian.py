@@ -20,12 +20,13 @@ import torch
 from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check, positive
+from rlopt.core.heads.head import Head
 
 _QUADRATURE_POINTS = 64
 
 
 @dataclass(frozen=True)
-class DiagonalGaussian:
+class DiagonalGaussian(Head):
     """Independent Gaussians from z = (mean, scale); actions (B, size), before any squashing or bounds.
 
     Options:

@@ -20,7 +20,7 @@ from rlopt.core.heads.value import Value
 
 
 @dataclass(frozen=True)
-class Joint:
+class Joint(Head):
     """A value and a policy side by side, z (B, 1 + O), the value first; actions are rows (B, 1 + A), see `pack`.
 
     Options:

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check
+from rlopt.core.heads.head import Head
 
 
 @dataclass(frozen=True)
-class MultiCategorical:
+class MultiCategorical(Head):
     """One action of every category at once, from logits z (B, sum of counts); actions are int64 (B, M).
 
     Options:
@@ -29,8 +30,6 @@ class MultiCategorical:
     counts: tuple[int, ...]
 
     noise: ClassVar[Literal["normal", "uniform"]] = "uniform"
-    constants: ClassVar[int] = 0
-    bounded: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check(len(self.counts) > 0, "counts", "one number of actions or more", self.counts)
@@ -45,9 +44,6 @@ class MultiCategorical:
     def noise_size(self) -> int:
         return len(self.counts)
 
-    def initial_constants(self) -> Tensor:
-        return torch.zeros(0)
-
     def log_prob(self, z: Tensor, actions: Tensor) -> Tensor:
         return self._log_p(z).gather(2, actions[:, :, None]).sum((1, 2))
 
@@ -56,10 +52,6 @@ class MultiCategorical:
         score = log_p.exp().neg_()
         score.scatter_add_(2, chosen, score.new_ones(1).expand(chosen.shape))
         return log_p.gather(2, chosen).sum((1, 2)), self._flat(score)
-
-    def log_prob_hessian(self, z: Tensor, actions: Tensor) -> Tensor:
-        """-C: whatever the actions, so that minus it is the Fisher information."""
-        return -self.kl_hessian(z, z)
 
     def entropy(self, z: Tensor) -> Tensor:
         log_p = self._log_p(z)
@@ -120,9 +112,6 @@ class MultiCategorical:
 
     def mode(self, z: Tensor) -> Tensor:
         return torch.stack([z_i.argmax(1) for z_i in z.split(self.counts, 1)], 1)
-
-    def in_domain(self, z: Tensor) -> Tensor:
-        return z.isfinite().all()
 
     @cached_property
     def _cells(self) -> Tensor | None:

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from rlopt.core.checks import positive
+from rlopt.core.heads.head import Head
 
 
 @dataclass(frozen=True)
-class Value:
+class Value(Head):
     """One number z (B, 1) per state, around which returns are Gaussian; the "actions" are its targets (B, 1).
 
     Options:
@@ -29,15 +30,10 @@ class Value:
 
     noise: ClassVar[Literal["normal", "uniform"]] = "normal"
     network_outputs: ClassVar[int] = 1
-    constants: ClassVar[int] = 0
     noise_size: ClassVar[int] = 1
-    bounded: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         positive("variance", self.variance)
-
-    def initial_constants(self) -> Tensor:
-        return torch.zeros(0)
 
     def log_prob(self, z: Tensor, actions: Tensor) -> Tensor:
         return self.log_prob_and_score(z, actions)[0]
@@ -47,9 +43,6 @@ class Value:
         score = error / self.variance if self.variance != 1 else error
         constant = 0.5 * math.log(2 * math.pi * self.variance)
         return (error * score).squeeze(1).mul_(-0.5).sub_(constant), score
-
-    def log_prob_hessian(self, z: Tensor, actions: Tensor) -> Tensor:
-        return z.new_full((len(z), 1, 1), -1 / self.variance)
 
     def entropy(self, z: Tensor) -> Tensor:
         return z.new_full((len(z),), 0.5 * (1 + math.log(2 * math.pi * self.variance)))
@@ -81,6 +74,3 @@ class Value:
 
     def mode(self, z: Tensor) -> Tensor:
         return z
-
-    def in_domain(self, z: Tensor) -> Tensor:
-        return z.isfinite().all()

@@ -10,15 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rlopt.core.curvature import Curvature, factored
+from rlopt.core.curvature import factored
 from rlopt.core.heads import Head
-from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Objective, Requirements, State
+from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Bound, Metric, Objective, Requirements, State
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 
 
 @dataclass(frozen=True)
-class EmpiricalFisher:
+class EmpiricalFisher(Metric):
     """M = mean of J^T s s^T J over samples, with scores s of the actions that were taken. It has no options.
 
     For a value the score is (target - V) / variance. Units of M: squared log-probability per squared unit of theta.
@@ -28,11 +28,6 @@ class EmpiricalFisher:
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, ROOT, SEMIDEFINITE})
     requirements: ClassVar[Requirements] = Requirements(reads_actions=True)
 
-    def init(self) -> State:
-        return {}
-
-    def bind(
-        self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
-    ) -> tuple[Curvature, State]:
+    def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         _, score = head.log_prob_and_score(tape.outputs, samples.actions)
         return factored(tape, samples.share, score[None]), state

@@ -19,16 +19,16 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from rlopt.core.curvature import Curvature, PullBack
+from rlopt.core.curvature import PullBack
 from rlopt.core.heads import Head
-from rlopt.core.parts import PRODUCT, SEMIDEFINITE, Objective, Requirements, State
+from rlopt.core.parts import PRODUCT, SEMIDEFINITE, Bound, Metric, Objective, Requirements, State
 from rlopt.core.requirements import Incompatible
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 
 
 @dataclass(frozen=True)
-class EpisodeFisher:
+class EpisodeFisher(Metric):
     """M = second moments of whole episodes' scores, per step, for the actions that were taken. It has no options.
 
     Minibatches are refused, since they hold no whole episode. Source: Peters and Schaal 2008, section 4.2. Raises
@@ -38,12 +38,7 @@ class EpisodeFisher:
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, SEMIDEFINITE})
     requirements: ClassVar[Requirements] = Requirements(reads_actions=True, whole_batch=True)
 
-    def init(self) -> State:
-        return {}
-
-    def bind(
-        self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
-    ) -> tuple[Curvature, State]:
+    def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         if samples.episode is None:
             raise Incompatible("the Fisher matrix of whole episodes needs to know which episode each sample belongs to")
         _, s = head.log_prob_and_score(tape.outputs, samples.actions)

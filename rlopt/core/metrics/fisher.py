@@ -20,16 +20,16 @@ import torch
 from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check
-from rlopt.core.curvature import Curvature, PullBack, factored
+from rlopt.core.curvature import PullBack, factored
 from rlopt.core.heads import Head
-from rlopt.core.parts import KL, PRODUCT, ROOT, SEMIDEFINITE, Objective, Requirements, State
+from rlopt.core.parts import KL, PRODUCT, ROOT, SEMIDEFINITE, Bound, Metric, Objective, Requirements, State
 from rlopt.core.samples import Samples, to_device
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import rank
 
 
 @dataclass(frozen=True)
-class Fisher:
+class Fisher(Metric):
     """M = mean of J^T E[s s^T] J over samples, s the score of the model's own actions; 1/2 v^T M v is KL in nats.
 
     Options:
@@ -64,9 +64,7 @@ class Fisher:
     def init(self) -> State:
         return {"draws": 0} if isinstance(self.samples, int) else {}
 
-    def bind(
-        self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
-    ) -> tuple[Curvature, State]:
+    def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         z = tape.outputs
         if self.samples is None:
             root = partial(head.fisher_root, z)

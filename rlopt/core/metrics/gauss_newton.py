@@ -1,6 +1,6 @@
 """Gauss-Newton metric: C = I, so M = sum_b share_b J_b^T J_b (Martens 2020, New insights on the natural gradient, 8).
 
-1/2 v^T M v is half the mean squared change of the outputs z, in their own units whatever they stand for. For a value
+1/2 v^T M v is half the mean squared change of the outputs z, in their own units. For a value
 head it is the head's variance times the Fisher matrix: the Gauss-Newton matrix of squared error.
 """
 
@@ -13,15 +13,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rlopt.core.curvature import Curvature, PullBack
+from rlopt.core.curvature import PullBack
 from rlopt.core.heads import Head
-from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Objective, Requirements, State
+from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Bound, Metric, Objective, State
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 
 
 @dataclass(frozen=True)
-class GaussNewton:
+class GaussNewton(Metric):
     """M = mean of J^T J over samples: 1/2 v^T M v is half the mean squared change of the outputs. It has no options.
 
     Its units are those of the outputs, squared: logits, means in units of the action, values in units of the return.
@@ -29,14 +29,8 @@ class GaussNewton:
     """
 
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, ROOT, SEMIDEFINITE})
-    requirements: ClassVar[Requirements] = Requirements()
 
-    def init(self) -> State:
-        return {}
-
-    def bind(
-        self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
-    ) -> tuple[Curvature, State]:
+    def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         return PullBack(tape, samples.share, torch.clone, partial(_unit_vectors, tape.outputs)), state
 
 

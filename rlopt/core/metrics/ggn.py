@@ -18,15 +18,15 @@ import torch
 from torch import Tensor
 
 from rlopt.core.checks import NumericalFailure, check
-from rlopt.core.curvature import Curvature, PullBack, factored
+from rlopt.core.curvature import PullBack, factored
 from rlopt.core.heads import Head
-from rlopt.core.parts import OBJECTIVE, PRODUCT, ROOT, SEMIDEFINITE, Objective, Requirements, State
+from rlopt.core.parts import OBJECTIVE, PRODUCT, ROOT, SEMIDEFINITE, Bound, Metric, Objective, Requirements, State
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 
 
 @dataclass(frozen=True)
-class GGN:
+class GGN(Metric):
     """M = mean of J^T C J over samples, C minus the Hessian in the outputs of the objective: units of the objective.
 
     Options:
@@ -48,12 +48,7 @@ class GGN:
         both = {PRODUCT, OBJECTIVE}
         return frozenset(both if self.curvature == "signed" else both | {ROOT, SEMIDEFINITE})
 
-    def init(self) -> State:
-        return {}
-
-    def bind(
-        self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
-    ) -> tuple[Curvature, State]:
+    def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         C = -objective.hessian(head, tape.outputs, samples)
         if self.curvature == "clipped":
             return factored(tape, samples.share, positive_root(C)), state

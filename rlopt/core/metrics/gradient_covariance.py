@@ -18,16 +18,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rlopt.core.curvature import Curvature, PullBack, factored
+from rlopt.core.curvature import PullBack, factored
 from rlopt.core.heads import Head
-from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Objective, Requirements, State
+from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Bound, Metric, Objective, Requirements, State
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import all_sum
 
 
 @dataclass(frozen=True)
-class GradientCovariance:
+class GradientCovariance(Metric):
     """M = second moments of the samples' own gradients of the objective, in its units squared.
 
     Options:
@@ -45,12 +45,7 @@ class GradientCovariance:
     def supplies(self) -> frozenset[str]:
         return frozenset({PRODUCT, SEMIDEFINITE} if self.centred else {PRODUCT, ROOT, SEMIDEFINITE})
 
-    def init(self) -> State:
-        return {}
-
-    def bind(
-        self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
-    ) -> tuple[Curvature, State]:
+    def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         _, slopes = objective.values_and_gradient(head, tape.outputs, samples)
         if not self.centred:
             return factored(tape, samples.share, slopes[None]), state

@@ -16,16 +16,16 @@ import torch
 from torch import Tensor
 
 from rlopt.core.checks import check
-from rlopt.core.curvature import Curvature, Given
+from rlopt.core.curvature import Given
 from rlopt.core.heads import Head
-from rlopt.core.parts import HISTORY, PRODUCT, SEMIDEFINITE, Objective, Requirements, State
+from rlopt.core.parts import HISTORY, PRODUCT, SEMIDEFINITE, Bound, History, Objective, Requirements, State
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import all_sum
 
 
 @dataclass(frozen=True)
-class GradientHistory:
+class GradientHistory(History):
     """M = sum or running mean of g g^T over this update and all before it, in units of the objective squared.
 
     The state holds the sum (P, P) or (P,) and its weight.
@@ -48,16 +48,11 @@ class GradientHistory:
             check(0 <= self.decay < 1, "decay", "null, or 0 or above and below 1", self.decay)
         check(self.form in ("full", "diagonal"), "form", "full or diagonal", self.form)
 
-    def init(self) -> State:
-        return {}
-
-    def bind(
-        self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
-    ) -> tuple[Curvature, State]:
+    def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         _, slopes = objective.values_and_gradient(head, tape.outputs, samples)
         return self.add(state, all_sum(tape.vjp(slopes * samples.share[:, None])))
 
-    def add(self, state: State, g: Tensor) -> tuple[Curvature, State]:
+    def add(self, state: State, g: Tensor) -> Bound:
         """M with g (P,) as the newest gradient; see `parts.History`."""
         now = torch.outer(g, g) if self.form == "full" else g * g
         keep, add = (1.0, 1.0) if self.decay is None else (self.decay, 1 - self.decay)

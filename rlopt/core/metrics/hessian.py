@@ -15,16 +15,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rlopt.core.curvature import ByProduct, Curvature
+from rlopt.core.curvature import ByProduct
 from rlopt.core.heads import Head
-from rlopt.core.parts import OBJECTIVE, PRODUCT, Objective, Requirements, State
+from rlopt.core.parts import OBJECTIVE, PRODUCT, Bound, Metric, Objective, Requirements, State
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import all_sum
 
 
 @dataclass(frozen=True)
-class Hessian:
+class Hessian(Metric):
     """M = minus the Hessian in theta of the mean objective, by its products alone; indefinite. It has no options.
 
     A product costs one J v, one J^T u and one pass of second derivatives. Source: Newton's method; the products,
@@ -34,12 +34,7 @@ class Hessian:
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, OBJECTIVE})
     requirements: ClassVar[Requirements] = Requirements(reads_actions=True)
 
-    def init(self) -> State:
-        return {}
-
-    def bind(
-        self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
-    ) -> tuple[Curvature, State]:
+    def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         share = samples.share[:, None]
         H = objective.hessian(head, tape.outputs, samples) * share[:, None]
         _, slopes = objective.values_and_gradient(head, tape.outputs, samples)

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from rlopt.core.checks import check
-from rlopt.core.curvature import ByProduct, Curvature, Given
+from rlopt.core.curvature import ByProduct, Given
 from rlopt.core.heads import Head
-from rlopt.core.parts import PRODUCT, SEMIDEFINITE, Objective, Requirements, State
+from rlopt.core.parts import PRODUCT, SEMIDEFINITE, Bound, Metric, Objective, Requirements, State
 from rlopt.core.requirements import Incompatible
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
@@ -29,8 +29,8 @@ _ASYMMETRY = 1e-6  # of the largest entry: what rounding to float32 may have lef
 
 
 @dataclass(frozen=True)
-class Mahalanobis:
-    """M = diag(d) + S + F F^T, given once and for all; 1/2 v^T M v is in whatever units the numbers have.
+class Mahalanobis(Metric):
+    """M = diag(d) + S + F F^T, given once and for all; the units of 1/2 v^T M v are those of the numbers.
 
     Options:
         diagonal: d, one number or a list of P; null is 1 where nothing else is given, else 0.
@@ -55,12 +55,7 @@ class Mahalanobis:
     def requirements(self) -> Requirements:
         return Requirements(check_size=self._check_size)
 
-    def init(self) -> State:
-        return {}
-
-    def bind(
-        self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective
-    ) -> tuple[Curvature, State]:
+    def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         size = tape.size
         self._check_size(size)
         parts = {name: part.to(tape.outputs) for name, part in self._parts.items()}

@@ -13,7 +13,6 @@ Manzagol and Bengio 2007); a layer's biases are the weights out of its constant 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import ROOT, Requirements, Solution, State
+from rlopt.core.parts import ROOT, Solution, Solve, Solver, State
 from rlopt.core.solvers.dense import factorise_blocks
 from rlopt.core.solvers.per_layer import (
     LayerShape,
@@ -40,7 +39,7 @@ By = Literal["layer", "incoming", "outgoing"]
 
 
 @dataclass(frozen=True)
-class Block:
+class Block(Solver):
     """x with (M_s + lambda I) x = g, M_s the exact blocks of M on its diagonal, by a Cholesky factor of each.
 
     Options:
@@ -56,18 +55,12 @@ class Block:
     chunk: int
 
     needs: ClassVar[frozenset[str]] = frozenset({ROOT})
-    requirements: ClassVar[Requirements] = Requirements()
 
     def __post_init__(self) -> None:
         check(self.by in ("layer", "incoming", "outgoing"), "by", "layer, incoming or outgoing", self.by)
         at_least_one("chunk", self.chunk)
 
-    def init(self) -> State:
-        return {}
-
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         blocks, shapes = layer_means(curvature, self._blocks)
         factors, used = factorise_blocks(blocks, damping)
 

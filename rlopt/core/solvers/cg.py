@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -23,12 +24,14 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, between, check
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import PRODUCT, Requirements, Solution, Solver, State
+from rlopt.core.parts import PRODUCT, Requirements, Solution, Solve, Solver, State
 from rlopt.parallel.collectives import all_ranks
+
+Preconditioner = Callable[[Tensor], Tensor]  # r (P,) -> N r (P,)
 
 
 @dataclass(frozen=True)
-class CG:
+class CG(Solver):
     """x with (M + lambda I) x = g, by products M v alone; memory for a few vectors (P,).
 
     Options:
@@ -70,27 +73,16 @@ class CG:
     def init(self) -> State:
         return {"preconditioner": self.preconditioner.init()} if self.preconditioner else {}
 
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         x0 = self.decay * state["x"] if "x" in state else None
-        precondition: Callable[[Tensor], Tensor] = _same
-        if self.preconditioner:
-            inner, nested = self.preconditioner.prepare(state["preconditioner"], curvature, damping)
-            precondition, state = (lambda r: inner(r).x), {**state, "preconditioner": nested}
-
-        def solve(g: Tensor) -> Solution:
-            return self._solve(curvature, damping, precondition, x0, g)
-
-        return solve, state
+        if self.preconditioner is None:
+            return partial(self._solve, curvature, damping, lambda r: r, x0), state
+        inner, nested = self.preconditioner.prepare(state["preconditioner"], curvature, damping)
+        solve = partial(self._solve, curvature, damping, lambda r: inner(r).x, x0)
+        return solve, {**state, "preconditioner": nested}
 
     def _solve(
-        self,
-        curvature: Curvature,
-        damping: Tensor | float,
-        precondition: Callable[[Tensor], Tensor],
-        x0: Tensor | None,
-        g: Tensor,
+        self, curvature: Curvature, damping: Tensor | float, precondition: Preconditioner, x0: Tensor | None, g: Tensor
     ) -> Solution:
         gg = torch.dot(g, g)
         x, r, active = torch.zeros_like(g), g.clone(), gg > 0
@@ -138,7 +130,3 @@ class CG:
             scalars={"solver/negative_curvature": negative},
             state={"x": x} if self.start == "warm" else {},
         )
-
-
-def _same(r: Tensor) -> Tensor:
-    return r

@@ -8,19 +8,18 @@ two estimates of the Fisher matrix differ where it is another.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import COMPATIBLE, PRODUCT, Requirements, Solution, State
+from rlopt.core.parts import COMPATIBLE, PRODUCT, Requirements, Solution, Solve, Solver, State
 from rlopt.core.requirements import Incompatible, Remedy
 
 
 @dataclass(frozen=True)
-class Compatible:
+class Compatible(Solver):
     """x = w, the weights (P,) of a compatible critic's advantage, whatever g is. It has no options.
 
     Source: Sutton et al. 2000, theorem 2; Kakade 2001, theorem 1. Raises Incompatible where no critic has given it w.
@@ -29,12 +28,7 @@ class Compatible:
     needs: ClassVar[frozenset[str]] = frozenset({PRODUCT, COMPATIBLE})
     requirements: ClassVar[Requirements] = Requirements(reads_damping=False, linear=False)
 
-    def init(self) -> State:
-        return {}
-
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         if "w" not in state:
             raise Incompatible("no compatible critic has given the policy a direction", Remedy.COMPATIBLE_CRITIC)
         w = state["w"]

@@ -15,7 +15,7 @@ diag M) until it holds, and the lambda used is reported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -24,19 +24,19 @@ from torch import Tensor
 
 from rlopt.core.checks import NumericalFailure, check
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import PRODUCT, Requirements, Solution, State
+from rlopt.core.parts import PRODUCT, Solution, Solve, Solver, State
 
 _ATTEMPTS = 8  # raises of lambda before giving up
 _LOST = 10  # a pivot or eigenvalue below this many roundings of its matrix's largest is none
 
 
 @dataclass(frozen=True)
-class Dense:
+class Dense(Solver):
     """x with (M + lambda I) x = g, by a factorisation of the whole matrix: P^2 numbers and O(P^3) operations.
 
     Options:
-        indefinite: what becomes of negative eigenvalues. refuse: they are a NumericalFailure unless lambda lifts them;
-            absolute: their absolute value counts; shift: all are raised until none is negative.
+        indefinite: refuse raises NumericalFailure where an eigenvalue plus lambda is negative; absolute takes the
+            absolute values of all eigenvalues; shift raises all of them until none is negative.
 
     Source: Cholesky; Dauphin et al. 2014 for absolute. Raises ValueError for another word, NumericalFailure where M
     holds a number that is not finite or no lambda of eight suffices.
@@ -45,18 +45,12 @@ class Dense:
     indefinite: Literal["refuse", "absolute", "shift"]
 
     needs: ClassVar[frozenset[str]] = frozenset({PRODUCT})
-    requirements: ClassVar[Requirements] = Requirements()
 
     def __post_init__(self) -> None:
         choices = ("refuse", "absolute", "shift")
         check(self.indefinite in choices, "indefinite", "refuse, absolute or shift", self.indefinite)
 
-    def init(self) -> State:
-        return {}
-
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         matrix = curvature.dense()
         if self.indefinite == "refuse":
             factor, used = factorise(matrix, damping)

@@ -16,7 +16,6 @@ Where d + lambda and g are both 0 so is x, the least of the solutions; where onl
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,8 +25,8 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check, non_negative
 from rlopt.core.curvature import Curvature, PullBack, factored
-from rlopt.core.parts import PRODUCT, ROOT, Requirements, Solution, State
-from rlopt.core.solvers.per_layer import chunks, gradients, join, layer_means, root, rooted, squares, weighted
+from rlopt.core.parts import PRODUCT, ROOT, Requirements, Solution, Solve, Solver, State
+from rlopt.core.solvers.per_layer import chunks, gradients, join, layer_means, rooted, squares, weighted
 from rlopt.core.tapes.tape import Layer
 from rlopt.parallel.collectives import rank
 
@@ -36,13 +35,13 @@ _RANDOM = ("hutchinson", "curvature_propagation")
 
 
 @dataclass(frozen=True)
-class Diagonal:
+class Diagonal(Solver):
     """x = g / (d + lambda), entry by entry, with d (P,) the diagonal of M or an estimate of it.
 
     Options:
         method: exact, hutchinson, curvature_propagation, lehman_sum or lehman_abs: see the module's table.
         draws: of random signs, for hutchinson (a product each) and curvature_propagation (a factor each); 1 or above.
-        seed: of the signs, of which every solve draws its own; 0 or above.
+        seed: of the random signs; every solve draws new ones; 0 or above.
         chunk: samples at a time where their own gradients are formed; 1 or above.
 
     Source: Hutchinson 1990; Martens et al. 2012; Lehman et al. 2018. Raises ValueError where an option is out of its
@@ -72,9 +71,7 @@ class Diagonal:
     def init(self) -> State:
         return {"solves": 0} if self.method in _RANDOM else {}
 
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         kept: list[Tensor] = []  # the diagonal, once the first g has shown its type and device
 
         def solve(g: Tensor) -> Solution:
@@ -106,7 +103,7 @@ class Diagonal:
     def _propagated(self, curvature: Curvature, state: State) -> PullBack:
         """The curvature with ``draws`` random combinations of its factors in their place."""
         source = rooted(curvature)
-        U = root(source)
+        U = source.factors()
         signs = self._signs(state, (self.draws, *U.shape[:2]), U, rank())  # every sample has its own
         return factored(source.tape, source.share, torch.einsum("nkb,kbo->nbo", signs, U) / self.draws**0.5)
 

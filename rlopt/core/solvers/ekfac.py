@@ -9,7 +9,6 @@ to the block in Frobenius norm. Its running mean starts anew with every new basi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import ROOT, Requirements, Solution, State
+from rlopt.core.parts import ROOT, Solve, Solver, State
 from rlopt.core.solvers.kronecker import factors as kronecker
 from rlopt.core.solvers.kronecker.solve import in_eigenbasis
 from rlopt.core.solvers.per_layer import squares
@@ -26,14 +25,14 @@ from rlopt.core.tapes.tape import Layer
 
 
 @dataclass(frozen=True)
-class EKFAC:
+class EKFAC(Solver):
     """x with (M_s + lambda I) x = g, M_s diagonal in the eigenbasis of every layer's Kronecker factors.
 
     The state holds running means of the factors, the bases and the eigenvalues S.
 
     Options:
         decay: of the factors A and G; 0 or above and below 1. 0 takes this batch alone.
-        scale_decay: of S while a basis lasts; likewise.
+        scale_decay: of S while a basis lasts; 0 or above and below 1.
         refresh: updates from one eigendecomposition to the next; 1 or above.
         chunk: samples whose gradients (J, I) are held at a time, where a layer has positions; 1 or above.
 
@@ -47,7 +46,6 @@ class EKFAC:
     chunk: int
 
     needs: ClassVar[frozenset[str]] = frozenset({ROOT})
-    requirements: ClassVar[Requirements] = Requirements()
 
     def __post_init__(self) -> None:
         for name in ("decay", "scale_decay"):
@@ -58,9 +56,7 @@ class EKFAC:
     def init(self) -> State:
         return {**kronecker.init(), "scale_weight": 0.0, "scales": {}}
 
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         if state["age"] == 0:
             state = {**state, "scale_weight": 0.0, "scales": {}}
         shapes, values = kronecker.statistics(curvature, kronecker.factors)

@@ -10,7 +10,6 @@ lambda must be above 0. The difference loses about log10(|M| / lambda) digits, w
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,19 +18,19 @@ from torch import Tensor
 
 from rlopt.core.checks import NumericalFailure, at_least_one
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import ROOT, Requirements, Solution, State
+from rlopt.core.parts import ROOT, Requirements, Solution, Solve, Solver, State
 from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.solvers.dense import factorise
-from rlopt.core.solvers.per_layer import products, root, rooted
+from rlopt.core.solvers.per_layer import products, rooted
 from rlopt.parallel.collectives import world_size
 
 
 @dataclass(frozen=True)
-class Gram:
+class Gram(Solver):
     """x with (M + lambda I) x = g, exactly, by a system of size K B, the factors times the samples, in place of P.
 
     Options:
-        largest: K B at most, 1 or above; a matrix of its square of entries is held.
+        largest: the largest K B allowed, 1 or above; the solver holds a matrix (K B, K B).
 
     It needs lambda above 0, and one rank. Source: the Woodbury identity. Raises ValueError where ``largest`` is out of
     its range, Incompatible where K B is above it or on several ranks, NumericalFailure where lambda is 0.
@@ -48,9 +47,6 @@ class Gram:
     def requirements(self) -> Requirements:
         return Requirements(one_rank=True, needs_damping=True, check_samples=self._check_samples)
 
-    def init(self) -> State:
-        return {}
-
     def _check_samples(self, factors: int, samples: int) -> None:
         """Raise Incompatible where these are too many."""
         if (size := factors * samples) > self.largest:
@@ -61,9 +57,7 @@ class Gram:
                 largest=size,
             )
 
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         if world_size() > 1:
             raise Incompatible(
                 "the Gram matrix needs products between all samples, and those of other ranks are not at hand",
@@ -72,7 +66,7 @@ class Gram:
         if not damping > 0:
             raise NumericalFailure(f"the Gram matrix needs damping above 0; got {float(damping):.3g}")
         source = rooted(curvature)
-        U, tape, scale = root(source), source.tape, source.share.sqrt()
+        U, tape, scale = source.factors(), source.tape, source.share.sqrt()
         K, B = U.shape[:2]
         self._check_samples(K, B)
         inner = torch.stack([products(layer) for layer in tape.layers(U)]).sum(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,22 +9,17 @@ import torch
 from torch import Tensor
 
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import EUCLIDEAN, Requirements, Solution, State
+from rlopt.core.parts import EUCLIDEAN, Requirements, Solution, Solve, Solver, State
 
 
 @dataclass(frozen=True)
-class Identity:
+class Identity(Solver):
     """x = g: with the identity metric the gradient is the direction. It has no options, and reads no damping."""
 
     needs: ClassVar[frozenset[str]] = frozenset({EUCLIDEAN})
     requirements: ClassVar[Requirements] = Requirements(reads_damping=False)
 
-    def init(self) -> State:
-        return {}
-
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         return _solve, state
 
 

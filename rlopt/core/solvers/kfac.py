@@ -11,7 +11,6 @@ constant output curvature), and for the head's constants. A and G are running me
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -20,14 +19,14 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import ROOT, Requirements, Solution, State
+from rlopt.core.parts import ROOT, Solve, Solver, State
 from rlopt.core.solvers.kronecker import factors as kronecker
 from rlopt.core.solvers.kronecker.solve import by_inverses, in_eigenbasis, invert
 from rlopt.core.solvers.per_layer import LayerShapes, rooted
 
 
 @dataclass(frozen=True)
-class KFAC:
+class KFAC(Solver):
     """x with (M_s + lambda I) x = g, M_s a Kronecker product A (x) G for every layer; the state holds A and G.
 
     Options:
@@ -46,7 +45,6 @@ class KFAC:
     measure: int
 
     needs: ClassVar[frozenset[str]] = frozenset({ROOT})
-    requirements: ClassVar[Requirements] = Requirements()
 
     def __post_init__(self) -> None:
         check_options(self.damping, self.decay, self.refresh)
@@ -55,9 +53,7 @@ class KFAC:
     def init(self) -> State:
         return {**kronecker.init(), "calls": 0}
 
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         if fresh := state["calls"] == 0:
             shapes, values = kronecker.statistics(curvature, kronecker.factors)
             state = kronecker.average(state, shapes, values, self.decay)
@@ -73,7 +69,7 @@ class KFAC:
         return solve_with(shapes, state["basis"], damping, self.damping), state
 
 
-def solve_with(shapes: LayerShapes, basis: State, damping: Tensor | float, kind: str) -> Callable[[Tensor], Solution]:
+def solve_with(shapes: LayerShapes, basis: State, damping: Tensor | float, kind: str) -> Solve:
     """g -> x with A (x) G in these eigenbases, damped exactly or by factors."""
     Das, Dgs = ([basis[layer][name] for layer in shapes] for name in ("Da", "Dg"))
     eigenvalues = [torch.outer(Dg, Da) for Da, Dg in zip(Das, Dgs, strict=True)]

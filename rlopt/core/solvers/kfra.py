@@ -9,14 +9,13 @@ back, whatever the number K of factors of C. Exact where f' and C are the same a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import ROOT, Requirements, Solution, State
+from rlopt.core.parts import ROOT, Requirements, Solve, Solver, State
 from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.solvers.kfac import check_options, solve_with
 from rlopt.core.solvers.kronecker import factors as kronecker
@@ -25,7 +24,7 @@ from rlopt.core.tapes.tape import Layer
 
 
 @dataclass(frozen=True)
-class KFRA:
+class KFRA(Solver):
     """x with (M_s + lambda I) x = g, M_s a Kronecker product A (x) G for every layer, G found from the layer after it.
 
     Options:
@@ -51,9 +50,7 @@ class KFRA:
     def init(self) -> State:
         return kronecker.init()
 
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         if not rooted(curvature).tape.chain:
             raise Incompatible(
                 "the recursion reads activation derivatives, which only a chain of Linear layers with tanh, ReLU, ELU "

@@ -3,17 +3,16 @@
     H_0 = gamma I,   gamma = s^T y / y^T y of the newest pair
     H <- (I - rho s y^T) H (I - rho y s^T) + rho s s^T,   rho = 1 / s^T y,   from the oldest pair to the newest
 
-applied by the two-loop recursion (Nocedal and Wright 2006, algorithm 7.4). The s are the directions of the updates
-before, scaled to length one, each multiplied with M once, in the update that follows it; so M is learned in the
-directions that are in use, as of the theta where they were. The first update, which has no pair, is x = g.
+applied by the two-loop recursion (Nocedal and Wright 2006, algorithm 7.4). The s are the directions of earlier updates,
+scaled to length one. Each is multiplied with M once, in the next update. So H learns M in the directions that are used,
+at the theta where they were used. The first update has no pair and takes x = g.
 
-A pair whose curvature is not positive, s^T y <= curvature |s| |y|, is passed over, so that H is positive definite
-whatever M is. The solver's own matrix is M_s = H^-1 - lambda I, for which x is exact.
+A pair with s^T y <= curvature |s| |y| is left out, so that H is positive definite whatever M is. The solver's own
+matrix is M_s = H^-1 - lambda I, for which x is exact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,11 +21,11 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import PRODUCT, Requirements, Solution, State
+from rlopt.core.parts import PRODUCT, Requirements, Solution, Solve, Solver, State
 
 
 @dataclass(frozen=True)
-class LBFGS:
+class LBFGS(Solver):
     """x = H g with H an estimate of (M + lambda I)^-1 that learns from one product with M an update.
 
     The state holds the last direction (P,) and the pairs (N, P).
@@ -52,9 +51,7 @@ class LBFGS:
     def init(self) -> State:
         return {}  # then "last" (P,), the direction to be paired next, "s" (N, P) and "Ms" (N, P), oldest first
 
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         new = self._paired(state, curvature)
 
         def solve(g: Tensor) -> Solution:

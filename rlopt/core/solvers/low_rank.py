@@ -14,16 +14,15 @@ Directions without curvature are held by lambda alone: at lambda = 0 it is raise
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check, non_negative
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Requirements, Solution, State
+from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Solution, Solve, Solver, State
 from rlopt.core.solvers.dense import damping_for, eigenvalues
 from rlopt.core.solvers.per_layer import chunks, gradients, layer_means
 from rlopt.core.spectrum import krylov
@@ -31,7 +30,7 @@ from rlopt.core.tapes.tape import Layer
 
 
 @dataclass(frozen=True)
-class LowRank:
+class LowRank(Solver):
     """x with (M_s + lambda I) x = g, M_s the r leading eigenpairs of M and one number delta for all others.
 
     Options:
@@ -53,8 +52,6 @@ class LowRank:
     remainder: Literal["none", "mean"]
     chunk: int
 
-    requirements: ClassVar[Requirements] = Requirements()
-
     def __post_init__(self) -> None:
         at_least_one("rank", self.rank)
         check(self.products >= self.rank, "products", f"a whole number, rank={self.rank} or above", self.products)
@@ -67,12 +64,7 @@ class LowRank:
     def needs(self) -> frozenset[str]:
         return frozenset({PRODUCT, SEMIDEFINITE} | ({ROOT} if self.remainder == "mean" else set()))
 
-    def init(self) -> State:
-        return {}
-
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         kept: list[tuple[Tensor, Tensor, Tensor]] = []  # from the first g, which Lanczos may start from
 
         def solve(g: Tensor) -> Solution:

@@ -54,13 +54,6 @@ def rooted(curvature: Curvature) -> PullBack:
     return cast(PullBack, curvature)
 
 
-def root(curvature: PullBack) -> Tensor:
-    """U (K, B, O), the metric's root in output space."""
-    if curvature.root is None:
-        raise ValueError("this metric has no root; only its products can be used")
-    return curvature.root()
-
-
 def statistics(
     curvature: Curvature, f: Callable[[Layer, Tensor], tuple[Tensor, ...]]
 ) -> tuple[LayerShapes, list[tuple[Tensor, ...]]]:

@@ -10,7 +10,6 @@ is within the power, and what is reported beside M_s is 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
@@ -19,12 +18,12 @@ from torch import Tensor
 
 from rlopt.core.checks import NumericalFailure, check
 from rlopt.core.curvature import Curvature, Given
-from rlopt.core.parts import HISTORY, Requirements, Solution, State
+from rlopt.core.parts import HISTORY, Solution, Solve, Solver, State
 from rlopt.core.solvers.dense import check_finite, eigenvalues
 
 
 @dataclass(frozen=True)
-class Power:
+class Power(Solver):
     """x = (M + lambda I)^exponent g, for a metric M of past gradients, full (P, P) or diagonal (P,).
 
     Options:
@@ -37,17 +36,11 @@ class Power:
     exponent: float
 
     needs: ClassVar[frozenset[str]] = frozenset({HISTORY})
-    requirements: ClassVar[Requirements] = Requirements()
 
     def __post_init__(self) -> None:
         check(-1 <= self.exponent < 0, "exponent", "-1 or above and below 0", self.exponent)
 
-    def init(self) -> State:
-        return {}
-
-    def prepare(
-        self, state: State, curvature: Curvature, damping: Tensor | float
-    ) -> tuple[Callable[[Tensor], Solution], State]:
+    def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         entries = cast(Given, curvature).entries
         check_finite(entries)
         if entries.ndim == 1:

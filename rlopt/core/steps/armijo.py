@@ -13,13 +13,13 @@ from typing import ClassVar
 from torch import Tensor
 
 from rlopt.core.checks import check, non_negative, positive
-from rlopt.core.parts import Requirements, Scalars, Solution, State
+from rlopt.core.parts import Requirements, Scalars, Solution, State, Step, Taken
 from rlopt.core.problem import Problem
 from rlopt.parallel.collectives import all_ranks
 
 
 @dataclass(frozen=True)
-class Armijo:
+class Armijo(Step):
     """theta + alpha x with the first alpha of a falling sequence at which the objective rose enough.
 
     Options:
@@ -38,7 +38,6 @@ class Armijo:
     c: float
 
     requirements: ClassVar[Requirements] = Requirements(whole_batch=True)
-    adaptive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         positive("rate", self.rate)
@@ -46,12 +45,7 @@ class Armijo:
         non_negative("backtracks", self.backtracks)
         check(0 < self.c < 1, "c", "above 0 and below 1", self.c)
 
-    def init(self, theta: Tensor) -> State:
-        return {}
-
-    def step(
-        self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
-    ) -> tuple[Tensor, State, Scalars]:
+    def step(self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem) -> Taken:
         alpha = self.rate
         candidates = self.backtracks + 1 if all_ranks(slope > 0) else 0
         for backtracks in range(candidates):
@@ -70,6 +64,3 @@ class Armijo:
                 return candidate, state, scalars
             alpha *= self.shrink
         return theta, state, {"step/size": 0.0, "step/accepted": 0.0, "step/backtracks": float(max(candidates - 1, 0))}
-
-    def advance(self, state: State) -> State:
-        return state

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
 from rlopt.core.checks import positive
-from rlopt.core.parts import Requirements, Scalars, Solution, State
+from rlopt.core.parts import Scalars, Solution, State, Step, Taken
 from rlopt.core.problem import Problem
 
 
 @dataclass(frozen=True)
-class Fixed:
+class Fixed(Step):
     """theta + rate x, unless that leaves the policy's domain: then the step is rejected.
 
     Options:
@@ -24,18 +23,10 @@ class Fixed:
 
     rate: float
 
-    requirements: ClassVar[Requirements] = Requirements()
-    adaptive: ClassVar[bool] = False
-
     def __post_init__(self) -> None:
         positive("rate", self.rate)
 
-    def init(self, theta: Tensor) -> State:
-        return {}
-
-    def step(
-        self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
-    ) -> tuple[Tensor, State, Scalars]:
+    def step(self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem) -> Taken:
         candidate = theta + self.rate * solution.x
         accepted = problem.in_domain(candidate)
         scalars: Scalars = {
@@ -44,6 +35,3 @@ class Fixed:
             "step/improvement_predicted": self.rate * slope,
         }
         return candidate if accepted else theta, state, scalars
-
-    def advance(self, state: State) -> State:
-        return state

@@ -10,18 +10,17 @@ convex, so no velocity is longer in F than the longest step it averages. The ste
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from rlopt.core.checks import check, positive
-from rlopt.core.parts import Requirements, Scalars, Solution, State
+from rlopt.core.parts import Scalars, Solution, State, Step, Taken
 from rlopt.core.problem import Problem, step_length
 
 
 @dataclass(frozen=True)
-class KLClip:
+class KLClip(Step):
     """theta + v, v the running mean of steps alpha x of a predicted KL within ``radius``; the state holds v.
 
     Options:
@@ -37,9 +36,6 @@ class KLClip:
     radius: float
     momentum: float
 
-    requirements: ClassVar[Requirements] = Requirements()
-    adaptive: ClassVar[bool] = False
-
     def __post_init__(self) -> None:
         positive("rate", self.rate)
         positive("radius", self.radius)
@@ -48,9 +44,7 @@ class KLClip:
     def init(self, theta: Tensor) -> State:
         return {"velocity": torch.zeros_like(theta)} if self.momentum else {}
 
-    def step(
-        self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
-    ) -> tuple[Tensor, State, Scalars]:
+    def step(self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem) -> Taken:
         x = solution.x
         q = problem.squared_length(x)
         alpha = step_length(q, x, solution.damping, self.radius, self.rate)
@@ -70,6 +64,3 @@ class KLClip:
         if not accepted:
             return theta, state, scalars
         return candidate, {"velocity": moved} if self.momentum else state, scalars
-
-    def advance(self, state: State) -> State:
-        return state

@@ -17,13 +17,13 @@ from typing import ClassVar
 from torch import Tensor
 
 from rlopt.core.checks import check, non_negative, positive
-from rlopt.core.parts import Requirements, Scalars, Solution, State
+from rlopt.core.parts import Requirements, Scalars, Solution, State, Step, Taken
 from rlopt.core.problem import Problem, step_length
 from rlopt.parallel.collectives import all_ranks
 
 
 @dataclass(frozen=True)
-class KLLineSearch:
+class KLLineSearch(Step):
     """theta + alpha x with the first alpha whose measured KL is within ``radius`` and whose objective is higher.
 
     Options:
@@ -45,7 +45,6 @@ class KLLineSearch:
     largest: float
 
     requirements: ClassVar[Requirements] = Requirements(whole_batch=True)
-    adaptive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         positive("radius", self.radius)
@@ -54,12 +53,7 @@ class KLLineSearch:
         check(0 <= self.accept_ratio < 1, "accept_ratio", "0 or above, and below 1", self.accept_ratio)
         positive("largest", self.largest)
 
-    def init(self, theta: Tensor) -> State:
-        return {}
-
-    def step(
-        self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
-    ) -> tuple[Tensor, State, Scalars]:
+    def step(self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem) -> Taken:
         x = solution.x
         q = problem.squared_length(x)
         alpha = step_length(q, x, solution.damping, self.radius, self.largest)
@@ -76,6 +70,3 @@ class KLLineSearch:
             alpha = alpha * self.shrink
         rejected = {"step/size": 0.0, "step/accepted": 0.0, "step/backtracks": float(self.backtracks)}
         return theta, state, {**predicted, **rejected}
-
-    def advance(self, state: State) -> State:
-        return state

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from rlopt.core.checks import check, positive
-from rlopt.core.parts import Requirements, Scalars, Solution, State
+from rlopt.core.parts import Solution, State, Step, Taken
 from rlopt.core.problem import Problem
 
 # momentum and averaging keep the direction's geometry; every other optimizer rescales coordinates
@@ -42,7 +42,7 @@ class InverseLR(LRScheduler):
         return [float(lr) / (1 + self.decay * self.last_epoch) for lr in self.base_lrs]
 
 
-class Optimizer:
+class Optimizer(Step):
     """One step of a torch optimizer along x, on the whole of theta at once; the state holds its moments.
 
     Options:
@@ -53,8 +53,6 @@ class Optimizer:
     Optimizers that rescale coordinates (all but SGD and ASGD) are ``adaptive``. Where the step leaves the policy's
     domain it is rejected. Raises ValueError where a class is unknown or does not take its arguments.
     """
-
-    requirements: ClassVar[Requirements] = Requirements()
 
     def __init__(self, optimizer: dict[str, Any], scheduler: dict[str, Any], max_norm: float | None):
         if max_norm is not None:
@@ -89,9 +87,7 @@ class Optimizer:
         self._optimizer, self._scheduler, self._bound = optimizer, scheduler, None
         return _snapshot(optimizer, scheduler, dict(optimizer.state.get(theta, {})))
 
-    def step(
-        self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
-    ) -> tuple[Tensor, State, Scalars]:
+    def step(self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem) -> Taken:
         x = solution.x
         if self.max_norm is not None:
             x = x * (self.max_norm / (torch.dot(x, x).sqrt() + 1e-6)).clamp_(max=1.0)

@@ -6,17 +6,16 @@ The step predicts with the metric's own quadratic model and does not measure; se
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
 from rlopt.core.checks import positive
-from rlopt.core.parts import Requirements, Scalars, Solution, State
+from rlopt.core.parts import Scalars, Solution, State, Step, Taken
 from rlopt.core.problem import Problem, step_length
 
 
 @dataclass(frozen=True)
-class TrustRegion:
+class TrustRegion(Step):
     """theta + alpha x as far as the metric's quadratic model allows: 1/2 alpha^2 x^T M x = radius.
 
     Options:
@@ -30,19 +29,11 @@ class TrustRegion:
     radius: float
     largest: float
 
-    requirements: ClassVar[Requirements] = Requirements()
-    adaptive: ClassVar[bool] = False
-
     def __post_init__(self) -> None:
         positive("radius", self.radius)
         positive("largest", self.largest)
 
-    def init(self, theta: Tensor) -> State:
-        return {}
-
-    def step(
-        self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem
-    ) -> tuple[Tensor, State, Scalars]:
+    def step(self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem) -> Taken:
         alpha = step_length(solution.quadratic, solution.x, solution.damping, self.radius, self.largest)
         candidate = theta + alpha * solution.x
         accepted = problem.in_domain(candidate)
@@ -54,6 +45,3 @@ class TrustRegion:
             "step/improvement_predicted": alpha * slope,
         }
         return candidate if accepted else theta, state, scalars
-
-    def advance(self, state: State) -> State:
-        return state

@@ -65,26 +65,21 @@ class Tape(Protocol):
 
     def jvp(self, v: Tensor) -> Tensor:
         """(P,) -> (B, O): the change of every output per unit of theta's change along v."""
-        ...
 
     def vjp(self, u: Tensor) -> Tensor:
         """(B, O) -> (P,): the gradient in theta of sum_b u_b . z_b."""
-        ...
 
     def hvp(self, u: Tensor, v: Tensor) -> Tensor:
         """(B, O), (P,) -> (P,): sum_b sum_o u_bo (d^2 z_bo / dtheta^2) v, the second derivatives of the outputs.
 
-        What depends on u alone is kept for the u seen last, which must not be changed in place between calls.
+        Results that depend on u alone are kept for the last u, which must not be changed in place between calls.
         """
-        ...
 
     def layers(self, signals: Tensor, constants: Tensor | None = None) -> list[Layer]:
         """(K, B, O) -> one record per layer, in the order of theta.
 
         With ``constants`` (K', B, O - width) the head's constants are sent these and ``signals`` are (K, B, width).
         """
-        ...
 
     def parts(self, rows: int) -> Iterator[tuple[slice, Tape]]:
         """The tape of ``rows`` samples at a time where that needs no new forward pass, else of all of them."""
-        ...

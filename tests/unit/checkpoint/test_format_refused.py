@@ -19,7 +19,7 @@ def test_another_format_is_refused_with_both_numbers(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["step-000000000200", "step-000000000200.1"])
-def test_a_folder_of_the_earlier_format_is_refused_in_one_line_and_left(tmp_path, template, capsys, name):
+def test_a_folder_of_the_earlier_format_is_refused_and_left(tmp_path, template, capsys, name):
     """As rlopt wrote it: manifest.json, state.json and tensors.safetensors in a folder for each checkpoint."""
     (tmp_path / "config.yaml").write_bytes((template / "config.yaml").read_bytes())
     old = tmp_path / "checkpoints" / name
@@ -58,7 +58,7 @@ def test_a_file_that_is_missing_is_one_line_for_the_user(tmp_path):
 
 
 @pytest.mark.parametrize("new", ['"tetha"', '"generator"'], ids=["unknown", "twice"])
-def test_a_state_and_tensors_that_do_not_belong_together_are_refused_whatever_the_digests_say(tmp_path, new):
+def test_a_state_with_other_tensors_is_refused_despite_digests(tmp_path, new):
     place = checkpoint.save(tmp_path, 0, small(), keep=1)
     state = parts(place.read_bytes())[0]["__metadata__"]["state"]
     assert '"theta",' in state

@@ -128,7 +128,7 @@ def test_packages_that_a_video_lacks_are_named(run_dir, evaluated, monkeypatch):
 
 def test_mujocos_camera_goes_with_the_robot():
     pytest.importorskip("mujoco")
-    environment = make_trainer("env=halfcheetah", "batch_size=80", "env.num_envs=1", "policy.hidden=[8]").environment
+    environment = make_trainer("env=halfcheetah", "batch_size=80", "env.num_envs=1", "policy.hidden=[8]").config.env
     env = film._make_drawable(environment)
     try:
         assert env.unwrapped.mujoco_renderer.camera_id == env.unwrapped.model.camera("track").id

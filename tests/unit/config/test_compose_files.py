@@ -1,13 +1,14 @@
 """A configuration comes back from its file, and one that is none, lacks something or names code is refused."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import rlopt
 from rlopt.config import choices as catalogue
-from rlopt.config.compose import load, to_yaml
+from rlopt.config.compose import load, load_run, to_yaml
 from rlopt.errors import UserError
 from tests.support.building import resolve, trainer
 from tests.support.configurations import ALGOS, small_config
@@ -40,11 +41,46 @@ def plain_values(node: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize("text", ["", "- 1\n", "a: [1\n", "\x00", "just text"])
 def test_a_file_that_is_no_configuration_is_refused_in_one_line(tmp_path, text):
-    path = tmp_path / "config.yaml"
-    path.write_text(text)
-    with pytest.raises(UserError, match="config.yaml|is missing") as caught:
-        trainer(load(path))
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"config\.yaml (is not a run's configuration|cannot be read)") as caught:
+        load_run(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("lacking", ["recipe", "algo"])
+def test_what_every_saved_configuration_has_is_asked_for(tmp_path, lacking):
+    config = resolve([])
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert load_run(tmp_path) == config
+    del config[lacking]
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    with pytest.raises(UserError, match=rf"config\.yaml .*it lacks {lacking}"):
+        load_run(tmp_path)
+
+
+OF_EARLIER_VERSIONS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "no recipe": lambda config: None,
+    "optimizers by name": lambda config: config["critic"]["step"]["optimizer"].update(name="Adam"),
+    "optimizers apart": lambda config: config.update(optimizer={"name": "Adam", "lr": 0.001}),
+    "networks by name": lambda config: config["policy"].update(network="nature_cnn"),
+    "a critic that is shared": lambda config: config.update(critic={"shared": True, "variance": 1.0}),
+}
+
+
+@pytest.mark.parametrize("form", OF_EARLIER_VERSIONS)
+@pytest.mark.usefixtures("elsewhere")
+def test_a_configuration_of_an_earlier_version_is_refused(run, tmp_path, form):
+    config = resolve([])
+    del config["recipe"], config["experiment"], config["policy"]["_target_"]
+    OF_EARLIER_VERSIONS[form](config)
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    (tmp_path / "checkpoints").mkdir()
+    for command in ("eval", "inspect", "resume"):
+        code, out, err = run(command, str(tmp_path))
+        assert (code, out) == (2, "") and len(err.splitlines()) == 1
+        assert "config.yaml has the form of an earlier rlopt" in err and "use that version, or train anew" in err
+    with pytest.raises(UserError, match="has the form of an earlier rlopt"):
+        rlopt.load(tmp_path)
 
 
 @pytest.mark.parametrize(

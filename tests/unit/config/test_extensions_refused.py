@@ -75,7 +75,7 @@ BAD = {
     ),
     "no metric": (
         {"metric/mine.yaml": METRIC, "metric/mine.py": "class Mine:\n    supplies = frozenset()"},
-        ["metric._target_ must name a metric", "has no init and no bind"],
+        ["metric._target_ must name a metric", "has no requirements and no init and no bind"],
     ),
     "a syntax error": (
         {"metric/mine.yaml": METRIC, "metric/mine.py": "x = 1\nclass Mine("}, ["metric/mine.py", "SyntaxError", "line 2"],

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rlopt.config.overrides import rewritten
+from rlopt.config.overrides import from_sweeper, parse, read_overrides, to_sweeper
 from rlopt.core.heads import Value
 from rlopt.errors import UserError
 from tests.support.building import resolve, trainer
@@ -39,27 +39,47 @@ def test_a_recipe_applies_only_to_its_preset_and_environment():
 
 
 @pytest.mark.parametrize(
-    "typed, spelled",
+    "typed, found",
     [
-        ("critic.metric=fisher", ["metric@critic.metric=fisher"]),
-        ("critic.metric=fisher,identity", ["metric@critic.metric=fisher,identity"]),
-        ("critic.optimizer=sgd", ["optimizer@critic.optimizer=sgd"]),
-        ("metric=fisher", ["metric=fisher"]),
-        ("metric@critic.metric=fisher", ["metric@critic.metric=fisher"]),
-        ("critic.step.max_norm=0.5", ["critic.step.max_norm=0.5"]),
-        ("critic.hidden=[8]", ["critic.hidden=[8]"]),
-        ("optimizer.lr=0.1", ["++optimizer.lr=0.1"]),
-        ("critic.optimizer.weight_decay=0.1,0.2", ["++critic.optimizer.weight_decay=0.1,0.2"]),
-        ("env.id=CartPole-v1", ["env=any", "env.id=CartPole-v1"]),
-        ("env.kwargs.gravity=5", ["++env.kwargs.gravity=5"]),
-        ("solver.preconditioner=kfac", ["+solver@solver.preconditioner=kfac"]),
-        ("critic.solver.preconditioner=kfac", ["+solver@critic.solver.preconditioner=kfac"]),
-        ("solver.preconditioner=none", ["solver.preconditioner=null"]),
-        ("solver.preconditioner=none,kfac", ["++solver.preconditioner=null,kfac"]),
+        ("metric=fisher", {"metric": "fisher"}),
+        ("critic.metric=fisher", {"critic.metric": "fisher"}),
+        ("metric@critic.metric=fisher", {"critic.metric": "fisher"}),
+        ("optimizer=sgd", {"step.optimizer": "sgd"}),
+        ("step.optimizer=sgd", {"step.optimizer": "sgd"}),
+        ("critic.optimizer=sgd", {"critic.step.optimizer": "sgd"}),
+        ("critic.optimizer.weight_decay=0.1", {"critic.step.optimizer.weight_decay": 0.1}),
+        ("optimizer.lr=0.1", {"step.optimizer.lr": 0.1}),
+        ("critic.scheduler=linear", {"critic.step.scheduler": "linear"}),
+        ("critic.step.max_norm=0.5", {"critic.step.max_norm": 0.5}),
+        ("critic.hidden=[8]", {"critic.hidden": [8]}),
+        ("env.id=MountainCar-v0", {"env": "any", "env.id": "MountainCar-v0"}),
+        ("env.id=CartPole-v1", {"env": "cartpole", "env.id": "CartPole-v1"}),
+        ("env.kwargs.gravity=5", {"env.kwargs.gravity": 5}),
+        ("solver.preconditioner=kfac", {"solver.preconditioner": "kfac"}),
+        ("critic.solver.preconditioner=none", {"critic.solver.preconditioner": None}),
+        ("recipe=null", {"recipe": None}),
+        ("run_dir='1e3'", {"run_dir": "1e3"}),
     ],
-)
-def test_overrides_are_rewritten_in_hydras_spelling(typed, spelled):
-    assert rewritten([typed]) == spelled
+)  # fmt: skip
+def test_what_is_typed_has_a_full_name(typed, found):
+    assert read_overrides([typed]) == found
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["critic.metric=fisher,identity", "critic.optimizer.weight_decay=0.1,0.2", "solver.preconditioner=none,kfac", "seed=1",
+     "env=cartpole", "step.radius=range(1,3)", "critic.hidden=[8]", "run_dir='a b'"],
+)  # fmt: skip
+def test_a_sweeper_is_given_plain_entries_and_gives_them_back(typed):
+    given = to_sweeper(parse(typed))
+    assert given.startswith("+") and "." not in given.partition("=")[0] and "@" not in given
+    assert from_sweeper(given.removeprefix("+")) == typed
+    assert from_sweeper(to_sweeper(parse("metric@critic.metric=fisher"))) == "critic.metric=fisher"
+
+
+def test_options_of_hydra_reach_a_sweeper_as_they_are():
+    for typed in ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"):
+        assert to_sweeper(parse(typed)) == typed
 
 
 def test_the_critics_parts_are_chosen_like_the_actors():
@@ -74,8 +94,8 @@ def test_the_critics_parts_are_chosen_like_the_actors():
 
 
 def test_an_environment_id_alone_chooses_any_environment():
-    config = resolve(["env.id=Acrobot-v1"])
-    assert (config["env"]["name"], config["env"]["id"]) == ("Acrobot-v1", "Acrobot-v1")
+    config = resolve(["env.id=MountainCar-v0"])
+    assert (config["env"]["name"], config["env"]["id"]) == ("MountainCar-v0", "MountainCar-v0")
 
 
 def test_an_optimizer_may_have_any_option_of_torch():

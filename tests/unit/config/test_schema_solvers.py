@@ -80,9 +80,9 @@ def test_a_wrong_preconditioner_is_refused_by_its_place(preconditioner, says):
 
 
 def test_a_preconditioner_asks_of_the_metric_what_it_needs():
-    config = resolve(["metric=hessian", "solver=cg", f"solver.preconditioner={AS_TYPED}", "step=trust_region"])
+    typed = ["metric=hessian", "solver=cg", f"solver.preconditioner={AS_TYPED}", "step=trust_region"]
     with pytest.raises(UserError, match="solver=cg cannot serve metric=hessian: it needs root"):
-        trainer(config)
+        resolve(typed)
 
 
 @pytest.mark.parametrize("where", ["", "critic."])

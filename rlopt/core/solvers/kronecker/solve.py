@@ -15,20 +15,20 @@ which is the same at a quarter of the price; the inverses hold for one lambda al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 import torch
 from torch import Tensor
 
-from rlopt.core.parts import Solution, State
+from rlopt.core.parts import Solution, Solve, State
 from rlopt.core.solvers.dense import dampings
 from rlopt.core.solvers.per_layer import LayerShape, LayerShapes, join, split
 
 
 def in_eigenbasis(
     shapes: LayerShapes, basis: State, eigenvalues: list[Tensor], E: list[Tensor], damping: Tensor | float
-) -> Callable[[Tensor], Solution]:
+) -> Solve:
     """g -> x, for the matrix with these eigenvalues (each (J, I)) in these bases, damped to E.
 
     Matrices are transposed, (I, J), and laid end to end, so that all but the rotations is done for all layers at once.
@@ -36,8 +36,10 @@ def in_eigenbasis(
     D, e = (torch.cat([matrix.t().flatten() for matrix in matrices]) for matrices in (eigenvalues, E))
     from_theta, to_theta = _orders(tuple(shapes.values()), e.device)
     start, middle, end = (torch.empty_like(e) for _ in range(3))
-    V, half, W = ([v.view(m.shape[::-1]) for v, m in zip(v.split([m.numel() for m in E]), E, strict=True)]
-                  for v in (start, middle, end))  # fmt: skip
+    sizes = [m.numel() for m in E]
+    V, half, W = (
+        [part.view(m.shape[::-1]) for part, m in zip(v.split(sizes), E, strict=True)] for v in (start, middle, end)
+    )
     there, back = [], []  # matrix products (left, right, out)
     for name, v, h, w in zip(shapes, V, half, W, strict=True):
         Qa, Qg = basis[name]["Qa"], basis[name]["Qg"]
@@ -100,7 +102,7 @@ def invert(factors: State, damping: Tensor | float) -> State:
     return {"asked": float(damping), "used": used, "layers": {name: {"A": A, "G": G} for name, A, G in pairs}}
 
 
-def by_inverses(shapes: LayerShapes, basis: State) -> Callable[[Tensor], Solution]:
+def by_inverses(shapes: LayerShapes, basis: State) -> Solve:
     """g -> x by the inverses of `invert`."""
     layers, kept = list(shapes.values()), list(basis["layers"].values())
 

@@ -1,7 +1,8 @@
 import time
 
 import pytest
-from rlopt.training.timer import Timer
+
+from rlopt.training.trainer import Timer
 
 
 def test_training_is_all_but_start_up_and_evaluations(monkeypatch):

@@ -1,0 +1,75 @@
+"""What does not go together, or has no effect, is refused; what a refusal advises goes through."""
+
+import pytest
+
+from rlopt.errors import UserError
+from tests.support.building import resolve, trainer
+
+ADVISED = {  # what is refused -> what its message advises, each of which must then go through
+    "algo=ppo metric=fisher solver=cg": ["step=kl_clip", "step=trust_region", "optimizer=sgd"],
+    "algo=ppo metric=fisher solver=cg step=kl_line_search": ["schedule=whole_batch", "step=trust_region"],
+    "schedule=minibatch": ["schedule=whole_batch", "step=trust_region"],
+    "critic.metric=fisher critic.solver=cg": [
+        "critic.step=kl_clip", "critic.step=trust_region", "critic.optimizer=sgd",
+    ],
+    "critic.metric=fisher critic.solver=cg critic.step=kl_line_search": [
+        "critic.schedule=whole_batch", "critic.step=trust_region",
+    ],
+    "algo=ppo metric=episode_fisher solver=cg step=kl_clip": ["schedule=whole_batch"],
+    "algo=ppo metric=fisher metric.samples=taken solver=kfac step=kl_clip": [
+        "schedule=whole_batch schedule.epochs=1", "metric.samples=1",
+    ],
+    "algo=nac schedule=minibatch": ["schedule=whole_batch schedule.epochs=1"],
+    "algo=nac schedule=whole_batch step=optimizer": ["step=kl_clip", "step=trust_region"],
+    "algo=nac advantages.normalise=true": ["advantages.normalise=false"],
+    "solver=gram damping.value=0": ["damping.value=1e-3"],
+    "algo=ppo schedule.minibatch=5000": ["schedule.minibatch=null"],
+    "batch_size=2049": ["batch_size=2048"],
+    "env=CartPole-v1": ["env.id=CartPole-v1"],
+    "metric=hessian solver=kfac": ["solver=lbfgs"],
+    "metric=hessian solver=identity": ["metric=identity"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("typed", ADVISED)
+def test_what_a_refusal_advises_goes_through(typed):
+    with pytest.raises(UserError) as refused:
+        trainer(resolve(typed.split()))
+    for advice in ADVISED[typed]:
+        assert advice in str(refused.value)
+        replaced = {text.partition("=")[0].partition(".id")[0] for text in advice.split()}
+        kept = [text for text in typed.split() if text.partition("=")[0] not in replaced]
+        trainer(resolve([*kept, *advice.split()])).collector.close()
+
+
+NO_EFFECT = {
+    "updates=5": "updates follows from total_steps and batch_size",
+    "observations.normalise=false observations.clip=3": "observations.clip has no effect with observations.normalise=false",
+    "rewards.scale=false rewards.clip=3": "rewards.clip has no effect with rewards.scale=false",
+    "averaging.decay=0.5": "averaging.decay has no effect with averaging.kind=none",
+    "averaging.kind=uniform averaging.decay=0.5": "averaging.decay has no effect with averaging.kind=uniform",
+    "metric.seed=3": "metric.seed has no effect with metric.samples=null",
+    "critic.metric=fisher critic.solver=cg critic.metric.seed=3": "critic.metric.seed has no effect with critic.metric.samples=",
+    "solver.decay=0.5": "solver.decay has no effect with solver.start=cold",
+    "solver=diagonal solver.draws=3": "solver.draws has no effect with solver.method=exact",
+    "solver=diagonal solver.seed=3": "solver.seed has no effect with solver.method=exact",
+    "algo=ppo critic.schedule.minibatch=4096": "critic.schedule.minibatch=4096 is more than batch_size=2048",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("typed", NO_EFFECT)
+def test_what_has_no_effect_beside_another_value_is_refused(typed):
+    with pytest.raises(UserError, match=NO_EFFECT[typed]):
+        resolve(typed.split())
+
+
+def test_what_has_an_effect_beside_another_value_goes_through():
+    for typed in (
+        "averaging.kind=ema averaging.decay=0.5", "metric.samples=2 metric.seed=3", "solver.start=warm solver.decay=0.5",
+        "solver=diagonal solver.method=hutchinson solver.draws=3 solver.seed=1", "solver=low_rank solver.seed=3",
+        "algo=ppo batch_size=40", "observations.clip=3 rewards.clip=3", "algo=ppo schedule.minibatch=2048",
+    ):  # fmt: skip
+        config = resolve(typed.split())
+        for option, _, value in (text.partition("=") for text in typed.split() if "." in text):
+            group, name = option.split(".")
+            assert str(config[group][name]) == value
