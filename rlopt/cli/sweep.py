@@ -19,15 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from rlopt.cli.sweep_run import RunFailed, Sweep, end_workers
-from rlopt.config import extensions, read_config
+from rlopt.config import extensions
 from rlopt.config.choices import short_name
+from rlopt.config.compose import compose
 from rlopt.config.overrides import (
     check_several,
-    first_run,
     from_sweeper,
     full_name,
     named_values,
     parse,
+    runs_to_compose,
     to_overrides,
     to_sweeper,
 )  # fmt: skip
@@ -49,7 +50,8 @@ def multirun(overrides: list[str], train: Callable[[list[str]], int]) -> int:
     folder, overrides = _sweep_folder(overrides)
     check_several(overrides)
     _check_launcher(overrides)
-    read_config(first_run(overrides))  # a mistake that all runs share is reported before any begins
+    for run in runs_to_compose(overrides):  # what cannot be composed is reported before any run begins
+        compose(run)
     varied = [short_name(full_name(o)) for o in map(parse, overrides) if o.is_sweep_override()]
     job = _Job(Sweep(train, folder, sorted(varied), *extensions.active()))
 

@@ -43,6 +43,7 @@ from rlopt.config.choices import (
     own_choices,
     parts,
     short_name,
+    stands_for,
 )
 from rlopt.config.overrides import CHOICES, read_overrides
 from rlopt.errors import UserError
@@ -273,9 +274,11 @@ def _step_of(name: str) -> str:
 def _set_options(config: DictConfig, options: Options, typed: Options) -> None:
     """Put the options in; one of a recipe or an experiment that the chosen files do not have is left out."""
     for name, value in options.items():
-        if _is_file(name, value):
-            continue
         above, _, key = name.rpartition(".")
+        if _is_file(name, value):
+            if key == "preconditioner" and key not in read_choice("solver", options[above]):
+                raise UserError(_unknown_option(name, config))
+            continue
         node = OmegaConf.select(config, above) if above else config
         known = isinstance(node, DictConfig) and key in node.keys()  # noqa: SIM118  # ??? is not "in" it
         if known or any(name.startswith(f"{o}.") and OmegaConf.select(config, o) is not None for o in _OPEN):
@@ -341,7 +344,7 @@ def _unknown_option(name: str, config: DictConfig) -> str:
     typed = short_name(name)
     nested = next((n for n in CHOICES if name.startswith(f"{n}.") and n.count(".") > n.startswith("critic.")), None)
     if owners := _owners(name):
-        return f"{typed} has no effect here; it is an option of {' and '.join(owners)}"
+        return f"{typed} has no effect here; it is an option of {' and '.join(owners)}{_options_instead(name, config)}"
     if nested and nested.endswith(".preconditioner"):
         return f"{typed} has no effect without {nested}=..., such as diagonal"
     if nested or name in CHOICES:
@@ -354,6 +357,15 @@ def _unknown_option(name: str, config: DictConfig) -> str:
     near = inner or difflib.get_close_matches(typed, known, n=3, cutoff=0.6)
     hint = f"; did you mean {' or '.join(near)}?" if near else "; `rlopt train --help` lists the options"
     return f"there is no option {typed}{hint}"
+
+
+def _options_instead(name: str, config: DictConfig) -> str:
+    """`; step=fixed takes rate`: the options of the part that was chosen where this one has no effect."""
+    where = name.rpartition(".")[0]
+    if where.removeprefix("critic.") not in PARTS:
+        return ""
+    takes = [key for key in OmegaConf.select(config, where) if key not in ("_target_", name.rpartition(".")[2])]
+    return f"; {where}={stands_for(OmegaConf.select(config, where)._target_)} takes {', '.join(takes) or 'no options'}"
 
 
 def _owners(name: str) -> list[str]:

@@ -96,11 +96,17 @@ class ObservationOptions:
     normalise: bool
     clip: float  # standard deviations, > 0
 
+    def __post_init__(self) -> None:
+        positive("clip", self.clip)
+
 
 @dataclass(frozen=True)
 class RewardOptions:
     scale: bool
     clip: float  # standard deviations of the discounted return, > 0
+
+    def __post_init__(self) -> None:
+        positive("clip", self.clip)
 
 
 @dataclass(frozen=True)
@@ -206,7 +212,7 @@ class RunConfig:
             "critic": _parse_critic(options(plain, "critic")),
         }
         for name, kind in _GROUPS.items():
-            groups[name] = construct(kind, options(plain, name), name)
+            groups[name] = construct(kind, options(plain, name, example=parameters(kind)[0]), name)
         single = {name: plain[name] for name in _SINGLE if name in plain}
         return construct(cls, single, "", **groups, typed=frozenset(typed), plain=plain)
 

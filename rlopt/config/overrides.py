@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +114,9 @@ def check_name(override: Override, name: str) -> None:
         raise UserError(f"{text}: folders of your own are named by --extensions DIR")
     if override.is_delete():
         raise UserError(f"{text}: options cannot be removed; give another value instead")
-    if name.endswith("._target_"):
-        typed = short_name(name.removesuffix("._target_"))
-        raise UserError(f"{text}: a _target_ is the class that a choice stands for; type {typed}=...")
+    if name.endswith(("._target_", "step.optimizer.name", "step.scheduler.name")):
+        typed = short_name(name.rpartition(".")[0])
+        raise UserError(f"{text}: a class is chosen by the name of its file; type {typed}=...")
 
 
 def check_choices(override: Override, name: str) -> None:
@@ -177,18 +178,25 @@ def check_several(overrides: Sequence[str]) -> None:
                 check_choices(override, name)
 
 
-def first_run(overrides: Sequence[str]) -> list[str]:
-    """The overrides of the first of several runs."""
-    out = []
+def runs_to_compose(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of the first of several runs, and of one run for each other combination of choices.
+
+    A sweeper that draws has combinations of its own: for it the first run is all.
+    """
+    alternatives, draws = [], False
     for override in map(parse, overrides):
         value, name = override.value(), override.get_key_element()
-        if isinstance(value, IntervalSweep):
-            out.append(f"{name}={value.start}")
+        if is_hydras(override):
+            draws |= override.key_or_group == "hydra/sweeper"
+        elif isinstance(value, IntervalSweep):
+            alternatives.append([f"{name}={value.start}"])
         elif override.is_discrete_sweep():
-            out.append(f"{name}={next(override.sweep_string_iterator())}")
-        elif not is_hydras(override):
-            out.append(str(override.input_line))
-    return out
+            values = [f"{name}={value}" for value in override.sweep_string_iterator()]
+            alternatives.append(values if full_name(override) in (*CHOICES, "env.id") else values[:1])
+        else:
+            alternatives.append([str(override.input_line)])
+    runs = map(list, product(*alternatives))
+    return [next(runs)] if draws else list(runs)
 
 
 def to_sweeper(override: Override) -> str:

@@ -22,16 +22,12 @@ _KINDS: dict[str, type[Any]] = {
 }  # fmt: skip
 
 
-def options(config: Mapping[str, Any], group: str, *names: str, where: str = "") -> dict[str, Any]:
-    """The options of ``group`` in ``config``, or those that are named. Raises UserError where one is missing."""
+def options(config: Mapping[str, Any], group: str, where: str = "", example: str = "NAME") -> dict[str, Any]:
+    """The options of ``group`` in ``config``, of which ``example`` is one. Raises UserError where it is no mapping."""
     values, full = config.get(group), f"{where}{group}"
     if not isinstance(values, Mapping):
-        example = f"{full}.{names[0]}=..." if names else f"{full}.NAME=..."
-        raise UserError(f"{full} is a group of options, {example}; got {values!r}")
-    for name in names:
-        if name not in values:
-            raise UserError(f"{full}.{name} is missing")
-    return {name: values[name] for name in names or values}
+        raise UserError(f"{full} is a group of options, {full}.{example}=...; got {values!r}")
+    return dict(values)
 
 
 def construct(cls: type[T], values: Mapping[str, Any], where: str, **given: Any) -> T:

@@ -44,12 +44,12 @@ def page() -> str:
             lines += ["", f"## {group}"]
         for name in names:
             path = file(group, name)
-            whole = "@package _global_" in path.read_text()  # options of the run, not of the group
+            of_run = group == "experiment" or "@package _global_" in path.read_text()  # not of the group
             lines += [
                 "",
                 f"`{group}={name}`: {described(group, name)}",
                 "",
-                *_table(path, "" if whole else f"{group}."),
+                *_table(path, "" if of_run else f"{group}."),
             ]
     return "\n".join(lines)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rlopt.config.overrides import from_sweeper, parse, read_overrides, to_sweeper
+from rlopt.config.overrides import from_sweeper, parse, read_overrides, runs_to_compose, to_sweeper
 from rlopt.core.heads import Value
 from rlopt.errors import UserError
 from tests.support.building import resolve, trainer
@@ -75,6 +75,22 @@ def test_a_sweeper_is_given_plain_entries_and_gives_them_back(typed):
     assert given.startswith("+") and "." not in given.partition("=")[0] and "@" not in given
     assert from_sweeper(given.removeprefix("+")) == typed
     assert from_sweeper(to_sweeper(parse("metric@critic.metric=fisher"))) == "critic.metric=fisher"
+
+
+@pytest.mark.parametrize(
+    "typed, runs",
+    [
+        ("seed=0,1 metric=fisher,ggn", ["seed=0 metric=fisher", "seed=0 metric=ggn"]),
+        ("env.id=A-v0,B-v0 gamma=1,0.9", ["env.id=A-v0 gamma=1", "env.id=B-v0 gamma=1"]),
+        ("critic.step=fixed,armijo optimizer=sgd,adam hydra/launcher=joblib",
+         ["critic.step=fixed optimizer=sgd", "critic.step=fixed optimizer=adam", "critic.step=armijo optimizer=sgd",
+          "critic.step=armijo optimizer=adam"]),
+        ("seed=range(3,5) batch_size=8", ["seed=3 batch_size=8"]),
+        ("hydra/sweeper=optuna gamma=interval(0.9,1) metric=fisher,ggn", ["gamma=0.9 metric=fisher"]),
+    ],
+)  # fmt: skip
+def test_a_run_for_each_combination_of_choices(typed, runs):
+    assert [" ".join(run) for run in runs_to_compose(typed.split())] == runs
 
 
 def test_options_of_hydra_reach_a_sweeper_as_they_are():
