@@ -121,7 +121,7 @@ def _check_schedules(config: Mapping[str, Any]) -> None:
         if ends and scheduler.get("factor") != 1:
             raise UserError(
                 f"total_steps cannot be raised: {prefix}scheduler={_scheduler_choice(scheduler)} has its end at update "
-                f"{config['updates']}, that of the run as it was begun; train anew with the total_steps you want"
+                f"{config['updates']}, where the run was planned to end; train anew with the total_steps that you want"
             )
 
 

@@ -175,7 +175,7 @@ def _sum_over_ranks(g: Tensor, value: Tensor, bound: MaybeBound) -> tuple[Tensor
 def agreement(
     metric: Metric, curvature: Curvature, g: Tensor, d: Tensor, theta: Tensor, problem: Problem, scalars: Scalars
 ) -> Tensor:
-    """rho () of the step d (P,) to theta (P,); NaN where the model foresaw, or KL showed, nothing above 0.
+    """rho () of the step d (P,) to theta (P,); NaN where the predicted change, or the measured KL, is not above 0.
 
     A measurement that the step made is read from its scalars; else it is made now, on the same samples.
     """
