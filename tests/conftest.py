@@ -12,6 +12,7 @@ from rlopt.training.trainer import Trainer
 from tests.support import inspecting, probes, resuming
 from tests.support.extending import FILES, write
 from tests.support.probes import make_trainer
+from tests.support.recorded import write_run as write_run
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -36,7 +36,7 @@ from rlopt.core.solvers.gram import Gram
 from rlopt.core.solvers.identity import Identity as NoSolver
 from rlopt.core.solvers.kfac import KFAC
 from rlopt.core.solvers.kfra import KFRA
-from rlopt.core.solvers.kronecker.factors import factors as kronecker
+from rlopt.core.solvers.kronecker import factors as kronecker
 from rlopt.core.solvers.low_rank import LowRank
 from rlopt.core.steps.optimizer import Optimizer
 from rlopt.core.update import Update

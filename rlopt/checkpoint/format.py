@@ -131,7 +131,7 @@ def unpack(content: bytes, path: Path, device: torch.device | None = None) -> di
 
 
 def seal(content: bytes) -> bytes:
-    """The bytes of a checkpoint with both digests filled in."""
+    """Fill both digests into the bytes of a checkpoint; return the new bytes."""
     end = 8 + _header_length(content)
     header = _with_digest(content[:end], "sha256_tensors", _sha256(content[end:]))
     return _with_digest(header, "sha256_header", _sha256_header(header)) + content[end:]

@@ -121,17 +121,18 @@ def _check_schedules(config: Mapping[str, Any]) -> None:
         if ends and scheduler.get("factor") != 1:
             raise UserError(
                 f"total_steps cannot be raised: {prefix}scheduler={_scheduler_choice(scheduler)} has its end at update "
-                f"{config['updates']}, that of the run as it was begun; train anew with the total_steps you want"
+                f"{config['updates']}, where the run was planned to end; train anew with the total_steps that you want"
             )
 
 
 def _scheduler_choice(scheduler: Mapping[str, Any]) -> str:
     """The choice that has this scheduler's class, as a user types it; the class where no choice has it."""
-    from rlopt.config.choices import choices
+    from rlopt.config.choices import parts
     from rlopt.config.compose import read_choice
 
     target = str(scheduler.get("_target_"))
-    return next((name for name in choices("scheduler") if read_choice("scheduler", name)["_target_"] == target), target)
+    named = (name for name in parts("scheduler") if read_choice("scheduler", name).get("_target_") == target)
+    return next(named, target)
 
 
 def _as_integer(value: Any) -> Any:

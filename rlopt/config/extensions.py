@@ -101,7 +101,7 @@ def _checked(folder: Path) -> Path:
         odd = sorted(file.parent.name for file in folder.glob("*/*.yaml"))
         hint = f"; {odd[0]} is no group{nearest(odd[0], list(GROUPS))}" if odd else ""
         raise UserError(
-            f"--extensions {folder} holds no choice: a metric, say, is metric/NAME.yaml and metric/NAME.py in it{hint}"
+            f"--extensions {folder} holds no choice; a metric is metric/NAME.yaml and metric/NAME.py in it{hint}"
         )
     return folder
 

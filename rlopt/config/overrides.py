@@ -207,7 +207,7 @@ def to_sweeper(override: Override) -> str:
 
 
 def from_sweeper(text: str) -> str:
-    """The user's spelling of what `to_sweeper` gave, with the one value of this run."""
+    """Undo `to_sweeper`: the override as a user types it, with the value of this run."""
     name, _, value = text.lstrip("+").partition("=")
     return f"{short_name(name.replace('__', '.'))}={value}"
 

@@ -40,7 +40,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What the updates of one network did together."""
+    """The outcome of all updates of one network after one rollout."""
 
     steps: int = 0
     skipped: int = 0  # steps not taken because a quantity was not finite
@@ -126,7 +126,7 @@ class Learner:
 
     @torch.no_grad()
     def measure(self, theta: Tensor, state: State, samples: Samples, start: Tensor | None = None) -> Scalars:
-        """What the whole update changed, on the whole batch, against the policy that acted, whose theta is ``start``.
+        """The change that a whole update made from the policy that acted, with theta ``start``, on the whole batch.
 
         KL in nats (of a Joint head that of both parts, and the policy's), improvement in units of the objective,
         what it loses by l2 included where ``start`` is given, entropy in nats.

@@ -12,7 +12,8 @@ known to be finite.
 | step    | how far along x?                          | momentum, counters, if any   |
 
 Each also says in ``requirements`` what else it asks of a run, see `requirements.Requirements`; so does an objective,
-see `problem.Objective`.
+see `problem.Objective`. A class that names its Protocol as its base, `class CG(Solver)`, inherits the defaults below:
+no state, no requirements. A class of yours need not name it, and then has these methods itself.
 """
 
 from __future__ import annotations
@@ -37,20 +38,20 @@ Scalars = Mapping[str, Tensor | float]
 Bound = tuple[Curvature, State]  # what `Metric.bind` returns: M and the metric's new state
 Taken = tuple[Tensor, State, Scalars]  # what `Step.step` returns: theta, the step's new state and scalars
 
-# What a metric may supply and a solver may need.
+# Capabilities that a metric may supply and a solver may need.
 PRODUCT = "product"  # v -> M v
 ROOT = "root"  # C = sum_k u_k u_k^T in output space, hence statistics per layer
 EUCLIDEAN = "euclidean"  # M = I
 SEMIDEFINITE = "semidefinite"  # v^T M v >= 0 for every v
 HISTORY = "history"  # M is a sum over past gradients, for its power -1/2
 COMPATIBLE = "compatible"  # the direction itself; not a metric's to supply but a compatible critic's
-# What M is a model of, where that can be measured; an adaptive damping needs one of the two.
+# M is a model of one of these, where that can be measured; an adaptive damping needs one of the two.
 KL = "kl"  # 1/2 d^T M d is the mean KL divergence of a step d, nats, to second order
 OBJECTIVE = "objective"  # g^T d - 1/2 d^T M d is its improvement, to second order or by Gauss-Newton
 
 
 class Metric(Protocol):
-    """What distance between two parameter vectors means: it binds a matrix M (P, P) to a tape and its samples."""
+    """The distance between two parameter vectors: a matrix M (P, P), bound to a tape and its samples."""
 
     @property
     def requirements(self) -> Requirements:
@@ -58,7 +59,7 @@ class Metric(Protocol):
 
     @property
     def supplies(self) -> frozenset[str]:
-        """What solvers may ask of the curvatures it binds; may depend on its options."""
+        """The capabilities of the curvatures it binds, from the constants above; they may depend on its options."""
 
     def init(self) -> State:
         return {}
@@ -84,7 +85,7 @@ class Solution:
     form: Tensor | Callable[[], Tensor]  # x^T M x without the damping, or a function that computes it
     damping: Tensor | float  # lambda that was used; above the one asked for where a factorisation needed it
     scalars: Scalars = field(default_factory=dict)  # anything else worth a curve
-    state: State = field(default_factory=dict)  # what the solver keeps of x itself, for the state `prepare` returned
+    state: State = field(default_factory=dict)  # kept of x by the solver, beside the state `prepare` returned
 
     @property
     def residual(self) -> Tensor | float:
@@ -130,7 +131,7 @@ class Solver(Protocol):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What it asks of a metric; may depend on its options."""
+        """The capabilities it asks of a metric, from the constants above; they may depend on its options."""
 
     def init(self) -> State:
         return {}

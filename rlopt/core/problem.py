@@ -97,7 +97,7 @@ class Problem:
         return all_sum(torch.dot(self.samples.share, Ct.mul_(t).sum(1)))
 
     def in_domain(self, theta: Tensor) -> bool:
-        """Whether theta is finite and its outputs name distributions, on every rank."""
+        """True if theta is finite and its outputs name distributions, on every rank."""
         if not self.head.bounded:
             return bool(theta.sum().isfinite())
         return all_ranks(self.head.in_domain(self.network.outputs(theta, self.samples.inputs)))

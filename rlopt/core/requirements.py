@@ -1,4 +1,4 @@
-"""What a part asks of the run around it, and the error that says it was not met."""
+"""Requirements of a part on the run around it, and the error where they are not met."""
 
 from __future__ import annotations
 

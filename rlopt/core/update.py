@@ -53,7 +53,7 @@ MaybeBound = (
 
 @dataclass(frozen=True)
 class Report:
-    """What one update did. ``failure`` is None or says what was not finite; then nothing was changed."""
+    """The outcome of one update. ``failure`` is None or says what was not finite; then nothing was changed."""
 
     failure: str | None = None
     scalars: Scalars = field(default_factory=dict)
@@ -118,7 +118,9 @@ class Update:
         if self.l2:
             g, value, damping, bound = self._add_l2(theta, state, g, value, damping, bound)
         try:
-            M, metric_state = _unless_failed(bound)
+            if isinstance(bound, NumericalFailure):
+                raise bound
+            M, metric_state = bound
             solve, solver_state = self.solver.prepare(state["solver"], M, damping)
             solution = solve(g)
         except NumericalFailure as failure:
@@ -138,9 +140,8 @@ class Update:
             rho = agreement(self.metric, M, g, moved - theta, moved, problem, scalars)
             scalars = {**scalars, "damping/agreement": rho}
         report = _report(scalars, solution, value, squared, state["objective"])
-        learned = {"metric": metric_state, "solver": {**solver_state, **solution.state}} if accepted else {}
-        damping_state = self.damping.adapt(state["damping"], report.scalars)
-        state = {**state, **learned, "damping": damping_state, "step": step_state}
+        kept = {"metric": metric_state, "solver": {**solver_state, **solution.state}} if accepted else {}
+        state = {**state, **kept, "damping": self.damping.adapt(state["damping"], report.scalars), "step": step_state}
         return moved if accepted else theta, state, report
 
     def _bind_metric(self, state: State, tape: Tape, samples: Samples, objective: Objective) -> MaybeBound:
@@ -171,19 +172,12 @@ def _sum_over_ranks(g: Tensor, value: Tensor, bound: MaybeBound) -> tuple[Tensor
     return g, value, bound
 
 
-def _unless_failed(bound: MaybeBound) -> tuple[Curvature, State]:
-    """The bound metric; raises the failure that is there in its place."""
-    if isinstance(bound, NumericalFailure):
-        raise bound
-    return bound
-
-
 def agreement(
     metric: Metric, curvature: Curvature, g: Tensor, d: Tensor, theta: Tensor, problem: Problem, scalars: Scalars
 ) -> Tensor:
-    """rho () of the step d (P,) to theta (P,); NaN where the model foresaw, or KL showed, nothing above 0.
+    """rho () of the step d (P,) to theta (P,); NaN where the predicted change, or the measured KL, is not above 0.
 
-    What the step measured itself is read from its scalars; else it is measured now, on the same samples.
+    A measurement that the step made is read from its scalars; else it is made now, on the same samples.
     """
     name = "step/improvement_measured" if OBJECTIVE in metric.supplies else "step/kl_measured"
     measured = scalars.get(name)
@@ -199,7 +193,7 @@ def agreement(
 
 
 def _report(step: Scalars, solution: Solution, value: Tensor, squared: Tensor, coefficients: State) -> Report:
-    """What a step reports; ``squared`` is |g|^2, ``coefficients`` are those of an adaptive objective."""
+    """The report of a finite step; ``squared`` is |g|^2, ``coefficients`` are those of an adaptive objective."""
     scalars = {
         **step,
         **solution.scalars,

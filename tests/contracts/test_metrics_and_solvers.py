@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlopt.config.choices import choices, conf_dir, parts
+from rlopt.config.choices import conf_dir, parts
 from rlopt.config.compose import load
 from rlopt.config.schema import construct_part
 from rlopt.core.objectives.surrogate import Surrogate
@@ -147,12 +147,12 @@ def test_the_definitions_are_not_one_another():
 def test_dampings_and_steps_are_found_through_their_yaml():
     """Each is made of its own file and keeps the least that an update asks of it."""
     theta = torch.zeros(3, dtype=torch.float64)
-    for name in choices("damping"):
+    for name in parts("damping"):
         damping = part("damping", name)
         state = damping.init()
         assert damping.current(state) >= 0
         assert damping.adapt(state, {"damping/agreement": 1.0, "step/accepted": 1.0}).keys() == state.keys()
-    for name in choices("step"):
+    for name in parts("step"):
         if name == "optimizer":  # whose options stand in groups of their own, see tests/unit/core/steps/test_steps.py
             continue
         step = part("step", name)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rlopt.config.catalogue import make_part
-from rlopt.config.choices import choices
+from rlopt.config.choices import parts
 from rlopt.core.parts import COMPATIBLE
 from rlopt.errors import UserError
 from tests.support.building import resolve, trainer
@@ -22,7 +22,7 @@ def part(group, name):
     return make_part(group, name)
 
 
-PAIRS = [(metric, solver) for metric in choices("metric") for solver in choices("solver")]
+PAIRS = [(metric, solver) for metric in parts("metric") for solver in parts("solver")]
 FITS = {(m, s): part("solver", s).needs <= part("metric", m).supplies for m, s in PAIRS}
 
 
@@ -31,12 +31,12 @@ def overrides(metric, solver, folder):
 
 
 def test_every_metric_has_a_solver_and_every_solver_a_metric():
-    for metric in choices("metric"):
-        assert any(FITS[metric, solver] for solver in choices("solver")), metric
-    for solver in choices("solver"):
+    for metric in parts("metric"):
+        assert any(FITS[metric, solver] for solver in parts("solver")), metric
+    for solver in parts("solver"):
         if COMPATIBLE in part("solver", solver).needs:
             continue  # its direction comes from a critic; see test_compatible_config
-        assert any(FITS[metric, solver] for metric in choices("metric")), solver
+        assert any(FITS[metric, solver] for metric in parts("metric")), solver
 
 
 @pytest.mark.parametrize(("metric", "solver"), [pair for pair in PAIRS if FITS[pair]])
@@ -57,6 +57,6 @@ def test_any_other_pair_is_refused_with_the_solvers_that_can(metric, solver, tmp
         trainer(resolve(overrides(metric, solver, tmp_path)))
     message = str(refusal.value)
     assert f"solver={solver} cannot serve metric={metric}" in message
-    for name in choices("solver"):
+    for name in parts("solver"):
         assert (f"solver={name}" in message.partition("These can:")[2]) == FITS[metric, name]
     assert not (tmp_path / "run").exists()

@@ -38,7 +38,7 @@ def numeric(J, theta, e=1e-4):
 
 
 @pytest.mark.parametrize("where", ["NEAR", "FAR"])
-def test_the_picture_shows_the_gradient_and_the_hessian_of_its_closed_form(where):
+def test_the_picture_shows_its_closed_forms_gradient_and_hessian(where):
     theta = np.array(getattr(picture, where))
     g, H = numeric(picture.J, theta)
     at = picture.point(*theta)
@@ -47,7 +47,7 @@ def test_the_picture_shows_the_gradient_and_the_hessian_of_its_closed_form(where
     assert (np.linalg.eigvalsh(H) < 0).all() == (where == "NEAR")
 
 
-def test_ellipses_touch_the_line_of_equal_gain_where_the_steps_end():
+def test_ellipses_touch_the_line_of_equal_gain_at_the_steps_ends():
     g, steps = picture.steps(picture.NEAR)
     assert [s.metric for s in steps] == list(picture.SIX)
     for s in steps:
@@ -58,7 +58,7 @@ def test_ellipses_touch_the_line_of_equal_gain_where_the_steps_end():
         assert normal / np.linalg.norm(normal) == pytest.approx(g / np.linalg.norm(g))
 
 
-def test_only_newton_leaves_the_half_plane_where_its_matrix_is_indefinite():
+def test_only_an_indefinite_newton_matrix_leaves_the_half_plane():
     _, steps = picture.steps(picture.FAR)
     assert [s.metric for s in steps if s.cosine < 0] == ["hessian"]
     at = picture.point(*picture.FAR)
@@ -73,7 +73,7 @@ def test_a_ball_is_a_damping_where_the_hessian_is_indefinite_too(damping):
     assert picture.ball(picture.FAR, "hessian", 0.1) > 0.1  # lambda below minus the least eigenvalue: no maximiser
 
 
-def test_natural_gradients_of_two_parametrisations_agree_for_short_steps_alone():
+def test_short_natural_gradients_of_two_parametrisations_agree():
     short, long = picture.invariance("fisher")
     assert short < 1e-3 and 0.005 < long
     assert picture.invariance("gauss_newton")[0] > 0.1

@@ -20,7 +20,7 @@ def test_the_core_sees_the_function_that_is_plotted():
         assert torch.allclose(H.dense(), torch.autograd.functional.hessian(landscape.f, theta), rtol=1e-9, atol=1e-9)
 
 
-def test_the_example_has_condition_number_2_6_and_the_chain_that_it_is_named_for():
+def test_the_example_has_condition_2_6_and_the_chain_of_its_name():
     mu, L = functions.example().bounds
     assert L / mu == pytest.approx(2.6)
     chain = functions.chain(50, 300)
@@ -47,7 +47,7 @@ def test_the_chains_exponents_in_kappa_and_its_lower_bound():
     assert curves["least_over_lower"]["CG"] < 10  # the bound is nearly reached
 
 
-def test_nesterovs_errors_are_at_his_own_points_and_cgs_at_every_iteration():
+def test_nesterovs_errors_are_at_his_points_cgs_at_every_iterate():
     chain = functions.chain(20, 60)
     H, b = torch.autograd.functional.hessian(chain.f, chain.start), bounds.optimum(chain)
     eta = (20**0.5 - 1) / (20**0.5 + 1)
@@ -60,12 +60,12 @@ def test_nesterovs_errors_are_at_his_own_points_and_cgs_at_every_iteration():
     assert len(bounds.errors(chain, "CG", 1e-6)) - 1 == bounds.cg_count(chain, 1e-6)
 
 
-def test_without_strong_convexity_the_rates_are_one_over_k_and_its_square():
+def test_without_strong_convexity_rates_are_sublinear():
     slopes = list(bounds.convex_rates(400)["slopes"].values())
     assert slopes[0] == pytest.approx(-1, abs=0.1) and slopes[2] == pytest.approx(-2, abs=0.15)
 
 
-def test_preconditioned_and_reparametrised_descent_take_the_same_path():
+def test_preconditioned_and_reparametrised_descent_are_one_path():
     for row in preconditioning.same_paths(60):
         assert row["difference"] < 1e-10 < 1e-3 < row["from_plain"]
 
@@ -77,12 +77,12 @@ def test_who_is_invariant_to_a_linear_change_of_coordinates():
     assert all(difference > 1e-3 for difference in found.values())
 
 
-def test_a_bent_change_of_coordinates_is_seen_to_first_order_in_the_step():
+def test_bent_coordinates_are_seen_to_first_order_in_the_step():
     found = preconditioning.bent((0.1, 0.05))["differences"]
     assert found[0] / found[1] == pytest.approx(2, abs=0.1)
 
 
-def test_the_methods_as_written_are_torch_optims_where_definitions_agree():
+def test_methods_are_torch_optims_where_definitions_agree():
     for rows in written.everywhere(60).values():
         for row in rows:
             assert (row["difference"] < 1e-6) == row["definitions_agree"], row

@@ -32,7 +32,7 @@ def test_where_the_arrows_lead(chosen, name, method, k, tolerance):
     assert path[-1, 0] == pytest.approx(k, abs=tolerance)
 
 
-def test_vanilla_is_stuck_in_sigma_where_the_optimum_is_minus_one(chosen):
+def test_vanilla_is_stuck_in_sigma_if_the_optimum_is_minus_one(chosen):
     setting = chosen["minus_one-sigma"]
     assert setting.system.optimum() == pytest.approx(-1)
     assert exact.flow(setting, "vanilla", setting.start)[-1, 0] > -0.8
@@ -85,7 +85,7 @@ def test_the_kl_has_the_fisher_matrix_for_its_curvature():
 
 
 @pytest.mark.parametrize("name", ["unit-sigma", "unit-log_sigma", "minus_one-sigma", "minus_one-log_sigma"])
-def test_every_step_of_closed_form_trpo_is_within_the_radius_and_improves(chosen, name):
+def test_closed_form_trpo_steps_are_in_the_radius_and_improve(chosen, name):
     setting = chosen[name]
     for start in setting.starts:
         path = [tuple(policy) for policy in exact.climb(setting, "trpo", start)]

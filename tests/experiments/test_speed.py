@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.speed import device, report
+from experiments.speed import device, parts, report
 
 SPEED = Path(__file__).parents[2] / "experiments/speed"
 
@@ -29,6 +29,12 @@ def test_the_device_script_counts_the_work_of_a_product():
     assert found["flops"] == 2 * count * (4 * sum(layers) - 2 * layers[0])
     activations = 4 * count * (2 * width + 6)
     assert 5 * activations < found["bytes"] < 50 * activations
+
+
+@torch.no_grad()
+def test_every_part_whose_cost_is_measured_can_be_called():
+    for kind in parts.kinds().values():
+        kind()
 
 
 def test_rows_are_cut_again_after_a_kind_that_takes_all_at_once():

@@ -1,6 +1,5 @@
 """Every choice of every group in a small run's configuration."""
 
-from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -35,18 +34,14 @@ def learns_once(config: dict[str, Any]) -> bool:
 
 
 def load_part(group: str, choice: str, **inside: str) -> dict[str, Any]:
-    """The values of a choice; ``inside`` names the optimizer or the scheduler of a step in place of its own."""
-    values = deepcopy(_values(group, choice))
-    return values | {kind: load_part(kind, name) for kind, name in inside.items() if kind in values}
+    """What a choice's file holds; ``inside`` names the optimizer and scheduler of a step."""
+    values = yaml.safe_load(_text(group, choice))
+    return {k: load_part(k, inside[k]) if group == "step" and k in inside else v for k, v in values.items()}
 
 
 @cache
-def _values(group: str, choice: str) -> dict[str, Any]:
-    def with_updates(values: dict[str, Any]) -> dict[str, Any]:
-        """Five updates, where a schedule refers to their number."""
-        return {k: 5 if v == "${updates}" else with_updates(v) if isinstance(v, dict) else v for k, v in values.items()}
-
-    return with_updates(read_choice(group, choice))
+def _text(group: str, choice: str) -> str:
+    return to_yaml(read_choice(group, choice)).replace("${updates}", "5")
 
 
 @cache
@@ -59,6 +54,6 @@ def small_config(where: str, parts: dict[str, Any]) -> dict[str, Any]:
     config = yaml.safe_load(_small())
     (config["critic"] if where else config).update(parts)
     if "compatible" in parts.get("solver", {}).get("_target_", ""):  # its direction is that of such a critic
-        config["critic"]["compatible"] = load_part("critic", "lstd")["compatible"]
+        config["critic"]["compatible"] = yaml.safe_load(_text("critic", "lstd"))["compatible"]
         config["advantages"]["normalise"] = False
     return config

@@ -116,3 +116,7 @@ def blocks_of(case: Case, M: Tensor) -> list[Tensor]:
 
 def plain(case: Case) -> AutogradTape:
     return AutogradTape(case.module, case.network.layout, case.theta, case.samples.inputs)
+
+
+def dense_kfac(case: Case) -> Tensor:
+    return assembled(case, [torch.kron(G, A) for A, G in dense_factors(case)])

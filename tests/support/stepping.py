@@ -32,8 +32,11 @@ def configured(kind: str) -> dict:
     return {"_target_": f"torch.optim.{kind.split('_')[0]}", **OPTIMIZERS[kind]}
 
 
-def problem(case: Case) -> Problem:
-    tape, surrogate = case.tape, Surrogate(entropy=0.0)
+def problem(case: Case, theta: Tensor | None = None) -> Problem:
+    tape, surrogate = (
+        case.tape if theta is None else case.network.tape(theta, case.samples.inputs),
+        Surrogate(entropy=0.0),
+    )
     value = case.samples.mean(surrogate.values(case.head, tape.outputs, case.samples))
     return Problem(case.network, case.head, surrogate, case.samples, tape, value)
 
@@ -42,10 +45,21 @@ def along(x: Tensor, quadratic: Tensor | float = 1.0, damping: float = 0.0) -> S
     return Solution(x, 0.0, 0.0, torch.as_tensor(quadratic, dtype=x.dtype), damping)
 
 
-def take(step, case: Case, x: Tensor, state=None, theta: Tensor | None = None, quadratic: Tensor | float = 1.0):
+def take(
+    step,
+    case: Case,
+    x: Tensor,
+    state=None,
+    theta: Tensor | None = None,
+    quadratic: Tensor | float = 1.0,
+    slope: float = 1.0,
+    damping: float = 0.0,
+):
+    """A step along x from theta, the case's own unless another is given."""
+    there = problem(case, theta)
     theta = case.theta if theta is None else theta
     state = step.init(theta) if state is None else state
-    return step.step(state, theta, along(x, quadratic), torch.tensor(1.0, dtype=x.dtype), problem(case))
+    return step.step(state, theta, along(x, quadratic, damping), torch.tensor(slope, dtype=x.dtype), there)
 
 
 def shrinking_sigma(case: Case, by: float = 10.0) -> Tensor:

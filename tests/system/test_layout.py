@@ -1,5 +1,6 @@
 """How rlopt is laid out: floors, the libraries that a wing may know, and the sizes of files and functions."""
 
+import ast
 import statistics
 import sys
 from pathlib import Path
@@ -28,37 +29,29 @@ FLOORS = [
     ("api",),
     ("guide", "cli", "__main__"),
 ]
+TABLES = (ast.Dict, ast.List, ast.Set, ast.Tuple)
 KNOW_HYDRA = ("rlopt.config", "rlopt.cli.sweep")
 LOOSE = {"__init__", "__main__", "api", "errors"}  # modules that lie in no wing
 LONGEST_FILE, LONGEST_FUNCTION = 400, 50
-LEAST_MEDIAN, AIM_OF_MEDIAN = 83, 110  # lines of the median file
+LEAST_MEDIAN, AIM_OF_MEDIAN = 95, 110  # lines of the median file
 
 # Exceptions, all of them temporary. Each must still be needed: test_no_exception_is_left_over.
-NO_FLOOR = {"rlopt.library", "rlopt.run"}
-UPWARDS = {
-    ("rlopt.config.compatibility", "rlopt.training.agent"),
-    ("rlopt.envs.spaces", "rlopt.policy.nature_cnn"),
-    ("rlopt.loggers.csv", "rlopt.checkpoint.format"),
-    ("rlopt.loggers.logger", "rlopt.checkpoint.format"),
-    ("rlopt.loggers.logger", "rlopt.training.diagnostics"),
-}
-LONG_FUNCTIONS = {
-    "rlopt.core.solvers.cg:CG._solve",
-    "rlopt.core.update:Update.__call__",
-    "rlopt.evaluation.episodes:evaluate",
-    "rlopt.training.agent:Agent.learn",
-}
-TOO_LOOSE = {"library"}
-SKIPS_FORMAT = {
-    "rlopt/__init__.py", "rlopt/api.py", "rlopt/checkpoint/resume_rules.py", "rlopt/cli/evaluate.py",
-    "rlopt/cli/inspect.py", "rlopt/cli/plot.py", "rlopt/cli/report.py", "rlopt/cli/resume.py",
-    "rlopt/cli/sweep/launch.py", "rlopt/config/choices.py", "rlopt/config/compatibility.py", "rlopt/config/schema.py",
-    "rlopt/core/solvers/kronecker/eigenbasis.py", "rlopt/core/steps/optimizer.py", "rlopt/inspection/figure.py",
-    "rlopt/inspection/inspect.py", "rlopt/inspection/report.py", "rlopt/policy/export.py", "rlopt/report/comparison.py",
-    "rlopt/report/figures.py", "rlopt/report/page.py", "rlopt/report/statistics.py", "rlopt/rollout/sampler.py",
-    "rlopt/rollout/workers.py", "rlopt/training/diagnostics.py", "rlopt/training/factory.py",
-    "rlopt/training/restore.py", "rlopt/training/trainer.py",
-}  # fmt: skip
+UPWARDS: set[tuple[str, str]] = set()
+LONG_FUNCTIONS: set[str] = set()
+SKIPS_FORMAT: set[str] = {
+    "rlopt/api.py",
+    "rlopt/cli/sweep.py",
+    "rlopt/config/compatibility.py",
+    "rlopt/inspection/report.py",
+    "rlopt/policy/export.py",
+    "rlopt/report/comparison.py",
+    "rlopt/report/figures.py",
+    "rlopt/report/page.py",
+    "rlopt/report/statistics.py",
+    "rlopt/training/factory.py",
+    "rlopt/training/restore.py",
+    "rlopt/training/trainer.py",
+}  # for other things than tables
 
 
 def floor(module: str) -> int | None:
@@ -93,8 +86,13 @@ def long_functions(file: Path) -> set[str]:
     return {f"{module_name(file)}:{name}" for name, lines in functions(file) if lines > LONGEST_FUNCTION}
 
 
-def skips_format() -> set[str]:
-    return {str(file.relative_to(ROOT)) for file in FILES if "# fmt: skip" in file.read_text()}
+def skips_format(file: Path) -> bool:
+    """Whether the formatter is told to skip anything but tables: the literals that a module gives a name to."""
+    text = file.read_text()
+    tree = ast.parse(text)
+    named = [node for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None]
+    tables = {node.end_lineno for node in named if any(isinstance(n, TABLES) for n in ast.walk(node.value))}
+    return any("# fmt: skip" in line for i, line in enumerate(text.splitlines(), 1) if i not in tables)
 
 
 def median() -> float:
@@ -112,7 +110,7 @@ def test_there_is_something_to_check():
 
 
 def test_every_file_lies_on_a_floor():
-    assert {m for m in IMPORTS if m != "rlopt" and floor(m) is None} <= NO_FLOOR
+    assert {m for m in IMPORTS if m != "rlopt" and floor(m) is None} == set()
 
 
 def test_no_file_imports_from_a_higher_floor():
@@ -148,7 +146,7 @@ def test_only_config_and_the_sweep_know_hydra():
 
 
 def test_few_modules_lie_in_no_wing():
-    assert {file.stem for file in FILES if file.parent == ROOT / "rlopt"} <= LOOSE | TOO_LOOSE
+    assert {file.stem for file in FILES if file.parent == ROOT / "rlopt"} <= LOOSE
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
@@ -162,15 +160,13 @@ def test_the_median_file_is_no_fragment():
 
 
 def test_only_tables_skip_the_formatter():
-    assert skips_format() <= SKIPS_FORMAT
+    assert {str(file.relative_to(ROOT)) for file in FILES if skips_format(file)} <= SKIPS_FORMAT
 
 
 def test_no_exception_is_left_over():
-    assert {m for m in IMPORTS if floor(m) is None} >= NO_FLOOR
     assert upwards(IMPORTS) >= UPWARDS
     assert {name for file in FILES for name in long_functions(file)} >= LONG_FUNCTIONS
-    assert {file.stem for file in FILES if file.parent == ROOT / "rlopt"} >= TOO_LOOSE
-    assert skips_format() >= SKIPS_FORMAT
+    assert {str(file.relative_to(ROOT)) for file in FILES if skips_format(file)} >= SKIPS_FORMAT
 
 
 @pytest.fixture
@@ -204,3 +200,10 @@ def test_a_planted_long_function_is_found(tmp_path):
     body = "\n".join(["        pass"] * LONGEST_FUNCTION)
     (tmp_path / "a.py").write_text(f"class A:\n    def f(self):\n{body}\n\n    def g(self):\n        pass\n")
     assert list(functions(tmp_path / "a.py")) == [("A.f", LONGEST_FUNCTION + 1), ("A.g", 2)]
+
+
+def test_a_planted_skip_is_found_unless_it_is_a_tables(tmp_path):
+    table, other = tmp_path / "table.py", tmp_path / "other.py"
+    table.write_text('A = {\n    "x": 1,\n}  # fmt: skip\nB = frozenset(("a",\n  "b"))  # fmt: skip\n')
+    other.write_text("def f():\n    return g(1,\n             2)  # fmt: skip\n")
+    assert not skips_format(table) and skips_format(other)

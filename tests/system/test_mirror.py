@@ -27,43 +27,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "parallel/ranks": ("system/test_ranks.py", "ranks are processes"),
     "training/signals": ("system/test_signals.py", "a signal needs a process"),
 }
-# modules that wait for a file of their own
-YET: set[str] = {
-    "checkpoint/run_state",
-    "cli/plot",
-    "cli/report",
-    "config/catalogue",
-    "config/choices",
-    "config/compatibility",
-    "core/compatible/regression",
-    "core/heads/head",
-    "core/metrics/episode_fisher",
-    "core/metrics/identity",
-    "core/requirements",
-    "core/solvers/ekfac",
-    "core/solvers/kfac",
-    "core/solvers/kronecker/solve",
-    "core/steps/armijo",
-    "core/tapes/tape",
-    "envs/spec",
-    "envs/watchdog",
-    "evaluation/video",
-    "guide/options",
-    "inspection/figure",
-    "inspection/report",
-    "loggers/tensorboard",
-    "policy/export",
-    "policy/policy",
-    "report/figures",
-    "report/page",
-    "rollout/env_state",
-    "rollout/episodes",
-    "rollout/sampler",
-    "rollout/seeding",
-    "training/callbacks",
-    "training/evaluator",
-    "training/restore",
-}
 
 
 def subject(test: Path, known: set[Path] = MODULES | PACKAGES) -> Path | None:
@@ -75,8 +38,11 @@ def subject(test: Path, known: set[Path] = MODULES | PACKAGES) -> Path | None:
 
 
 def has_code(module: Path) -> bool:
+    """Whether there is something to run: a function, or a class that is more than a promise about others."""
     tree = ast.parse((ROOT / "rlopt" / module).with_suffix(".py").read_text())
-    return any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in tree.body)
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    real = [c for c in classes if not any(isinstance(base, ast.Name) and base.id == "Protocol" for base in c.bases)]
+    return bool(real) or any(isinstance(node, ast.FunctionDef) for node in tree.body)
 
 
 def subjects() -> dict[Path, list[Path]]:
@@ -122,8 +88,7 @@ def test_every_unit_test_is_of_a_module():
 def test_every_module_has_a_unit_test():
     by = subjects()
     lacking = {str(m) for m in MODULES if has_code(m) and m not in by and not in_battery(m, by)}
-    assert sorted(lacking - ELSEWHERE.keys() - YET) == []
-    assert sorted(YET - lacking) == []
+    assert sorted(lacking - ELSEWHERE.keys()) == []
 
 
 @pytest.mark.parametrize("module", sorted(ELSEWHERE))

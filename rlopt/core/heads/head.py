@@ -16,7 +16,7 @@ from torch import Tensor
 class Head(Protocol):
     """Distribution p(a | z) with O outputs, of which the last ``constants`` do not depend on the input."""
 
-    noise: ClassVar[Literal["normal", "uniform"]]  # what `sample` is fed
+    noise: ClassVar[Literal["normal", "uniform"]]  # the distribution of the noise that `sample` takes
 
     @property
     def network_outputs(self) -> int:

@@ -22,8 +22,17 @@ from rlopt.core.problem import Problem
 _KEEPS_GEOMETRY = ("SGD", "ASGD")
 _KERNELS = {"Adam": "_fused_adam_", "AdamW": "_fused_adamw_"}
 # need a closure, sparse gradients, matrices, a measured loss, or functions and objects that no yaml can hold
-_UNUSABLE = ("LBFGS", "SparseAdam", "Muon", "ReduceLROnPlateau", "LambdaLR", "MultiplicativeLR", "ChainedScheduler",
-          "SequentialLR", "_LRScheduler")  # fmt: skip
+_UNUSABLE = {
+    "LBFGS",
+    "SparseAdam",
+    "Muon",
+    "ReduceLROnPlateau",
+    "LambdaLR",
+    "MultiplicativeLR",
+    "ChainedScheduler",
+    "SequentialLR",
+    "_LRScheduler",
+}
 
 
 class InverseLR(LRScheduler):
@@ -71,10 +80,10 @@ class Optimizer(Step):
             self._options.setdefault("fused", True)
         # without torch's hooks, profiler marks and grad mode, which cost more than the fused kernel itself
         self._step = inspect.unwrap(self._class.step)
-        # of Adam the kernel itself, once it has moments: a third of what is left of torch's step
+        # for Adam the kernel itself, once there are moments: it takes a third of the time of torch's bare step
         name = self._class.__name__
         if name == "Adam" and self._options.get("decoupled_weight_decay"):
-            name = "AdamW"  # which is what torch means by it
+            name = "AdamW"  # torch takes the option so
         self._kernel = getattr(torch, _KERNELS.get(name, ""), None)
         self._bound: tuple[Tensor, State] | None = None
         try:  # so that a wrong argument is found now; a scheduler looks at some of its own only when it moves
@@ -114,12 +123,11 @@ class Optimizer(Step):
     def _apply(self, theta: Tensor, state: State, x: Tensor) -> None:
         group, moments = state["group"], state["moments"]
         if self._kernel and group.get("fused") and moments:
-            self._kernel(
-                [theta], [x], [moments["exp_avg"]], [moments["exp_avg_sq"]],
-                [moments["max_exp_avg_sq"]] if group["amsgrad"] else [], [moments["step"].add_(1)],
-                lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1], weight_decay=group["weight_decay"],
-                eps=group["eps"], amsgrad=group["amsgrad"], maximize=not group["maximize"],
-            )  # fmt: skip
+            largest = [moments["max_exp_avg_sq"]] if group["amsgrad"] else []
+            averages = [moments["exp_avg"]], [moments["exp_avg_sq"]], largest, [moments["step"].add_(1)]
+            options = {name: group[name] for name in ("lr", "weight_decay", "eps", "amsgrad")}
+            beta1, beta2 = group["betas"]
+            self._kernel([theta], [x], *averages, beta1=beta1, beta2=beta2, maximize=not group["maximize"], **options)
             return
         optimizer = self._bind(theta, state)
         theta.grad = -x
@@ -167,7 +175,7 @@ def _find(
     known = {name: c for name, c in known.items() if inspect.isclass(c) and issubclass(c, base) and c is not base}
     check(str(target) in known, f"{kind}._target_", f"one of {', '.join(sorted(known))}", target)
     found, name = known[str(target)], known[str(target)].__name__
-    _, *takes = inspect.signature(found).parameters.values()  # the first is what it is to act on
+    _, *takes = inspect.signature(found).parameters.values()  # the first is theta, or the optimizer
     needed = {p.name for p in takes if p.default is p.empty}
     choices = ", ".join(f"{p.name} (needed)" if p.name in needed else p.name for p in takes)
     accepted = needed <= set(options) <= {p.name for p in takes}

@@ -124,7 +124,7 @@ class AutogradTape:
 
 
 class _Call(NamedTuple):
-    """What a layer was given, and its output's edge in the graph."""
+    """A layer, its inputs, and its output's edge in the graph."""
 
     layer: nn.Linear | nn.Conv2d
     inputs: Tensor

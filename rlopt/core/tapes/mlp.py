@@ -112,7 +112,7 @@ class MLPTape:
         constants = views.get(CONSTANTS)
         self.outputs = h if constants is None else torch.cat([h, constants.expand(len(h), -1)], 1)
         self._scratch: list[Tensor | None] = [None] * len(layers)  # (B, J) per hidden layer, for s' and d
-        self._bent: tuple[Tensor, list[tuple[Tensor, Tensor | None]]] | None = None  # what hvp keeps of its last u
+        self._bent: tuple[Tensor, list[tuple[Tensor, Tensor | None]]] | None = None  # hvp's results for its last u
 
     def jvp(self, v: Tensor) -> Tensor:
         along = self.layout.views(v)

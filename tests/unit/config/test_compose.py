@@ -76,7 +76,7 @@ def test_a_choice_that_is_the_presets_own_changes_nothing(algo):
 
 
 @pytest.mark.parametrize("algo", ALGOS)
-def test_a_choice_from_which_the_presets_variant_begins_changes_nothing(algo):
+def test_a_choice_that_the_presets_variant_begins_from_is_idle(algo):
     chosen = with_recipe(algo)
     bases = {name: base for name, choice in own_choices(*chosen).items() if (base := begins_from(name, choice))}
     assert bases.keys() >= {"ppo": {"step", "critic.step", "schedule", "critic.schedule", "optimizer"}}.get(algo, set())

@@ -125,7 +125,7 @@ def test_a_part_for_one_rank_is_refused_on_two(folder, monkeypatch):
     train(folder, *typed("solver", "one_rank"))
 
 
-def test_a_metric_that_reads_actions_is_given_them_in_the_library():
+def test_a_metric_that_reads_actions_gets_them_in_the_library():
     class ReadsActions(GaussNewton):
         requirements = Requirements(reads_actions=True)
 

@@ -1,13 +1,10 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 
 from rlopt.config.choices import choices, file
 from rlopt.config.compose import load
 from rlopt.envs.replay import Script, is_reproducible, origin_of, replay
-from rlopt.rollout import env_state
-from rlopt.rollout.env_state import EnvState, EpisodeHistory
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
 
@@ -64,30 +61,3 @@ def test_a_foreign_bit_generator_is_refused():
     state = {"bit_generator": "__loader__", "state": {}}
     found = replay(env, Script(state, [], np.zeros(4, np.float32), seed=1))
     assert not found.exact
-
-
-def at(time: int, number: int = 0) -> EnvState:
-    return EnvState(number, np.zeros(1, np.float32), time, 0, False, 0, {}, {"seed": 0})
-
-
-def test_actions_are_kept_as_long_as_an_episode_needs_them_and_no_longer(monkeypatch):
-    monkeypatch.setattr(env_state, "LONGEST", 30)
-    history, actions = EpisodeHistory(True), torch.arange(200)
-    for i, (time, kept) in enumerate([(10, 1), (20, 2), (7, 1), (17, 2), (27, 3), (37, 1), (47, 1)]):
-        chunk = actions[10 * i : 10 * i + 10, None]
-        history = history.after(chunk, [at(time)])
-        assert len(history.actions) == kept
-        (stood,) = history.complete()
-        if time <= 30:
-            assert stood.actions.tolist() == actions[10 * i + 10 - time : 10 * i + 10].tolist()
-        else:
-            assert stood.actions is None and stood.origin is None
-        chunk.clone().zero_()
-
-
-def test_episodes_that_were_taken_up_go_on():
-    stood = [at(3), at(0, 1)]
-    full = [EnvState(**{**vars(s), "actions": np.arange(s.time)}) for s in stood]
-    history = EpisodeHistory(True).restored([full[0], full[1], None])
-    history = history.after(torch.tensor([[7, 8, 9], [7, 8, 9]]), [at(5), at(2, 1), at(1, 2)])
-    assert [s.actions.tolist() for s in history.complete()] == [[0, 1, 2, 7, 7], [8, 8], [9]]

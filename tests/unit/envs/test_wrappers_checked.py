@@ -45,7 +45,7 @@ def test_what_is_right_comes_through_unchanged():
     assert CheckedEnv(env).reset(seed=3) == (RIGHT, {"known": 1})
 
 
-def test_numbers_of_the_same_kind_pass_and_are_converted_without_a_warning():
+def test_numbers_of_the_same_kind_are_converted_without_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for observation in (RIGHT.astype(np.float64), np.zeros(3, np.int64), [0.0, 0.0, 0.0]):
@@ -63,7 +63,7 @@ def test_images_of_floats_are_no_bytes():
         step(np.ones((2, 2)) / 2, 0.0, False, False, space=BYTES)
 
 
-def test_a_type_that_passed_before_does_not_let_another_shape_pass():
+def test_a_type_that_passed_does_not_let_another_shape_pass():
     env = Given(FLOATS)
     checked = CheckedEnv(env)
     env.given = (np.zeros(3), 0.0, False, False)
@@ -90,7 +90,7 @@ def test_every_environment_that_is_made_is_checked():
     envs.close()
 
 
-def test_a_step_counter_is_read_by_its_names_and_describes_itself():
+def test_a_step_counter_has_names_and_describes_itself():
     counter = StepCounter(shared=True)
     assert counter.snapshot() == [0, -1, 0, 0] and counter.describe() == "the environment, at its first reset,"
     counter.step += 1200

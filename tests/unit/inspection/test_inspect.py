@@ -13,8 +13,7 @@ from rlopt.config.catalogue import make_part, pairs
 from rlopt.config.choices import parts
 from rlopt.config.compose import load
 from rlopt.core.checks import NumericalFailure
-from rlopt.inspection.figure import draw_figure
-from rlopt.inspection.inspect import Direction, Inspection, Spectrum, inspect
+from rlopt.inspection.inspect import inspect
 from rlopt.training.factory import set_up
 from rlopt.training.restore import fresh_samples, restore_run
 from tests.support import oracles
@@ -173,13 +172,3 @@ def test_what_fails_does_not_stop_the_others(folders):
     }  # fmt: skip
     assert [s.failure for s in found.spectra] == ["no metric today", None]
     assert "metric=identity solver=c" in told
-
-
-def test_numbers_not_finite_are_null_and_a_figure_may_be_empty(tmp_path):
-    nothing = Direction("fisher", "cg", "why", residual=float("nan"), iterations=float("inf"))
-    found = Inspection(3, 4, 0.0, 0.01, 0.5, [nothing], [Spectrum.of("fisher", [])])
-    plain = json.loads(json.dumps(found.plain(), allow_nan=False))
-    assert plain["directions"][0]["residual"] is None and plain["directions"][0]["iterations"] is None
-    assert plain["spectra"][0]["failure"] == "M is zero"
-    draw_figure(found, "title", tmp_path / "f.png")
-    assert (tmp_path / "f.png").exists()

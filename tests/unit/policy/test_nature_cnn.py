@@ -59,7 +59,7 @@ def test_pixels_reach_the_first_convolution_in_place_over_255(shape, order, dtyp
     np.testing.assert_allclose(seen[0].detach().numpy(), order(images) / 255, rtol=1e-6)
 
 
-def test_a_network_on_bytes_has_the_products_that_its_jacobian_gives():
+def test_a_network_on_bytes_has_the_products_of_its_jacobian():
     module = SMALL.build(images_of((7, 6)), 2, seeded(0)).double()
     network = Network(module)
     theta = network.layout.flatten(module) + 0.1

@@ -1,52 +1,12 @@
-import json
-import re
-from contextlib import closing
-from pathlib import Path
-
 import numpy as np
 import pytest
-import yaml
 
 from rlopt.cli import main as cli
-from rlopt.loggers.tensorboard import TensorBoardWriter
 from rlopt.report.comparison import compare, improvements, markdown, pooled_table, table
 from rlopt.report.grouping import groups, labels
 from rlopt.report.runs import flat_options, read_all, read_scalars
 from rlopt.report.statistics import align, average
-
-SHORT = ["total_steps=800", "batch_size=400", "policy.hidden=[4]", "critic.hidden=[4]", "evaluation.episodes=2"]
-
-
-@pytest.fixture
-def run(tmp_path):
-    """Write a run's folder as the recorder does."""
-
-    def write(name, curve, summary=True, algo="trpo", env="CartPole-v1", seed=0, score=1.0, **options):
-        folder = tmp_path / name
-        folder.mkdir(parents=True)
-        config = {"algo": algo, "seed": seed, "run_dir": str(folder), "total_steps": 100,
-                  "env": {"id": env, "name": env}, "solver": {"_target_": f"rlopt.core.solvers.{options.pop('solver', 'cg')}.X"}}  # fmt: skip
-        for key, value in options.items():
-            config[key] = value
-        (folder / "config.yaml").write_text(yaml.safe_dump(config))
-        if curve:
-            events(folder, {"episode/return": curve, "time/collect": [(s, 2.0) for s, _ in curve],
-                            "time/update": [(s, 1.0) for s, _ in curve]})  # fmt: skip
-        if summary:
-            (folder / "summary.json").write_text(json.dumps({"evaluation_return": score}))
-        return folder
-
-    return write
-
-
-def events(folder, series, after=None):
-    with closing(TensorBoardWriter(folder, after)) as written:
-        for name, points in series.items():
-            for step, value in points:
-                written.scalars({name: value}, step)
-
-
-LINE = [(10, 0.0), (20, 10.0), (30, 20.0)]
+from tests.support.recorded import LINE, events
 
 
 def read(tmp_path):
@@ -54,23 +14,23 @@ def read(tmp_path):
     return groups(runs), {one.path.name: one.why for one in left_out}
 
 
-def test_a_run_is_read_as_it_was_recorded(run, tmp_path):
-    run("a", [*LINE, (40, float("nan"))], score=7.0)
+def test_a_run_is_read_as_it_was_recorded(write_run, tmp_path):
+    write_run("a", [*LINE, (40, float("nan"))], score=7.0)
     (group,), left_out = read(tmp_path)
     (only,) = group.runs
     assert only.steps.tolist() == [10, 20, 30] and only.values.tolist() == [0, 10, 20]
     assert only.seconds.tolist() == [3, 6, 9] and not left_out
 
 
-def test_broken_and_unfinished_runs_are_named_and_left_out(run, tmp_path):
-    run("good", LINE)
-    run("unfinished", LINE, summary=False, seed=1)
-    run("nothing yet", [], summary=False, seed=2)
-    run("no curve", [], seed=3)
-    run("yaml", LINE, seed=4).joinpath("config.yaml").write_text("a: [")
-    run("other", LINE, seed=5).joinpath("config.yaml").write_text("a: 1")
-    run("json", LINE, seed=6).joinpath("summary.json").write_text("{")
-    run("faulty", LINE, summary=False, seed=7).joinpath("error.txt").touch()
+def test_broken_and_unfinished_runs_are_named_and_left_out(write_run, tmp_path):
+    write_run("good", LINE)
+    write_run("unfinished", LINE, summary=False, seed=1)
+    write_run("nothing yet", [], summary=False, seed=2)
+    write_run("no curve", [], seed=3)
+    write_run("yaml", LINE, seed=4).joinpath("config.yaml").write_text("a: [")
+    write_run("other", LINE, seed=5).joinpath("config.yaml").write_text("a: 1")
+    write_run("json", LINE, seed=6).joinpath("summary.json").write_text("{")
+    write_run("faulty", LINE, summary=False, seed=7).joinpath("error.txt").touch()
     found, left_out = read(tmp_path)
     assert [r.path.name for g in found for r in g.runs] == ["good"]
     assert set(left_out) == {"unfinished", "nothing yet", "no curve", "yaml", "other", "json", "faulty"}
@@ -79,35 +39,35 @@ def test_broken_and_unfinished_runs_are_named_and_left_out(run, tmp_path):
     assert "error.txt" in left_out["faulty"] and "episode/return" in left_out["no curve"]
 
 
-def test_unfinished_runs_may_be_asked_for(run, tmp_path, capsys):
-    run("a", LINE)
-    run("b", LINE[:2], summary=False, seed=1)
+def test_unfinished_runs_may_be_asked_for(write_run, tmp_path, capsys):
+    write_run("a", LINE)
+    write_run("b", LINE[:2], summary=False, seed=1)
     runs, left_out = read_all([tmp_path], "episode/return", unfinished=True)
     assert len(runs) == 2 and not left_out
-    run("c", [(40, 5.0)], summary=False, seed=2)
+    write_run("c", [(40, 5.0)], summary=False, seed=2)
     out = str(tmp_path / "f.svg")
     assert cli.main(["plot", str(tmp_path), "--unfinished", "--axis", "both", "--out", out]) == 0
     assert "seeds 0, 1, 2; not drawn" in capsys.readouterr().out
 
 
-def test_the_same_run_twice_is_one_sample(run, tmp_path):
-    run("old", LINE)
-    run("new", LINE)
+def test_the_same_run_twice_is_one_sample(write_run, tmp_path):
+    write_run("old", LINE)
+    write_run("new", LINE)
     found, left_out = read(tmp_path)
     assert [r.path.name for r in found[0].runs] == ["new"] and "the same run" in left_out["old"]
 
 
-def test_a_resumed_run_is_read_past_what_was_purged(run, tmp_path):
-    folder = run("a", LINE)
+def test_a_resumed_run_is_read_past_what_was_purged(write_run, tmp_path):
+    folder = write_run("a", LINE)
     events(folder, {"episode/return": [(25, 5.0)]}, after=20)
     assert read_scalars(folder, ["episode/return"])["episode/return"].steps.tolist() == [10, 20, 25]
 
 
-def test_groups_differ_in_more_than_seed_and_folder(run, tmp_path):
+def test_groups_differ_in_more_than_seed_and_folder(write_run, tmp_path):
     for seed in (2, 0, 1):
-        run(f"t{seed}", LINE, seed=seed)
-        run(f"p{seed}", LINE, seed=seed, algo="ppo", solver="identity", clip=0.2)
-        run(f"a{seed}", LINE, seed=seed, env="Acrobot-v1", gamma=0.9)
+        write_run(f"t{seed}", LINE, seed=seed)
+        write_run(f"p{seed}", LINE, seed=seed, algo="ppo", solver="identity", clip=0.2)
+        write_run(f"a{seed}", LINE, seed=seed, env="Acrobot-v1", gamma=0.9)
     found, _ = read(tmp_path)
     assert [(g.environment, g.method, [r.seed for r in g.runs]) for g in found] == [
         ("Acrobot-v1", "trpo", [0, 1, 2]), ("CartPole-v1", "trpo", [0, 1, 2]), ("CartPole-v1", "ppo", [0, 1, 2]),
@@ -165,11 +125,11 @@ def test_curves_with_one_common_point_or_none():
     assert align([one, far])[0].size == 0
 
 
-def test_scores_are_normalised_by_environment(run, tmp_path):
+def test_scores_are_normalised_by_environment(write_run, tmp_path):
     for seed, (score, other) in enumerate([(50.0, -10.0), (100.0, -20.0)]):
-        run(f"c{seed}", [(1, 0.0), (2, 90.0)], seed=seed, score=score)
-        run(f"p{seed}", [(1, 0.0), (2, 90.0)], seed=seed, score=score / 2, algo="ppo")
-        run(f"d{seed}", [(1, -110.0), (2, -5.0)], seed=seed, score=other, env="Pendulum-v1")
+        write_run(f"c{seed}", [(1, 0.0), (2, 90.0)], seed=seed, score=score)
+        write_run(f"p{seed}", [(1, 0.0), (2, 90.0)], seed=seed, score=score / 2, algo="ppo")
+        write_run(f"d{seed}", [(1, -110.0), (2, -5.0)], seed=seed, score=other, env="Pendulum-v1")
     runs, left_out = read_all([tmp_path], "episode/return", unfinished=False)
     made = compare(groups(runs), left_out, {"Pendulum-v1": (-100.0, 0.0)})
     assert made.ranges == {"CartPole-v1": (0.0, 100.0), "Pendulum-v1": (-100.0, 0.0)}
@@ -181,9 +141,9 @@ def test_scores_are_normalised_by_environment(run, tmp_path):
     assert pair[0] == ("trpo", "ppo") and pair[1].value == pytest.approx(7 / 8)
 
 
-def test_where_a_run_was_not_evaluated_training_is_the_score(run, tmp_path):
-    run("a", LINE, score=7.0)
-    run("b", LINE, seed=1, score=None)
+def test_where_a_run_was_not_evaluated_training_is_the_score(write_run, tmp_path):
+    write_run("a", LINE, score=7.0)
+    write_run("b", LINE, seed=1, score=None)
     runs, left_out = read_all([tmp_path], "episode/return", unfinished=False)
     made = compare(groups(runs), left_out, {})
     assert made.score.endswith("of training") and made.scores[0].tolist() == [20, 20]
@@ -192,56 +152,6 @@ def test_where_a_run_was_not_evaluated_training_is_the_score(run, tmp_path):
 def test_table_is_markdown():
     text = markdown(("method", "runs"), [("a|b", "3")])
     assert text.splitlines() == ["| method | runs |", "| --- | ---: |", "| a\\|b | 3 |"]
-
-
-def report(folder, *options):
-    assert cli.main(["report", str(folder), *options]) == 0
-    return (folder / "report.html").read_text()
-
-
-def test_the_page_holds_all_it_shows(run, tmp_path, capsys):
-    for seed in range(3):
-        run(f"t{seed}", LINE, seed=seed, score=float(seed))
-        run(f"p{seed}", LINE, seed=seed, algo="<ppo>", score=2.0)
-    run("late", LINE, seed=9, summary=False)
-    text = report(tmp_path)
-    out, err = capsys.readouterr()
-    assert len(re.findall(r'<img [^>]*src="data:image/svg\+xml;base64,', text)) == 5 == text.count("<img")
-    assert not re.search(r"<script|<link|https?://|url\(", text)
-    assert "&lt;ppo&gt;" in text and "<ppo>" not in text
-    assert "late" in text and "late" in err and "unfinished" in err
-    assert "1.00 (-1.48 to 3.48)" in text and "1.00 (-1.48 to 3.48)" in out  # 1 +- 4.303 / sqrt(3)
-    assert (tmp_path / "report.md").read_text() in out
-
-
-def test_a_page_takes_the_place_of_a_link(run, tmp_path):
-    run("a", LINE)
-    treasure = tmp_path / "treasure"
-    treasure.write_text("mine")
-    for name in ("report.html", "report.md"):
-        (tmp_path / name).symlink_to(treasure)
-    assert cli.main(["report", str(tmp_path)]) == 0
-    assert treasure.read_text() == "mine" and "<html" in (tmp_path / "report.html").read_text()
-
-
-def test_a_report_on_several_environments_and_on_one_run(run, tmp_path):
-    run("one/a", LINE)
-    assert "Performance profile" in report(tmp_path / "one")
-    run("b", LINE, env="Pendulum-v1")
-    run("c", LINE, env="Pendulum-v1", seed=1)
-    assert "All environments together" in report(tmp_path, "--range", "CartPole-v1=0,500")
-
-
-def test_real_runs_are_plotted(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    for seed in "01":
-        assert cli.main(["train", *SHORT, f"seed={seed}", f"run_dir=r/{seed}"]) == 0
-    capsys.readouterr()
-    assert cli.main(["plot", "r/0", "r", "--axis", "both", "--centre", "iqm", "--interval", "bootstrap"]) == 0
-    assert "CartPole-v1, trpo: seeds 0, 1" in capsys.readouterr().out
-    assert Path("curves.png").read_bytes()[:4] == b"\x89PNG"
-    assert cli.main(["plot", "r/0", "--scalar", "policy/entropy", "--out", "e.svg"]) == 0
-    assert Path("e.svg").read_text().count("<svg") == 1
 
 
 @pytest.mark.parametrize(
@@ -258,36 +168,26 @@ def test_real_runs_are_plotted(tmp_path, monkeypatch, capsys):
         (["report"], ["`rlopt report --help` lists the options"]),
     ],
 )
-def test_mistakes_are_told_in_one_line(arguments, words, run, tmp_path, monkeypatch, capsys):
+def test_mistakes_are_told_in_one_line(arguments, words, write_run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    run("done", LINE)
+    write_run("done", LINE)
     assert cli.main(arguments) == 2
     out, err = capsys.readouterr()
     assert all(word in err for word in words) and err.count("\n") == 1 and not out
 
 
-def test_absent_packages_are_named(run, tmp_path, monkeypatch, capsys):
-    run("a", LINE)
-    find_spec = __import__("importlib.util").util.find_spec
-    monkeypatch.setattr(
-        "importlib.util.find_spec", lambda name, *rest: None if name == "scipy" else find_spec(name, *rest)
-    )
-    assert cli.main(["plot", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == "rlopt: rlopt plot needs scipy: pip install 'rlopt[plot]'\n"
-
-
-def test_tables_say_what_was_measured(run, tmp_path):
+def test_tables_say_what_was_measured(write_run, tmp_path):
     for seed, score in enumerate([1000.0, 2000.0, 3000.0]):
-        run(f"r{seed}", LINE, seed=seed, score=score)
+        write_run(f"r{seed}", LINE, seed=seed, score=score)
     runs, left_out = read_all([tmp_path], "episode/return", unfinished=False)
     ((*first, iqm, low, high, training, seconds),) = table(compare(groups(runs), left_out, {}))
     assert first == ["CartPole-v1", "trpo", "3", "2,000 (-484 to 4,484)"]
     assert iqm.startswith("2,000 (") and (low, high, training, seconds) == ("1,000", "3,000", "10", "9.0")
 
 
-def test_the_table_is_read_before_the_events(run, tmp_path):
-    folder = run("a", LINE)
+def test_the_table_is_read_before_the_events(write_run, tmp_path):
+    folder = write_run("a", LINE)
     text = (
         "step,episode/return,time/collect,time/update\n10,,1.0,2.0\n20,5.0,1.0,2.0\n20,7.0,,\n30,nan,1,1\n40,8.25,1,1"
     )

@@ -168,7 +168,7 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_no_child_survives_a_learner_that_is_killed_or_interrupted(tmp_path, number):
+def test_no_child_survives_a_killed_or_interrupted_learner(tmp_path, number):
     """One of them hangs in its environment's step, where it hears of nothing."""
     typed = [str(tmp_path / "run"), *breaking("hangs", which=3, at=12, count=4), "workers=2"]
     run = subprocess.Popen([sys.executable, "-c", PROGRAM, *typed], cwd=ROOT, start_new_session=True,
@@ -193,7 +193,7 @@ def test_no_child_survives_a_learner_that_is_killed_or_interrupted(tmp_path, num
         assert checkpoint.load_newest(tmp_path / "run")[0] in (0, 40)
 
 
-def test_an_environment_that_ends_its_process_when_it_is_made_in_a_worker_is_told(started):
+def test_an_environment_that_ends_its_worker_is_reported(started):
     with pytest.raises(UserError, match="do not suit env.id=probe/Fails-v0: SystemExit 0"):
         started("env.id=probe/Fails-v0", "env.kwargs.how=exits", "env.kwargs.when=made", "env.kwargs.elsewhere=true",
                 "workers=2")  # fmt: skip

@@ -1,1 +1,1 @@
-"""What K-FAC, E-KFAC and KFRA share: Kronecker factors, their eigenbasis and their inverses."""
+"""Kronecker factors, their eigenbasis and their inverses, for K-FAC, E-KFAC and KFRA."""

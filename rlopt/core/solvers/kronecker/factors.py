@@ -1,4 +1,4 @@
-"""What the Kronecker solvers share: factors A and G of every layer, their running means, eigenbases, and damping.
+"""Kronecker factors A and G of every layer, their running means, eigenbases and damping.
 
     M ~ blocks A (x) G,  A = Qa diag(Da) Qa^T (I, I),  G = Qg diag(Dg) Qg^T (J, J);  I counts the bias's column
 

@@ -36,8 +36,10 @@ def in_eigenbasis(
     D, e = (torch.cat([matrix.t().flatten() for matrix in matrices]) for matrices in (eigenvalues, E))
     from_theta, to_theta = _orders(tuple(shapes.values()), e.device)
     start, middle, end = (torch.empty_like(e) for _ in range(3))
-    V, half, W = ([v.view(m.shape[::-1]) for v, m in zip(v.split([m.numel() for m in E]), E, strict=True)]
-                  for v in (start, middle, end))  # fmt: skip
+    sizes = [m.numel() for m in E]
+    V, half, W = (
+        [part.view(m.shape[::-1]) for part, m in zip(v.split(sizes), E, strict=True)] for v in (start, middle, end)
+    )
     there, back = [], []  # matrix products (left, right, out)
     for name, v, h, w in zip(shapes, V, half, W, strict=True):
         Qa, Qg = basis[name]["Qa"], basis[name]["Qg"]
