@@ -7,21 +7,30 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from rlopt.config import check_config
+from rlopt.config.compatibility import check_network
 from rlopt.core.heads import Categorical, DiagonalGaussian
+from rlopt.core.learner import Learner
 from rlopt.core.network import Network
 from rlopt.core.samples import Samples
+from rlopt.core.update import Update
 from rlopt.errors import UserError
 from rlopt.policy.mlp import MLP
-from rlopt.training.factory import learner
-from tests.support.configurations import GROUPS, PARTS, load_part
+from tests.support.configurations import GROUPS, PARTS, load_part, small_config
 
 THREE = spaces.Box(-1, 1, (3,))
 
 
-def update_of(config: dict[str, Any], head: Any) -> Any:
+def update_of(parts: dict[str, Any], head: Any) -> tuple[Network, torch.Tensor, Learner]:
+    """A network, its theta, and the learner of these parts for it. Raises UserError where they are refused."""
+    chosen = check_config(small_config("", {}) | parts).actor
     module = MLP((4,), "tanh", True, 1.0, 1.0).build(THREE, head.network_outputs, torch.Generator().manual_seed(0))
     network = Network(module.double(), head.constants)
-    return network, learner(config, network, head, where="")
+    theta = network.layout.flatten(network.module, head.initial_constants()).double()
+    check_network(chosen, network, head, theta, 3, 24, "")
+    names = ("objective", "metric", "solver", "damping", "step", "l2")
+    update = Update(network, head, *(getattr(chosen, name) for name in names))
+    return network, theta, Learner(update, chosen.schedule)
 
 
 def samples_for(head: Any, network: Network, theta: torch.Tensor) -> Samples:
@@ -56,11 +65,12 @@ def test_every_pair_of_parts_takes_a_finite_step_or_is_refused(head, pair):
     for names in itertools.product(*(GROUPS[group] for group in pair)):
         chosen = BASE | dict(zip(pair, names, strict=True))
         try:
-            network, made = update_of({g: load_part(g, name, optimizer="sgd") for g, name in chosen.items()}, head)
+            network, theta, made = update_of(
+                {g: load_part(g, name, optimizer="sgd") for g, name in chosen.items()}, head
+            )
         except UserError as error:
             assert "\n" not in str(error)
             continue
-        theta = network.layout.flatten(network.module, head.initial_constants()).double()
         samples = samples_for(head, network, theta)
         after, state, _ = made.run(theta.clone(), made.init(theta), samples, torch.Generator().manual_seed(0), 1)
         assert after.isfinite().all(), names
