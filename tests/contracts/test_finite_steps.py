@@ -65,7 +65,9 @@ def test_every_pair_of_parts_takes_a_finite_step_or_is_refused(head, pair):
     for names in itertools.product(*(GROUPS[group] for group in pair)):
         chosen = BASE | dict(zip(pair, names, strict=True))
         try:
-            network, theta, made = update_of({g: load_part(g, name, optimizer="sgd") for g, name in chosen.items()}, head)
+            network, theta, made = update_of(
+                {g: load_part(g, name, optimizer="sgd") for g, name in chosen.items()}, head
+            )
         except UserError as error:
             assert "\n" not in str(error)
             continue

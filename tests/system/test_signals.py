@@ -224,11 +224,10 @@ def test_a_signal_while_a_checkpoint_is_written_waits_for_it(tmp_path, monkeypat
 
 @pytest.mark.parametrize(("where", "steps"), [("the start", 0), ("the evaluation at the end", 200)])
 def test_a_signal_before_or_after_all_updates_loses_nothing(tmp_path, runs, capsys, monkeypatch, where, steps):
-    from rlopt.loggers import logger
-    from rlopt.training import evaluator
+    from rlopt.training import evaluator, trainer
 
     run_dir, whole = tmp_path / "run", runs("cartpole trpo")
-    module, name = (logger, "Logger") if steps == 0 else (evaluator, "evaluate")
+    module, name = (trainer, "Logger") if steps == 0 else (evaluator, "evaluate")
     function = getattr(module, name)
 
     def signalled(*arguments: Any) -> Any:
