@@ -1,8 +1,8 @@
 """What experiments that measure have in common: data in results/, figures drawn from it, claims that it decides.
 
-options = study.parser("What it is about.", "what --quick is").parse_args()
+options = study.parser("What it is about.", "what --quick is", only=True).parse_args()
 out = study.folder(HERE, options)                    # in which figures and results/ go
-results = study.results(plan, options, out)          # one file for every name in plan, or files of the study's own
+results = study.results(plan, options, out)          # one file for every name in plan; without only, its own files
 return study.verdict([("a claim", holds)], out)      # the exit status
 """
 
@@ -19,12 +19,14 @@ from experiments._shared.data import read_json, write_json
 _BEGAN = time.perf_counter()
 
 
-def parser(about: str, quick: str) -> argparse.ArgumentParser:
-    """The options of every study; ``quick`` says what is left of it."""
+def parser(about: str, quick: str, only: bool = False) -> argparse.ArgumentParser:
+    """The options of every study; ``quick`` says what is left of it, ``only`` adds what `results` reads."""
     made = argparse.ArgumentParser(description=about)
     made.add_argument("--quick", action="store_true", help=f"{quick}, into runs/NAME-quick")
     made.add_argument("--figures", action="store_true", help="only draw and tabulate what results/ holds")
     made.add_argument("--out", type=Path, default=None, help="folder for figures and results/")
+    if only:
+        made.add_argument("--only", default=None, help="one file of results/; then the figures of all")
     return made
 
 

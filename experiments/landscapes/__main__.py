@@ -105,9 +105,9 @@ def claims(results: dict[str, Any], quick: bool) -> list[tuple[str, bool]]:
 
 
 def main() -> int:
-    parser = study.parser("Optimisers on known functions, through rlopt's core.", "reduced size")
-    parser.add_argument("--only", default=None, help="one file of results/; then the figures of all")
-    options = parser.parse_args()
+    options = study.parser(
+        "Optimisers on known functions, through rlopt's core.", "reduced size", only=True
+    ).parse_args()
     out = study.folder(HERE, options)
     use_one_thread()
     torch.set_default_dtype(torch.float64)

@@ -97,9 +97,6 @@ def bent(rates: tuple[float, ...] = (0.4, 0.2, 0.1, 0.05, 0.025)) -> dict[str, A
     return {"rates": rates, "differences": found}
 
 
-PRECONDITIONERS = ("none", "variance itself", "1 / variance", "inverse Hessian")
-
-
 def by_data(correlations: tuple[float, ...] = (0.0, 0.5, 0.9, 0.99), tolerance: float = 1e-6, limit: int = 5000):
     """Linear regression on 6 features whose standard deviations go from .1 to 10: condition numbers and counts.
 

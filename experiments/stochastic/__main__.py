@@ -214,9 +214,9 @@ def plan(quick: bool) -> dict[str, Callable[[], Any]]:
 
 
 def main() -> int:
-    parser = study.parser("Stochastic gradient descent against its asymptotic rate.", "fewer seeds and steps")
-    parser.add_argument("--only", default=None, help="one file of results/; then the figures of all")
-    options = parser.parse_args()
+    options = study.parser(
+        "Stochastic gradient descent against its asymptotic rate.", "fewer seeds and steps", only=True
+    ).parse_args()
     out = study.folder(HERE, options)
     use_one_thread()
     torch.set_default_dtype(torch.float64)

@@ -9,7 +9,7 @@
 | recent                  | returns of the last training episodes                                         |
 | environments            | for each environment its state (rollout/env_state.py), and return and length  |
 |                         | of its running episode                                                        |
-| seconds, wall_seconds   | training without start-up and evaluations; everything (training/timer.py)     |
+| seconds, wall_seconds   | training without start-up and evaluations; everything (Timer, trainer.py)     |
 | best                    | the highest return of a periodic evaluation                                   |
 | score                   | the return measured for this policy                                           |
 | config, versions        | the resolved configuration; the versions of packages and the processor        |

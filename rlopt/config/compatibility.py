@@ -99,10 +99,7 @@ def _check_update(c: _Checked) -> None:
 def _check_effects_of_parts(c: _Checked) -> None:
     """Raise UserError where an option of a part was typed that has no effect."""
     for group in PARTS:
-        part = getattr(c.update, group)
-        for option, other in part.requirements.unread.items():
-            if f"{c.prefix}{group}.{option}" in c.config.typed:
-                raise _no_effect(f"{c.prefix}{group}.{option}", f"{c.prefix}{group}.{other}", getattr(part, other))
+        _check_read(f"{c.prefix}{group}", getattr(c.update, group), c.config.typed)
     idle = [name for name in c.config.typed if name.startswith(f"{c.prefix}damping.")]
     if idle and not c.update.solver.requirements.reads_damping:
         raise UserError(f"{min(idle)} has no effect: {c.typed('solver')} takes no damping")
@@ -196,21 +193,18 @@ def _check_counts(config: RunConfig) -> None:
 
 def _check_effects(config: RunConfig) -> None:
     """Raise UserError where an option was typed that has no effect beside another's value."""
-    idle = {
-        "observations.clip": ("observations.normalise", not config.observations.normalise),
-        "rewards.clip": ("rewards.scale", not config.rewards.scale),
-    }
-    for option, (other, off) in idle.items():
-        if off and option in config.typed:
-            raise _no_effect(option, other, False)
-    for option, other in config.averaging.requirements.unread.items():
-        if f"averaging.{option}" in config.typed:
-            raise _no_effect(f"averaging.{option}", f"averaging.{other}", getattr(config.averaging, other))
+    for group in ("observations", "rewards", "averaging"):
+        _check_read(group, getattr(config, group), config.typed)
 
 
-def _no_effect(option: str, other: str, value: Any) -> UserError:
-    shown = json.dumps(value).strip('"')
-    return UserError(f"{short_name(option)} has no effect with {short_name(other)}={shown}")
+def _check_read(group: str, part: Any, typed: Collection[str]) -> None:
+    """Raise UserError where an option of ``part`` was typed that it does not read at present."""
+    for option, other in part.requirements.unread.items():
+        if f"{group}.{option}" in typed:
+            shown = json.dumps(getattr(part, other)).strip('"')
+            raise UserError(
+                f"{short_name(f'{group}.{option}')} has no effect with {short_name(f'{group}.{other}')}={shown}"
+            )
 
 
 def _check_compatible_critic(config: RunConfig) -> None:

@@ -46,7 +46,7 @@ from rlopt.config.choices import (
     stands_for,
 )
 from rlopt.config.overrides import CHOICES, read_overrides
-from rlopt.errors import UserError
+from rlopt.errors import UserError, in_one_line
 from rlopt.files import flatten
 
 # groups that take further options: those of torch's own classes, and of environments
@@ -67,7 +67,8 @@ class _ExtraDirs(SearchPathPlugin):
 def compose(overrides: Sequence[str]) -> dict[str, Any]:
     """The whole configuration in plain values. Raises UserError with one clear line."""
     typed = read_overrides(overrides)
-    _check_typed(typed)
+    if "updates" in typed:
+        raise UserError("updates follows from total_steps and batch_size and cannot be chosen; set total_steps")
     Plugins.instance().register(_ExtraDirs)  # at each call: a launcher's process has Hydra's state from another one
     with _explained():
         experiment = _named_overrides("experiment", typed.get("experiment"))
@@ -117,7 +118,7 @@ def load(path: Path) -> dict[str, Any]:
     try:
         plain = OmegaConf.to_container(OmegaConf.load(path))
     except Exception as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path} cannot be read: {in_one_line(error)}") from error
     if not isinstance(plain, dict) or not plain:
         raise UserError(f"{path} is not a run's configuration")
     env = plain.get("env")
@@ -311,11 +312,6 @@ def _count_updates(steps: Any, batch: Any) -> int | None:
     return -(-int(steps) // int(batch)) if numbers else None
 
 
-def _check_typed(typed: Options) -> None:
-    if "updates" in typed:
-        raise UserError("updates follows from total_steps and batch_size and cannot be chosen; set total_steps")
-
-
 def _check_environment(choice: str, id: str) -> None:
     """An env=NAME with another's env.id would keep the name, and so the recipes, of what it is not."""
     usual = load(file("env", choice)).get("env", {}).get("id", id)
@@ -336,7 +332,7 @@ def _explained() -> Iterator[None]:
             raise UserError(f"{name} must be given: {name}=...") from error
         raise UserError(f"{name}: {first}" if name else first) from error
     except YAMLError as error:
-        raise UserError(f"a file of choices cannot be read: {' '.join(str(error).split())}") from error
+        raise UserError(f"a file of choices cannot be read: {in_one_line(error)}") from error
 
 
 def _unknown_option(name: str, config: DictConfig) -> str:

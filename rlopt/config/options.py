@@ -20,6 +20,7 @@ from rlopt.core.heads import Value
 from rlopt.core.learner import Schedule
 from rlopt.core.parts import Damping, Metric, Solver, Step
 from rlopt.core.problem import Objective
+from rlopt.core.requirements import Requirements
 from rlopt.envs.spaces import Gaussian
 from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
@@ -47,7 +48,10 @@ class UpdateOptions:
         parts = {group: construct_part(options(plain, group, where=prefix), f"{prefix}{group}") for group in PARTS}
         schedule = construct(Schedule, options(plain, "schedule", where=prefix), f"{prefix}schedule")
         l2 = convert(plain.get("l2"), float, f"{prefix}l2")
-        _checked(lambda: non_negative(f"{prefix}l2", l2))
+        try:
+            non_negative(f"{prefix}l2", l2)
+        except ValueError as error:
+            raise UserError(str(error)) from error
         return cls(**parts, schedule=schedule, l2=l2)
 
 
@@ -99,6 +103,10 @@ class ObservationOptions:
     def __post_init__(self) -> None:
         positive("clip", self.clip)
 
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(unread={} if self.normalise else {"clip": "normalise"})
+
 
 @dataclass(frozen=True)
 class RewardOptions:
@@ -107,6 +115,10 @@ class RewardOptions:
 
     def __post_init__(self) -> None:
         positive("clip", self.clip)
+
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(unread={} if self.scale else {"clip": "scale"})
 
 
 @dataclass(frozen=True)
@@ -263,10 +275,3 @@ def parse_network(plain: Plain, where: str) -> tuple[NetworkFactory, dict[str, A
     takes = parameters(kind)
     network: NetworkFactory = construct(kind, {name: plain[name] for name in takes if name in plain}, where)
     return network, {name: value for name, value in plain.items() if name not in (*takes, "_target_")}
-
-
-def _checked(call: Any) -> None:
-    try:
-        call()
-    except ValueError as error:
-        raise UserError(str(error)) from error

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from rlopt.config.choices import extra_dirs, nearest, short_name
 from rlopt.config.extensions import module as extension
 from rlopt.core.parts import Damping, Metric, Objective, Solver, Step
-from rlopt.errors import UserError
+from rlopt.errors import UserError, in_one_line
 
 T = TypeVar("T")
 _KINDS: dict[str, type[Any]] = {
@@ -50,7 +50,7 @@ def construct(cls: type[T], values: Mapping[str, Any], where: str, **given: Any)
     except (ValueError, TypeError, OverflowError) as error:
         if re.split(r"\W", str(error), maxsplit=1)[0] in wanted:  # rlopt's own checks name the option first
             raise UserError(short_name(f"{prefix}{error}")) from error
-        raise UserError(f"{where} cannot be made so: {' '.join(str(error).split())}") from error
+        raise UserError(f"{where} cannot be made so: {in_one_line(error)}") from error
 
 
 def part_class(values: Mapping[str, Any], where: str, package: str = "rlopt.core") -> type[Any]:

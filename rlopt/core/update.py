@@ -46,9 +46,8 @@ from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import all_sum, all_sums, world_size
 
-MaybeBound = (
-    tuple[Curvature, State] | NumericalFailure
-)  # a metric bound to samples with its new state, or why it is not
+# a metric bound to samples with its new state, or why it is not
+MaybeBound = tuple[Curvature, State] | NumericalFailure
 
 
 @dataclass(frozen=True)

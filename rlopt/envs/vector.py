@@ -28,7 +28,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from rlopt.envs.replay import Origin, Replayed, Script, origin_of, replay
-from rlopt.errors import UserError
+from rlopt.errors import UserError, in_one_line
 
 _STEP, _ENVIRONMENT, _STOP, _REPLAY = range(4)  # indices of a StepCounter's numbers
 
@@ -199,7 +199,7 @@ class EnvPoolEnvs(VectorEnv):
         try:
             return self._without_warnings(lambda: getattr(self._envpool, function)(id, **common, **more))
         except Exception as error:
-            raise UserError(f"EnvPool cannot make env.id={id}: {' '.join(str(error).split())}") from error
+            raise UserError(f"EnvPool cannot make env.id={id}: {in_one_line(error)}") from error
 
     @staticmethod
     def _without_warnings(call: Callable[[], Any]) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from rlopt.errors import EnvironmentFault
+from rlopt.errors import EnvironmentFault, in_one_line
 
 FAULTS = (Exception, SystemExit, GeneratorExit)  # what an environment may raise: everything but the user's Ctrl-C
 _BOOLS = frozenset((bool, np.bool_))
@@ -106,4 +106,4 @@ def _to_array(thing: Any) -> np.ndarray:
     try:
         return np.asarray(thing)
     except (ValueError, TypeError, RuntimeError) as error:  # such as lists of different lengths
-        raise InvalidOutput(f"{type(thing).__name__} that is no array: {' '.join(str(error).split())}") from error
+        raise InvalidOutput(f"{type(thing).__name__} that is no array: {in_one_line(error)}") from error

@@ -28,7 +28,6 @@ from rlopt.policy.inference import FrozenPolicy
 from rlopt.rollout.sampler import step_environments
 from rlopt.rollout.seeding import Purpose, integer, sequence
 
-MOST_EPISODES = 10**6
 _SIDE_BY_SIDE = 16  # environments at once; changes speed only
 _LONGEST = 1_000_000  # transitions; a longer episode is taken to have no end
 _QUIET = 10.0  # seconds between two progress messages

@@ -22,7 +22,7 @@ import numpy as np
 from rlopt.envs.spaces import PolicyHead
 from rlopt.envs.spec import EnvSpec
 from rlopt.envs.wrappers import FAULTS, guard
-from rlopt.errors import UserError
+from rlopt.errors import UserError, in_one_line
 from rlopt.evaluation.episodes import EpisodePlayer
 from rlopt.policy.inference import FrozenPolicy
 
@@ -141,7 +141,7 @@ def _draw(env: gym.Env, id_: str) -> np.ndarray:
     except gym.error.DependencyNotInstalled as error:
         raise UserError(f"env.id={id_} cannot be drawn without a package that is missing: {_EXTRA}") from error
     except FAULTS as error:  # OpenGL raises many kinds
-        said = " ".join(str(error).split()) or type(error).__name__
+        said = in_one_line(error) or type(error).__name__
         raise UserError(
             f"env.id={id_} cannot be drawn: {said}; MuJoCo without a screen needs EGL (libegl1) or, with "
             "MUJOCO_GL=osmesa, libosmesa6"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 from experiments.speed import device, parts, report
 
@@ -33,8 +34,10 @@ def test_the_device_script_counts_the_work_of_a_product():
 
 @torch.no_grad()
 def test_every_part_whose_cost_is_measured_can_be_called():
-    for kind in parts.kinds().values():
-        kind()
+    kinds = parts.kinds()
+    assert parts.BOUNDS.keys() <= kinds.keys()
+    for name, kind in kinds.items():
+        assert all(x.isfinite().all() for x in tree_leaves(kind()) if isinstance(x, torch.Tensor)), name
 
 
 def test_rows_are_cut_again_after_a_kind_that_takes_all_at_once():

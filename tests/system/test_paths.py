@@ -64,17 +64,21 @@ def package(tmp_path, monkeypatch) -> Path:
     sys.modules.pop("planted", None)
 
 
-def test_every_path_is_within_its_limit():
+@pytest.fixture(scope="module")
+def table() -> dict[str, list[str]]:
+    """Path -> the columns of its row."""
     done = subprocess.run([sys.executable, SCRIPT, "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()] == [
-        "path",
-        "train",
-        "trpo",
-        "ppo",
-        "resume",
-        "resume's",
-    ]
+    return {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
+
+
+def test_every_path_is_within_its_limit(table):
+    assert list(table) == ["path", "train", "trpo", "ppo", "resume", "resume's"]
+
+
+def test_the_readme_says_what_a_trpo_update_takes(table):
+    row = dict(zip(("files", "limit", "aim", "lines"), table["trpo"], strict=False))
+    assert f"functions of {row['files']} files and {row['lines']} lines" in (ROOT / "README.md").read_text()
 
 
 def test_each_function_that_runs_counts_once(paths, package):

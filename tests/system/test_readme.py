@@ -15,6 +15,7 @@ import torch
 import rlopt
 from rlopt import api
 from rlopt.cli import main as cli
+from rlopt.config.catalogue import pairs
 from rlopt.config.choices import groups, is_variant
 from rlopt.core import heads
 from rlopt.guide import extending, options
@@ -139,6 +140,14 @@ def test_all_choices_are_in_the_readmes_table():
             left_out = set(names) - told
             assert told <= set(names), group
             assert all(name == "any" or is_variant(group, name) for name in left_out), group  # any: env.id=...
+
+
+def test_the_readme_counts_the_pairs():
+    found = pairs()
+    solvers = {name for _, _, served in found for name in served}
+    assert (len(found), len(solvers)) == (10, 12)
+    count = sum(len(served) for _, _, served in found)
+    assert f"Ten metrics with twelve solvers, in the {count} pairs that fit" in README
 
 
 def test_every_option_has_its_row():

@@ -115,6 +115,7 @@ def test_what_a_part_asks_is_obeyed(folder, asks, part, options, says):
 )
 def test_a_run_that_meets_it_trains(folder, asks, part):
     train(folder, *typed(part, asks))
+    assert (folder / "run/summary.json").is_file()
 
 
 def test_a_part_for_one_rank_is_refused_on_two(folder, monkeypatch):
