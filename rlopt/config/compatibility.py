@@ -83,6 +83,11 @@ def _check_update(c: _Checked) -> None:
         raise _cannot_serve(c, lacking)
     if world_size() > 1 and solver.requirements.one_rank:
         raise _one_rank_only(c)
+    if world_size() > 1 and metric.requirements.one_rank:
+        raise UserError(
+            f"{c.typed('metric')} keeps each rank's own samples, and a checkpoint holds those of one; run without "
+            f"torchrun, or choose another {c.prefix}metric"
+        )
     if u.damping.measures and not {KL, OBJECTIVE} & metric.supplies:
         raise _nothing_to_measure(c)
     if solver.requirements.needs_damping and not u.damping.current(u.damping.init()) > 0:
@@ -250,7 +255,8 @@ def check_network(
             if check_size := part.requirements.check_size:
                 check_size(len(theta))
             if check_samples := part.requirements.check_samples:
-                check_samples(_count_factors(update, network, head, theta, theta.new_zeros(1, inputs)), samples)
+                factors = _count_factors(update, network, head, theta, theta.new_zeros(1, inputs))
+                check_samples(factors, samples * update.metric.requirements.batches)
         except Incompatible as error:
             raise advise(error, group, stands_for(part), prefix) from error
 
