@@ -127,7 +127,15 @@ def _wrong_objective(c: _Checked) -> UserError:
 def _cannot_serve(c: _Checked, lacking: frozenset[str]) -> UserError:
     needs = ", ".join(describe_need(need, c.prefix) for need in sorted(lacking))
     able = typed_choices("solver", solvers_for(c.update.metric), c.prefix)
-    return UserError(f"{c.typed('solver')} cannot serve {c.typed('metric')}: it needs {needs}. These can: {able}")
+    return UserError(
+        f"{c.typed('solver')} cannot serve {c.typed('metric')}: it needs {needs}. These can: {able}{_by_options(c)}"
+    )
+
+
+def _by_options(c: _Checked) -> str:
+    """The options with which the solver that was chosen asks for less, where that is so."""
+    instead = [f"{c.prefix}solver.{option}={value}" for option, value in c.update.solver.requirements.instead.items()]
+    return f", {c.typed('solver')} with {' '.join(instead)}" if instead else ""
 
 
 def _one_rank_only(c: _Checked) -> UserError:
