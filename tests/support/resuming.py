@@ -17,6 +17,7 @@ CASES = {
     "two workers": ("env=pendulum", "algo=ppo", "env.num_envs=4", "batch_size=80", "total_steps=320", "workers=2"),
     "averages and draws": ("env.id=probe/Seeded-v0", "algo=acktr", "env.num_envs=3", "batch_size=30", "total_steps=150", "averaging.kind=ema", "step.momentum=0.9"),
     "average of a metric": ("env=cartpole", "algo=trpo", "env.num_envs=4", "batch_size=40", "total_steps=200", "metric=average", "metric.of.samples=2", "metric.batches=3"),
+    "averages of blocks, pairs of gradients": ("env=cartpole", "algo=trpo", "env.num_envs=4", "batch_size=40", "total_steps=200", "metric=gradient_covariance", "solver=tonga", "critic.metric=hessian", "critic.solver=lbfgs", "critic.solver.pairs=gradients", "critic.step=trust_region", "critic.schedule=whole_batch"),
     "shared": ("env=cartpole", "algo=ppo", "critic=shared", "env.num_envs=4", "batch_size=40", "total_steps=200", "advantages.recompute=false"),
 }  # fmt: skip
 
