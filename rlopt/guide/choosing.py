@@ -29,9 +29,13 @@ improvement at one KL divergence, and its time. `rlopt.guide.words` explains the
 | many steps a rollout, or large B        | kfac     | running means of small factors; a solve costs next to nothing |
 | K-FAC is not accurate enough            | ekfac    | the best diagonal in K-FAC's eigenbasis |
 | M has few large eigenvalues             | low_rank | r eigenpairs, by Lanczos |
+| gradients of samples that disagree      | tonga    | their covariance, a few pairs a unit, averaged over updates |
 | memory or time for almost nothing       | diagonal | ignores all couplings between parameters |
 
-experiments/approximations measures error against cost for all of them, on two trained policies. In experiments/pairs
+`tonga` is for `metric=gradient_covariance`. With `solver.remainder=diagonal`, `low_rank` adds what its pairs
+leave of the diagonal of M. `solver=lbfgs solver.pairs=gradients` is for `metric=hessian`.
+
+experiments/approximations measures error against cost for most of them, on two trained policies. In experiments/pairs
 77 of the 78 pairs learn CartPole; at the same KL divergence of every step they differ little there.
 
 **Damping.** lambda has the units of M, so a good value for one metric says nothing about another. With a lambda below

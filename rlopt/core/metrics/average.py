@@ -16,9 +16,12 @@ samples) is exact for M_t too. A metric that looks at the objective sees it with
 
 ``matrix`` forms M at every update, by P products. It is for thetas of a few hundred numbers.
 
-K-FAC, E-KFAC, KFRA, and `block` with a decay, average their own statistics and are not for this metric: the mean of A
-times the mean of G is what they hold, not the mean of A (x) G. Staleness is the price of every such average: M_t is
-right where theta moves little within 1 / (1 - decay) updates.
+K-FAC, E-KFAC, KFRA, and `block` with a decay, average their own statistics and are not for this metric: the first three
+hold the mean of A times the mean of G, not the mean of A (x) G; `block` holds its exact average in its own memory.
+
+Staleness is the price of every such average: M_t is right where theta moves little within 1 / (1 - decay) updates. On
+CartPole, with steps of .01 nats and 512 states each (P = 114), the Fisher matrix of a batch is 43% off that of 16,384
+states; the average with decay .5 is 30% off, with .9 it is 49%. With P = 4,610 and 2,048 states a batch takes .14 MB.
 """
 
 from __future__ import annotations

@@ -202,7 +202,7 @@ REFUSED = [
     (["metric.memory=matrix", "metric.batches=3"], "metric.batches has no effect with metric.memory=matrix"),
     (["metric.largest=3"], "metric.largest has no effect with metric.memory=batches"),
     (["metric.of=average"], "metric.of must be a metric of samples that has no memory of its own; got 'average'"),
-    (["solver=gram", "batch_size=2048"], "40960 x 40960 products, of 2 factors for each of 20480 samples"),
+    (["solver=gram", "batch_size=2048"], "20480 x 20480 products, of 2 factors for each of 10240 samples"),
     (["metric.of=fisher", "metric.of.samples=taken", "schedule.epochs=2"], "or type metric.of.samples=1"),
 ]  # fmt: skip
 
