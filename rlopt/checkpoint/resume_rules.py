@@ -160,7 +160,7 @@ def _check_filled(found: Any, where: str) -> None:
 def _require(holds: bool, where: str, wanted: str, found: Any) -> None:
     if not holds:
         came = _describe(found) if isinstance(found, Tensor) else type(found).__name__
-        raise ValueError(f"{where} should be {wanted}; it is {came}")
+        raise ValueError(f"its {where} is {came}, where this run needs {wanted}")
 
 
 def _describe(tensor: Tensor) -> str:

@@ -47,7 +47,7 @@ _signal_received: int | None = None  # the signal that ended a run in this proce
 
 
 class RunFailed(Exception):
-    """A run in a worker process ended with this exit code."""
+    """The run ``name`` in a worker process ended with ``code``, an exit code other than 0."""
 
     def __init__(self, name: str, code: int):
         super().__init__(name, code)

@@ -126,8 +126,8 @@ def load(path: Path) -> dict[str, Any]:
     module, colon, _ = name.partition(":")
     if colon and module not in sys.modules:
         raise UserError(
-            f"{path} names the environment {name}, and no module is imported because a file names it; "
-            f"add --import {module}"
+            f"{path} names the environment {name}, which needs the module {module}. rlopt imports no module that "
+            f"only a file names; if you trust this one, add --import {module}"
         )
     return {str(k): v for k, v in plain.items()}
 

@@ -19,7 +19,7 @@ _BOOLS = frozenset((bool, np.bool_))
 
 
 class InvalidOutput(ValueError):
-    """An environment returned something of another shape or type than it promised."""
+    """An environment returned something of another shape or type than its spaces declare."""
 
 
 class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):

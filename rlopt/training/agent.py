@@ -115,7 +115,7 @@ class Agent:
         return self._frozen(theta, state)
 
     def evaluated_policy(self, state: State) -> FrozenPolicy:
-        """The policy to evaluate: with the averaged theta where there is one."""
+        """The policy to evaluate. Its theta is the average in ``state``, or the current one if it keeps none."""
         actor = state["actor"]
         theta = actor["average"].get("theta", actor["theta"]).to("cpu", copy=True)
         return self._frozen(theta, state)

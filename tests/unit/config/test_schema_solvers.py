@@ -70,7 +70,7 @@ def test_no_preconditioner_can_be_typed(name):
         ({**DIAGONAL, "rate": 1}, r"solver\.preconditioner\.rate is no option"),
         ({"_target_": DIAGONAL["_target_"]}, r"solver\.preconditioner\.method is missing"),
         ({"_target_": "rlopt.core.metrics.identity.Identity"}, r"solver\.preconditioner\._target_ must name a solver"),
-        ({"_target_": "os.system"}, r"solver\.preconditioner\._target_ must name a part of rlopt.core"),
+        ({"_target_": "os.system"}, r"solver\.preconditioner\._target_ must name a class within rlopt.core"),
         (solver("cg"), r"solver\.preconditioner must be null or a solver that is linear"),
     ],
 )
