@@ -183,6 +183,12 @@ def _check_counts(config: RunConfig) -> None:
             f"batch_size must be a multiple of env.num_envs={envs}; got {config.batch_size}; "
             f"try batch_size={max(config.batch_size // envs, 1) * envs}"
         )
+    over = config.advantages.normalise
+    if over and (config.batch_size == 1 or (over == "minibatch" and config.actor.schedule.minibatch == 1)):
+        raise UserError(
+            f"advantages.normalise={over} makes every advantage 0 where the {over} is one sample; choose a larger "
+            f"{over}, or add advantages.normalise=false"
+        )
     if config.workers > 1 and config.workers > envs // ranks:
         raise UserError(f"workers={config.workers} are more than the {envs // ranks} environments they would share")
     if config.workers > 1 and config.env.backend != "sync":

@@ -91,7 +91,8 @@ class SharedCritic:
 
 @dataclass(frozen=True)
 class AdvantageOptions:
-    normalise: bool  # to mean 0 and standard deviation 1 over the batch
+    # to mean 0 and standard deviation 1 over the whole batch, or over every minibatch; False: not at all
+    normalise: Literal["batch", "minibatch", False]
     recompute: bool  # before every epoch, with the critic as it stands
 
 

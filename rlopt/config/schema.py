@@ -135,7 +135,8 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         return _nested(value, hint, where)
     if origin is typing.Literal:
         if value not in args:
-            raise UserError(f"{where} must be one of {', '.join(map(str, args))}; got {value!r}")
+            words = ("false" if arg is False else str(arg) for arg in args)
+            raise UserError(f"{where} must be one of {', '.join(words)}; got {value!r}")
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):

@@ -43,12 +43,13 @@ class EnvState:
 class EpisodeHistory:
     """The states of a process's environments after a rollout, and the actions of their running episodes. Immutable.
 
-    It holds as many rollouts as the longest running episode needs, and none where ``keeps_actions`` is false.
+    It holds the rollouts that the longest running episode needs, at most twice as many steps as that, and none where
+    ``keeps_actions`` is false.
     """
 
     keeps_actions: bool  # False: no episode can be replayed
     states: Sequence[EnvState] = ()  # without their actions
-    actions: tuple[Tensor, ...] = ()  # of rollouts, [T, E, ...] each, oldest first
+    actions: tuple[Tensor, ...] = ()  # of one or several rollouts, [T, E, ...] each, oldest first
 
     def after(self, actions: Tensor, states: Sequence[EnvState]) -> EpisodeHistory:
         """The history after a rollout with these actions [T, E, ...], which ended in these states."""
@@ -58,6 +59,8 @@ class EpisodeHistory:
         longest = max((s.time for s in states if s.time <= LONGEST and s.origin is not None), default=0)
         while len(chunks) > 1 and sum(map(len, chunks[1:])) >= longest:
             del chunks[0]
+        while len(chunks) > 1 and len(chunks[-2]) <= len(chunks[-1]):  # few chunks, however long an episode is
+            chunks[-2:] = [torch.cat(chunks[-2:])]
         return replace(self, states=states, actions=tuple(chunks))
 
     def restored(self, states: Sequence[EnvState | None]) -> EpisodeHistory:

@@ -124,16 +124,17 @@ def select_device(name: str) -> torch.device:
 
 def _agent(config: RunConfig, probe: gym.Env, device: torch.device) -> Agent:
     head = _named("policy", lambda: head_for(probe.action_space, config.policy.gaussian))
+    by_minibatch = config.advantages.normalise == "minibatch"
     space, critic, compatible = probe.observation_space, None, None
     if isinstance(config.critic, SharedCritic):
         joint = Joint(head, config.critic.variance)
         network = _network(config, "policy", config.policy.network, joint, space, Purpose.ACTOR_WEIGHTS)
         weight = config.critic.value_weight
         shared = replace(config.actor, objective=JointObjective(config.actor.objective, weight))
-        actor = _learner(shared, network, joint)
+        actor = _learner(shared, network, joint, by_minibatch)
     else:
         network = _network(config, "policy", config.policy.network, head, space, Purpose.ACTOR_WEIGHTS)
-        actor = _learner(config.actor, network, head)
+        actor = _learner(config.actor, network, head, by_minibatch)
         critic, compatible = _critic(config, config.critic, space)
     normalises = config.observations.normalise and not image(space)
     observations = ObservationNormaliser(normalises, config.observations.clip, indicators(probe))
@@ -158,10 +159,10 @@ def _network(
     return Network(module.to(getattr(torch, config.dtype)), head.constants)
 
 
-def _learner(options: UpdateOptions, network: Network, head: Head) -> Learner:
+def _learner(options: UpdateOptions, network: Network, head: Head, normalise: bool = False) -> Learner:
     o = options
     update = Update(network, head, o.objective, o.metric, o.solver, o.damping, o.step, o.l2)
-    return Learner(update, o.schedule)
+    return Learner(update, o.schedule, normalise)
 
 
 def _named(where: str, make: Callable[[], Any]) -> Any:

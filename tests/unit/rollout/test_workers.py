@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from rlopt.checkpoint import manager as checkpoint
 from rlopt.errors import EnvironmentFault, UserError
@@ -82,13 +81,8 @@ def test_the_next_rollout_is_collected_while_the_critic_learns(started):
     run.agent.learn(run.state, batch, run.minibatches, acts)
     assert course == ["next", "critic"]
     assert [name for name in FIELDS if not same(before, batch, name)] == []
-    assert torch.equal(ahead[0].observations[0], started_from(batch))
+    assert torch.equal(ahead[0].observations[0], batch.following[0])
     assert not torch.equal(ahead[0].inputs[0], batch.inputs[-1])  # by the normaliser that has taken in the batch
-
-
-def started_from(batch: Rollout) -> Tensor:
-    """Raw observations the batch ended with, which its inputs hold as long as nothing is normalised."""
-    return batch.inputs[-1]
 
 
 @pytest.mark.parametrize(
