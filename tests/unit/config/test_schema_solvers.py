@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rlopt.config import choices as catalogue
-from rlopt.config.compose import load
+from rlopt.config.compose import read_choice
 from rlopt.config.schema import construct_part
 from rlopt.core.solvers.cg import CG
 from rlopt.core.solvers.diagonal import Diagonal
@@ -18,7 +18,7 @@ AS_TYPED = "{_target_: rlopt.core.solvers.diagonal.Diagonal, method: exact, draw
 
 
 def solver(name: str, **options: Any) -> dict[str, Any]:
-    return {**load(catalogue.conf_dir() / "solver" / f"{name}.yaml"), **options}
+    return {**read_choice("solver", name), **options}
 
 
 @pytest.mark.parametrize("name", STRUCTURED)
