@@ -121,6 +121,11 @@ def _wrong_objective(c: _Checked) -> UserError:
 
 def _cannot_serve(c: _Checked, lacking: frozenset[str]) -> UserError:
     needs = ", ".join(describe_need(need, c.prefix) for need in sorted(lacking))
+    inner, option = getattr(c.update.solver, "preconditioner", None), f"{c.prefix}solver.preconditioner"
+    if inner is not None and lacking <= inner.needs:
+        able = ", ".join(f"{option}={name}" for name in ("null", *solvers_for(c.update.metric, linear=True)))
+        refused = f"{option}={stands_for(inner)} cannot serve {c.typed('metric')}"
+        return UserError(f"{refused}: it needs {needs}. These can: {able}")
     able = typed_choices("solver", solvers_for(c.update.metric), c.prefix)
     return UserError(f"{c.typed('solver')} cannot serve {c.typed('metric')}: it needs {needs}. These can: {able}")
 

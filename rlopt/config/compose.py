@@ -6,6 +6,8 @@ From the weakest to the strongest:
     a recipe and an experiment, which are overrides in a file
     what was typed
 
+A solver's file may name its usual damping, which is chosen with it unless the same layer or a stronger one chooses.
+
 An option goes with its choice: where a stronger layer chooses another file for a group, the weaker layers' options of
 that group are left out. So what is typed wins, an option by its value, and a choice other than the preset's by all the
 values of its file.
@@ -36,6 +38,7 @@ from rlopt.config.choices import (
     PARTS,
     SHARED_CRITIC,
     UPDATE_GROUPS,
+    USUAL_DAMPING,
     conf_dir,
     extra_dirs,
     file,
@@ -75,10 +78,14 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
         chosen = {**_defaults(), **experiment, **typed}
         recipe = _recipe(chosen)
         files = _preset_choices(chosen["algo"], chosen["env"], extra_dirs())
-        merged = _merged(files, _named_overrides("recipe", recipe), experiment, typed)
+        layers = _with_usual_dampings([_named_overrides("recipe", recipe), experiment, typed])
+        merged = _merged(files, *layers)
         presets = {"algo": chosen["algo"], "env": chosen["env"]}
         others = {name: choice for name, choice in merged.items() if files.get(name) != choice}
         config = _compose_files(presets | others, typed)
+        for name in (n for n, group in CHOICES.items() if group == "solver"):
+            if isinstance(node := OmegaConf.select(config, name), DictConfig):
+                node.pop(USUAL_DAMPING, None)  # read above
         _set_options(config, merged, typed)
         if config.critic._target_ == SHARED_CRITIC:
             _drop_critics_update(config, typed)
@@ -138,6 +145,7 @@ def read_choice(group: str, choice: str) -> dict[str, Any]:
     Choices of other groups, as an optimizer within a step, are read as well.
     """
     values = load(file(group, choice))
+    values.pop(USUAL_DAMPING, None)
     below: dict[str, Any] = {}
     for entry in values.pop("defaults", []):
         if isinstance(entry, str) and entry != "_self_":
@@ -167,6 +175,18 @@ def _merged(files: Options, *layers: Options) -> Options:
         merged = {name: value for name, value in merged.items() if not any(_belongs(name, c) for c in replaced)}
         merged.update(new)
     return merged
+
+
+def _with_usual_dampings(layers: Sequence[Options]) -> list[Options]:
+    """The layers, the weakest first, with the damping that goes with each network's solver where none is chosen."""
+    found = [dict(layer) for layer in layers]
+    for network in ("", "critic."):
+        last = max((i for i, layer in enumerate(layers) if f"{network}solver" in layer), default=len(layers))
+        for layer in found[last : last + 1]:
+            usual = load(file("solver", layer[f"{network}solver"])).get(USUAL_DAMPING)
+            if usual and not any(f"{network}damping" in stronger for stronger in layers[last:]):
+                layer[f"{network}damping"] = usual
+    return found
 
 
 def _same_part(name: str, choice: Any, before: Any) -> bool:

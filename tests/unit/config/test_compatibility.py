@@ -29,6 +29,10 @@ ADVISED = {  # what is refused -> what its message advises, each of which must t
     "batch_size=2049": ["batch_size=2048"],
     "env=CartPole-v1": ["env.id=CartPole-v1"],
     "metric=hessian solver=kfac": ["solver=lbfgs"],
+    "metric=hessian solver.preconditioner=diagonal": ["solver.preconditioner=null", "solver.preconditioner=dense"],
+    "critic.metric=identity critic.step=fixed critic.solver=cg critic.solver.preconditioner=kfac": [
+        "critic.solver.preconditioner=null", "critic.solver.preconditioner=identity",
+    ],
     "metric=hessian solver=identity": ["metric=identity"],
 }  # fmt: skip
 
