@@ -7,7 +7,8 @@ options must be as they were.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -22,6 +23,8 @@ FREE = (
     "evaluation.every_updates", "env.timeout", "workers", "max_bad_updates",
 )  # fmt: skip
 _DERIVED = ("run_dir", "updates")  # the folder's path now; total_steps / batch_size
+SIZES = ("env.num_envs", "policy.", "critic.")  # options on which the sizes of the saved state depend
+_COUNTERS = ("steps", "updates", "skipped", "bad_in_a_row", "seconds", "wall_seconds")
 _HORIZONS = ("total_iters", "T_max", "total_steps")  # a learning-rate schedule's last update
 
 
@@ -50,10 +53,13 @@ def change_options(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
     return new
 
 
-def check_same_config(config: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
-    """Raise UserError if config.yaml and the checkpoint's copy ``saved`` differ in an option that is not FREE."""
+def check_same_config(config: Mapping[str, Any], saved: Mapping[str, Any], within: Sequence[str] = ("",)) -> None:
+    """Raise UserError if config.yaml and the checkpoint's copy ``saved`` differ in an option that is not FREE.
+
+    Only options whose names begin with one of ``within`` are looked at, by default all.
+    """
     for name, here, there in config_differences(config, saved):
-        if name not in (*FREE, *_DERIVED):
+        if name not in (*FREE, *_DERIVED) and name.startswith(tuple(within)):
             raise UserError(
                 f"config.yaml has {name}={here}, and the checkpoint was made with {there}; put it back, or train anew"
             )
@@ -77,6 +83,15 @@ def version_differences(saved: Mapping[str, str]) -> str | None:
         if here.get(name) != saved.get(name)
     ]
     return ", ".join(differing) or None
+
+
+def check_counters(tree: Mapping[str, Any]) -> None:
+    """Raise ValueError if a counter of a checkpoint is none: a finite number, 0 or above."""
+    for name in _COUNTERS:
+        count = tree[name]
+        wanted = int if name in _COUNTERS[:4] else (int, float)
+        if not isinstance(count, wanted) or isinstance(count, bool) or not (math.isfinite(count) and count >= 0):
+            raise ValueError(f"{name} is {count!r}")
 
 
 def check_structure(found: Any, like: Any, where: str) -> None:

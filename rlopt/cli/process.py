@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shlex
@@ -14,6 +13,7 @@ from typing import Any
 
 from rlopt.config import extensions
 from rlopt.config.compatibility import LOWER
+from rlopt.files.reading import read_json
 from rlopt.loggers import console
 from rlopt.parallel import ranks
 from rlopt.training.callbacks import Callbacks, RunContext
@@ -67,8 +67,8 @@ def result_line(summary: dict[str, Any]) -> str:
 def saved_result(run_dir: Path) -> str | None:
     """`result_line` of a run's summary.json; None if there is no complete one, so that the run is not finished."""
     try:
-        return result_line(json.loads((run_dir / "summary.json").read_text()))
-    except (OSError, ValueError, TypeError, LookupError):
+        return result_line(read_json(run_dir / "summary.json"))
+    except (OSError, ValueError, TypeError, LookupError, ArithmeticError):
         return None
 
 

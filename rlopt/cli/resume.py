@@ -63,7 +63,7 @@ def _read(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | N
     """
     from rlopt.checkpoint.format import unpack
     from rlopt.checkpoint.manager import list_checkpoints, newest
-    from rlopt.checkpoint.resume_rules import change_options, check_same_config, version_differences
+    from rlopt.checkpoint.resume_rules import change_options, check_counters, check_same_config, version_differences
     from rlopt.cli.process import saved_result
     from rlopt.config.compose import COPY, load_run
     from rlopt.config.overrides import read_overrides
@@ -82,11 +82,12 @@ def _read(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | N
     tree = unpack(content, path)
     try:
         check_same_config(saved, tree["config"])
+        check_counters(tree)
         if versions := version_differences(tree["versions"]):
             _print(f"this run was saved with {versions}: it can be continued, but not bit for bit")
         total = config["total_steps"]
         done = isinstance(total, int) and tree["steps"] >= total and saved_result(run_dir) is not None
-    except (KeyError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{path} is not a run's checkpoint: {type(error).__name__}: {error}") from error
     return config, path, None if done else content
 

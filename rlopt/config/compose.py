@@ -48,10 +48,12 @@ from rlopt.config.choices import (
 from rlopt.config.overrides import CHOICES, read_overrides
 from rlopt.errors import UserError, in_one_line
 from rlopt.files import flatten
+from rlopt.files.reading import exists, read_yaml
 
 # groups that take further options: those of torch's own classes, and of environments
 _OPEN = ("step.optimizer", "step.scheduler", "critic.step.optimizer", "critic.step.scheduler", "env.kwargs")
 Options = dict[str, Any]  # full name -> value
+_MOST = {"num_envs": 100_000, "hidden": 2**30}  # environments; weights between two layers
 COPY = "each of its checkpoints holds a copy: the JSON in the header of its file has it under config"
 
 
@@ -95,7 +97,7 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
 def load_run(run_dir: Path) -> dict[str, Any]:
     """The configuration that the run in this folder saved, in plain values. Raises UserError where there is none."""
     try:
-        has_config, has_checkpoints = (run_dir / "config.yaml").is_file(), (run_dir / "checkpoints").is_dir()
+        has_config, has_checkpoints = exists(run_dir / "config.yaml"), (run_dir / "checkpoints").is_dir()
     except OSError as error:
         raise UserError(f"{run_dir} cannot be read: {error.strerror}") from error
     if not has_config:
@@ -107,7 +109,19 @@ def load_run(run_dir: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a run's configuration: it lacks algo; {COPY}")
     if "recipe" not in plain:
         raise UserError(f"{path} has the form of an earlier rlopt (it lacks recipe): use that version, or train anew")
+    _check_sizes(plain, path)
     return plain
+
+
+def _check_sizes(plain: Mapping[str, Any], path: Path) -> None:
+    """Raise UserError for sizes that no run has, before anything of these sizes is made."""
+    for name, value in flatten(plain).items():
+        sizes = value if isinstance(value, list) else [value]
+        if name.rpartition(".")[2] not in _MOST or not all(isinstance(x, int | float) for x in sizes):
+            continue  # refused where options are parsed
+        most = _MOST[name.rpartition(".")[2]]
+        if any(a * b > most for a, b in zip(sizes, [*sizes[1:], 1], strict=True)):
+            raise UserError(f"{path} has {name}={value}, which is larger than a run can be; {COPY}")
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -116,8 +130,8 @@ def load(path: Path) -> dict[str, Any]:
     Loads no code because of it: env.id=MODULE:NAME is refused where MODULE has not been imported already.
     """
     try:
-        plain = OmegaConf.to_container(OmegaConf.load(path))
-    except Exception as error:
+        plain = read_yaml(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {in_one_line(error)}") from error
     if not isinstance(plain, dict) or not plain:
         raise UserError(f"{path} is not a run's configuration")
