@@ -35,7 +35,8 @@ def train_to_end(run: Trainer, signals: SignalHandler) -> int:
     try:
         with explain_lack_of_memory("the run", LOWER):
             summary = run.run()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        interrupt.reported = True  # type: ignore[attr-defined]
         if ranks.is_first_rank():
             console.info(f"\nStopped at step {run.steps:,}; {run.checkpoints.describe_saved(run.steps)}.")
             console.info(f"  resume:    {resume_command(run_dir)}\n{next_commands(run_dir)}")

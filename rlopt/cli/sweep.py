@@ -65,7 +65,8 @@ def multirun(overrides: list[str], train: Callable[[list[str]], int]) -> int:
     try:
         with signals.installed():
             hydra.main(version_base="1.3", config_path=None, config_name=None)(job)()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        interrupt.reported = True  # type: ignore[attr-defined]
         console.info(f"The same command with sweep_dir={folder} continues where this one stopped.")
         raise
     except RunFailed as failed:

@@ -90,7 +90,7 @@ class Sweep:
         if code > 128:
             if self._in_worker():
                 remember_signal(code - 128)
-            raise Signalled(code - 128)
+            raise _reported(Signalled(code - 128))
         if code and self._in_worker():
             raise RunFailed(self.name(overrides), code)
         return code
@@ -131,6 +131,12 @@ class Sweep:
         if len(name) <= _LONGEST_NAME:
             return name
         return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _reported(signalled: Signalled) -> Signalled:
+    """The same, which the run has told the user already."""
+    signalled.reported = True
+    return signalled
 
 
 def _this_process() -> tuple[str, int]:
