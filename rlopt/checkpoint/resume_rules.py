@@ -48,8 +48,7 @@ def change_options(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
     total, batch = new.get("total_steps"), new.get("batch_size")
     if "total_steps" in overrides and isinstance(total, int) and isinstance(batch, int) and batch > 0:
         new["updates"] = -(-total // batch)
-        if new["updates"] > config["updates"]:
-            _check_schedules(config)
+        _check_schedules(config, new["updates"])
     return new
 
 
@@ -125,18 +124,21 @@ def check_structure(found: Any, like: Any, where: str) -> None:
         _check_filled(found, where)
 
 
-def _check_schedules(config: Mapping[str, Any]) -> None:
-    """Raise UserError if a learning-rate schedule ends with the run as it was begun: a longer run would differ.
+def _check_schedules(config: Mapping[str, Any], updates: int) -> None:
+    """Raise UserError if a learning-rate schedule has its end ahead, or with the run, and ``updates`` go beyond it.
 
-    A rate that is multiplied by 1 is constant; its schedule may have any end.
+    The run was planned to end there, although it may have been shortened since. A schedule that ended earlier was meant
+    to, and a rate that is multiplied by 1 is constant.
     """
     for prefix, node in (("", config), ("critic.", config["critic"])):
         scheduler = (node.get("step") or {}).get("scheduler") or {}
-        ends = [name for name in _HORIZONS if scheduler.get(name) == config["updates"]]
-        if ends and scheduler.get("factor") != 1:
+        ends = [end for name in _HORIZONS if isinstance(end := scheduler.get(name), int)]
+        end = next((end for end in ends if config["updates"] <= end < updates), None)
+        if end is not None and scheduler.get("factor") != 1:
+            most = f" (total_steps={end * config['batch_size']} at most)" if end > config["updates"] else ""
             raise UserError(
-                f"total_steps cannot be raised: {prefix}scheduler={_scheduler_choice(scheduler)} has its end at update "
-                f"{config['updates']}, where the run was planned to end; train anew with the total_steps that you want"
+                f"total_steps cannot be raised: {prefix}scheduler={_scheduler_choice(scheduler)} has its end at "
+                f"update {end}, where the run was planned to end{most}; train anew with the total_steps that you want"
             )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from rlopt.config import extensions
 from rlopt.config.compatibility import LOWER
+from rlopt.files import shown
 from rlopt.files.reading import read_json
 from rlopt.loggers import console
 from rlopt.parallel import ranks
@@ -29,7 +30,7 @@ def train_to_end(run: Trainer, signals: SignalHandler) -> int:
     ``signals`` must have listened since before ``run`` was made, because an exception that a signal raises while
     processes are forked can be lost.
     """
-    run_dir, run.signals = run.run_dir, signals
+    run_dir, run.signals = shown(run.run_dir), signals
     if ranks.is_first_rank():
         run.callbacks = Callbacks(on_begin=_print_begin)
     try:
@@ -48,8 +49,10 @@ def train_to_end(run: Trainer, signals: SignalHandler) -> int:
 
 def _print_begin(moment: RunContext, config: Mapping[str, Any]) -> None:
     recipe = f", recipe {config['recipe']}" if config["recipe"] else ""
-    console.info(f"{config['algo']} on {config['env']['id']}{recipe}, seed {config['seed']}, in {moment.run_dir}")
-    console.info(_curves_command(moment.run_dir))
+    console.info(
+        f"{config['algo']} on {config['env']['id']}{recipe}, seed {config['seed']}, in {shown(moment.run_dir)}"
+    )
+    console.info(_curves_command(shown(moment.run_dir)))
 
 
 def result_line(summary: dict[str, Any]) -> str:
@@ -75,10 +78,7 @@ def saved_result(run_dir: Path) -> str | None:
 
 def resume_command(run_dir: Path) -> str:
     """The command that resumes the run."""
-    folders, modules = extensions.active()
-    flags = [part for folder in folders for part in ("--extensions", str(folder))]
-    flags += [part for module in modules for part in ("--import", module)]
-    command = shlex.join(["resume", str(run_dir), *flags])
+    command = shlex.join(["resume", str(run_dir), *_flags()])
     if ranks.is_distributed():
         return f"torchrun (as before) -m rlopt {command}"
     return f"{_path_of('rlopt')} {command}"
@@ -86,7 +86,15 @@ def resume_command(run_dir: Path) -> str:
 
 def next_commands(run_dir: Path) -> str:
     """The commands that show the run's curves and evaluate its policy."""
-    return f"{_curves_command(run_dir)}\n  evaluate:  {_path_of('rlopt')} eval {shlex.quote(str(run_dir))}"
+    evaluate = shlex.join(["eval", str(run_dir), *_flags()])
+    return f"{_curves_command(run_dir)}\n  evaluate:  {_path_of('rlopt')} {evaluate}"
+
+
+def _flags() -> list[str]:
+    """What brings the folders and modules of one's own back."""
+    folders, modules = extensions.active()
+    flags = [part for folder in folders for part in ("--extensions", str(folder))]
+    return flags + [part for module in modules for part in ("--import", module)]
 
 
 def _curves_command(run_dir: Path) -> str:

@@ -17,8 +17,10 @@ import difflib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from copy import deepcopy
+from functools import cache, lru_cache
 from pathlib import Path
+from threading import RLock
 from typing import Any, cast
 
 from hydra import compose as hydra_compose
@@ -52,6 +54,7 @@ from rlopt.files.reading import exists, read_yaml
 
 # groups that take further options: those of torch's own classes, and of environments
 _OPEN = ("step.optimizer", "step.scheduler", "critic.step.optimizer", "critic.step.scheduler", "env.kwargs")
+_one_at_a_time = RLock()  # Hydra has one state for all threads
 Options = dict[str, Any]  # full name -> value
 _MOST = {"num_envs": 100_000, "hidden": 2**30}  # environments; weights between two layers
 COPY = "each of its checkpoints holds a copy: the JSON in the header of its file has it under config"
@@ -71,8 +74,8 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     typed = read_overrides(overrides)
     if "updates" in typed:
         raise UserError("updates follows from total_steps and batch_size and cannot be chosen; set total_steps")
-    Plugins.instance().register(_ExtraDirs)  # at each call: a launcher's process has Hydra's state from another one
-    with _explained():
+    with _one_at_a_time, _explained():
+        Plugins.instance().register(_ExtraDirs)  # at each call: a launcher's process has Hydra's state from another one
         experiment = _named_overrides("experiment", typed.get("experiment"))
         chosen = {**_defaults(), **experiment, **typed}
         recipe = _recipe(chosen)
@@ -256,8 +259,7 @@ def _compose_files(chosen: Options, typed: Options) -> DictConfig:
     files = {name: choice for name, choice in chosen.items() if _is_file(name, choice)}
     while True:
         try:
-            with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-                config = hydra_compose("config", overrides=[_in_hydras_spelling(n, c) for n, c in files.items()])
+            config = _compose_by_hydra(tuple(_in_hydras_spelling(n, c) for n, c in files.items()), extra_dirs())
         except ConfigCompositionException as error:
             unused = next((name for name in files if f"@{name}'" in str(error).splitlines()[0]), None)
             if unused is None:
@@ -266,8 +268,16 @@ def _compose_files(chosen: Options, typed: Options) -> DictConfig:
                 raise UserError(f"{short_name(unused)} has no effect without {_step_of(unused)}") from error
             del files[unused]
             continue
+        config = deepcopy(config)
         OmegaConf.set_struct(config, False)
         return config
+
+
+@lru_cache(maxsize=64)
+def _compose_by_hydra(overrides: tuple[str, ...], folders: tuple[Path, ...]) -> DictConfig:
+    """The files of these choices, put together; the runs of a sweep that differ in values share the result."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return hydra_compose("config", overrides=list(overrides))
 
 
 def _is_file(name: str, choice: Any) -> bool:

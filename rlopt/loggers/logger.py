@@ -48,7 +48,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from rlopt.errors import UserError
-from rlopt.files import finite_json, replace_file
+from rlopt.files import finite_json, replace_file, shown
 from rlopt.loggers import console
 from rlopt.loggers.csv import NAME as CSV_NAME
 from rlopt.loggers.csv import CSVWriter
@@ -132,10 +132,10 @@ class Logger:
         try:
             if tensorboard:
                 self._events = TensorBoardWriter(run_dir, after)
-                self._curves["events"] = _Curves(f"the event file in {run_dir}", self._events)
+                self._curves["events"] = _Curves(f"the event file in {shown(run_dir)}", self._events)
             if csv:
                 self._table = CSVWriter(run_dir, after)
-                self._curves["table"] = _Curves(str(run_dir / CSV_NAME), self._table)
+                self._curves["table"] = _Curves(str(shown(run_dir / CSV_NAME)), self._table)
             if self._events and (after is None or after < 0):
                 self._events.begin(config_text)
         except BaseException:
@@ -167,7 +167,7 @@ class Logger:
         try:
             replace_file(self.run_dir / "summary.json", finite_json(dict(summary), indent=2) + "\n")
         except OSError as error:
-            raise UserError(f"summary.json cannot be written to {self.run_dir}: {error}") from error
+            raise UserError(f"summary.json cannot be written to {shown(self.run_dir)}: {error}") from error
         results = {f"final/{k}": v for k, v in summary.items() if k.startswith(("evaluation", "sampled", "return"))}
         results = {k: float(v) for k, v in results.items() if v is not None}
         if self._events:
