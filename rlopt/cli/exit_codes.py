@@ -56,10 +56,13 @@ def exit_code(command: Callable[[], int]) -> int:
         _report(str(error), error)
         return 1
     except KeyboardInterrupt as error:
+        if not getattr(error, "reported", False):
+            error.reported = True  # type: ignore[attr-defined]
+            _report("interrupted", error)
         return 128 + (error.number if isinstance(error, Signalled) else signal.SIGINT)
 
 
-def _report(message: str, error: Exception) -> None:
+def _report(message: str, error: BaseException) -> None:
     if ranks.should_report(error):
         console.info(f"rlopt: {message}")
 

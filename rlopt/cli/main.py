@@ -15,6 +15,7 @@ from rlopt.cli.exit_codes import exit_code
 from rlopt.config import choices as catalogue
 from rlopt.config.extensions import extended
 from rlopt.errors import UserError
+from rlopt.parallel.interrupts import leave_imports_on_interrupt
 
 USAGE = """\
 rlopt: policy-gradient training where the geometry of the update is a choice
@@ -47,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     if arguments is None:
         arguments = sys.argv[1:]
+        leave_imports_on_interrupt()
         if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
             sys.stdout.reconfigure(errors="backslashreplace")
     return exit_code(lambda: _run(list(arguments)))

@@ -19,8 +19,10 @@ import difflib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from copy import deepcopy
+from functools import cache, lru_cache
 from pathlib import Path
+from threading import RLock
 from typing import Any, cast
 
 from hydra import compose as hydra_compose
@@ -51,10 +53,13 @@ from rlopt.config.choices import (
 from rlopt.config.overrides import CHOICES, read_overrides
 from rlopt.errors import UserError, in_one_line
 from rlopt.files import flatten
+from rlopt.files.reading import exists, read_yaml
 
 # groups that take further options: those of torch's own classes, and of environments
 _OPEN = ("step.optimizer", "step.scheduler", "critic.step.optimizer", "critic.step.scheduler", "env.kwargs")
+_one_at_a_time = RLock()  # Hydra has one state for all threads
 Options = dict[str, Any]  # full name -> value
+_MOST = {"num_envs": 100_000, "hidden": 2**30}  # environments; weights between two layers
 COPY = "each of its checkpoints holds a copy: the JSON in the header of its file has it under config"
 
 
@@ -72,8 +77,8 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     typed = read_overrides(overrides)
     if "updates" in typed:
         raise UserError("updates follows from total_steps and batch_size and cannot be chosen; set total_steps")
-    Plugins.instance().register(_ExtraDirs)  # at each call: a launcher's process has Hydra's state from another one
-    with _explained():
+    with _one_at_a_time, _explained():
+        Plugins.instance().register(_ExtraDirs)  # at each call: a launcher's process has Hydra's state from another one
         experiment = _named_overrides("experiment", typed.get("experiment"))
         chosen = {**_defaults(), **experiment, **typed}
         recipe = _recipe(chosen)
@@ -102,7 +107,7 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
 def load_run(run_dir: Path) -> dict[str, Any]:
     """The configuration that the run in this folder saved, in plain values. Raises UserError where there is none."""
     try:
-        has_config, has_checkpoints = (run_dir / "config.yaml").is_file(), (run_dir / "checkpoints").is_dir()
+        has_config, has_checkpoints = exists(run_dir / "config.yaml"), (run_dir / "checkpoints").is_dir()
     except OSError as error:
         raise UserError(f"{run_dir} cannot be read: {error.strerror}") from error
     if not has_config:
@@ -114,7 +119,19 @@ def load_run(run_dir: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a run's configuration: it lacks algo; {COPY}")
     if "recipe" not in plain:
         raise UserError(f"{path} has the form of an earlier rlopt (it lacks recipe): use that version, or train anew")
+    _check_sizes(plain, path)
     return plain
+
+
+def _check_sizes(plain: Mapping[str, Any], path: Path) -> None:
+    """Raise UserError for sizes that no run has, before anything of these sizes is made."""
+    for name, value in flatten(plain).items():
+        sizes = value if isinstance(value, list) else [value]
+        if name.rpartition(".")[2] not in _MOST or not all(isinstance(x, int | float) for x in sizes):
+            continue  # refused where options are parsed
+        most = _MOST[name.rpartition(".")[2]]
+        if any(a * b > most for a, b in zip(sizes, [*sizes[1:], 1], strict=True)):
+            raise UserError(f"{path} has {name}={value}, which is larger than a run can be; {COPY}")
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -123,8 +140,8 @@ def load(path: Path) -> dict[str, Any]:
     Loads no code because of it: env.id=MODULE:NAME is refused where MODULE has not been imported already.
     """
     try:
-        plain = OmegaConf.to_container(OmegaConf.load(path))
-    except Exception as error:
+        plain = read_yaml(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {in_one_line(error)}") from error
     if not isinstance(plain, dict) or not plain:
         raise UserError(f"{path} is not a run's configuration")
@@ -262,8 +279,7 @@ def _compose_files(chosen: Options, typed: Options) -> DictConfig:
     files = {name: choice for name, choice in chosen.items() if _is_file(name, choice)}
     while True:
         try:
-            with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-                config = hydra_compose("config", overrides=[_in_hydras_spelling(n, c) for n, c in files.items()])
+            config = _compose_by_hydra(tuple(_in_hydras_spelling(n, c) for n, c in files.items()), extra_dirs())
         except ConfigCompositionException as error:
             unused = next((name for name in files if f"@{name}'" in str(error).splitlines()[0]), None)
             if unused is None:
@@ -272,8 +288,16 @@ def _compose_files(chosen: Options, typed: Options) -> DictConfig:
                 raise UserError(f"{short_name(unused)} has no effect without {_step_of(unused)}") from error
             del files[unused]
             continue
+        config = deepcopy(config)
         OmegaConf.set_struct(config, False)
         return config
+
+
+@lru_cache(maxsize=64)
+def _compose_by_hydra(overrides: tuple[str, ...], folders: tuple[Path, ...]) -> DictConfig:
+    """The files of these choices, put together; the runs of a sweep that differ in values share the result."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return hydra_compose("config", overrides=list(overrides))
 
 
 def _is_file(name: str, choice: Any) -> bool:

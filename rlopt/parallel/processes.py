@@ -9,20 +9,65 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from typing import NoReturn
 
-import torch
+from rlopt.errors import UserError
 
 _PATIENCE = 2.0  # seconds that all workers together have to close their environments before they are killed
 
 
 def use_one_thread() -> None:
     """Make torch compute in one thread: small networks are slower with more."""
+    import torch  # here: a launcher's workers watch their parent before they import anything large
+
     torch.set_num_threads(1)
+
+
+def try_in_child(call: Callable[[], object]) -> str | None:
+    """Call this in a child process; what is wrong in words, None where nothing is that can be told beforehand.
+
+    Where the system cannot fork, it is called here.
+    """
+    if not hasattr(os, "fork"):
+        try:
+            call()
+        except UserError as error:
+            return str(error)
+        return None
+    sys.stdout.flush()
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        _call_and_exit(call, write)
+    os.close(write)
+    with os.fdopen(read, encoding="utf-8") as pipe:
+        said = pipe.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if said or not code:
+        return said or None
+    return f"its environment ended the process that made it, with {_describe_code(code)}"
+
+
+def _call_and_exit(call: Callable[[], object], write: int) -> NoReturn:
+    """In a child: call this, send the message of a UserError, and end. Another error is told where it matters."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (1, 2):
+            os.dup2(nowhere, stream)
+        call()
+    except UserError as error:
+        os.write(write, str(error).encode(errors="replace"))
+    except Exception:
+        pass
+    except BaseException:
+        os._exit(1)
+    os._exit(0)
 
 
 def start_worker() -> None:
@@ -50,7 +95,11 @@ def describe_exit(worker: BaseProcess) -> str:
     """How the process ended: with which signal, or which exit code."""
     worker.join()
     code = worker.exitcode or 0
-    return f"ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
+    return f"ended with {_describe_code(code)}"
+
+
+def _describe_code(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
 def _exit_with_parent() -> None:

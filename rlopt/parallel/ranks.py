@@ -36,7 +36,7 @@ def is_first_rank() -> bool:
     return not is_distributed() or os.environ["RANK"] == "0"
 
 
-def should_report(error: Exception) -> bool:
+def should_report(error: BaseException) -> bool:
     """True where this process must print the error, so that it is printed once.
 
     Rank 0 prints an error that all ranks have. The first rank of every host prints one that only its host may have, as

@@ -20,6 +20,11 @@ CASES = {
 }  # fmt: skip
 
 
+def chosen(*overrides: str) -> list[str]:
+    """The last of several values of one option; the command line takes each option once."""
+    return [f"{name}={value}" for name, value in dict(text.split("=", 1) for text in overrides).items()]
+
+
 def cut(source: Path, target: Path, keep: int) -> None:
     """The folder as a crash would leave it when ``keep`` checkpoints had been written, curves going on for a while."""
     shutil.copytree(source, target)

@@ -13,6 +13,8 @@ ABSENT = "cuda:0" if not torch.cuda.is_available() else f"cuda:{torch.cuda.devic
 
 REFUSED = {
     # what is typed -> what the line must contain: what was wanted, what came, what to type instead
+    "an option twice": ("seed=1 seed=2", "seed is given twice: seed=1 and seed=2", "leave one out"),
+    "an empty folder": ("run_dir=", "run_dir= is empty", "run_dir=runs/NAME", "leave it out"),
     "unknown preset": ("algo=tpro", "no such algo", "did you mean trpo", "npg, ppo, trpo, vpg"),
     "unknown environment": ("env=cartpol", "no such env", "did you mean cartpole", "halfcheetah"),
     "unknown metric": ("metric=fischer", "no such metric", "did you mean fisher", "identity"),
