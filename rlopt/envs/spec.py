@@ -5,9 +5,14 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import logging
+import re
+import sysconfig
+import traceback
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -15,12 +20,12 @@ from gymnasium.vector import VectorEnv
 
 import rlopt.tasks  # noqa: F401  # registers rlopt's own environments
 from rlopt.core.checks import at_least_one, between, check
+from rlopt.envs.observations import check_observation_space, describe_kind
 from rlopt.envs.replay import is_reproducible
-from rlopt.envs.spaces import flatten_observations
 from rlopt.envs.vector import EnvPoolEnvs, StepCounter, SyncEnvs
 from rlopt.envs.watchdog import watched
 from rlopt.envs.wrappers import FAULTS, CheckedEnv, guard
-from rlopt.errors import EnvironmentFault, UserError, first_line
+from rlopt.errors import EnvironmentFault, UserError, first_line, in_one_line
 from rlopt.loggers import console
 
 BACKENDS = ("sync", "envpool")
@@ -59,22 +64,32 @@ class EnvSpec:
         """
         env = self._make_unchecked(render_mode)
         try:
-            return CheckedEnv(flatten_observations(env))
+            check_observation_space(getattr(env, "observation_space", None))
+            if not isinstance(actions := getattr(env, "action_space", None), gym.Space):
+                raise UserError(f"its action_space is {describe_kind(actions)}, and no space of gymnasium.spaces")
+            return CheckedEnv(env)
         except UserError as error:
             env.close()
             raise UserError(f"env.id={self.id}: {error}") from error
 
-    def make_vector(self, first: int = 0, count: int | None = None, counter: StepCounter | None = None) -> VectorEnv:
+    def make_vector(
+        self,
+        first: int = 0,
+        count: int | None = None,
+        counter: StepCounter | None = None,
+        like: tuple[gym.Space, gym.Space] | None = None,
+    ) -> VectorEnv:
         """``count`` environments, by default all, that are stepped together; the first has the number ``first``.
 
-        ``counter`` follows which environment is being stepped.
+        ``counter`` follows which environment is being stepped. All must have the observations and actions ``like``, by
+        default those of the first: raises EnvironmentFault where one has others.
         """
         count = self.num_envs if count is None else count
         if self.backend == "envpool":
-            like = self.make()
-            like.close()
-            return EnvPoolEnvs(self.id, like, count, self.kwargs)
-        return SyncEnvs([self.make] * count, first, counter)
+            example = self.make()
+            example.close()
+            return EnvPoolEnvs(self.id, example, count, self.kwargs)
+        return SyncEnvs([self.make] * count, first, counter, like=like)
 
     def spaces(self) -> tuple[gym.Space, gym.Space]:
         """Observations and actions as the environment declares them, before observations are flattened."""
@@ -122,7 +137,9 @@ class EnvSpec:
                 if self.id in _made:
                     warnings.filterwarnings("ignore", ".* is out of date", DeprecationWarning)
                 _made.add(self.id)
-                return gym.make(self.id, render_mode=render_mode, disable_env_checker=True, **self.kwargs)
+                # each has options of its own, and is asked for a way to render only where it is to be drawn
+                given = deepcopy(self.kwargs) | ({} if render_mode is None else {"render_mode": render_mode})
+                return gym.make(self.id, disable_env_checker=True, **given)
         except EnvironmentFault:  # the watchdog's
             raise
         except FAULTS as error:
@@ -130,6 +147,8 @@ class EnvSpec:
 
     def _explain(self, error: BaseException) -> str:
         """The error message for what gymnasium.make raised."""
+        if isinstance(error, UserError):  # of rlopt's own environments
+            return f"env.id={self.id}: {error}"
         if isinstance(error, ImportError) and self.id.count(":"):
             return f"env.id={self.id}: {error}"
         if isinstance(error, ImportError | gym.error.DependencyNotInstalled):
@@ -144,9 +163,13 @@ class EnvSpec:
             if self.id not in gym.registry and ":" not in self.id:
                 hint += "; one of your own needs --extensions DIR or --import MODULE"
             return f"env.id={self.id}: {first_line(error).partition(' Did you mean')[0].rstrip('.')}{hint}"
+        if isinstance(error, TypeError) and re.search(r"\b(unexpected|missing|positional)\b.* argument", str(error)):
+            return f"env.kwargs={self.kwargs} do not suit env.id={self.id}: {first_line(error)}"
         # its constructor may raise anything
-        said = first_line(error) if isinstance(error, Exception) else f"{type(error).__name__} {error}".strip()
-        return f"env.kwargs={self.kwargs} do not suit env.id={self.id}: {said}"
+        given = f" with env.kwargs={self.kwargs}" if self.kwargs else ""
+        cause = error.__cause__ if isinstance(error, TypeError) and type(error.__cause__) is TypeError else error
+        said = f"{type(cause).__name__}: {in_one_line(cause)}".rstrip(": ")
+        return f"env.id={self.id} cannot be made{given}: {said}{_where(cause)}"
 
     def _redirect_mujoco_warnings(self) -> None:
         """Send MuJoCo's warnings to logging, but for those about deprecated model files."""
@@ -165,3 +188,11 @@ class EnvSpec:
 def _log_mujoco_warning(message: str) -> None:
     if "deprecated" not in message:
         logging.getLogger("mujoco").warning(message)
+
+
+def _where(error: BaseException) -> str:
+    """` (FILE, line N)`: where an error arose, within code that is in no library if it went through any."""
+    frames = traceback.extract_tb(error.__traceback__)
+    libraries = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
+    own = [f for f in frames if not f.filename.startswith((*libraries, "<", str(Path(__file__).parents[1])))] or frames
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""

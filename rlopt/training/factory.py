@@ -20,7 +20,9 @@ from rlopt.core.network import Network
 from rlopt.core.objectives.joint import JointObjective
 from rlopt.core.parts import State
 from rlopt.core.update import Update
-from rlopt.envs.spaces import head_for, image, indicators, observation_size
+from rlopt.envs.observations import indicators
+from rlopt.envs.spaces import head_for, image, observation_size
+from rlopt.envs.wrappers import CheckedEnv
 from rlopt.errors import UserError
 from rlopt.evaluation import video
 from rlopt.parallel.collectives import local_slice
@@ -43,6 +45,7 @@ class Setup:
 
     config: RunConfig
     observations: gym.Space
+    actions: gym.Space
     agent: Agent
     state: State
 
@@ -76,12 +79,12 @@ def _collector(start: Setup) -> Collector | Workers:
     steps, dtype = config.batch_size // environment.num_envs, getattr(torch, config.dtype)
     replays = environment.is_reproducible()
     if config.workers == 1:
-        envs = local.make_vector(first=mine.start)
+        envs = local.make_vector(first=mine.start, like=(start.observations, start.actions))
         timeout = environment.timeout if environment.backend == "sync" else None  # EnvPool has threads of its own
         return Collector(envs, head, steps, config.seed, dtype, mine.start, environment.num_envs, timeout, replays)
     return Workers(
-        local, start.observations, start.agent.policy(start.state), head, steps, config.seed, config.workers,
-        mine.start, environment.num_envs, replays,
+        local, start.observations, start.actions, start.agent.policy(start.state), head, steps, config.seed,
+        config.workers, mine.start, environment.num_envs, replays,
     )  # fmt: skip
 
 
@@ -90,7 +93,7 @@ def set_up(config: RunConfig, device: torch.device | None = None) -> Setup:
     device = device or select_device(config.device)
     with closing(config.env.make()) as probe:
         agent = _agent(config, probe, device)
-        space, spec = probe.observation_space, probe.spec
+        space, actions, spec = probe.observation_space, probe.action_space, probe.spec
     dtype, width = getattr(torch, config.dtype), observation_size(space)
     thetas = {}
     for name, learner in agent.learners.items():
@@ -104,7 +107,7 @@ def set_up(config: RunConfig, device: torch.device | None = None) -> Setup:
     continuous = isinstance(agent.head, DiagonalGaussian)
     unchanged = None if image(space) else agent.observations.indicators
     compatibility.check_environment(config, longest, continuous, unchanged, width)
-    return Setup(config, space, agent, state)
+    return Setup(config, space, actions, agent, state)
 
 
 def select_device(name: str) -> torch.device:
@@ -122,7 +125,7 @@ def select_device(name: str) -> torch.device:
     return device
 
 
-def _agent(config: RunConfig, probe: gym.Env, device: torch.device) -> Agent:
+def _agent(config: RunConfig, probe: CheckedEnv, device: torch.device) -> Agent:
     head = _named("policy", lambda: head_for(probe.action_space, config.policy.gaussian))
     space, critic, compatible = probe.observation_space, None, None
     if isinstance(config.critic, SharedCritic):
@@ -136,7 +139,7 @@ def _agent(config: RunConfig, probe: gym.Env, device: torch.device) -> Agent:
         actor = _learner(config.actor, network, head)
         critic, compatible = _critic(config, config.critic, space)
     normalises = config.observations.normalise and not image(space)
-    observations = ObservationNormaliser(normalises, config.observations.clip, indicators(probe))
+    observations = ObservationNormaliser(normalises, config.observations.clip, indicators(probe.declared))
     return Agent(config, head, actor, critic, compatible, observations, device)
 
 

@@ -1,5 +1,3 @@
-from typing import Any
-
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -7,17 +5,14 @@ import torch
 from gymnasium import spaces
 
 from rlopt.core.heads import Bernoulli, Categorical, DiagonalGaussian, MultiCategorical
+from rlopt.envs.observations import describe_space
 from rlopt.envs.spaces import (
     ActionTransform,
     Gaussian,
     Image,
-    describe_space,
-    flatten_observations,
     head_for,
     image,
-    indicators,
     observation_dtype,
-    observation_size,
 )
 from rlopt.errors import UserError
 from rlopt.rollout.buffer import allocate_buffer
@@ -47,6 +42,18 @@ def test_infinite_and_half_infinite_bounds_only_clip():
         [-7, -7, -1.5],
         [0.25, 0.25, 0.25],
     ]
+
+
+@pytest.mark.parametrize("bound", [1e6 + 1, 1e38, np.finfo(np.float32).max])
+def test_bounds_beyond_a_million_count_as_none_but_still_clip(bound):
+    wide, none = spaces.Box(-bound, bound, (2,), np.float32), spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    for actions in ([0.5, -7.0], [30.0, 1e6]):
+        assert np.array_equal(door(wide, actions), door(none, actions))
+    assert np.abs(door(wide, [np.inf, -np.inf])).max() <= np.float32(bound)
+
+
+def test_bounds_of_a_million_are_bounds():
+    assert door(spaces.Box(-1e6, 1e6, (1,), np.float32), [0.5]).tolist() == [[5e5]]
 
 
 def test_mixed_bounds_are_each_treated_as_their_own():
@@ -125,71 +132,11 @@ def test_actions_that_are_not_served_are_refused_with_what_is(space):
     assert describe_space(space) in str(info.value) and "\n" not in str(info.value)
 
 
-def test_squashing_without_finite_bounds_is_refused():
-    space = spaces.Box(np.array([-1, -np.inf]), np.array([1, np.inf]), dtype=np.float64)
+@pytest.mark.parametrize("bound", [np.inf, 1e38])
+def test_squashing_without_finite_bounds_is_refused(bound):
+    space = spaces.Box(np.array([-1, -bound]), np.array([1, bound]), dtype=np.float64)
     with pytest.raises(UserError, match=r"finite bounds; those of the actions, Box\(2,\) of float64, are infinite"):
         head_for(space, GAUSSIAN)
-
-
-class Still(gym.Env):
-    def __init__(self, space: gym.Space):
-        self.observation_space, self.action_space = space, spaces.Discrete(2)
-
-
-def seen(space: gym.Space, observation: Any) -> tuple[list[float], list[int]]:
-    """What the network is given of an observation, and which of the numbers are indicators."""
-    env = flatten_observations(Still(space))
-    flat = env.observation(observation) if env.unwrapped is not env else np.reshape(observation, -1)
-    assert len(flat) == observation_size(env.observation_space)
-    return flat.tolist(), list(indicators(env))
-
-
-NESTED = spaces.Dict({  # which sorts its keys
-    "b": spaces.Discrete(3, start=1), "a": spaces.Box(-9, 9, (2, 2)),
-    "c": spaces.Tuple([spaces.MultiBinary(2), spaces.Box(-9, 9, ()), spaces.MultiDiscrete([2, 3], start=[0, -1])]),
-})  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("space", "observation", "numbers", "indicated"),
-    [
-        (spaces.Box(-9, 9, (2, 2)), [[1, 2], [3, 4]], [1, 2, 3, 4], []),
-        (spaces.Box(0, 255, (3,), np.uint8), [1, 2, 255], [1, 2, 255], []),
-        (spaces.Discrete(3), 2, [0, 0, 1], [0, 1, 2]),
-        (spaces.Discrete(3, start=-1), -1, [1, 0, 0], [0, 1, 2]),
-        (spaces.MultiDiscrete([2, 3], start=[4, -1]), np.array([5, 0]), [0, 1, 0, 1, 0], [0, 1, 2, 3, 4]),
-        (spaces.MultiBinary((2, 2)), np.array([[1, 0], [0, 1]]), [1, 0, 0, 1], [0, 1, 2, 3]),
-        (NESTED, {"a": [[1, 2], [3, 4]], "b": 3, "c": (np.array([0, 1]), 7.0, np.array([1, 1]))},
-         [1, 2, 3, 4, 0, 0, 1, 0, 1, 7, 0, 1, 0, 0, 1], [4, 5, 6, 7, 8, 10, 11, 12, 13, 14]),
-    ],
-    ids=["box", "bytes", "discrete", "discrete_start", "multi_discrete", "multi_binary", "nested"],
-)  # fmt: skip
-def test_observations_are_flattened_as_gymnasium_has_them(space, observation, numbers, indicated):
-    assert seen(space, observation) == (numbers, indicated)
-
-
-def test_boxes_are_left_alone():
-    env = Still(spaces.Box(-1, 1, (2, 3)))
-    assert flatten_observations(env) is env
-
-
-@pytest.mark.parametrize(
-    ("space", "names"),
-    [
-        (spaces.Text(4), "Text are"),
-        (spaces.Sequence(spaces.Discrete(3)), "Sequence are"),
-        (spaces.Graph(spaces.Discrete(3), None), "Graph are"),
-        (spaces.OneOf([spaces.Discrete(3)]), "OneOf are"),
-        (spaces.Dict(), "Dict are"),
-        (spaces.Dict(a=spaces.Discrete(2), b=spaces.Tuple([spaces.Text(3)])), r"Text \(within Dict\) are"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_unserved_observations_are_refused_with_what_is_served(space, names):
-    with pytest.raises(
-        UserError, match=f"observations of {names} not served; rlopt serves Box, Discrete, MultiDiscrete"
-    ):
-        flatten_observations(Still(space))
 
 
 def test_images_are_boxes_of_bytes_in_two_or_three_dimensions():
