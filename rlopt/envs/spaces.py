@@ -31,17 +31,16 @@ class Image:
     width: int
     channels: int
     channels_last: bool
-
-    @classmethod
-    def of(cls, shape: tuple[int, ...]) -> Image:
-        """From (H, W), (H, W, C) or (C, H, W): the first axis holds channels where it is shorter than the last."""
-        first, second, third = shape if len(shape) == 3 else (1, *shape)
-        if first < third:
-            return cls(second, third, first, channels_last=False)
-        return cls(first, second, third, channels_last=True)
+    high: float = 255.0  # the largest value of a pixel, by which networks divide
 
     def __str__(self) -> str:
         return f"{self.height} x {self.width} pixels, {self.channels} channel{'s' * (self.channels > 1)}"
+
+
+class ImageBox(spaces.Box):
+    """A Box of bytes whose observations a network sees as images; see `as_image`."""
+
+    image: Image
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,52 @@ def observation_size(space: gym.Space) -> int:
     return int(np.prod(space.shape))
 
 
+def as_image(space: gym.Space, order: str) -> gym.Space:
+    """``space`` as an ImageBox where its observations are images, by ``order``, a value of observations.image.
+
+    "auto" takes Boxes of bytes in 2 or 3 dimensions for images, "channels_first" and "channels_last" say where the
+    channels are, and "none" means that there are no images. Raises UserError where the order does not suit the space.
+    """
+    may_be = isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
+    if order == "none" or (order == "auto" and not may_be):
+        return space
+    if not may_be:
+        raise UserError(
+            f"observations.image={order} is for Boxes of uint8 in 2 or 3 dimensions; the observations are "
+            f"{describe_space(space)}; type observations.image=none"
+        )
+    assert isinstance(space, spaces.Box)
+    found = ImageBox(space.low, space.high, space.shape, np.uint8)
+    last = _has_channels_last(space.shape) if order == "auto" else order == "channels_last"
+    if len(space.shape) == 2:
+        height, width, channels = *space.shape, 1
+    else:
+        height, width, channels = space.shape if last else (*space.shape[1:], space.shape[0])
+    found.image = Image(height, width, channels, last, max(float(space.high.max()), 1.0))
+    return found
+
+
+def _has_channels_last(shape: tuple[int, ...]) -> bool:
+    """Whether the last of three axes holds channels: the other two are equal, or it is shorter than the first."""
+    if len(shape) == 2 or shape[0] == shape[1]:
+        return len(shape) == 3
+    if shape[0] == shape[2]:
+        raise UserError(
+            f"which axis of an image of shape {shape} holds the channels cannot be told; type "
+            "observations.image=channels_last or observations.image=channels_first"
+        )
+    return shape[1] != shape[2] and shape[2] < shape[0]
+
+
 def image(space: gym.Space) -> Image | None:
     """The shape of the images that the observations are; None where they are no images."""
-    if isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3):
-        return Image.of(space.shape)
-    return None
+    return space.image if isinstance(space, ImageBox) else None
+
+
+def may_be_pictures(space: gym.Space) -> bool:
+    """Whether these numbers look like pictures: bytes, 36 or more along two of two or three axes."""
+    plain = isinstance(space, spaces.Box) and space.dtype == np.uint8 and image(space) is None
+    return plain and len(space.shape or ()) in (2, 3) and sorted(space.shape or ())[-2] >= 36
 
 
 def observation_dtype(space: gym.Space, dtype: torch.dtype) -> torch.dtype:

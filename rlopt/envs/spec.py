@@ -22,6 +22,7 @@ import rlopt.tasks  # noqa: F401  # registers rlopt's own environments
 from rlopt.core.checks import at_least_one, between, check
 from rlopt.envs.observations import check_observation_space, describe_kind
 from rlopt.envs.replay import is_reproducible
+from rlopt.envs.spaces import as_image
 from rlopt.envs.vector import EnvPoolEnvs, StepCounter, SyncEnvs
 from rlopt.envs.watchdog import watched
 from rlopt.envs.wrappers import FAULTS, CheckedEnv, guard
@@ -48,6 +49,7 @@ class EnvSpec:
     backend: str  # sync or envpool
     timeout: float | None  # seconds for a step, a reset, making or closing one environment; None: no limit
     kwargs: dict[str, Any]  # for gymnasium.make
+    image: str = "none"  # whether observations are images, as spaces.as_image has it
 
     def __post_init__(self) -> None:
         at_least_one("num_envs", self.num_envs)
@@ -67,7 +69,9 @@ class EnvSpec:
             check_observation_space(getattr(env, "observation_space", None))
             if not isinstance(actions := getattr(env, "action_space", None), gym.Space):
                 raise UserError(f"its action_space is {describe_kind(actions)}, and no space of gymnasium.spaces")
-            return CheckedEnv(env)
+            checked = CheckedEnv(env)
+            checked.observation_space = as_image(checked.observation_space, self.image)
+            return checked
         except UserError as error:
             env.close()
             raise UserError(f"env.id={self.id}: {error}") from error
@@ -95,7 +99,7 @@ class EnvSpec:
         """Observations and actions as the environment declares them, before observations are flattened."""
         env = self._make_unchecked(None)
         env.close()
-        return env.observation_space, env.action_space
+        return as_image(env.observation_space, self.image), env.action_space
 
     def is_reproducible(self) -> bool:
         """Try on two environments whether a resumed run can continue in the middle of its episodes."""

@@ -20,13 +20,14 @@ from rlopt.core.network import Network
 from rlopt.core.objectives.joint import JointObjective
 from rlopt.core.parts import State
 from rlopt.core.update import Update
-from rlopt.envs.observations import indicators
-from rlopt.envs.spaces import head_for, image, observation_size
+from rlopt.envs.observations import describe_space, indicators
+from rlopt.envs.spaces import head_for, image, may_be_pictures, observation_size
 from rlopt.envs.wrappers import CheckedEnv
 from rlopt.errors import UserError
 from rlopt.evaluation import video
+from rlopt.loggers import console
 from rlopt.parallel.collectives import local_slice
-from rlopt.parallel.ranks import local_device
+from rlopt.parallel.ranks import is_first_rank, local_device
 from rlopt.policy.mlp import NetworkFactory
 from rlopt.policy.normalisers import ObservationNormaliser
 from rlopt.rollout.collector import Collector
@@ -56,6 +57,11 @@ def build(config: RunConfig, run_dir: Path) -> Trainer:
         start = set_up(config)
         if config.record.video_steps is not None:
             video.check(config.env)
+        if may_be_pictures(start.observations) and is_first_rank():
+            console.info(
+                f"rlopt: observations, {describe_space(start.observations)}, are taken as plain numbers; for a policy "
+                "that sees them as images type policy=nature_cnn critic=nature_cnn"
+            )
         minibatches = torch_generator(config.seed, Purpose.MINIBATCHES)
         return Trainer(config, run_dir, start.agent, _collector(start), start.state, minibatches)
 

@@ -10,6 +10,7 @@ from rlopt.envs.spaces import (
     ActionTransform,
     Gaussian,
     Image,
+    as_image,
     head_for,
     image,
     observation_dtype,
@@ -139,21 +140,53 @@ def test_squashing_without_finite_bounds_is_refused(bound):
         head_for(space, GAUSSIAN)
 
 
-def test_images_are_boxes_of_bytes_in_two_or_three_dimensions():
-    kinds = {shape: image(spaces.Box(0, 255, shape, np.uint8)) for shape in [(8, 9), (8, 9, 3), (3, 8, 9), (8, 8, 8)]}
-    assert kinds[8, 9] == Image(8, 9, 1, False)
-    assert kinds[8, 9, 3] == Image(8, 9, 3, True)
-    assert kinds[3, 8, 9] == Image(8, 9, 3, False)
-    assert kinds[8, 8, 8] == Image(8, 8, 8, True)
-    for space in (spaces.Box(0, 255, (8,), np.uint8), spaces.Box(0, 1, (8, 9, 3)), spaces.MultiBinary((8, 9, 3)),
-                  spaces.Box(0, 255, (2, 8, 9, 3), np.uint8)):  # fmt: skip
-        assert image(space) is None
+def pixels(*shape: int, order: str = "auto", high: int = 255) -> Image | None:
+    return image(as_image(spaces.Box(0, high, shape, np.uint8), order))
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted"),
+    [
+        ((8, 9), Image(8, 9, 1, False)), ((8, 9, 3), Image(8, 9, 3, True)), ((3, 8, 9), Image(8, 9, 3, False)),
+        ((8, 8, 8), Image(8, 8, 8, True)), ((7, 7, 20), Image(7, 7, 20, True)), ((20, 7, 7), Image(7, 7, 20, False)),
+        ((84, 84, 4), Image(84, 84, 4, True)), ((4, 84, 84), Image(84, 84, 4, False)),
+        ((210, 160, 3), Image(210, 160, 3, True)), ((1, 8, 9), Image(8, 9, 1, False)), ((8, 9, 1), Image(8, 9, 1, True)),
+    ],
+)  # fmt: skip
+def test_the_axis_of_channels_is_told_from_the_others(shape, wanted):
+    assert pixels(*shape) == wanted
+
+
+def test_an_order_that_was_typed_holds_for_any_shape():
+    assert pixels(7, 7, 20, order="channels_first") == Image(7, 20, 7, False)
+    assert pixels(3, 8, 9, order="channels_last") == Image(3, 8, 9, True)
+    assert pixels(8, 9, order="channels_last") == Image(8, 9, 1, True)
+    assert pixels(8, 9, 3, order="none") is None
+    assert pixels(8, 9, high=4) == Image(8, 9, 1, False, 4.0) and pixels(8, 9, high=0) == Image(8, 9, 1, False, 1.0)
+
+
+def test_a_shape_that_tells_nothing_is_refused():
+    with pytest.raises(UserError, match="type observations.image=channels_last or observations.image=channels_first"):
+        pixels(7, 9, 7)
+    assert pixels(7, 9, 7, order="channels_first") == Image(9, 7, 7, False)
+
+
+NO_IMAGES = [spaces.Box(0, 255, (8,), np.uint8), spaces.Box(0, 1, (8, 9, 3)), spaces.MultiBinary((8, 9, 3)),
+             spaces.Box(0, 255, (2, 8, 9, 3), np.uint8)]  # fmt: skip
+
+
+@pytest.mark.parametrize("space", NO_IMAGES, ids=describe_space)
+def test_images_are_boxes_of_bytes_in_two_or_three_dimensions(space):
+    assert as_image(space, "auto") is space and image(space) is None
+    for order in ("channels_first", "channels_last"):
+        with pytest.raises(UserError, match=f"observations.image={order} is for Boxes of uint8 in 2 or 3 dimensions"):
+            as_image(space, order)
 
 
 def test_images_are_stored_as_bytes_and_numbers_as_numbers():
-    assert observation_dtype(spaces.Box(0, 255, (8, 9), np.uint8), torch.float32) == torch.uint8
-    assert observation_dtype(spaces.Box(0, 255, (8,), np.uint8), torch.float32) == torch.float32
     space = spaces.Box(0, 255, (8, 9), np.uint8)
-    storage = allocate_buffer(3, 2, space, Categorical(2), torch.float64)
+    assert observation_dtype(as_image(space, "auto"), torch.float32) == torch.uint8
+    assert observation_dtype(space, torch.float32) == torch.float32
+    storage = allocate_buffer(3, 2, as_image(space, "auto"), Categorical(2), torch.float64)
     assert storage["inputs"].dtype == storage["observations"].dtype == torch.uint8
     assert storage["inputs"].shape == (4, 2, 72) and storage["rewards"].dtype == torch.float64
