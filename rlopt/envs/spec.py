@@ -21,8 +21,8 @@ from gymnasium.vector import VectorEnv
 import rlopt.tasks  # noqa: F401  # registers rlopt's own environments
 from rlopt.core.checks import at_least_one, between, check
 from rlopt.envs.observations import check_observation_space, describe_kind
-from rlopt.envs.replay import is_reproducible
 from rlopt.envs.spaces import as_image
+from rlopt.envs.trial import NO_REPLAY, Trial, try_to_continue
 from rlopt.envs.vector import EnvPoolEnvs, StepCounter, SyncEnvs
 from rlopt.envs.watchdog import watched
 from rlopt.envs.wrappers import FAULTS, CheckedEnv, guard
@@ -101,14 +101,14 @@ class EnvSpec:
         env.close()
         return as_image(env.observation_space, self.image), env.action_space
 
-    def is_reproducible(self) -> bool:
+    def try_to_continue(self) -> Trial:
         """Try on two environments whether a resumed run can continue in the middle of its episodes."""
         if self.backend == "envpool":
-            return False
+            return NO_REPLAY
         pair = self.make(), self.make()
         try:
             with watched(lambda: None, self.timeout, lambda: f"env.id={self.id}, when it was tried,"):
-                return is_reproducible(*pair)
+                return try_to_continue(*pair)
         finally:
             for env in pair:
                 env.close()

@@ -27,7 +27,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rlopt.envs.replay import Origin, Replayed, Script, origin_of, replay
+from rlopt.envs.replay import Origin, Replayed, Script, origin_of, replay, save
 from rlopt.errors import EnvironmentFault, UserError, in_one_line
 
 _STEP, _ENVIRONMENT, _STOP, _REPLAY = range(4)  # indices of a StepCounter's numbers
@@ -131,6 +131,14 @@ class SyncEnvs(SyncVectorEnv):
             self.counter.environment = self._first + e
             found.append(replay(env, script, count))
         self.origins = [replayed.origin for replayed in found]
+        return found
+
+    def saved_states(self) -> list[dict[str, Any] | None]:
+        """Every environment's own state; None for one that has no ``state()``. See envs/replay.py."""
+        found = []
+        for e, env in enumerate(self.envs):
+            self.counter.environment = self._first + e
+            found.append(save(env))
         return found
 
     def _reset_one(self, e: int) -> Any:

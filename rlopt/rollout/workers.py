@@ -109,7 +109,7 @@ class Workers:
         ]
         states = [state for _, own in answers for state in own]
         buffer = self._buffers[self._current]
-        self.boundary = self._history = self._history.after(buffer["actions"], states)
+        self.boundary = self._history = self._history.after(buffer, states)
         rollout = assemble_rollout(buffer, finals, self._policy, self.first, self.total)
         self._current, self._policy = (self._current + 1) % _BUFFERS, None
         return rollout

@@ -63,7 +63,9 @@ def build(config: RunConfig, run_dir: Path) -> Trainer:
                 "that sees them as images type policy=nature_cnn critic=nature_cnn"
             )
         minibatches = torch_generator(config.seed, Purpose.MINIBATCHES)
-        return Trainer(config, run_dir, start.agent, _collector(start), start.state, minibatches)
+        trial = config.env.try_to_continue()
+        collector = _collector(start, trial.replays)
+        return Trainer(config, run_dir, start.agent, collector, start.state, minibatches, trial.warning)
 
 
 @contextmanager
@@ -77,13 +79,12 @@ def explain_lack_of_memory(what: str, advice: str) -> Iterator[None]:
         raise UserError(f"{what} does not fit into memory; {advice}") from error
 
 
-def _collector(start: Setup) -> Collector | Workers:
+def _collector(start: Setup, replays: bool) -> Collector | Workers:
     """Collects rollouts of this rank's environments, in this process or in workers."""
     config, environment, head = start.config, start.config.env, start.agent.head
     mine = local_slice(environment.num_envs)
     local = replace(environment, num_envs=len(mine))
     steps, dtype = config.batch_size // environment.num_envs, getattr(torch, config.dtype)
-    replays = environment.is_reproducible()
     if config.workers == 1:
         envs = local.make_vector(first=mine.start, like=(start.observations, start.actions))
         timeout = environment.timeout if environment.backend == "sync" else None  # EnvPool has threads of its own
