@@ -130,8 +130,11 @@ class RewardOptions:
 class EvaluationOptions:
     episodes: int  # at the end of training, of each kind; 0: none
     every_updates: int | None  # None: only at the end
+    max_steps: int | None  # of an episode; None: see evaluation.episodes.evaluate
 
     def __post_init__(self) -> None:
+        if self.max_steps is not None:
+            at_least_one("max_steps", self.max_steps)
         most = f"0 or above, at most {MOST_EPISODES:,}"
         check(0 <= self.episodes <= MOST_EPISODES, "episodes", most, self.episodes)
         if self.every_updates is not None:

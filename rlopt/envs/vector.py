@@ -133,6 +133,13 @@ class SyncEnvs(SyncVectorEnv):
         self.origins = [replayed.origin for replayed in found]
         return found
 
+    def cut_short(self, e: int) -> None:
+        """End the running episode of environment e: it begins the next one, or stays idle."""
+        if (following := self._restart(e)) is None:
+            self._active = [(other, env) for other, env in self._active if other != e]
+        else:
+            self._observations[e] = following
+
     def saved_states(self) -> list[dict[str, Any] | None]:
         """Every environment's own state; None for one that has no ``state()``. See envs/replay.py."""
         found = []

@@ -220,6 +220,7 @@ class Trainer:
         }
         for name, found in evaluations.items():
             summary |= {f"{name}_return": found.mean, f"{name}_std": found.std}
+            summary |= {f"{name}_cut": found.cut} if found.cut else {}
         summary["wall_seconds"] = round(self._timer.wall, 2)
         logger.summary(summary)
         if video := self.evaluator.record_video(self.state):
