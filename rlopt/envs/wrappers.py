@@ -21,6 +21,12 @@ _BOOLS = frozenset((bool, np.bool_))
 _OLD = "as in the old API of gym; wrap it by shimmy.GymV21CompatibilityV0, or return what Gymnasium asks for"
 
 
+_NORMALISERS = {  # wrapper of Gymnasium -> (what it hides, rlopt's own option)
+    "NormalizeReward": ("returns are those of normalised rewards", "rewards.scale=true"),
+    "NormalizeObservation": ("evaluations normalise in another way than training", "observations.normalise=true"),
+}
+
+
 class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
     """Checks every observation, reward and flag of ``env``, and flattens observations that are no Box.
 
@@ -82,6 +88,20 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         if array.dtype.kind not in "iu" or self._box.dtype.kind not in "iu":  # whole numbers must fit each time
             self._known.add(array.dtype)
         return array
+
+
+def describe_normalisers(env: gym.Env) -> list[str]:
+    """A line for each of Gymnasium's wrappers around ``env`` that normalises, with what to type instead."""
+    found = []
+    while isinstance(env, gym.Wrapper):
+        if (name := type(env).__name__) in _NORMALISERS:
+            what, option = _NORMALISERS[name]
+            found.append(
+                f"the environment is wrapped in {name}: {what}, and its statistics are not in a checkpoint. Leave it "
+                f"out; {option} does this"
+            )
+        env = env.env
+    return found
 
 
 def _wrong_result(function: str, found: Any, count: int, wanted: str, old: int | None) -> InvalidOutput:

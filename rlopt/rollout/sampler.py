@@ -110,8 +110,9 @@ class Sampler:
         loop = step_environments(self.envs, act, self.counter, self.counter.describe)
         for t, (following, reward, ends, cuts, info) in enumerate(islice(loop, self.steps)):
             time[t], episode[t] = self._time, self._episode
-            rewards[t], terminated[t], truncated[t] = reward, ends, cuts
-            observations[t + 1] = following.reshape(shape)
+            with np.errstate(over="ignore"):  # the update finds what is too large for the type
+                rewards[t], terminated[t], truncated[t] = reward, ends, cuts
+                observations[t + 1] = following.reshape(shape)
             self._time += 1
             if self._resets_in_next_step:
                 mask[t] = ~self._over

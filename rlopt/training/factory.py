@@ -22,7 +22,7 @@ from rlopt.core.parts import State
 from rlopt.core.update import Update
 from rlopt.envs.observations import describe_space, indicators
 from rlopt.envs.spaces import head_for, image, may_be_pictures, observation_size
-from rlopt.envs.wrappers import CheckedEnv
+from rlopt.envs.wrappers import CheckedEnv, describe_normalisers
 from rlopt.errors import UserError
 from rlopt.evaluation import video
 from rlopt.loggers import console
@@ -49,6 +49,7 @@ class Setup:
     actions: gym.Space
     agent: Agent
     state: State
+    warnings: tuple[str, ...]  # what is to be said of the environment before a run
 
 
 def build(config: RunConfig, run_dir: Path) -> Trainer:
@@ -62,6 +63,8 @@ def build(config: RunConfig, run_dir: Path) -> Trainer:
                 f"rlopt: observations, {describe_space(start.observations)}, are taken as plain numbers; for a policy "
                 "that sees them as images type policy=nature_cnn critic=nature_cnn"
             )
+        for warning in start.warnings if is_first_rank() else ():
+            console.info(f"rlopt: {warning}")
         minibatches = torch_generator(config.seed, Purpose.MINIBATCHES)
         trial = config.env.try_to_continue()
         collector = _collector(start, trial.replays)
@@ -101,6 +104,7 @@ def set_up(config: RunConfig, device: torch.device | None = None) -> Setup:
     with closing(config.env.make()) as probe:
         agent = _agent(config, probe, device)
         space, actions, spec = probe.observation_space, probe.action_space, probe.spec
+        warnings = tuple(describe_normalisers(probe))
     dtype, width = getattr(torch, config.dtype), observation_size(space)
     thetas = {}
     for name, learner in agent.learners.items():
@@ -114,7 +118,7 @@ def set_up(config: RunConfig, device: torch.device | None = None) -> Setup:
     continuous = isinstance(agent.head, DiagonalGaussian)
     unchanged = None if image(space) else agent.observations.indicators
     compatibility.check_environment(config, longest, continuous, unchanged, width)
-    return Setup(config, space, actions, agent, state)
+    return Setup(config, space, actions, agent, state, warnings)
 
 
 def select_device(name: str) -> torch.device:

@@ -1,6 +1,7 @@
 """What an environment is made from: what is refused, what is made, and how a mistake is explained."""
 
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,10 +9,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.wrappers import TimeLimit
+from gymnasium.wrappers import NormalizeObservation, NormalizeReward, TimeLimit, TransformReward
 
 from rlopt.envs.spec import EnvSpec
-from rlopt.envs.wrappers import guard
+from rlopt.envs.wrappers import describe_normalisers, guard
 from rlopt.errors import EnvironmentFault, UserError
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
@@ -223,3 +224,24 @@ def test_a_step_of_four_values_is_named(register, limit):
 def test_a_reset_that_takes_no_seed_is_named(register):
     with pytest.raises(ValueError, match=f"no way to seed it: .* as in the {OLD}"):
         register(Unseeded).make().reset(seed=0)
+
+
+@pytest.mark.parametrize(
+    ("wrappers", "names"),
+    [
+        ([], []),
+        ([NormalizeReward], ["NormalizeReward.*rewards.scale=true"]),
+        ([NormalizeObservation], ["NormalizeObservation.*observations.normalise=true"]),
+        ([NormalizeObservation, NormalizeReward, TransformReward], ["NormalizeReward", "NormalizeObservation"]),
+    ],
+)
+def test_wrappers_that_normalise_are_told_of_with_the_option(register, wrappers, names):
+    def wrapped() -> gym.Env:
+        env: gym.Env = Plain()
+        for wrapper in wrappers:
+            env = wrapper(env, float) if wrapper is TransformReward else wrapper(env)
+        return env
+
+    warnings = describe_normalisers(register(wrapped).make())
+    assert len(warnings) == len(names)
+    assert all(re.search(name, warning) for name, warning in zip(names, warnings, strict=True))
