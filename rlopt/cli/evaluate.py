@@ -55,7 +55,8 @@ def run(arguments: list[str]) -> int:
     report: dict[str, Any] = {"run_dir": str(options.run_dir), "env": environment.id, "step": step}
     report |= {"episodes": options.episodes, "seed": seed}
     for name, deterministic in (("deterministic", True), ("sampled", False)):
-        result = evaluate(environment, frozen, head, options.episodes, seed, deterministic)
+        limit = config.evaluation.max_steps
+        result = evaluate(environment, frozen, head, options.episodes, seed, deterministic, limit)
         report[name] = _to_json(result)
         if not options.json:
             print(f"{environment.id}, {name}: {_to_line(report[name])}, policy of step {step:,}")
@@ -90,6 +91,7 @@ def _to_json(result: Evaluation) -> dict[str, Any]:
         "iqm_interval": iqm,
         "returns": result.returns,
         "lengths": result.lengths,
+        "cut": result.cut,
     }
 
 
@@ -100,7 +102,8 @@ def _to_line(report: dict[str, Any]) -> str:
         return "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"
 
     count, length = len(report["returns"]), sum(report["lengths"]) / len(report["lengths"])
+    cut = f", {report['cut']} of them cut off" if report["cut"] else ""
     return (
         f"return {report['mean']:.2f}{bounds(report['mean_interval'])}, std {report['std']:.2f}, "
-        f"IQM {report['iqm']:.2f}{bounds(report['iqm_interval'])} over {count} episodes, length {length:.1f}"
+        f"IQM {report['iqm']:.2f}{bounds(report['iqm_interval'])} over {count} episodes{cut}, length {length:.1f}"
     )

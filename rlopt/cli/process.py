@@ -64,7 +64,12 @@ def result_line(summary: dict[str, Any]) -> str:
             for kind in ("evaluation", "sampled_evaluation")
             for name in (f"{kind}_return", f"{kind}_std")
         )
-        text += f"evaluation return {mean:.1f} +- {std:.1f} (mode), {sampled_mean:.1f} +- {sampled_std:.1f} (sampled); "
+        cut, sampled_cut = (
+            f", {summary[name]} episodes cut off" if summary.get(name) else ""
+            for name in ("evaluation_cut", "sampled_evaluation_cut")
+        )
+        text += f"evaluation return {mean:.1f} +- {std:.1f} (mode{cut}), "
+        text += f"{sampled_mean:.1f} +- {sampled_std:.1f} (sampled{sampled_cut}); "
     return text + f"{summary['steps']:,} steps at {summary['steps_per_second']:,.0f} steps/s"
 
 

@@ -299,7 +299,7 @@ def check_environment(
     if "observations.normalise" in config.typed and config.observations.normalise:
         if normalised is None:
             raise UserError(
-                "observations.normalise=true has no effect on images, whose pixels are divided by 255 in any case"
+                "observations.normalise=true has no effect on images, whose pixels are divided by their largest value"
             )
         if len(normalised) == inputs:
             raise UserError(
@@ -312,9 +312,9 @@ def check_sees(where: str, factory: NetworkFactory, space: gym.Space[Any]) -> No
     try:
         factory.sees(space)
     except ValueError as error:
-        able = [
-            name for name in parts("policy") if _sees(parse_network(read_choice("policy", name), "policy")[0], space)
-        ]
+        known = [(n, parse_network(read_choice("policy", n), "policy")[0]) for n in choices("policy")]
+        able = [name for name, network in known if _sees(network, space)]
+        able = [name for name in able if name in parts("policy")] or able  # a variant only where nothing else serves
         instead = " or ".join(f"policy={name} critic={name}" for name in able if name in choices("critic"))
         raise UserError(f"{where}={stands_for(factory)}: {error}; choose {instead or 'another network'}") from error
 

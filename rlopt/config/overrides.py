@@ -19,9 +19,12 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, Quote, QuotedString
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from rlopt.config.choices import PARTS, choices, environment_with_id, nearest, short_name
 from rlopt.errors import UserError
@@ -37,6 +40,58 @@ MOST_CHECKED = 300  # combinations that are all checked before any begins; of mo
 NULLABLE = ("experiment", "recipe", "solver.preconditioner", "critic.solver.preconditioner")  # choices that may be none
 _ID = re.compile(r"-v\d+$|[/:]")  # ids of Gymnasium have one of these; names of choices do not
 _BARE = re.compile(r"(?!(true|false|null|nan|inf)$)[A-Za-z_][\w./:-]*", re.IGNORECASE)  # text that needs no quotes
+
+
+def take_env_kwargs(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(env.kwargs, the other options) of options of Python. Values of env.kwargs reach the environment as they are.
+
+    Raises UserError, with the name, for what a configuration and a checkpoint cannot hold.
+    """
+    rest = dict(options)
+    found: dict[str, Any] = {}
+    given = rest.get("env")
+    if isinstance(given, Mapping):
+        rest.pop("env")
+        rest |= {f"env.{name}": value for name, value in given.items()}
+    for name in [name for name in rest if name == "env.kwargs" or name.startswith("env.kwargs.")]:
+        value = rest.pop(name)
+        for key in reversed(name.split(".")[2:]):
+            value = {key: value}
+        if not isinstance(value, Mapping):
+            raise UserError(f"env.kwargs is a group of options, env.kwargs.NAME=...; got {value!r}")
+        found |= _plain(value, "env.kwargs")
+    return found, rest
+
+
+def _plain(value: Any, name: str) -> Any:
+    """A copy of the value: numbers, text, None, and lists and dictionaries of them; numpy's numbers as Python's."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, list):
+        return [_plain(inner, f"{name}[{i}]") for i, inner in enumerate(value)]
+    if isinstance(value, Mapping):
+        for key in value:
+            if type(key) not in (str, int):
+                raise UserError(f"{name} has the key {key!r}; keys must be text or whole numbers")
+        return {key: _plain(inner, f"{name}.{key}") for key, inner in value.items()}
+    if type(value) in (str, int, float, bool, type(None)):
+        if value == value and not _is_template(value):
+            return value
+        shown = f"the text {value!r}" if isinstance(value, str) else "nan"
+    else:
+        shown = type(value).__name__
+    raise UserError(
+        f"{name} is {shown}, which a configuration cannot hold; give numbers, text, None, or lists and dicts of them"
+    )
+
+
+def _is_template(value: Any) -> bool:
+    """Whether OmegaConf cannot hold this text: it reads a ${ without its end as a reference to another option."""
+    try:
+        OmegaConf.create({"key": value})
+    except OmegaConfBaseException:
+        return True
+    return False
 
 
 def to_overrides(options: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -57,10 +112,15 @@ def _to_text(value: Any) -> str:
         text = str(value)
         return text if _BARE.fullmatch(text) else QuotedString(text, Quote.single).with_quotes()
     if isinstance(value, Mapping):
-        return "{}"
+        if not all(isinstance(key, str) and _BARE.fullmatch(key) for key in value):
+            raise UserError(f"the keys of an option within a list must be names; got {list(value)}")
+        return f"{{{','.join(f'{key}:{_to_text(inner)}' for key, inner in value.items())}}}"
     if isinstance(value, Sequence):
         return f"[{','.join(map(_to_text, value))}]"
-    return repr(value.item() if hasattr(value, "item") else value)
+    try:
+        return repr(value.item() if hasattr(value, "item") else value)
+    except (ValueError, RuntimeError) as error:  # an array of several numbers
+        raise UserError(f"an option must be a number, text, or a list or dict of them; got {value!r}") from error
 
 
 def parse(text: str) -> Override:

@@ -6,6 +6,7 @@ workers to end, and kills those that have not after a while.
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -13,12 +14,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import NoReturn
 
 from rlopt.errors import UserError
 
+_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _PATIENCE = 2.0  # seconds that all workers together have to close their environments before they are killed
 
 
@@ -77,6 +80,7 @@ def start_worker() -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
+    _die_with_parent()
     use_one_thread()
 
 
@@ -100,6 +104,17 @@ def describe_exit(worker: BaseProcess) -> str:
 
 def _describe_code(code: int) -> str:
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _die_with_parent() -> None:
+    """Let Linux kill this process when its parent ends, even where compiled code keeps other threads from running."""
+    if sys.platform != "linux":
+        return
+    parent = multiprocessing.parent_process()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if parent is not None and not parent.is_alive():  # it ended before this call
+        os._exit(1)
 
 
 def _exit_with_parent() -> None:

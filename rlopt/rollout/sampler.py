@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rlopt.envs.replay import Script
 from rlopt.envs.spaces import ActionTransform, PolicyHead, observation_dtype, observation_size
-from rlopt.envs.vector import StepCounter
+from rlopt.envs.vector import StepCounter, SyncEnvs
 from rlopt.envs.wrappers import guard
 from rlopt.policy.inference import BLOCK, FrozenPolicy, numpy_sampler
 from rlopt.rollout.buffer import Buffer, Rollout
@@ -110,8 +110,9 @@ class Sampler:
         loop = step_environments(self.envs, act, self.counter, self.counter.describe)
         for t, (following, reward, ends, cuts, info) in enumerate(islice(loop, self.steps)):
             time[t], episode[t] = self._time, self._episode
-            rewards[t], terminated[t], truncated[t] = reward, ends, cuts
-            observations[t + 1] = following.reshape(shape)
+            with np.errstate(over="ignore"):  # the update finds what is too large for the type
+                rewards[t], terminated[t], truncated[t] = reward, ends, cuts
+                observations[t + 1] = following.reshape(shape)
             self._time += 1
             if self._resets_in_next_step:
                 mask[t] = ~self._over
@@ -138,9 +139,13 @@ class Sampler:
         """The states of the environments after a rollout."""
         origins = getattr(self.envs, "origins", None) or [None] * len(self._numbers)
         last, noise = self._raw[-1, self._own].numpy().copy(), [dict(g.bit_generator.state) for g in self._generators]
+        with guard(self.counter.describe):
+            saved = self.envs.saved_states() if isinstance(self.envs, SyncEnvs) else [None] * len(self._numbers)
         time, episode, over = self._time.tolist(), self._episode.tolist(), self._over.tolist()
         return [
-            EnvState(number, last[e], time[e], episode[e], over[e], self.counter.step, noise[e], origins[e])
+            EnvState(
+                number, last[e], time[e], episode[e], over[e], self.counter.step, noise[e], origins[e], saved=saved[e]
+            )
             for e, number in enumerate(self._numbers)
         ]
 
@@ -153,10 +158,13 @@ class Sampler:
         scripts, last = [], self._raw[-1, self._own].numpy()
         for e, (number, state) in enumerate(zip(self._numbers, states, strict=True)):
             seed = integer(reset_seed, Purpose.ENVIRONMENT, number)
-            if state is None or state.origin is None or state.actions is None:
+            if state is not None and state.saved is not None:
+                scripts.append(Script(None, (), state.observation, seed, saved=state.saved))
+            elif state is None or state.origin is None or state.actions is None:
                 scripts.append(Script(None, (), last[e], seed))
             else:
-                scripts.append(Script(state.origin, self._transform(state.actions), state.observation, seed))
+                actions = self._transform(state.actions)
+                scripts.append(Script(state.origin, actions, state.observation, seed, state.check))
             if state is None:
                 self._generators[e] = np.random.default_rng(sequence(reset_seed, Purpose.ACTION, number))
             else:

@@ -55,6 +55,7 @@ class Workers:
         self,
         spec: EnvSpec,
         space: gym.Space,
+        actions: gym.Space,
         policy: FrozenPolicy,
         head: PolicyHead,
         steps: int,
@@ -82,7 +83,9 @@ class Workers:
             for part in self._parts:
                 numbers = range(first + part.start, first + part.stop)
                 buffers = [{name: tensor[:, part] for name, tensor in buffer.items()} for buffer in self._buffers]
-                job = _Job(spec, head, policy, self._shared_policy, steps, seed, numbers, total, buffers)
+                job = _Job(
+                    spec, (space, actions), head, policy, self._shared_policy, steps, seed, numbers, total, buffers
+                )
                 self._workers.append(_Worker(job))
             self._receive(None)
         except BaseException:
@@ -106,7 +109,7 @@ class Workers:
         ]
         states = [state for _, own in answers for state in own]
         buffer = self._buffers[self._current]
-        self.boundary = self._history = self._history.after(buffer["actions"], states)
+        self.boundary = self._history = self._history.after(buffer, states)
         rollout = assemble_rollout(buffer, finals, self._policy, self.first, self.total)
         self._current, self._policy = (self._current + 1) % _BUFFERS, None
         return rollout
@@ -161,6 +164,7 @@ class _Job:
     """What a worker needs to collect."""
 
     spec: EnvSpec
+    spaces: tuple[gym.Space, gym.Space]  # which all environments must have
     head: PolicyHead
     policy: FrozenPolicy
     shared_policy: _SharedPolicy
@@ -236,7 +240,7 @@ def _run_worker(job: _Job, counter: StepCounter, connection: Connection) -> None
     envs = None
     try:
         numbers, dtype = job.numbers, job.policy.theta.dtype
-        envs = job.spec.make_vector(numbers[0], len(numbers), counter)
+        envs = job.spec.make_vector(numbers[0], len(numbers), counter, job.spaces)
         sampler = Sampler(envs, job.head, job.steps, job.seed, dtype, numbers[0], job.total)
         connection.send("ready")
         while (message := connection.recv()) is not None:

@@ -71,7 +71,8 @@ class Evaluator:
 
     def _evaluate(self, state: State, deterministic: bool) -> Evaluation:
         policy, config = self._agent.evaluated_policy(state), self._config
-        return evaluate(config.env, policy, self._agent.head, config.evaluation.episodes, config.seed, deterministic)
+        episodes, limit = config.evaluation.episodes, config.evaluation.max_steps
+        return evaluate(config.env, policy, self._agent.head, episodes, config.seed, deterministic, limit)
 
 
 def _finite(x: float) -> float | None:

@@ -161,10 +161,15 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_no_child_survives_a_killed_or_interrupted_learner(tmp_path, number):
+@pytest.mark.parametrize(
+    ("how", "number"),
+    [("hangs", signal.SIGKILL), ("hangs", signal.SIGINT), ("hangs", signal.SIGTERM), ("holds", signal.SIGKILL)],
+)
+def test_no_child_survives_a_killed_or_interrupted_learner(tmp_path, how, number):
     """One of them hangs in its environment's step, where it hears of nothing."""
-    typed = [str(tmp_path / "run"), *breaking("hangs", which=3, at=12, count=4), "workers=2"]
+    if how == "holds" and sys.platform != "linux":
+        pytest.skip("only Linux kills a process whose parent has ended")
+    typed = [str(tmp_path / "run"), *breaking(how, which=3, at=12, count=4), "workers=2"]
     run = subprocess.Popen([sys.executable, "-c", PROGRAM, *typed], cwd=ROOT, start_new_session=True,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     try:
@@ -176,7 +181,7 @@ def test_no_child_survives_a_killed_or_interrupted_learner(tmp_path, number):
         else:
             os.killpg(run.pid, number)  # as a terminal does
         code = run.wait(60)
-        assert until(lambda: not any(map(alive, workers)))
+        assert until(lambda: not any(map(alive, workers)), 10)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(run.pid, signal.SIGKILL)
@@ -188,7 +193,7 @@ def test_no_child_survives_a_killed_or_interrupted_learner(tmp_path, number):
 
 
 def test_an_environment_that_ends_its_worker_is_reported(started):
-    with pytest.raises(UserError, match="do not suit env.id=probe/Fails-v0: SystemExit 0"):
+    with pytest.raises(UserError, match="Fails-v0 cannot be made with .*: SystemExit: 0"):
         started("env.id=probe/Fails-v0", "env.kwargs.how=exits", "env.kwargs.when=made", "env.kwargs.elsewhere=true",
                 "workers=2")  # fmt: skip
 
