@@ -8,12 +8,13 @@ from typing import Any
 from rlopt.config.choices import choices, nearest, parts
 from rlopt.config.compose import read_choice
 from rlopt.config.schema import construct_part
-from rlopt.core.parts import COMPATIBLE, KL, OBJECTIVE, PRODUCT, ROOT, SEMIDEFINITE, Metric, Solver
+from rlopt.core.parts import BATCH, COMPATIBLE, KL, OBJECTIVE, PRODUCT, ROOT, SEMIDEFINITE, Metric, Solver
 from rlopt.errors import UserError
 
 _NEEDS = {  # what a solver needs -> the words for it; else the choices that supply it are named
     PRODUCT: "products of the metric with vectors",
     ROOT: "root factors of the metric in output space",
+    BATCH: "a metric of one batch, since it averages over updates itself",
     SEMIDEFINITE: "a metric without negative curvature",
 }
 

@@ -83,6 +83,11 @@ def _check_update(c: _Checked) -> None:
         raise _cannot_serve(c, lacking)
     if world_size() > 1 and solver.requirements.one_rank:
         raise _one_rank_only(c)
+    if world_size() > 1 and metric.requirements.one_rank:
+        raise UserError(
+            f"{c.typed('metric')} keeps each rank's own samples, and a checkpoint holds those of one; run without "
+            f"torchrun, or choose another {c.prefix}metric"
+        )
     if u.damping.measures and not {KL, OBJECTIVE} & metric.supplies:
         raise _nothing_to_measure(c)
     if solver.requirements.needs_damping and not u.damping.current(u.damping.init()) > 0:
@@ -127,7 +132,15 @@ def _cannot_serve(c: _Checked, lacking: frozenset[str]) -> UserError:
         refused = f"{option}={stands_for(inner)} cannot serve {c.typed('metric')}"
         return UserError(f"{refused}: it needs {needs}. These can: {able}")
     able = typed_choices("solver", solvers_for(c.update.metric), c.prefix)
-    return UserError(f"{c.typed('solver')} cannot serve {c.typed('metric')}: it needs {needs}. These can: {able}")
+    return UserError(
+        f"{c.typed('solver')} cannot serve {c.typed('metric')}: it needs {needs}. These can: {able}{_by_options(c)}"
+    )
+
+
+def _by_options(c: _Checked) -> str:
+    """The options with which the solver that was chosen asks for less, where that is so."""
+    instead = [f"{c.prefix}solver.{option}={value}" for option, value in c.update.solver.requirements.instead.items()]
+    return f", {c.typed('solver')} with {' '.join(instead)}" if instead else ""
 
 
 def _one_rank_only(c: _Checked) -> UserError:
@@ -261,7 +274,8 @@ def check_network(
             if check_size := part.requirements.check_size:
                 check_size(len(theta))
             if check_samples := part.requirements.check_samples:
-                check_samples(_count_factors(update, network, head, theta, theta.new_zeros(1, inputs)), samples)
+                factors = _count_factors(update, network, head, theta, theta.new_zeros(1, inputs))
+                check_samples(factors, samples * update.metric.requirements.batches)
         except Incompatible as error:
             raise advise(error, group, stands_for(part), prefix) from error
 

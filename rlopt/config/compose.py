@@ -285,7 +285,7 @@ def _compose_files(chosen: Options, typed: Options) -> DictConfig:
             if unused is None:
                 raise
             if unused in typed:
-                raise UserError(f"{short_name(unused)} has no effect without {_step_of(unused)}") from error
+                raise UserError(f"{short_name(unused)} has no effect without {_choice_around(unused)}") from error
             del files[unused]
             continue
         config = deepcopy(config)
@@ -312,8 +312,10 @@ def _in_hydras_spelling(name: str, choice: str) -> str:
     return f"{added}{group}@{name}={choice}"
 
 
-def _step_of(name: str) -> str:
-    return f"{name.rpartition('.')[0]}=optimizer"
+def _choice_around(name: str) -> str:
+    """The choice within whose options another one stands, such as metric=average for metric.of."""
+    around = name.rpartition(".")[0]
+    return f"{around}={'average' if name.endswith('.of') else 'optimizer'}"
 
 
 def _set_options(config: DictConfig, options: Options, typed: Options) -> None:
@@ -388,7 +390,7 @@ def _unknown_option(name: str, config: DictConfig) -> str:
     if nested and nested.endswith(".preconditioner"):
         return f"{typed} has no effect without {nested}=..., such as diagonal"
     if nested or name in CHOICES:
-        return f"{typed} has no effect without {_step_of(nested or name)}"
+        return f"{typed} has no effect without {_choice_around(nested or name)}"
     adam = read_choice("optimizer", "adam")
     of_adam = [f"{name}.{option}" for name in ("step.optimizer", "critic.step.optimizer") for option in adam]
     names = [*CHOICES, *flatten(cast("dict[str, Any]", OmegaConf.to_container(config))), *of_adam]

@@ -30,8 +30,13 @@ from rlopt.config.choices import PARTS, choices, environment_with_id, nearest, s
 from rlopt.errors import UserError
 
 _WITHIN_STEP = ("optimizer", "scheduler")  # groups whose choices stand inside step=optimizer
-_FOR_BOTH = (*PARTS, "schedule", "step.optimizer", "step.scheduler", "solver.preconditioner")  # actor and critic
-_GROUP_OF = {"solver.preconditioner": "solver", "step.optimizer": "optimizer", "step.scheduler": "scheduler"}
+_GROUP_OF = {  # a choice within another's options -> the group whose files it takes
+    "solver.preconditioner": "solver",
+    "metric.of": "metric",
+    "step.optimizer": "optimizer",
+    "step.scheduler": "scheduler",
+}
+_FOR_BOTH = (*PARTS, "schedule", *_GROUP_OF)  # actor and critic
 CHOICES = {  # full name -> the group whose choices it takes
     **{name: name for name in ("algo", "env", "policy", "critic", "experiment", "recipe")},
     **{f"{network}{name}": _GROUP_OF.get(name, name) for network in ("", "critic.") for name in _FOR_BOTH},

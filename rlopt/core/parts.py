@@ -41,6 +41,8 @@ Taken = tuple[Tensor, State, Scalars]  # what `Step.step` returns: theta, the st
 # Capabilities that a metric may supply and a solver may need.
 PRODUCT = "product"  # v -> M v
 ROOT = "root"  # C = sum_k u_k u_k^T in output space, hence statistics per layer
+BATCH = "single_batch"  # M is of this batch alone, at one theta; for solvers that average over updates themselves
+GRADIENT = "gradient"  # M is the derivative of a gradient, known at other thetas too
 EUCLIDEAN = "euclidean"  # M = I
 SEMIDEFINITE = "semidefinite"  # v^T M v >= 0 for every v
 HISTORY = "history"  # M is a sum over past gradients, for its power -1/2

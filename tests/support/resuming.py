@@ -18,6 +18,7 @@ CASES = {
     "averages and draws": ("env.id=probe/Seeded-v0", "algo=acktr", "env.num_envs=3", "batch_size=30", "total_steps=150", "averaging.kind=ema", "step.momentum=0.9"),
     "state of its own": ("env.id=probe/Saved-v0", "env.kwargs={every: 3}", "algo=ppo", "env.num_envs=2", "batch_size=40", "total_steps=200"),
     "state of its own, two workers": ("env.id=probe/Saved-v0", "env.kwargs={every: 3}", "algo=ppo", "env.num_envs=2", "batch_size=40", "total_steps=200", "workers=2"),
+    "average of a metric": ("env=cartpole", "algo=trpo", "env.num_envs=4", "batch_size=40", "total_steps=200", "metric=average", "metric.of.samples=2", "metric.batches=3"),
     "shared": ("env=cartpole", "algo=ppo", "critic=shared", "env.num_envs=4", "batch_size=40", "total_steps=200", "advantages.recompute=false"),
 }  # fmt: skip
 

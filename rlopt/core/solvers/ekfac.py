@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import ROOT, Solve, Solver, State
+from rlopt.core.parts import BATCH, ROOT, Solve, Solver, State
 from rlopt.core.solvers.kronecker import factors as kronecker
 from rlopt.core.solvers.kronecker.solve import in_eigenbasis
 from rlopt.core.solvers.per_layer import squares
@@ -45,7 +45,7 @@ class EKFAC(Solver):
     refresh: int
     chunk: int
 
-    needs: ClassVar[frozenset[str]] = frozenset({ROOT})
+    needs: ClassVar[frozenset[str]] = frozenset({BATCH, ROOT})
 
     def __post_init__(self) -> None:
         for name in ("decay", "scale_decay"):

@@ -45,14 +45,6 @@ def test_an_update_does_not_cost_more_the_longer_an_episode_is():
     assert stood.actions.tolist() == [i for i in range(2000) for _ in range(5)]
 
 
-def test_a_long_episode_makes_no_update_slower():
-    history, actions = EpisodeHistory(True), torch.arange(5 * 3000)[:, None]
-    for i in range(3000):
-        history = history.after(actions[5 * i : 5 * i + 5], [at(5 * i + 5)])
-        assert len(history.actions) <= 12
-    assert history.complete()[0].actions.tolist() == actions[:, 0].tolist()
-
-
 def test_episodes_that_were_taken_up_go_on():
     stood = [at(3), at(0, 1)]
     full = [EnvState(**{**vars(s), "actions": np.arange(s.time), "check": s.time}) for s in stood]
