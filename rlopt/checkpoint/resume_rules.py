@@ -137,8 +137,8 @@ def _check_schedules(config: Mapping[str, Any], updates: int) -> None:
         if end is not None and scheduler.get("factor") != 1:
             most = f" (total_steps={end * config['batch_size']} at most)" if end > config["updates"] else ""
             raise UserError(
-                f"total_steps cannot be raised: {prefix}scheduler={_scheduler_choice(scheduler)} has its end at "
-                f"update {end}, where the run was planned to end{most}; train anew with the total_steps that you want"
+                f"total_steps cannot be raised: {prefix}scheduler={_scheduler_choice(scheduler)} ends at "
+                f"update {end}, with the run as it was planned{most}; start a new run with the total_steps that you want"
             )
 
 

@@ -101,7 +101,10 @@ class EpisodeHistory:
         return replace(self, actions=(torch.from_numpy(past),), checks=checks)
 
     def complete(self) -> list[EnvState]:
-        """The states with the actions of their episodes; without an origin where these were not kept."""
+        """The states, each with the actions of its episode so far.
+
+        Where these were not kept the state has no origin either, and its episode cannot be replayed.
+        """
         found = []
         for e, state in enumerate(self.states):
             steps, column = state.time, [chunk[:, e] for chunk in self.actions]

@@ -27,7 +27,7 @@ class Scores(Protocol):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """B, P."""
+        """(B, P): the number of samples, and of parameters."""
 
     def rows(self) -> Tensor:
         """(B, P)."""
