@@ -138,7 +138,7 @@ def _check_schedules(config: Mapping[str, Any], updates: int) -> None:
             most = f" (total_steps={end * config['batch_size']} at most)" if end > config["updates"] else ""
             raise UserError(
                 f"total_steps cannot be raised: {prefix}scheduler={_scheduler_choice(scheduler)} ends at "
-                f"update {end}, with the run as it was planned{most}; start a new run with the total_steps that you want"
+                f"update {end}, with the run as it was planned{most}; start a new run with the total_steps you want"
             )
 
 
