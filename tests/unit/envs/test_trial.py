@@ -91,7 +91,7 @@ PAIRS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("a", "b"), PAIRS, ids=repr)
+@pytest.mark.parametrize(("a", "b"), PAIRS, ids=lambda value: type(value).__name__)
 def test_attributes_that_differ_are_found_wherever_they_are(a, b):
     found = _differing_attribute(Holds(a), Holds(b))
     assert found and found.startswith("Holds.thing.x[0][0]")
