@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli import main as cli
+from tests.support.command_line import chosen as chosen
 
 SMALL = ["policy.hidden=[8]", "evaluation.episodes=2", "checkpoint.every_updates=1",
          "checkpoint.every_seconds=null", "checkpoint.keep=99"]  # fmt: skip
@@ -21,11 +22,6 @@ CASES = {
     "average of a metric": ("env=cartpole", "algo=trpo", "env.num_envs=4", "batch_size=40", "total_steps=200", "metric=average", "metric.of.samples=2", "metric.batches=3"),
     "shared": ("env=cartpole", "algo=ppo", "critic=shared", "env.num_envs=4", "batch_size=40", "total_steps=200", "advantages.recompute=false"),
 }  # fmt: skip
-
-
-def chosen(*overrides: str) -> list[str]:
-    """The last of several values of one option; the command line takes each option once."""
-    return [f"{name}={value}" for name, value in dict(text.split("=", 1) for text in overrides).items()]
 
 
 def cut(source: Path, target: Path, keep: int) -> None:

@@ -36,7 +36,7 @@ def test_import_is_light():
 
 def test_a_run_is_that_of_the_command_line():
     trained = rlopt.train("algo=ppo", seed=3, run_dir="a", **SMALL)
-    assert trained.run_dir == Path("a")
+    assert trained.run_dir == Path("a").absolute()
     typed = ["algo=ppo", "seed=3", "run_dir=b", "batch_size=80", "total_steps=240", "policy.hidden=[8]",
              "critic.hidden=[8]", "evaluation.episodes=3"]  # fmt: skip
     assert cli.main(["train", *typed]) == 0
