@@ -53,7 +53,7 @@ def test_an_optimizer_that_is_typed_has_its_own_values(choice):
             {"_target_": "rlopt.core.steps.optimizer.InverseLR", "decay": 0.1},
         ),
         ("algo=vpg scheduler=linear", "step.scheduler", {"total_iters": 293}),  # of 300,000 / 1,024 updates
-        ("algo=nac env=lqr critic=episodic", "critic.compatible", {"degrees": [0], "ridge": 1e-3}),
+        ("algo=nac env=lqr critic=episodic", "critic.compatible", {"degrees": [0], "ridge": 0.1}),
         ("algo=nac env=lqr critic=mlp", "critic", {"compatible": None}),
         ("env=halfcheetah policy=linear", "policy", {"initial_sigma": 1.0}),
         ("algo=acktr solver=cg solver.preconditioner=kfac", "solver.preconditioner", {"measure": 1}),
