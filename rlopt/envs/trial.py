@@ -70,8 +70,7 @@ def try_to_continue(first: gym.Env, second: gym.Env) -> Trial:
     if not equal:
         return NO_REPLAY
     now = class_values(type(first.unwrapped))
-    changed = (name for name, value in shared.items() if _difference(value, now[name], name, set(), ""))
-    if name := next(changed, None) or _differing_attribute(first, second):
+    if name := changed_value(shared, now) or _differing_attribute(first, second):
         return Trial(
             True,
             f"has something that outlives an episode, {name}, which a replay does not bring back: {_NOT_EQUAL}. "
@@ -139,6 +138,12 @@ def class_values(cls: type[Any]) -> dict[str, Any]:
         for name, value in vars(base).items()
         if not name.startswith("__") and isinstance(value, (*_NUMBERS, list, dict, set, np.ndarray))
     }
+
+
+def changed_value(before: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """The name of the first of the `class_values` that has changed, if any has."""
+    changed = (name for name in before if name not in now or _difference(before[name], now[name], name, set(), ""))
+    return next(changed, None)
 
 
 def _differing_attribute(first: gym.Env, second: gym.Env) -> str | None:

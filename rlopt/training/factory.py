@@ -55,6 +55,7 @@ class Setup:
 def build(config: RunConfig, run_dir: Path) -> Trainer:
     """The run that ``config`` describes, to be written to ``run_dir``. Raises UserError before anything is written."""
     with explain_lack_of_memory("the run", compatibility.LOWER):
+        config.env.try_constructor()
         start = set_up(config)
         if config.record.video_steps is not None:
             video.check(config.env)
