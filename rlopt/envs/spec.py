@@ -25,7 +25,7 @@ import rlopt.tasks  # noqa: F401  # registers rlopt's own environments
 from rlopt.core.checks import at_least_one, between, check
 from rlopt.envs.observations import check_observation_space, describe_kind
 from rlopt.envs.spaces import as_image
-from rlopt.envs.trial import NO_REPLAY, Trial, class_values, try_to_continue
+from rlopt.envs.trial import NO_REPLAY, CountedCalls, Trial, class_values, try_to_continue
 from rlopt.envs.vector import EnvPoolEnvs, StepCounter, SyncEnvs
 from rlopt.envs.watchdog import watched
 from rlopt.envs.wrappers import FAULTS, CheckedEnv, guard
@@ -147,9 +147,10 @@ class EnvSpec:
         """Try on two environments whether a resumed run can continue in the middle of its episodes."""
         if self.backend == "envpool":
             return NO_REPLAY
-        pair = self.make(), self.make()
+        calls = [0]
+        pair = CountedCalls(self.make(), calls), CountedCalls(self.make(), calls)
         try:
-            with watched(lambda: None, self.timeout, lambda: f"env.id={self.id}, when it was tried,"):
+            with watched(calls.copy, self.timeout, lambda: f"env.id={self.id}, when it was tried,"):
                 return try_to_continue(*pair)
         finally:
             for env in pair:

@@ -45,6 +45,24 @@ _NOT_EQUAL = "if this run is stopped and resumed, it may not go on to the bit"
 NO_REPLAY = Trial(False, f"cannot be replayed (envs/replay.py): {_NEW_EPISODES}")
 
 
+class CountedCalls(gym.Wrapper[Any, Any, Any, Any]):
+    """Counts in ``calls[0]`` the steps and resets that ``env`` came back from."""
+
+    def __init__(self, env: gym.Env, calls: list[int]):
+        super().__init__(env)
+        self._calls = calls
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        found = self.env.step(action)
+        self._calls[0] += 1
+        return found
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        found = self.env.reset(seed=seed, options=options)
+        self._calls[0] += 1
+        return found
+
+
 def try_to_continue(first: gym.Env, second: gym.Env) -> Trial:
     """Try whether ``second`` can continue in the middle of an episode of ``first``.
 

@@ -91,6 +91,11 @@ class Workers:
                 self._workers.append(_Worker(job))
             self._class_values = spec.class_values()  # as the workers have them
             self._receive(None)
+        except OSError as error:  # such as too many open files
+            self.close()
+            raise UserError(
+                f"workers={workers} cannot be started: {error}; lower workers, or raise `ulimit -n`"
+            ) from error
         except BaseException:
             self.close()
             raise

@@ -103,6 +103,7 @@ def set_up(config: RunConfig, device: torch.device | None = None) -> Setup:
     """The environment, the agent and its first state, on ``device`` or on the configuration's."""
     device = device or select_device(config.device)
     with closing(config.env.make()) as probe:
+        compatibility.check_memory(config, observation_size(probe.observation_space))
         agent = _agent(config, probe, device)
         space, actions, spec = probe.observation_space, probe.action_space, probe.spec
         warnings = tuple(describe_normalisers(probe))

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -282,3 +283,19 @@ def test_a_constructor_that_raises_or_prints_is_left_to_the_run(register, capfd)
 
     register(noisy).try_constructor()
     assert capfd.readouterr().err == ""
+
+
+class Slow(Plain):
+    def step(self, action: Any) -> Any:
+        time.sleep(0.04)
+        return super().step(action)
+
+
+def test_a_trial_that_takes_longer_than_a_step_still_finds(register):
+    class Counts(Slow):
+        def reset(self, **given: Any) -> Any:
+            self.count = getattr(self, "count", 0) + 1
+            return super().reset(**given)
+
+    found = replace(register(Counts), timeout=0.2).try_to_continue()
+    assert found.warning and "Counts.count" in found.warning

@@ -1,4 +1,6 @@
 import copy
+import errno
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -197,6 +199,17 @@ def test_no_child_survives_a_killed_or_interrupted_learner(tmp_path, how, number
     if number != signal.SIGKILL:
         # the rollout in which it hangs is collected while the first update's critic still learns
         assert checkpoint.load_newest(tmp_path / "run")[0] in (0, 40)
+
+
+def test_workers_without_files_left_are_refused(monkeypatch, tmp_path):
+    def pipe(*_) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(multiprocessing.context.BaseContext, "Pipe", pipe)
+    with pytest.raises(
+        UserError, match="workers=2 cannot be started: .*Too many open files; lower workers, or raise `ulimit"
+    ):
+        make_trainer("env=cartpole", "workers=2")
 
 
 @pytest.mark.parametrize(("workers", "told"), [(1, 0), (2, 1)])
