@@ -48,14 +48,13 @@ def run(arguments: list[str]) -> int:
     config = check_config(load_run(options.run_dir))
     restored, step = restore_run(config, options.run_dir, options.best)
     environment, head, frozen = config.env, restored.agent.head, restored.agent.evaluated_policy(restored.state)
-    seed = config.seed if options.seed is None else options.seed
+    seed, limit = config.seed if options.seed is None else options.seed, config.evaluation.max_steps
     if video:
         film.check_path(video)
         film.check(environment)
     report: dict[str, Any] = {"run_dir": str(options.run_dir), "env": environment.id, "step": step}
     report |= {"episodes": options.episodes, "seed": seed}
     for name, deterministic in (("deterministic", True), ("sampled", False)):
-        limit = config.evaluation.max_steps
         result = evaluate(environment, frozen, head, options.episodes, seed, deterministic, limit)
         report[name] = _to_json(result)
         if not options.json:

@@ -13,6 +13,8 @@ Parts declare what they supply, need and require (core/parts.py); conf/ says by 
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +44,8 @@ from rlopt.errors import UserError
 from rlopt.parallel.collectives import world_size
 from rlopt.policy.mlp import NetworkFactory
 
+MOST_STEPS = 10**7  # of one network in one update
+_BYTES_OF_ENVIRONMENT = 4096  # at least; most take far more
 LOWER = "lower batch_size, env.num_envs, policy.hidden or critic.hidden"  # to make a run smaller
 
 
@@ -211,6 +215,15 @@ def _check_counts(config: RunConfig) -> None:
         raise UserError(f"workers={config.workers} are more than the {envs // ranks} environments they would share")
     if config.workers > 1 and config.env.backend != "sync":
         raise UserError(f"env.backend={config.env.backend} has threads of its own; leave out workers")
+    for prefix, update in config.updates_of.items():
+        epochs, minibatch = update.schedule.epochs, update.schedule.minibatch or config.batch_size
+        steps = epochs * -(-config.batch_size // minibatch)
+        if steps > MOST_STEPS:
+            raise UserError(
+                f"{prefix}schedule.epochs={epochs} with {prefix}schedule.minibatch={update.schedule.minibatch} makes "
+                f"{steps:,} steps of each of {config.updates or 1:,} updates; {MOST_STEPS:,} are the most, so lower "
+                f"{prefix}schedule.epochs or batch_size"
+            )
     if config.record.spectrum_every is not None and ranks > 1:
         raise UserError("record.spectrum_every is for one process; leave it out, or run without torchrun")
 
@@ -289,6 +302,27 @@ def _count_factors(update: UpdateOptions, network: Network, head: Head, theta: T
     samples = Samples(inputs, actions, one, one, z, head.log_prob(z, actions))
     curvature, _ = update.metric.bind(update.metric.init(), tape, head, samples, update.objective)
     return len(rooted(curvature).factors())
+
+
+def check_memory(config: RunConfig, inputs: int) -> None:
+    """Raise UserError where the least that a run needs, for observations of ``inputs`` numbers, is not there."""
+    size = 8 if config.dtype == "float64" else 4
+    transitions = config.batch_size * (2 * inputs + 4) * size * (2 if config.workers > 1 else 1)
+    needed = (transitions + config.env.num_envs * _BYTES_OF_ENVIRONMENT) / world_size() / 2**30
+    there = memory() / 2**30
+    if needed > there:
+        raise UserError(
+            f"the run does not fit into memory: batch_size={config.batch_size} transitions of {inputs} numbers and "
+            f"env.num_envs={config.env.num_envs} need {needed:,.0f} GiB or more, and there are {there:,.0f}; {LOWER}"
+        )
+
+
+def memory() -> float:
+    """Bytes of memory that this machine has; infinite where it does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def check_environment(

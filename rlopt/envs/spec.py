@@ -5,7 +5,10 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import logging
+import multiprocessing
+import os
 import re
+import sys
 import sysconfig
 import traceback
 import warnings
@@ -22,12 +25,13 @@ import rlopt.tasks  # noqa: F401  # registers rlopt's own environments
 from rlopt.core.checks import at_least_one, between, check
 from rlopt.envs.observations import check_observation_space, describe_kind
 from rlopt.envs.spaces import as_image
-from rlopt.envs.trial import NO_REPLAY, Trial, try_to_continue
+from rlopt.envs.trial import NO_REPLAY, CountedCalls, Trial, class_values, try_to_continue
 from rlopt.envs.vector import EnvPoolEnvs, StepCounter, SyncEnvs
 from rlopt.envs.watchdog import watched
 from rlopt.envs.wrappers import FAULTS, CheckedEnv, guard
 from rlopt.errors import EnvironmentFault, UserError, first_line, in_one_line
 from rlopt.loggers import console
+from rlopt.parallel.processes import describe_exit
 
 BACKENDS = ("sync", "envpool")
 _EXTRAS = {  # module of an environment's code -> the extra of rlopt that installs what it needs
@@ -35,6 +39,8 @@ _EXTRAS = {  # module of an environment's code -> the extra of rlopt that instal
     "gymnasium.envs.box2d": "box2d",
     "gymnasium.envs.classic_control": "classic",
 }
+_CONSTRUCTED = 77  # exit code of a process that has tried a constructor
+_classes: dict[str, type[Any]] = {}  # of environments that were made, by their ids
 _made: set[str] = set()  # ids made before: Gymnasium warns once of an old version
 _not_closed: dict[str, bool] = {}  # ids of environments that could not be closed -> True if closing did not return
 
@@ -95,6 +101,42 @@ class EnvSpec:
             return EnvPoolEnvs(self.id, example, count, self.kwargs)
         return SyncEnvs([self.make] * count, first, counter, like=like)
 
+    def try_constructor(self) -> None:
+        """Make one in a process of its own, where it cannot end this one; Gymnasium's and rlopt's own are trusted.
+
+        Only on Linux. Raises UserError where that process ends, EnvironmentFault where it hangs; other errors are left
+        to `make`.
+        """
+        if sys.platform != "linux" or self._module.startswith(("gymnasium.", "rlopt.")):
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # about forking with threads: it uses none of them
+            process = multiprocessing.get_context("fork").Process(target=self._construct, daemon=True)
+            process.start()
+        process.join(self.timeout)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            raise EnvironmentFault(
+                f"env.id={self.id}, when it was made, has not come back for env.timeout={self.timeout:g} seconds"
+            )
+        if process.exitcode != _CONSTRUCTED:
+            raise UserError(f"env.id={self.id} ends its process when it is made: it {describe_exit(process)}")
+
+    def _construct(self) -> None:
+        """The life of the process that tries the constructor. It prints nothing."""
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        try:
+            self._gym_make(None).close()
+        finally:
+            os._exit(_CONSTRUCTED)
+
+    def class_values(self) -> dict[str, Any]:
+        """The plain attributes of the environment's classes, as they are now in this process."""
+        return class_values(_classes[self.id]) if self.id in _classes else {}
+
     def spaces(self) -> tuple[gym.Space, gym.Space]:
         """Observations and actions as the environment declares them, before observations are flattened."""
         env = self._make_unchecked(None)
@@ -105,9 +147,10 @@ class EnvSpec:
         """Try on two environments whether a resumed run can continue in the middle of its episodes."""
         if self.backend == "envpool":
             return NO_REPLAY
-        pair = self.make(), self.make()
+        calls = [0]
+        pair = CountedCalls(self.make(), calls), CountedCalls(self.make(), calls)
         try:
-            with watched(lambda: None, self.timeout, lambda: f"env.id={self.id}, when it was tried,"):
+            with watched(calls.copy, self.timeout, lambda: f"env.id={self.id}, when it was tried,"):
                 return try_to_continue(*pair)
         finally:
             for env in pair:
@@ -117,6 +160,7 @@ class EnvSpec:
         """Gymnasium's environment. Its ``close``, whoever calls it, prints an error instead of raising it."""
         with watched(lambda: None, self.timeout, lambda: f"env.id={self.id}, when it was made,"):
             env = self._gym_make(render_mode)
+        _classes[self.id] = type(env.unwrapped)
         close = env.close
         env.close = lambda: self._close(close)  # type: ignore[method-assign]
         return env

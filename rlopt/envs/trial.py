@@ -45,6 +45,24 @@ _NOT_EQUAL = "if this run is stopped and resumed, it may not go on to the bit"
 NO_REPLAY = Trial(False, f"cannot be replayed (envs/replay.py): {_NEW_EPISODES}")
 
 
+class CountedCalls(gym.Wrapper[Any, Any, Any, Any]):
+    """Counts in ``calls[0]`` the steps and resets that ``env`` came back from."""
+
+    def __init__(self, env: gym.Env, calls: list[int]):
+        super().__init__(env)
+        self._calls = calls
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        found = self.env.step(action)
+        self._calls[0] += 1
+        return found
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        found = self.env.reset(seed=seed, options=options)
+        self._calls[0] += 1
+        return found
+
+
 def try_to_continue(first: gym.Env, second: gym.Env) -> Trial:
     """Try whether ``second`` can continue in the middle of an episode of ``first``.
 
@@ -70,8 +88,7 @@ def try_to_continue(first: gym.Env, second: gym.Env) -> Trial:
     if not equal:
         return NO_REPLAY
     now = class_values(type(first.unwrapped))
-    changed = (name for name, value in shared.items() if _difference(value, now[name], name, set(), ""))
-    if name := next(changed, None) or _differing_attribute(first, second):
+    if name := changed_value(shared, now) or _differing_attribute(first, second):
         return Trial(
             True,
             f"has something that outlives an episode, {name}, which a replay does not bring back: {_NOT_EQUAL}. "
@@ -139,6 +156,12 @@ def class_values(cls: type[Any]) -> dict[str, Any]:
         for name, value in vars(base).items()
         if not name.startswith("__") and isinstance(value, (*_NUMBERS, list, dict, set, np.ndarray))
     }
+
+
+def changed_value(before: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """The name of the first of the `class_values` that has changed, if any has."""
+    changed = (name for name in before if name not in now or _difference(before[name], now[name], name, set(), ""))
+    return next(changed, None)
 
 
 def _differing_attribute(first: gym.Env, second: gym.Env) -> str | None:

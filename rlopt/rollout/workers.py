@@ -31,8 +31,10 @@ import torch
 
 from rlopt.envs.spaces import PolicyHead, observation_size
 from rlopt.envs.spec import EnvSpec
+from rlopt.envs.trial import changed_value
 from rlopt.envs.vector import StepCounter
 from rlopt.errors import EnvironmentFault, UserError
+from rlopt.loggers import console
 from rlopt.parallel.processes import describe_exit, end_workers, start_worker
 from rlopt.policy.inference import FrozenPolicy
 from rlopt.rollout.buffer import Buffer, Rollout, allocate_buffer, shared_zeros
@@ -66,7 +68,7 @@ class Workers:
         replays: bool,
     ):
         self.num_envs, self.first, self.total = spec.num_envs, first, total
-        self._timeout = spec.timeout
+        self._spec, self._timeout = spec, spec.timeout
         dtype = policy.theta.dtype
         allocate = partial(allocate_buffer, steps, self.num_envs, space, head, dtype, shared=True)
         self._buffers = [allocate() for _ in range(_BUFFERS)]
@@ -87,13 +89,25 @@ class Workers:
                     spec, (space, actions), head, policy, self._shared_policy, steps, seed, numbers, total, buffers
                 )
                 self._workers.append(_Worker(job))
+            self._class_values = spec.class_values()  # as the workers have them
             self._receive(None)
+        except OSError as error:  # such as too many open files
+            self.close()
+            raise UserError(
+                f"workers={workers} cannot be started: {error}; lower workers, or raise `ulimit -n`"
+            ) from error
         except BaseException:
             self.close()
             raise
 
     def start(self, policy: FrozenPolicy) -> None:
         """Begin the next rollout with this policy. The last one stays valid while it is collected."""
+        if name := changed_value(self._class_values, now := self._spec.class_values()):
+            self._class_values = now
+            console.info(
+                f"rlopt: {name} was changed in this process; the environments in workers do not see it. With workers=1 "
+                "they would"
+            )
         self._shared_policy.write(policy)
         for worker in self._workers:
             worker.send(self._current)

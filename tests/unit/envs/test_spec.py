@@ -1,8 +1,14 @@
 """What an environment is made from: what is refused, what is made, and how a mistake is explained."""
 
+import ctypes
 import itertools
+import os
 import re
+import signal
+import sys
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -245,3 +251,51 @@ def test_wrappers_that_normalise_are_told_of_with_the_option(register, wrappers,
     warnings = describe_normalisers(register(wrapped).make())
     assert len(warnings) == len(names)
     assert all(re.search(name, warning) for name, warning in zip(names, warnings, strict=True))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="constructors are tried on Linux")
+@pytest.mark.parametrize("code", [0, 1, 77, signal.SIGKILL])
+def test_a_constructor_that_ends_its_process_is_told(register, code):
+    parent = os.getpid()
+
+    def make() -> gym.Env:
+        if os.getpid() != parent:
+            os._exit(code) if code != signal.SIGKILL else os.kill(os.getpid(), code)
+        return Plain()
+
+    made = register(make)
+    if code == 77:  # what a trial that went well gives
+        return made.try_constructor()
+    with pytest.raises(UserError, match="ends its process when it is made: it ended with (exit code [01]|SIGKILL)"):
+        made.try_constructor()
+
+
+def test_a_constructor_that_hangs_in_compiled_code_is_told(register):
+    made = replace(register(lambda: ctypes.PyDLL(None).sleep(1000)), timeout=0.2)
+    with pytest.raises(EnvironmentFault, match="when it was made, has not come back for env.timeout=0.2 seconds"):
+        made.try_constructor()
+
+
+def test_a_constructor_that_raises_or_prints_is_left_to_the_run(register, capfd):
+    def noisy() -> gym.Env:
+        os.write(2, b"noise")
+        raise SystemExit(3)
+
+    register(noisy).try_constructor()
+    assert capfd.readouterr().err == ""
+
+
+class Slow(Plain):
+    def step(self, action: Any) -> Any:
+        time.sleep(0.04)
+        return super().step(action)
+
+
+def test_a_trial_that_takes_longer_than_a_step_still_finds(register):
+    class Counts(Slow):
+        def reset(self, **given: Any) -> Any:
+            self.count = getattr(self, "count", 0) + 1
+            return super().reset(**given)
+
+    found = replace(register(Counts), timeout=0.2).try_to_continue()
+    assert found.warning and "Counts.count" in found.warning

@@ -1,4 +1,6 @@
 import copy
+import errno
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -15,6 +17,7 @@ from rlopt.parallel import processes as child
 from rlopt.rollout.buffer import Rollout
 from tests.support.batches import FIELDS, same
 from tests.support.failing import breaking, failed
+from tests.support.lasting import Lasting
 from tests.support.launching import children, until
 from tests.support.probes import make_trainer
 
@@ -190,6 +193,30 @@ def test_no_child_survives_a_killed_or_interrupted_learner(tmp_path, how, number
     if number != signal.SIGKILL:
         # the rollout in which it hangs is collected while the first update's critic still learns
         assert checkpoint.load_newest(tmp_path / "run")[0] in (0, 40)
+
+
+def test_workers_without_files_left_are_refused(monkeypatch, tmp_path):
+    def pipe(*_) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(multiprocessing.context.BaseContext, "Pipe", pipe)
+    with pytest.raises(
+        UserError, match="workers=2 cannot be started: .*Too many open files; lower workers, or raise `ulimit"
+    ):
+        make_trainer("env=cartpole", "workers=2")
+
+
+@pytest.mark.parametrize(("workers", "told"), [(1, 0), (2, 1)])
+def test_a_class_changed_beside_its_workers_is_told_of_once(started, monkeypatch, capsys, workers, told):
+    """As a curriculum may do that a callback drives."""
+    run = started(
+        "env.id=probe/Lasting-v0", "env.kwargs={kind: none}", "env.num_envs=2", "batch_size=8", f"workers={workers}"
+    )
+    for level in (0, 7, 7):
+        monkeypatch.setattr(Lasting, "shared", level)
+        run.collector.collect(run.agent.policy(run.state))
+    said = "Lasting.shared was changed in this process; the environments in workers do not see it"
+    assert capsys.readouterr().err.count(said) == told
 
 
 def test_an_environment_that_ends_its_worker_is_reported(started):
