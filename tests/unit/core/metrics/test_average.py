@@ -11,7 +11,8 @@ from rlopt.core.metrics.average import Average
 from rlopt.core.metrics.fisher import Fisher
 from rlopt.core.metrics.gradient_history import GradientHistory
 from rlopt.core.metrics.identity import Identity
-from rlopt.core.parts import BATCH, ROOT
+from rlopt.core.network import Network
+from rlopt.core.parts import BATCH, GRADIENT, ROOT
 from rlopt.core.solvers.gram import Gram
 from rlopt.errors import UserError
 from tests.support import oracles
@@ -19,6 +20,7 @@ from tests.support.building import resolve, trainer
 from tests.support.curvatures import block, blocks_of, cg, diagonal, groups, low_rank, solve
 from tests.support.metrics import METRICS, OBJECTIVES, bind
 from tests.support.oracles import TAPES, Case, bits, close, eye, make_case, randn
+from tests.support.two_ranks import Ranks, halves
 
 AVERAGED = {name: metric for name, metric in METRICS.items() if not name.startswith("gradient_history")}
 AVERAGED["fisher_sampled"] = Fisher(2, 5)
@@ -127,6 +129,25 @@ def test_an_average_resumes_from_a_file_to_the_bit(name, memory, tmp_path):
     assert all(torch.equal(a.product(v), b.product(v)) for a, b in zip(here[0], there[0], strict=True))
 
 
+def test_two_ranks_keep_the_same_matrix(monkeypatch):
+    cases, metric, ranks = updates()[:3], average(Fisher(None, 0), "matrix"), Ranks()
+    whole, _ = follow(metric, cases)
+    monkeypatch.setattr("rlopt.core.curvature.all_sum", ranks.all_sum)
+    parts = [halves(case) for case in cases]
+
+    def one(i: int):
+        own = [Case(c.module, c.network, c.head, c.theta.clone(), p[i]) for c, p in zip(cases, parts, strict=True)]
+        # Network keeps the views of the theta that it saw last, and threads share it
+        state, found = metric.init(), None
+        for case in own:
+            tape = Network(case.module, case.head.constants).tape(case.theta, case.samples.inputs)
+            found, state = metric.bind(state, tape, case.head, case.samples, OBJECTIVES["surrogate"])
+        return found.dense(), state
+
+    (a, state_a), (b, state_b) = ranks.run(one)
+    assert close(a, whole[-1].dense(), 1e-12) and torch.equal(a, b) and bits(state_a) == bits(state_b)
+
+
 def test_what_is_kept_is_a_copy_and_no_more_than_is_read():
     cases, metric = updates(), average(Fisher(None, 0))
     case = Case(
@@ -150,8 +171,8 @@ def test_an_average_of_one_matrix_is_that_matrix_at_once():
 
 def test_an_average_supplies_no_more_than_its_metric():
     for name, metric in AVERAGED.items():
-        assert average(metric).supplies == metric.supplies - {BATCH}, name
-        assert average(metric, "matrix").supplies == metric.supplies - {BATCH, ROOT}
+        assert average(metric).supplies == metric.supplies - {BATCH, GRADIENT}, name
+        assert average(metric, "matrix").supplies == metric.supplies - {BATCH, GRADIENT, ROOT}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from rlopt.config.choices import conf_dir
 from rlopt.config.compose import read_choice
 from rlopt.config.schema import construct_part
 from rlopt.core.metrics.gradient_covariance import GradientCovariance
+from rlopt.core.network import Network
 from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.parts import BATCH
 from rlopt.core.solvers.block import Block
@@ -18,6 +19,7 @@ from tests.support.building import resolve, trainer
 from tests.support.curvatures import LAMBDA, block, blocks_of, groups, is_true, positions, rows, solve, step
 from tests.support.curvatures import bound as with_factors
 from tests.support.oracles import TAPES, Case, bits, close, eye, make_case, randn, share
+from tests.support.two_ranks import Ranks, halves
 
 BY = ["layer", "incoming", "outgoing"]
 
@@ -81,6 +83,23 @@ def test_every_factor_is_centred_with_positions_summed(by):
     g = randn(len(M), seed=7)
     found = solve(block(by, centred=True), with_factors(case, U), g, LAMBDA)
     assert close(found.x, torch.linalg.solve(M + LAMBDA * eye(len(g)), g), 1e-10)
+
+
+def test_two_ranks_centre_by_the_mean_of_both(monkeypatch):
+    case, solver, ranks = updates("mlp")[0], block("incoming", True, 0.9, 2), Ranks()
+    g = randn(len(case.theta), seed=7)
+    whole = solve(solver, covariance(case, False), g, LAMBDA).x
+    monkeypatch.setattr("rlopt.core.curvature.all_sum", ranks.all_sum)
+    monkeypatch.setattr("rlopt.core.curvature.all_sums", ranks.all_sums)
+    parts = halves(case)
+
+    def one(i: int) -> Tensor:
+        network = Network(case.module, case.head.constants)
+        own = Case(case.module, network, case.head, case.theta.clone(), parts[i])
+        return solve(solver, covariance(own, False), g, LAMBDA).x
+
+    a, b = ranks.run(one)
+    assert close(a, whole, 1e-10) and torch.equal(a, b)
 
 
 def test_solving_changes_no_state_and_binds_the_same_bits_again():

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from rlopt.core.metrics.hessian import Hessian
+from rlopt.core.network import Network
 from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.objectives.value import Value
 from rlopt.core.parts import GRADIENT
@@ -13,6 +14,7 @@ from rlopt.errors import UserError
 from tests.support.building import resolve
 from tests.support.curvatures import Matrix, is_true, solve, step
 from tests.support.oracles import TAPES, Case, bits, close, eye, gradient, make_case, randn
+from tests.support.two_ranks import Ranks, halves
 
 
 def bfgs(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -113,3 +115,17 @@ def test_pairs_of_gradients_are_for_a_metric_that_has_a_gradient():
     resolve(["algo=newton", "solver=lbfgs", "solver.pairs=gradients"])
     with pytest.raises(ValueError, match="pairs must be products or gradients"):
         LBFGS(3, 1e-8, "steps")
+
+
+def test_the_gradients_of_two_ranks_are_those_of_all_samples(monkeypatch):
+    case, objective, ranks = make_case("log_sigma", moved=0.2), Surrogate(0.0), Ranks()
+    parts, other = halves(case), case.theta + 0.1
+    monkeypatch.setattr("rlopt.core.metrics.hessian.all_sum", ranks.all_sum)
+
+    def one(i: int) -> Tensor:
+        network = Network(case.module, case.head.constants)
+        own = Case(case.module, network, case.head, case.theta.clone(), parts[i])
+        return hessian(own, objective).gradient(other)
+
+    whole = -gradient(Case(case.module, case.network, case.head, other, case.samples), "surrogate")
+    assert all(close(found, whole, 1e-12) for found in ranks.run(one))
