@@ -32,9 +32,18 @@ class RankLost(Exception):
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message; its type where it has no message."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    lines = _text(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def in_one_line(error: BaseException) -> str:
     """An error's message without its line breaks."""
-    return " ".join(str(error).split())
+    return " ".join(_text(error).split())
+
+
+def _text(error: BaseException) -> str:
+    """The error's message; its type where making the message fails."""
+    try:
+        return str(error)
+    except Exception:
+        return type(error).__name__

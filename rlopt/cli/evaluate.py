@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlopt.cli.exit_codes import Parser
 from rlopt.errors import UserError
+from rlopt.files import shown
 
 if TYPE_CHECKING:
     from rlopt.evaluation.episodes import Evaluation
@@ -33,6 +34,7 @@ def run(arguments: list[str]) -> int:
     if options.seed is not None and options.seed < 0:
         raise UserError(f"--seed must be 0 or above; got {options.seed}")
     video = options.run_dir / "video.mp4" if options.video == Path() else options.video
+    video = video and video.absolute()  # an environment may change the working directory
 
     from rlopt.config import check_config
     from rlopt.config.compose import load_run
@@ -62,9 +64,9 @@ def run(arguments: list[str]) -> int:
     if video:
         reel = film.Video(environment, frozen, head, seed)
         film.write(reel, video)
-        report["video"] = {"path": str(video), "return": reel.total, "length": reel.length}
+        report["video"] = {"path": str(shown(video)), "return": reel.total, "length": reel.length}
         if not options.json:
-            print(f"  video:     {video} (return {reel.total:.2f}, length {reel.length:,})")
+            print(f"  video:     {shown(video)} (return {_number(reel.total)}, length {reel.length:,})")
     if options.json:
         print(json.dumps(report))
     return 0
@@ -93,14 +95,19 @@ def _to_json(result: Evaluation) -> dict[str, Any]:
     }
 
 
+def _number(value: float) -> str:
+    """Two decimals, or four significant digits where it is large."""
+    return f"{value:.2f}" if abs(value) < 1e6 else f"{value:.3e}"
+
+
 def _to_line(report: dict[str, Any]) -> str:
     """The result of `_to_json` in one line."""
 
     def bounds(interval: list[float] | None) -> str:
-        return "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"
+        return "" if interval is None else f" [{_number(interval[0])}, {_number(interval[1])}]"
 
     count, length = len(report["returns"]), sum(report["lengths"]) / len(report["lengths"])
     return (
-        f"return {report['mean']:.2f}{bounds(report['mean_interval'])}, std {report['std']:.2f}, "
-        f"IQM {report['iqm']:.2f}{bounds(report['iqm_interval'])} over {count} episodes, length {length:.1f}"
+        f"return {_number(report['mean'])}{bounds(report['mean_interval'])}, std {_number(report['std'])}, "
+        f"IQM {_number(report['iqm'])}{bounds(report['iqm_interval'])} over {count} episodes, length {length:.1f}"
     )

@@ -16,6 +16,7 @@ from rlopt.config.compatibility import LOWER
 from rlopt.files import shown
 from rlopt.files.reading import read_json
 from rlopt.loggers import console
+from rlopt.loggers.console import short
 from rlopt.parallel import ranks
 from rlopt.training.callbacks import Callbacks, RunContext
 from rlopt.training.factory import explain_lack_of_memory
@@ -64,7 +65,10 @@ def result_line(summary: dict[str, Any]) -> str:
             for kind in ("evaluation", "sampled_evaluation")
             for name in (f"{kind}_return", f"{kind}_std")
         )
-        text += f"evaluation return {mean:.1f} +- {std:.1f} (mode), {sampled_mean:.1f} +- {sampled_std:.1f} (sampled); "
+        text += (
+            f"evaluation return {short(mean)} +- {short(std)} (mode), "
+            f"{short(sampled_mean)} +- {short(sampled_std)} (sampled); "
+        )
     return text + f"{summary['steps']:,} steps at {summary['steps_per_second']:,.0f} steps/s"
 
 

@@ -25,6 +25,7 @@ from hydra.errors import HydraException
 
 from rlopt.config.choices import PARTS, choices, environment_with_id, nearest, short_name
 from rlopt.errors import UserError
+from rlopt.files.reading import check_depth
 
 _WITHIN_STEP = ("optimizer", "scheduler")  # groups whose choices stand inside step=optimizer
 _FOR_BOTH = (*PARTS, "schedule", "step.optimizer", "step.scheduler", "solver.preconditioner")  # actor and critic
@@ -69,6 +70,10 @@ def parse(text: str) -> Override:
     quoted = f"; a path like this takes quotes: \"{name}='{rest}'\"" if name in ("run_dir", "sweep_dir") else ""
     unreadable = UserError(f"cannot read {text!r}; an override is written name=value, such as seed=1{quoted}")
     try:
+        check_depth(text)
+    except ValueError as error:
+        raise UserError(f"{name}: {error}") from error
+    try:
         override = OverridesParser.create().parse_override(text)
         value = override.value()
     except (HydraException, ValueError) as error:
@@ -99,7 +104,9 @@ def read_overrides(overrides: Sequence[str]) -> dict[str, Any]:
         name = full_name(override)
         check_name(override, name)
         found[name] = _choice(override, name) if is_choice(override, name) else override.value()
-    if found.get("env.id") is not None and "env" not in found:
+    if "env.id" in found and found["env.id"] is None:
+        raise UserError("env.id=null: name an environment, such as env.id=CartPole-v1")
+    if "env.id" in found and "env" not in found:
         found = {"env": environment_with_id(str(found["env.id"])) or "any", **found}
     return found
 
