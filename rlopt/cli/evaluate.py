@@ -6,6 +6,7 @@ are over episodes of this one policy; `rlopt report` has intervals over training
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from rlopt.evaluation.episodes import Evaluation
 
 
-def run(arguments: list[str]) -> int:
+def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(prog="rlopt eval", description="Evaluate a trained policy on whole episodes.")
     add = parser.add_argument
     add("run_dir", type=Path, help="folder of a run, as rlopt train prints it")
@@ -33,6 +34,11 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.seed is not None and options.seed < 0:
         raise UserError(f"--seed must be 0 or above; got {options.seed}")
+    return options
+
+
+def run(arguments: list[str]) -> int:
+    options = _parse(arguments)
     video = options.run_dir / "video.mp4" if options.video == Path() else options.video
     video = video and video.absolute()  # an environment may change the working directory
 

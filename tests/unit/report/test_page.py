@@ -51,7 +51,7 @@ NASTY = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "[a](javas
 
 
 @pytest.mark.parametrize("name", NASTY, ids=range(len(NASTY)))
-def test_a_name_is_text_on_the_page_in_the_table_and_on_the_terminal(write_run, tmp_path, capsys, name):
+def test_a_name_is_text_on_page_table_and_terminal(write_run, tmp_path, capsys, name):
     for seed in range(2):
         write_run(f"a{seed}", LINE, seed=seed, algo=name)
         write_run(f"b{seed}", LINE, seed=seed, env=name)
