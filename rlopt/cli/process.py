@@ -16,6 +16,7 @@ from rlopt.config.compatibility import LOWER
 from rlopt.files import shown
 from rlopt.files.reading import read_json
 from rlopt.loggers import console
+from rlopt.loggers.console import short
 from rlopt.parallel import ranks
 from rlopt.training.callbacks import Callbacks, RunContext
 from rlopt.training.factory import explain_lack_of_memory
@@ -68,8 +69,8 @@ def result_line(summary: dict[str, Any]) -> str:
             f", {summary[name]} episodes cut off" if summary.get(name) else ""
             for name in ("evaluation_cut", "sampled_evaluation_cut")
         )
-        text += f"evaluation return {mean:.1f} +- {std:.1f} (mode{cut}), "
-        text += f"{sampled_mean:.1f} +- {sampled_std:.1f} (sampled{sampled_cut}); "
+        text += f"evaluation return {short(mean)} +- {short(std)} (mode{cut}), "
+        text += f"{short(sampled_mean)} +- {short(sampled_std)} (sampled{sampled_cut}); "
     return text + f"{summary['steps']:,} steps at {summary['steps_per_second']:,.0f} steps/s"
 
 

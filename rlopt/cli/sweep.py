@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,11 @@ def multirun(overrides: list[str], train: Callable[[list[str]], int]) -> int:
     except (AttributeError, TypeError, ValueError, LookupError, ImportError, OSError, RuntimeError) as error:
         if job.failed:
             raise
+        if isinstance(error, BrokenExecutor):
+            raise UserError(
+                "one of the processes that train was killed, perhaps for want of memory, and the others were ended; "
+                f"the same command with sweep_dir={shown(folder)} continues"
+            ) from error
         options = " ".join(o for o in overrides if o.lstrip("+~").startswith("hydra"))
         raise UserError(f"{options or 'these runs'} cannot be begun: {in_one_line(error)}") from error
     finally:

@@ -42,7 +42,7 @@ from rlopt.training.run_directory import trained_elsewhere, try_lock
 _LONGEST_NAME = 150  # characters of a folder's name
 _SAVE_TIMEOUT = 60.0  # seconds in which a worker should have saved its run
 _LOCK_INTERVAL = 0.05  # seconds between two looks at the lock files
-_PARENT_INTERVAL = 1.0  # seconds between two looks at the parent process
+_PARENT_INTERVAL = 0.25  # seconds between two looks at the parent process
 
 _sweep_process: int | None = None  # the parent of this process, if that is the sweep
 _signal_received: int | None = None  # the signal that ended a run in this process

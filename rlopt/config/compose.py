@@ -78,7 +78,7 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     if "updates" in typed:
         raise UserError("updates follows from total_steps and batch_size and cannot be chosen; set total_steps")
     with _one_at_a_time, _explained():
-        Plugins.instance().register(_ExtraDirs)  # at each call: a launcher's process has Hydra's state from another one
+        Plugins.instance().register(_ExtraDirs)  # again: a launcher's process has Hydra's state from another one
         experiment = _named_overrides("experiment", typed.get("experiment"))
         chosen = {**_defaults(), **experiment, **typed}
         recipe = _recipe(chosen)
@@ -113,8 +113,7 @@ def load_run(run_dir: Path) -> dict[str, Any]:
     if not has_config:
         hint = f"; {COPY}" if has_checkpoints else ""
         raise UserError(f"{run_dir} is not the folder of a run: it has no config.yaml{hint}")
-    path = run_dir / "config.yaml"
-    plain = load(path)
+    plain = load(path := run_dir / "config.yaml")
     if "algo" not in plain:
         raise UserError(f"{path} is not a run's configuration: it lacks algo; {COPY}")
     if "recipe" not in plain:
@@ -126,11 +125,9 @@ def load_run(run_dir: Path) -> dict[str, Any]:
 def _check_sizes(plain: Mapping[str, Any], path: Path) -> None:
     """Raise UserError for sizes that no run has, before anything of these sizes is made."""
     for name, value in flatten(plain).items():
-        sizes = value if isinstance(value, list) else [value]
-        if name.rpartition(".")[2] not in _MOST or not all(isinstance(x, int | float) for x in sizes):
-            continue  # refused where options are parsed
-        most = _MOST[name.rpartition(".")[2]]
-        if any(a * b > most for a, b in zip(sizes, [*sizes[1:], 1], strict=True)):
+        most, sizes = _MOST.get(name.rpartition(".")[2]), value if isinstance(value, list) else [value]
+        numbers = most is not None and all(isinstance(x, int | float) for x in sizes)  # else refused when it is parsed
+        if numbers and any(a * b > most for a, b in zip(sizes, [*sizes[1:], 1], strict=True)):
             raise UserError(f"{path} has {name}={value}, which is larger than a run can be; {COPY}")
 
 

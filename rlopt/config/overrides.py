@@ -28,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rlopt.config.choices import PARTS, choices, environment_with_id, nearest, short_name
 from rlopt.errors import UserError
+from rlopt.files.reading import check_depth
 
 _WITHIN_STEP = ("optimizer", "scheduler")  # groups whose choices stand inside step=optimizer
 _GROUP_OF = {  # a choice within another's options -> the group whose files it takes
@@ -134,6 +135,10 @@ def parse(text: str) -> Override:
     quoted = f"; a path like this takes quotes: \"{name}='{rest}'\"" if name in ("run_dir", "sweep_dir") else ""
     unreadable = UserError(f"cannot read {text!r}; an override is written name=value, such as seed=1{quoted}")
     try:
+        check_depth(text)
+    except ValueError as error:
+        raise UserError(f"{name}: {error}") from error
+    try:
         override = OverridesParser.create().parse_override(text)
         value = override.value()
     except (HydraException, ValueError) as error:
@@ -164,7 +169,9 @@ def read_overrides(overrides: Sequence[str]) -> dict[str, Any]:
         name = full_name(override)
         check_name(override, name)
         found[name] = _choice(override, name) if is_choice(override, name) else override.value()
-    if found.get("env.id") is not None and "env" not in found:
+    if "env.id" in found and found["env.id"] is None:
+        raise UserError("env.id=null: name an environment, such as env.id=CartPole-v1")
+    if "env.id" in found and "env" not in found:
         found = {"env": environment_with_id(str(found["env.id"])) or "any", **found}
     return found
 

@@ -22,6 +22,7 @@ from typing import NoReturn
 from rlopt.errors import UserError
 
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+_PARENT_INTERVAL = 0.25  # seconds between two looks at the parent process
 _PATIENCE = 2.0  # seconds that all workers together have to close their environments before they are killed
 
 
@@ -60,9 +61,9 @@ def try_in_child(call: Callable[[], object]) -> str | None:
 def _call_and_exit(call: Callable[[], object], write: int) -> NoReturn:
     """In a child: call this, send the message of a UserError, and end. Another error is told where it matters."""
     try:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for stream in (1, 2):
-            os.dup2(nowhere, stream)
+        sys.stdout = sys.stderr = nowhere = open(os.devnull, "w")  # noqa: SIM115  # until the process ends
+        for stream in (1, 2):  # of compiled code
+            os.dup2(nowhere.fileno(), stream)
         call()
     except UserError as error:
         os.write(write, str(error).encode(errors="replace"))
@@ -71,6 +72,17 @@ def _call_and_exit(call: Callable[[], object], write: int) -> NoReturn:
     except BaseException:
         os._exit(1)
     os._exit(0)
+
+
+def end_with_parent() -> None:
+    """From now on this process gets SIGTERM when its parent ends: a run then saves and ends."""
+    threading.Thread(target=_wait_for_parents_end, args=(os.getppid(),), daemon=True).start()
+
+
+def _wait_for_parents_end(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_PARENT_INTERVAL)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def start_worker() -> None:

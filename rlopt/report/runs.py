@@ -23,6 +23,7 @@ from rlopt.errors import UserError, in_one_line
 from rlopt.files import flatten
 from rlopt.files.reading import exists, open_regular, read_json, read_yaml
 from rlopt.loggers import console, csv
+from rlopt.loggers.console import printable
 
 Array = NDArray[np.float64]
 _SECONDS = ("time/collect", "time/update")
@@ -148,6 +149,7 @@ def _read_config(file: Path) -> dict[str, str]:
     except (OSError, ValueError) as error:
         raise Unusable(f"config.yaml cannot be read: {in_one_line(error)}") from error
     config = flat_options(plain) if isinstance(plain, dict) else {}
+    config = {name: " ".join(printable(value).split()) for name, value in config.items()}
     if not {"algo", "env.id", "seed"} <= set(config) or not re.fullmatch(r"\d{1,18}", config["seed"]):
         raise Unusable("config.yaml is not that of a run: it lacks algo, env.id or seed")
     return config

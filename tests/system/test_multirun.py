@@ -111,7 +111,7 @@ def test_multirun_goes_on_after_a_fault_and_returns_its_code(run, monkeypatch):
     ("seed=0,1 seed=2", "seed is given twice"),
     ("seed=0,1 run_dir=", "run_dir="),
 ])  # fmt: skip
-def test_every_mistake_in_several_runs_is_told_before_anything_is_made(run, typed, wanted):
+def test_every_mistake_in_several_runs_is_told_beforehand(run, typed, wanted):
     gym.register("Dying-v0", lambda **_: os._exit(3))
     try:
         code, out, err = run("train", "-m", *typed.split())

@@ -16,6 +16,7 @@ diag M) until it holds, and the lambda used is reported.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -25,10 +26,28 @@ from torch import Tensor
 
 from rlopt.core.checks import NumericalFailure, check
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import PRODUCT, Solution, Solve, Solver, State
+from rlopt.core.parts import PRODUCT, Requirements, Solution, Solve, Solver, State
+from rlopt.core.requirements import Incompatible, Remedy
 
 _ATTEMPTS = 8  # raises of lambda before giving up
 _LOST = 10  # a pivot or eigenvalue below this many roundings of its matrix's largest is none
+
+
+def _check_size(size: int) -> None:
+    """Raise Incompatible where the matrix, in float32, is larger than this machine's memory."""
+    if 4 * size**2 > (memory := _memory()):
+        reason = (
+            f"a matrix of {size:,} x {size:,} numbers takes {4e-9 * size**2:,.0f} GB, and here are {memory / 1e9:,.0f}"
+        )
+        raise Incompatible(reason, Remedy.OTHER_SOLVER)
+
+
+def _memory() -> float:
+    """Bytes of this machine's memory; infinite where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return float("inf")
 
 
 @dataclass(frozen=True)
@@ -46,6 +65,7 @@ class Dense(Solver):
     indefinite: Literal["refuse", "absolute", "shift"]
 
     needs: ClassVar[frozenset[str]] = frozenset({PRODUCT})
+    requirements: ClassVar[Requirements] = Requirements(check_size=_check_size)
 
     def __post_init__(self) -> None:
         choices = ("refuse", "absolute", "shift")

@@ -77,7 +77,7 @@ def test_only_a_schedule_with_a_course_holds_a_run_to_its_end(scheduler, refused
         assert change_options(config, {"total_steps": 160})["updates"] == 2
 
 
-def test_a_run_that_was_shortened_is_not_extended_beyond_its_plan():
+def test_a_shortened_run_is_not_extended_beyond_its_plan():
     """Its rate is 0 where it was planned to end."""
     config = resolve(["algo=vpg", "batch_size=80", "total_steps=800", "scheduler=linear"])
     short = change_options(config, {"total_steps": 400})
@@ -92,7 +92,7 @@ def test_a_run_that_was_shortened_is_not_extended_beyond_its_plan():
 
 
 @pytest.mark.parametrize("ranks", [2, 1, None])
-def test_a_run_of_several_ranks_says_that_one_does_not_continue_it_bitwise(tmp_path, runs, capsys, ranks):
+def test_a_run_of_ranks_says_that_one_goes_on_otherwise(tmp_path, runs, capsys, ranks):
     part = tmp_path / "part"
     cut(runs("cartpole trpo"), part, 2)
     step, tree = checkpoint.load_newest(part)
