@@ -23,6 +23,7 @@ class Signalled(KeyboardInterrupt):
     def __init__(self, number: int):
         super().__init__(number)  # which pickle gives it again
         self.number = number
+        self.reported = False  # True where the user has been told of it
 
 
 class RankLost(Exception):
@@ -31,9 +32,18 @@ class RankLost(Exception):
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message; its type where it has no message."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    lines = _message(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def in_one_line(error: BaseException) -> str:
     """An error's message without its line breaks."""
-    return " ".join(str(error).split())
+    return " ".join(_message(error).split())
+
+
+def _message(error: BaseException) -> str:
+    """An error's message, which any terminal can show; the class of an error takes its place if that cannot be had."""
+    try:
+        return str(error).encode("utf-8", "backslashreplace").decode()
+    except Exception:  # noqa: BLE001  # an error's own __str__ may raise anything
+        return f"(its text cannot be shown; {type(error).__name__})"

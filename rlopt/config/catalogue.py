@@ -33,7 +33,10 @@ def pairs(
         for name, metric in metric_parts.items()
     ]
     if not any(served for _, _, served in found):
-        raise UserError(f"no solver of {', '.join(solver_parts)} can serve a metric of {', '.join(metric_parts)}")
+        raise UserError(
+            f"none of the solvers {', '.join(solver_parts)} works with any of the metrics {', '.join(metric_parts)}; "
+            "rlopt.guide.choosing says which do"
+        )
     return found
 
 

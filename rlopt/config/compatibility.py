@@ -13,6 +13,8 @@ Parts declare what they supply, need and require (core/parts.py); conf/ says by 
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +44,8 @@ from rlopt.errors import UserError
 from rlopt.parallel.collectives import world_size
 from rlopt.policy.mlp import NetworkFactory
 
+MOST_STEPS = 10**7  # of one network in one update
+_BYTES_OF_ENVIRONMENT = 4096  # at least; most take far more
 LOWER = "lower batch_size, env.num_envs, policy.hidden or critic.hidden"  # to make a run smaller
 
 
@@ -126,6 +130,11 @@ def _wrong_objective(c: _Checked) -> UserError:
 
 def _cannot_serve(c: _Checked, lacking: frozenset[str]) -> UserError:
     needs = ", ".join(describe_need(need, c.prefix) for need in sorted(lacking))
+    inner, option = getattr(c.update.solver, "preconditioner", None), f"{c.prefix}solver.preconditioner"
+    if inner is not None and lacking <= inner.needs:
+        able = ", ".join(f"{option}={name}" for name in ("null", *solvers_for(c.update.metric, linear=True)))
+        refused = f"{option}={stands_for(inner)} cannot serve {c.typed('metric')}"
+        return UserError(f"{refused}: it needs {needs}. These can: {able}")
     able = typed_choices("solver", solvers_for(c.update.metric), c.prefix)
     return UserError(
         f"{c.typed('solver')} cannot serve {c.typed('metric')}: it needs {needs}. These can: {able}{_by_options(c)}"
@@ -196,10 +205,25 @@ def _check_counts(config: RunConfig) -> None:
             f"batch_size must be a multiple of env.num_envs={envs}; got {config.batch_size}; "
             f"try batch_size={max(config.batch_size // envs, 1) * envs}"
         )
+    over = config.advantages.normalise
+    if over and (config.batch_size == 1 or (over == "minibatch" and config.actor.schedule.minibatch == 1)):
+        raise UserError(
+            f"advantages.normalise={over} makes every advantage 0 where the {over} is one sample; choose a larger "
+            f"{over}, or add advantages.normalise=false"
+        )
     if config.workers > 1 and config.workers > envs // ranks:
         raise UserError(f"workers={config.workers} are more than the {envs // ranks} environments they would share")
     if config.workers > 1 and config.env.backend != "sync":
         raise UserError(f"env.backend={config.env.backend} has threads of its own; leave out workers")
+    for prefix, update in config.updates_of.items():
+        epochs, minibatch = update.schedule.epochs, update.schedule.minibatch or config.batch_size
+        steps = epochs * -(-config.batch_size // minibatch)
+        if steps > MOST_STEPS:
+            raise UserError(
+                f"{prefix}schedule.epochs={epochs} with {prefix}schedule.minibatch={update.schedule.minibatch} makes "
+                f"{steps:,} steps of each of {config.updates or 1:,} updates; {MOST_STEPS:,} are the most, so lower "
+                f"{prefix}schedule.epochs or batch_size"
+            )
     if config.record.spectrum_every is not None and ranks > 1:
         raise UserError("record.spectrum_every is for one process; leave it out, or run without torchrun")
 
@@ -280,6 +304,27 @@ def _count_factors(update: UpdateOptions, network: Network, head: Head, theta: T
     return len(rooted(curvature).factors())
 
 
+def check_memory(config: RunConfig, inputs: int) -> None:
+    """Raise UserError where the least that a run needs, for observations of ``inputs`` numbers, is not there."""
+    size = 8 if config.dtype == "float64" else 4
+    transitions = config.batch_size * (2 * inputs + 4) * size * (2 if config.workers > 1 else 1)
+    needed = (transitions + config.env.num_envs * _BYTES_OF_ENVIRONMENT) / world_size() / 2**30
+    there = memory() / 2**30
+    if needed > there:
+        raise UserError(
+            f"the run does not fit into memory: batch_size={config.batch_size} transitions of {inputs} numbers and "
+            f"env.num_envs={config.env.num_envs} need {needed:,.0f} GiB or more, and there are {there:,.0f}; {LOWER}"
+        )
+
+
+def memory() -> float:
+    """Bytes of memory that this machine has; infinite where it does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf
+
+
 def check_environment(
     config: RunConfig, longest: int | None, continuous: bool, normalised: Collection[int] | None, inputs: int
 ) -> None:
@@ -302,7 +347,7 @@ def check_environment(
     if "observations.normalise" in config.typed and config.observations.normalise:
         if normalised is None:
             raise UserError(
-                "observations.normalise=true has no effect on images, whose pixels are divided by 255 in any case"
+                "observations.normalise=true has no effect on images, whose pixels are divided by their largest value"
             )
         if len(normalised) == inputs:
             raise UserError(
@@ -315,9 +360,9 @@ def check_sees(where: str, factory: NetworkFactory, space: gym.Space[Any]) -> No
     try:
         factory.sees(space)
     except ValueError as error:
-        able = [
-            name for name in parts("policy") if _sees(parse_network(read_choice("policy", name), "policy")[0], space)
-        ]
+        known = [(n, parse_network(read_choice("policy", n), "policy")[0]) for n in choices("policy")]
+        able = [name for name, network in known if _sees(network, space)]
+        able = [name for name in able if name in parts("policy")] or able  # a variant only where nothing else serves
         instead = " or ".join(f"policy={name} critic={name}" for name in able if name in choices("critic"))
         raise UserError(f"{where}={stands_for(factory)}: {error}; choose {instead or 'another network'}") from error
 

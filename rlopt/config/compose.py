@@ -6,6 +6,8 @@ From the weakest to the strongest:
     a recipe and an experiment, which are overrides in a file
     what was typed
 
+A solver's file may name its usual damping, which is chosen with it unless the same layer or a stronger one chooses.
+
 An option goes with its choice: where a stronger layer chooses another file for a group, the weaker layers' options of
 that group are left out. So what is typed wins, an option by its value, and a choice other than the preset's by all the
 values of its file.
@@ -17,8 +19,10 @@ import difflib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from copy import deepcopy
+from functools import cache, lru_cache
 from pathlib import Path
+from threading import RLock
 from typing import Any, cast
 
 from hydra import compose as hydra_compose
@@ -36,6 +40,7 @@ from rlopt.config.choices import (
     PARTS,
     SHARED_CRITIC,
     UPDATE_GROUPS,
+    USUAL_DAMPING,
     conf_dir,
     extra_dirs,
     file,
@@ -48,10 +53,13 @@ from rlopt.config.choices import (
 from rlopt.config.overrides import CHOICES, read_overrides
 from rlopt.errors import UserError, in_one_line
 from rlopt.files import flatten
+from rlopt.files.reading import exists, read_yaml
 
 # groups that take further options: those of torch's own classes, and of environments
 _OPEN = ("step.optimizer", "step.scheduler", "critic.step.optimizer", "critic.step.scheduler", "env.kwargs")
+_one_at_a_time = RLock()  # Hydra has one state for all threads
 Options = dict[str, Any]  # full name -> value
+_MOST = {"num_envs": 100_000, "hidden": 2**30}  # environments; weights between two layers
 COPY = "each of its checkpoints holds a copy: the JSON in the header of its file has it under config"
 
 
@@ -69,16 +77,20 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     typed = read_overrides(overrides)
     if "updates" in typed:
         raise UserError("updates follows from total_steps and batch_size and cannot be chosen; set total_steps")
-    Plugins.instance().register(_ExtraDirs)  # at each call: a launcher's process has Hydra's state from another one
-    with _explained():
+    with _one_at_a_time, _explained():
+        Plugins.instance().register(_ExtraDirs)  # again: a launcher's process has Hydra's state from another one
         experiment = _named_overrides("experiment", typed.get("experiment"))
         chosen = {**_defaults(), **experiment, **typed}
         recipe = _recipe(chosen)
         files = _preset_choices(chosen["algo"], chosen["env"], extra_dirs())
-        merged = _merged(files, _named_overrides("recipe", recipe), experiment, typed)
+        layers = _with_usual_dampings([_named_overrides("recipe", recipe), experiment, typed])
+        merged = _merged(files, *layers)
         presets = {"algo": chosen["algo"], "env": chosen["env"]}
         others = {name: choice for name, choice in merged.items() if files.get(name) != choice}
         config = _compose_files(presets | others, typed)
+        for name in (n for n, group in CHOICES.items() if group == "solver"):
+            if isinstance(node := OmegaConf.select(config, name), DictConfig):
+                node.pop(USUAL_DAMPING, None)  # read above
         _set_options(config, merged, typed)
         if config.critic._target_ == SHARED_CRITIC:
             _drop_critics_update(config, typed)
@@ -95,19 +107,28 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
 def load_run(run_dir: Path) -> dict[str, Any]:
     """The configuration that the run in this folder saved, in plain values. Raises UserError where there is none."""
     try:
-        has_config, has_checkpoints = (run_dir / "config.yaml").is_file(), (run_dir / "checkpoints").is_dir()
+        has_config, has_checkpoints = exists(run_dir / "config.yaml"), (run_dir / "checkpoints").is_dir()
     except OSError as error:
         raise UserError(f"{run_dir} cannot be read: {error.strerror}") from error
     if not has_config:
         hint = f"; {COPY}" if has_checkpoints else ""
         raise UserError(f"{run_dir} is not the folder of a run: it has no config.yaml{hint}")
-    path = run_dir / "config.yaml"
-    plain = load(path)
+    plain = load(path := run_dir / "config.yaml")
     if "algo" not in plain:
         raise UserError(f"{path} is not a run's configuration: it lacks algo; {COPY}")
     if "recipe" not in plain:
         raise UserError(f"{path} has the form of an earlier rlopt (it lacks recipe): use that version, or train anew")
+    _check_sizes(plain, path)
     return plain
+
+
+def _check_sizes(plain: Mapping[str, Any], path: Path) -> None:
+    """Raise UserError for sizes that no run has, before anything of these sizes is made."""
+    for name, value in flatten(plain).items():
+        most, sizes = _MOST.get(name.rpartition(".")[2]), value if isinstance(value, list) else [value]
+        numbers = most is not None and all(isinstance(x, int | float) for x in sizes)  # else refused when it is parsed
+        if numbers and any(a * b > most for a, b in zip(sizes, [*sizes[1:], 1], strict=True)):
+            raise UserError(f"{path} has {name}={value}, which is larger than a run can be; {COPY}")
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -116,8 +137,8 @@ def load(path: Path) -> dict[str, Any]:
     Loads no code because of it: env.id=MODULE:NAME is refused where MODULE has not been imported already.
     """
     try:
-        plain = OmegaConf.to_container(OmegaConf.load(path))
-    except Exception as error:
+        plain = read_yaml(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {in_one_line(error)}") from error
     if not isinstance(plain, dict) or not plain:
         raise UserError(f"{path} is not a run's configuration")
@@ -126,8 +147,8 @@ def load(path: Path) -> dict[str, Any]:
     module, colon, _ = name.partition(":")
     if colon and module not in sys.modules:
         raise UserError(
-            f"{path} names the environment {name}, and no module is imported because a file names it; "
-            f"add --import {module}"
+            f"{path} names the environment {name}, which needs the module {module}. rlopt imports no module that "
+            f"only a file names; if you trust this one, add --import {module}"
         )
     return {str(k): v for k, v in plain.items()}
 
@@ -138,6 +159,7 @@ def read_choice(group: str, choice: str) -> dict[str, Any]:
     Choices of other groups, as an optimizer within a step, are read as well.
     """
     values = load(file(group, choice))
+    values.pop(USUAL_DAMPING, None)
     below: dict[str, Any] = {}
     for entry in values.pop("defaults", []):
         if isinstance(entry, str) and entry != "_self_":
@@ -167,6 +189,18 @@ def _merged(files: Options, *layers: Options) -> Options:
         merged = {name: value for name, value in merged.items() if not any(_belongs(name, c) for c in replaced)}
         merged.update(new)
     return merged
+
+
+def _with_usual_dampings(layers: Sequence[Options]) -> list[Options]:
+    """The layers, the weakest first, with the damping that goes with each network's solver where none is chosen."""
+    found = [dict(layer) for layer in layers]
+    for network in ("", "critic."):
+        last = max((i for i, layer in enumerate(layers) if f"{network}solver" in layer), default=len(layers))
+        for layer in found[last : last + 1]:
+            usual = load(file("solver", layer[f"{network}solver"])).get(USUAL_DAMPING)
+            if usual and not any(f"{network}damping" in stronger for stronger in layers[last:]):
+                layer[f"{network}damping"] = usual
+    return found
 
 
 def _same_part(name: str, choice: Any, before: Any) -> bool:
@@ -242,8 +276,7 @@ def _compose_files(chosen: Options, typed: Options) -> DictConfig:
     files = {name: choice for name, choice in chosen.items() if _is_file(name, choice)}
     while True:
         try:
-            with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-                config = hydra_compose("config", overrides=[_in_hydras_spelling(n, c) for n, c in files.items()])
+            config = _compose_by_hydra(tuple(_in_hydras_spelling(n, c) for n, c in files.items()), extra_dirs())
         except ConfigCompositionException as error:
             unused = next((name for name in files if f"@{name}'" in str(error).splitlines()[0]), None)
             if unused is None:
@@ -252,8 +285,16 @@ def _compose_files(chosen: Options, typed: Options) -> DictConfig:
                 raise UserError(f"{short_name(unused)} has no effect without {_choice_around(unused)}") from error
             del files[unused]
             continue
+        config = deepcopy(config)
         OmegaConf.set_struct(config, False)
         return config
+
+
+@lru_cache(maxsize=64)
+def _compose_by_hydra(overrides: tuple[str, ...], folders: tuple[Path, ...]) -> DictConfig:
+    """The files of these choices, put together; the runs of a sweep that differ in values share the result."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return hydra_compose("config", overrides=list(overrides))
 
 
 def _is_file(name: str, choice: Any) -> bool:

@@ -9,7 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
+
+import numpy as np
+from gymnasium import spaces
 
 from rlopt.config.choices import PARTS, SHARED_CRITIC
 from rlopt.config.schema import construct, construct_part, convert, options, parameters, part_class
@@ -21,7 +25,7 @@ from rlopt.core.learner import Schedule
 from rlopt.core.parts import Damping, Metric, Solver, Step
 from rlopt.core.problem import Objective
 from rlopt.core.requirements import Requirements
-from rlopt.envs.spaces import Gaussian
+from rlopt.envs.spaces import Gaussian, as_image
 from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
 from rlopt.policy.mlp import NetworkFactory
@@ -91,7 +95,8 @@ class SharedCritic:
 
 @dataclass(frozen=True)
 class AdvantageOptions:
-    normalise: bool  # to mean 0 and standard deviation 1 over the batch
+    # to mean 0 and standard deviation 1 over the whole batch, or over every minibatch; False: not at all
+    normalise: Literal["batch", "minibatch", False]
     recompute: bool  # before every epoch, with the critic as it stands
 
 
@@ -99,6 +104,7 @@ class AdvantageOptions:
 class ObservationOptions:
     normalise: bool
     clip: float  # standard deviations, > 0
+    image: Literal["auto", "channels_first", "channels_last", "none"]  # see envs.spaces.as_image
 
     def __post_init__(self) -> None:
         positive("clip", self.clip)
@@ -125,8 +131,11 @@ class RewardOptions:
 class EvaluationOptions:
     episodes: int  # at the end of training, of each kind; 0: none
     every_updates: int | None  # None: only at the end
+    max_steps: int | None  # of an episode; None: see evaluation.episodes.evaluate
 
     def __post_init__(self) -> None:
+        if self.max_steps is not None:
+            at_least_one("max_steps", self.max_steps)
         most = f"0 or above, at most {MOST_EPISODES:,}"
         check(0 <= self.episodes <= MOST_EPISODES, "episodes", most, self.episodes)
         if self.every_updates is not None:
@@ -217,9 +226,12 @@ class RunConfig:
 
         ``typed`` are the full names of the options that a user typed. Raises UserError that names the option.
         """
+        policy = _parse_policy(options(plain, "policy"))
+        seen = construct(ObservationOptions, options(plain, "observations", example="normalise"), "observations")
+        image = "none" if seen.image == "auto" and not sees_images(policy.network) else seen.image
         groups = {
-            "env": construct(EnvSpec, options(plain, "env"), "env"),
-            "policy": _parse_policy(options(plain, "policy")),
+            "env": construct(EnvSpec, options(plain, "env"), "env", image=image),
+            "policy": policy,
             "actor": UpdateOptions.parse(plain, ""),
             "critic": _parse_critic(options(plain, "critic")),
         }
@@ -251,6 +263,20 @@ _GROUPS: dict[str, type[Any]] = {
 }
 _NESTED = ("env", "policy", "actor", "critic", *_GROUPS, "typed", "plain")
 _SINGLE = tuple(name for name in RunConfig.__dataclass_fields__ if name not in _NESTED)
+
+
+def sees_images(network: NetworkFactory) -> bool:
+    """Whether a network takes images, if they are large enough."""
+    try:
+        network.sees(_large_images())
+    except ValueError:
+        return False
+    return True
+
+
+@cache
+def _large_images() -> spaces.Space[Any]:
+    return as_image(spaces.Box(0, 255, (1000, 1000), np.uint8), "auto")
 
 
 def _parse_policy(plain: Plain) -> PolicyOptions:

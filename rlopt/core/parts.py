@@ -86,7 +86,7 @@ class Solution:
     error: Tensor | float | Callable[[], Tensor]  # the residual, or a function that computes it when it is read
     form: Tensor | Callable[[], Tensor]  # x^T M x without the damping, or a function that computes it
     damping: Tensor | float  # lambda that was used; above the one asked for where a factorisation needed it
-    scalars: Scalars = field(default_factory=dict)  # anything else worth a curve
+    scalars: Scalars = field(default_factory=dict)  # worth a curve; damping/value where lambda acts within M_s
     state: State = field(default_factory=dict)  # kept of x by the solver, beside the state `prepare` returned
 
     @property

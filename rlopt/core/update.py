@@ -199,7 +199,7 @@ def _report(step: Scalars, solution: Solution, value: Tensor, squared: Tensor, c
         "objective/value": value,
         "objective/gradient_norm": squared.sqrt(),
         "solver/iterations": solution.iterations,
-        "damping/value": solution.damping,
+        "damping/value": solution.scalars.get("damping/value", solution.damping),
         **{f"objective/{name}": coefficient for name, coefficient in coefficients.items()},
     }
     return Report(None, scalars, {"solver/residual": lambda: solution.residual})

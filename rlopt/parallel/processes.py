@@ -6,23 +6,83 @@ workers to end, and kills those that have not after a while.
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from typing import NoReturn
 
-import torch
+from rlopt.errors import UserError
 
+_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+_PARENT_INTERVAL = 0.25  # seconds between two looks at the parent process
 _PATIENCE = 2.0  # seconds that all workers together have to close their environments before they are killed
 
 
 def use_one_thread() -> None:
     """Make torch compute in one thread: small networks are slower with more."""
+    import torch  # here: a launcher's workers watch their parent before they import anything large
+
     torch.set_num_threads(1)
+
+
+def try_in_child(call: Callable[[], object]) -> str | None:
+    """Call this in a child process; what is wrong in words, None where nothing is that can be told beforehand.
+
+    Where the system cannot fork, it is called here.
+    """
+    if not hasattr(os, "fork"):
+        try:
+            call()
+        except UserError as error:
+            return str(error)
+        return None
+    sys.stdout.flush()
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        _call_and_exit(call, write)
+    os.close(write)
+    with os.fdopen(read, encoding="utf-8") as pipe:
+        said = pipe.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if said or not code:
+        return said or None
+    return f"its environment ended the process that made it, with {_describe_code(code)}"
+
+
+def _call_and_exit(call: Callable[[], object], write: int) -> NoReturn:
+    """In a child: call this, send the message of a UserError, and end. Another error is told where it matters."""
+    try:
+        sys.stdout = sys.stderr = nowhere = open(os.devnull, "w")  # noqa: SIM115  # until the process ends
+        for stream in (1, 2):  # of compiled code
+            os.dup2(nowhere.fileno(), stream)
+        call()
+    except UserError as error:
+        os.write(write, str(error).encode(errors="replace"))
+    except Exception:
+        pass
+    except BaseException:
+        os._exit(1)
+    os._exit(0)
+
+
+def end_with_parent() -> None:
+    """From now on this process gets SIGTERM when its parent ends: a run then saves and ends."""
+    threading.Thread(target=_wait_for_parents_end, args=(os.getppid(),), daemon=True).start()
+
+
+def _wait_for_parents_end(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_PARENT_INTERVAL)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def start_worker() -> None:
@@ -32,6 +92,7 @@ def start_worker() -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
+    _die_with_parent()
     use_one_thread()
 
 
@@ -50,7 +111,22 @@ def describe_exit(worker: BaseProcess) -> str:
     """How the process ended: with which signal, or which exit code."""
     worker.join()
     code = worker.exitcode or 0
-    return f"ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
+    return f"ended with {_describe_code(code)}"
+
+
+def _describe_code(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _die_with_parent() -> None:
+    """Let Linux kill this process when its parent ends, even where compiled code keeps other threads from running."""
+    if sys.platform != "linux":
+        return
+    parent = multiprocessing.parent_process()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if parent is not None and not parent.is_alive():  # it ended before this call
+        os._exit(1)
 
 
 def _exit_with_parent() -> None:

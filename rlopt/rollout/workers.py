@@ -31,8 +31,10 @@ import torch
 
 from rlopt.envs.spaces import PolicyHead, observation_size
 from rlopt.envs.spec import EnvSpec
+from rlopt.envs.trial import changed_value
 from rlopt.envs.vector import StepCounter
 from rlopt.errors import EnvironmentFault, UserError
+from rlopt.loggers import console
 from rlopt.parallel.processes import describe_exit, end_workers, start_worker
 from rlopt.policy.inference import FrozenPolicy
 from rlopt.rollout.buffer import Buffer, Rollout, allocate_buffer, shared_zeros
@@ -55,6 +57,7 @@ class Workers:
         self,
         spec: EnvSpec,
         space: gym.Space,
+        actions: gym.Space,
         policy: FrozenPolicy,
         head: PolicyHead,
         steps: int,
@@ -65,7 +68,7 @@ class Workers:
         replays: bool,
     ):
         self.num_envs, self.first, self.total = spec.num_envs, first, total
-        self._timeout = spec.timeout
+        self._spec, self._timeout = spec, spec.timeout
         dtype = policy.theta.dtype
         allocate = partial(allocate_buffer, steps, self.num_envs, space, head, dtype, shared=True)
         self._buffers = [allocate() for _ in range(_BUFFERS)]
@@ -82,15 +85,29 @@ class Workers:
             for part in self._parts:
                 numbers = range(first + part.start, first + part.stop)
                 buffers = [{name: tensor[:, part] for name, tensor in buffer.items()} for buffer in self._buffers]
-                job = _Job(spec, head, policy, self._shared_policy, steps, seed, numbers, total, buffers)
+                job = _Job(
+                    spec, (space, actions), head, policy, self._shared_policy, steps, seed, numbers, total, buffers
+                )
                 self._workers.append(_Worker(job))
+            self._class_values = spec.class_values()  # as the workers have them
             self._receive(None)
+        except OSError as error:  # such as too many open files
+            self.close()
+            raise UserError(
+                f"workers={workers} cannot be started: {error}; lower workers, or raise `ulimit -n`"
+            ) from error
         except BaseException:
             self.close()
             raise
 
     def start(self, policy: FrozenPolicy) -> None:
         """Begin the next rollout with this policy. The last one stays valid while it is collected."""
+        if name := changed_value(self._class_values, now := self._spec.class_values()):
+            self._class_values = now
+            console.info(
+                f"rlopt: {name} was changed in this process; the environments in workers do not see it. With workers=1 "
+                "they would"
+            )
         self._shared_policy.write(policy)
         for worker in self._workers:
             worker.send(self._current)
@@ -106,7 +123,7 @@ class Workers:
         ]
         states = [state for _, own in answers for state in own]
         buffer = self._buffers[self._current]
-        self.boundary = self._history = self._history.after(buffer["actions"], states)
+        self.boundary = self._history = self._history.after(buffer, states)
         rollout = assemble_rollout(buffer, finals, self._policy, self.first, self.total)
         self._current, self._policy = (self._current + 1) % _BUFFERS, None
         return rollout
@@ -161,6 +178,7 @@ class _Job:
     """What a worker needs to collect."""
 
     spec: EnvSpec
+    spaces: tuple[gym.Space, gym.Space]  # which all environments must have
     head: PolicyHead
     policy: FrozenPolicy
     shared_policy: _SharedPolicy
@@ -236,7 +254,7 @@ def _run_worker(job: _Job, counter: StepCounter, connection: Connection) -> None
     envs = None
     try:
         numbers, dtype = job.numbers, job.policy.theta.dtype
-        envs = job.spec.make_vector(numbers[0], len(numbers), counter)
+        envs = job.spec.make_vector(numbers[0], len(numbers), counter, job.spaces)
         sampler = Sampler(envs, job.head, job.steps, job.seed, dtype, numbers[0], job.total)
         connection.send("ready")
         while (message := connection.recv()) is not None:

@@ -25,7 +25,7 @@ from torch import Tensor
 from rlopt.config.choices import PARTS, stands_for
 from rlopt.core.learner import Learner
 from rlopt.errors import Stopped
-from rlopt.files import finite_json, replace_file
+from rlopt.files import finite_json, replace_file, shown
 from rlopt.parallel.collectives import gather, rank
 
 NAN_REPORT = "nan_report.json"
@@ -56,7 +56,7 @@ class FailurePolicy:
             raise Stopped(
                 f"{self.in_a_row} updates in a row were skipped for numbers that are not finite, the last because of: "
                 f"{failure}. Stopped at step {step:,}; the policy is as it was before them, "
-                f"in {self._run_dir / 'checkpoints'}; {self._run_dir / NAN_REPORT} describes the first. "
+                f"in {shown(self._run_dir / 'checkpoints')}; {shown(self._run_dir / NAN_REPORT)} describes the first. "
                 "Try a smaller learning rate or radius, or more damping"
             )
 

@@ -23,7 +23,7 @@ from rlopt.config.options import RunConfig
 from rlopt.core.parts import State
 from rlopt.core.requirements import Incompatible
 from rlopt.errors import EnvironmentFault, RankLost, Signalled, Stopped, UserError, in_one_line
-from rlopt.files import replace_file, synchronise
+from rlopt.files import replace_file, shown, synchronise
 from rlopt.loggers import console
 from rlopt.loggers.logger import Logger
 from rlopt.loggers.progress import ProgressDisplay
@@ -57,9 +57,10 @@ class Trainer:
         collector: Collector | Workers,
         state: State,
         minibatches: torch.Generator,
+        warning: str | None = None,  # what is to be said of the environment when the run begins
     ):
         self.config, self.run_dir, self.agent, self.collector = config, run_dir, agent, collector
-        self.state, self.minibatches = state, minibatches
+        self.state, self.minibatches, self._warning = state, minibatches, warning
         self.steps = self.updates = self.skipped = 0
         self.failures = FailurePolicy(config.max_bad_updates, run_dir, agent.learners)
         self.evaluator = Evaluator(config, agent)
@@ -82,7 +83,7 @@ class Trainer:
             if is_first_rank():
                 with suppress(OSError):
                     replace_file(file, traceback.format_exc())
-                    message += f"; the traceback is in {file}"
+                    message += f"; the traceback is in {shown(file)}"
             raise EnvironmentFault(message) from fault
         except RankLost as lost:
             raise RankLost(self._where_it_ended(lost)) from lost
@@ -219,6 +220,7 @@ class Trainer:
         }
         for name, found in evaluations.items():
             summary |= {f"{name}_return": found.mean, f"{name}_std": found.std}
+            summary |= {f"{name}_cut": found.cut} if found.cut else {}
         summary["wall_seconds"] = round(self._timer.wall, 2)
         logger.summary(summary)
         if video := self.evaluator.record_video(self.state):
@@ -241,10 +243,9 @@ class Trainer:
             logger = Logger(run_dir, config.plain, text, record.tensorboard, record.csv, self._resumed)
             (run_dir / "summary.json").unlink(missing_ok=True)  # a finished run that is extended is no longer finished
         except OSError as error:
-            raise UserError(f"run_dir={run_dir} cannot be written: {error}") from error
-        if not self.collector.replays:
-            message = f"rlopt: {config.env.id} cannot be replayed (envs/replay.py): if this run is stopped and"
-            console.info(f"{message} resumed, its environments will begin new episodes")
+            raise UserError(f"run_dir={shown(run_dir)} cannot be written: {error}") from error
+        if self._warning:
+            console.info(f"rlopt: {config.env.id} {self._warning}")
         return logger
 
     def _mean_return(self) -> float | None:
@@ -294,7 +295,9 @@ class Trainer:
             return [] if entries is None else self._restore_environments(entries)
         except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
             message = f"{type(error).__name__}: {in_one_line(error)}"
-            raise UserError(f"{self.run_dir}: checkpoint and config.yaml do not belong together: {message}") from error
+            raise UserError(
+                f"{shown(self.run_dir)}: checkpoint and config.yaml do not belong together: {message}"
+            ) from error
 
     def _restore_environments(self, entries: list[dict[str, Any] | None]) -> list[int]:
         """Put the environments back into their running episodes; the numbers of those that begin new ones."""

@@ -28,7 +28,6 @@ from rlopt.core.steps.optimizer import Optimizer
 from rlopt.core.update import Update
 from rlopt.parallel.collectives import gather, local_slice, rank, world_size
 from rlopt.policy.normalisers import RewardScaler, empty_moments, merge_moments
-from rlopt.rollout.advantages import normalised
 from tests.support.building import resolve, trainer
 from tests.support.oracles import make_case, randn, seeded
 
@@ -98,7 +97,8 @@ def moments() -> dict[str, Any]:
     weight = (
         randn(COUNT, seed=1).abs()[: len(data)] if world_size() == 1 else randn(COUNT, seed=1).abs()[place(len(data))]
     )
-    return {**state, "normalised": torch.cat(gather(normalised(data[:, 0], weight)))}
+    normalised = Samples(data, data, weight, data[:, 0]).with_normalised_advantages().advantages
+    return {**state, "normalised": torch.cat(gather(normalised))}
 
 
 def place(count: int) -> slice:

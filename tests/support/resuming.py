@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli import main as cli
+from tests.support.command_line import chosen as chosen
 
 SMALL = ["policy.hidden=[8]", "evaluation.episodes=2", "checkpoint.every_updates=1",
          "checkpoint.every_seconds=null", "checkpoint.keep=99"]  # fmt: skip
@@ -16,6 +17,8 @@ CASES = {
     "lunar lander ppo": ("env=lunar_lander", "algo=ppo", "env.num_envs=3", "batch_size=60", "total_steps=300", "schedule.epochs=2"),
     "two workers": ("env=pendulum", "algo=ppo", "env.num_envs=4", "batch_size=80", "total_steps=320", "workers=2"),
     "averages and draws": ("env.id=probe/Seeded-v0", "algo=acktr", "env.num_envs=3", "batch_size=30", "total_steps=150", "averaging.kind=ema", "step.momentum=0.9"),
+    "state of its own": ("env.id=probe/Saved-v0", "env.kwargs={every: 3}", "algo=ppo", "env.num_envs=2", "batch_size=40", "total_steps=200"),
+    "state of its own, two workers": ("env.id=probe/Saved-v0", "env.kwargs={every: 3}", "algo=ppo", "env.num_envs=2", "batch_size=40", "total_steps=200", "workers=2"),
     "average of a metric": ("env=cartpole", "algo=trpo", "env.num_envs=4", "batch_size=40", "total_steps=200", "metric=average", "metric.of.samples=2", "metric.batches=3"),
     "averages of blocks, pairs of gradients": ("env=cartpole", "algo=trpo", "env.num_envs=4", "batch_size=40", "total_steps=200", "metric=gradient_covariance", "solver=tonga", "critic.metric=hessian", "critic.solver=lbfgs", "critic.solver.pairs=gradients", "critic.step=trust_region", "critic.schedule=whole_batch"),
     "shared": ("env=cartpole", "algo=ppo", "critic=shared", "env.num_envs=4", "batch_size=40", "total_steps=200", "advantages.recompute=false"),

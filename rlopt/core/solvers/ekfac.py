@@ -84,7 +84,10 @@ class EKFAC(Solver):
 
 
 def scales(layer: Layer, chunk: int) -> Tensor:
-    """(J, I) sum_b sum_k (sum_l d_l a_l^T)^2 of the rotated layer, whose inputs hold the bias's; squares come last."""
+    """(J, I) sum_b sum_k (sum_l d_l a_l^T)^2, squared elementwise after the sum over the positions l.
+
+    ``layer`` is rotated already, and its inputs include the bias's. ``chunk`` samples are taken at a time.
+    """
     a, d = layer.activations, layer.signals
     if a.shape[1] == 1:
         return squares(layer).t() @ a[:, 0].square()

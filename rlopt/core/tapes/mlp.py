@@ -238,7 +238,10 @@ class MLPTape:
 
 
 def constant_layer(signals: Tensor) -> Layer:
-    """The head's constants as a layer whose input is the constant one; signals (K, B, S)."""
+    """The parameters that are outputs themselves, such as log sigma, as a layer whose input is 1.
+
+    ``signals`` are (K, B, S).
+    """
     nothing = signals.new_empty(signals.shape[1], 1, 0)
     return Layer(CONSTANTS, CONSTANTS, nothing, signals[:, :, None], None, None)
 

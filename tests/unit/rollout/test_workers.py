@@ -1,4 +1,6 @@
 import copy
+import errno
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -8,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from rlopt.checkpoint import manager as checkpoint
 from rlopt.errors import EnvironmentFault, UserError
@@ -16,6 +17,7 @@ from rlopt.parallel import processes as child
 from rlopt.rollout.buffer import Rollout
 from tests.support.batches import FIELDS, same
 from tests.support.failing import breaking, failed
+from tests.support.lasting import Lasting
 from tests.support.launching import children, until
 from tests.support.probes import make_trainer
 
@@ -82,13 +84,8 @@ def test_the_next_rollout_is_collected_while_the_critic_learns(started):
     run.agent.learn(run.state, batch, run.minibatches, acts)
     assert course == ["next", "critic"]
     assert [name for name in FIELDS if not same(before, batch, name)] == []
-    assert torch.equal(ahead[0].observations[0], started_from(batch))
+    assert torch.equal(ahead[0].observations[0], batch.following[0])
     assert not torch.equal(ahead[0].inputs[0], batch.inputs[-1])  # by the normaliser that has taken in the batch
-
-
-def started_from(batch: Rollout) -> Tensor:
-    """Raw observations the batch ended with, which its inputs hold as long as nothing is normalised."""
-    return batch.inputs[-1]
 
 
 @pytest.mark.parametrize(
@@ -167,10 +164,15 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_no_child_survives_a_killed_or_interrupted_learner(tmp_path, number):
+@pytest.mark.parametrize(
+    ("how", "number"),
+    [("hangs", signal.SIGKILL), ("hangs", signal.SIGINT), ("hangs", signal.SIGTERM), ("holds", signal.SIGKILL)],
+)
+def test_no_child_survives_a_killed_or_interrupted_learner(tmp_path, how, number):
     """One of them hangs in its environment's step, where it hears of nothing."""
-    typed = [str(tmp_path / "run"), *breaking("hangs", which=3, at=12, count=4), "workers=2"]
+    if how == "holds" and sys.platform != "linux":
+        pytest.skip("only Linux kills a process whose parent has ended")
+    typed = [str(tmp_path / "run"), *breaking(how, which=3, at=12, count=4), "workers=2"]
     run = subprocess.Popen([sys.executable, "-c", PROGRAM, *typed], cwd=ROOT, start_new_session=True,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     try:
@@ -182,7 +184,7 @@ def test_no_child_survives_a_killed_or_interrupted_learner(tmp_path, number):
         else:
             os.killpg(run.pid, number)  # as a terminal does
         code = run.wait(60)
-        assert until(lambda: not any(map(alive, workers)))
+        assert until(lambda: not any(map(alive, workers)), 10)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(run.pid, signal.SIGKILL)
@@ -193,8 +195,32 @@ def test_no_child_survives_a_killed_or_interrupted_learner(tmp_path, number):
         assert checkpoint.load_newest(tmp_path / "run")[0] in (0, 40)
 
 
+def test_workers_without_files_left_are_refused(monkeypatch, tmp_path):
+    def pipe(*_) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(multiprocessing.context.BaseContext, "Pipe", pipe)
+    with pytest.raises(
+        UserError, match="workers=2 cannot be started: .*Too many open files; lower workers, or raise `ulimit"
+    ):
+        make_trainer("env=cartpole", "workers=2")
+
+
+@pytest.mark.parametrize(("workers", "told"), [(1, 0), (2, 1)])
+def test_a_class_changed_beside_its_workers_is_told_of_once(started, monkeypatch, capsys, workers, told):
+    """As a curriculum may do that a callback drives."""
+    run = started(
+        "env.id=probe/Lasting-v0", "env.kwargs={kind: none}", "env.num_envs=2", "batch_size=8", f"workers={workers}"
+    )
+    for level in (0, 7, 7):
+        monkeypatch.setattr(Lasting, "shared", level)
+        run.collector.collect(run.agent.policy(run.state))
+    said = "Lasting.shared was changed in this process; the environments in workers do not see it"
+    assert capsys.readouterr().err.count(said) == told
+
+
 def test_an_environment_that_ends_its_worker_is_reported(started):
-    with pytest.raises(UserError, match="do not suit env.id=probe/Fails-v0: SystemExit 0"):
+    with pytest.raises(UserError, match="Fails-v0 cannot be made with .*: SystemExit: 0"):
         started("env.id=probe/Fails-v0", "env.kwargs.how=exits", "env.kwargs.when=made", "env.kwargs.elsewhere=true",
                 "workers=2")  # fmt: skip
 
@@ -207,7 +233,7 @@ def test_an_environment_that_ends_its_worker_is_reported(started):
         (("workers=2", "env.backend=envpool"), "env.backend=envpool has threads of its own; leave out workers"),
         (
             ("env.backend=async",),
-            r"^env.backend must be sync or envpool; async is no longer one; type workers=K for K processes$",
+            r"^env.backend must be sync or envpool; async was removed: sync with workers=K runs K processes$",
         ),
     ],
 )

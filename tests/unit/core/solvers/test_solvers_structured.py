@@ -88,7 +88,8 @@ def test_exact_solvers_solve_the_oracles_system(head, tape, solver):
     solution = solve(solver, bind(case), g, LAMBDA)
     assert close(solution.x, torch.linalg.solve(F + LAMBDA * eye(len(g)), g), 1e-8)
     assert is_true(solution, F, g)
-    assert solution.residual < 1e-9 and solution.damping == LAMBDA
+    assert solution.residual < 1e-9
+    assert float(solution.damping) == pytest.approx(LAMBDA, rel=1e-12)  # dense_shift: less an eigenvalue of -1e-16
 
 
 @every_tape
@@ -197,12 +198,20 @@ def test_gram_is_refused_if_it_is_not_exact_or_too_large(monkeypatch):
 def test_dense_makes_an_indefinite_matrix_positive(indefinite):
     Q, _ = torch.linalg.qr(randn(5, 5))
     mu = torch.tensor([-2.0, -0.1, 0.5, 1.0, 4.0], dtype=torch.float64)
-    own = Q @ torch.diag(mu.abs() if indefinite == "absolute" else mu + 2) @ Q.T
+    M = Q @ torch.diag(mu) @ Q.T
+    own, used = (Q @ torch.diag(mu.abs()) @ Q.T, LAMBDA) if indefinite == "absolute" else (M, 2 + LAMBDA)
     g = randn(5, seed=1)
-    solution = solve(Dense(indefinite), Matrix(Q @ torch.diag(mu) @ Q.T), g, LAMBDA)
-    assert close(solution.x, torch.linalg.solve(own + LAMBDA * eye(5), g), 1e-10)
-    assert is_true(solution, own, g) and solution.damping == LAMBDA
+    solution = solve(Dense(indefinite), Matrix(M), g, LAMBDA)
+    assert close(solution.x, torch.linalg.solve(own + used * eye(5), g), 1e-10)
+    assert is_true(solution, own, g) and float(solution.damping) == pytest.approx(used, rel=1e-12)
     assert torch.dot(g, solution.x) > 0
+
+
+def test_a_small_lambda_survives_a_large_shift():
+    """In float32 -1000 + (1000 + 1e-5) is 0: the least eigenvalue is raised first, and lambda is added to it."""
+    M, g = torch.diag(torch.tensor([-1000.0, 0.0])), torch.tensor([0.0, 1.0])
+    solution = solve(Dense("shift"), Matrix(M), g, 1e-2)
+    assert solution.x.isfinite().all() and float(solution.damping) == pytest.approx(1000.01)
 
 
 @pytest.mark.parametrize("indefinite", ["refuse", "absolute", "shift"])
