@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import signal
 import sys
 import threading
@@ -134,7 +135,7 @@ class Sweep:
 
 
 def _this_process() -> tuple[str, int]:
-    return os.uname().nodename, os.getpid()
+    return platform.node(), os.getpid()
 
 
 def _check_same(overrides: list[str], run_dir: Path) -> None:
@@ -189,7 +190,7 @@ def watch_sweep(node: str, sweep: int) -> None:
     global _sweep_process
     if _signal_received is not None:
         raise Signalled(_signal_received)
-    if _sweep_process is None and (node, sweep) == (os.uname().nodename, os.getppid()):
+    if _sweep_process is None and (node, sweep) == (platform.node(), os.getppid()):
         _sweep_process = sweep
         threading.Thread(target=_end_with_sweep, daemon=True).start()
 
