@@ -99,7 +99,7 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     result = {str(name): value for name, value in plain.items()}
-    if "env.id" in typed:
+    if typed.get("env.id") is not None:
         _check_environment(typed["env"], result["env"]["id"])
     return result
 
