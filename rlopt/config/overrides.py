@@ -29,7 +29,7 @@ _WITHIN_STEP = ("optimizer", "scheduler")  # groups whose choices stand inside s
 _FOR_BOTH = (*PARTS, "schedule", "step.optimizer", "step.scheduler", "solver.preconditioner")  # actor and critic
 _GROUP_OF = {"solver.preconditioner": "solver", "step.optimizer": "optimizer", "step.scheduler": "scheduler"}
 CHOICES = {  # full name -> the group whose choices it takes
-    **{name: name for name in ("algo", "env", "policy", "critic", "experiment", "recipe")},
+    **{name: name for name in ("algo", "env", "policy", "critic", "estimator", "experiment", "recipe")},
     **{f"{network}{name}": _GROUP_OF.get(name, name) for network in ("", "critic.") for name in _FOR_BOTH},
 }
 NULLABLE = ("experiment", "recipe", "solver.preconditioner", "critic.solver.preconditioner")  # choices that may be none

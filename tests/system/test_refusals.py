@@ -13,13 +13,13 @@ ABSENT = "cuda:0" if not torch.cuda.is_available() else f"cuda:{torch.cuda.devic
 
 REFUSED = {
     # what is typed -> what the line must contain: what was wanted, what came, what to type instead
-    "unknown preset": ("algo=tpro", "no such algo", "did you mean trpo", "npg, ppo, trpo, vpg"),
+    "unknown preset": ("algo=tpro", "no such algo", "did you mean trpo", "npg, ppo, storm_pg, svrpg, trpo, vpg"),
     "unknown environment": ("env=cartpol", "no such env", "did you mean cartpole", "halfcheetah"),
     "unknown metric": ("metric=fischer", "no such metric", "did you mean fisher", "identity"),
     "unknown critic metric": ("critic.metric=fischer", "critic.metric=fischer", "did you mean fisher"),
     "unknown network": ("policy=xyz", "no such policy", "linear, mlp"),
     "unknown recipe": ("recipe=xyz", "no such recipe"),
-    "nothing chosen": ("algo=null", "no such algo", "npg, ppo, trpo, vpg"),
+    "nothing chosen": ("algo=null", "no such algo", "npg, ppo, storm_pg, svrpg, trpo, vpg"),
     "unknown group": ("alg=trpo", "there is no option alg", "did you mean algo"),
     "unknown option": ("total_step=5", "there is no option total_step", "did you mean total_steps"),
     "unknown nested option": ("policy.hiden=[8]", "there is no option policy.hiden", "policy.hidden"),
