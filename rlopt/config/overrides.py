@@ -40,7 +40,7 @@ _GROUP_OF = {  # a choice within another's options -> the group whose files it t
 }
 _FOR_BOTH = (*PARTS, "schedule", *_GROUP_OF)  # actor and critic
 CHOICES = {  # full name -> the group whose choices it takes
-    **{name: name for name in ("algo", "env", "policy", "critic", "experiment", "recipe")},
+    **{name: name for name in ("algo", "env", "policy", "critic", "estimator", "experiment", "recipe")},
     **{f"{network}{name}": _GROUP_OF.get(name, name) for network in ("", "critic.") for name in _FOR_BOTH},
 }
 MOST_CHECKED = 300  # combinations that are all checked before any begins; of more, each value is
