@@ -31,7 +31,7 @@ from rlopt.config.catalogue import (
     solvers_for,
     typed_choices,
 )  # fmt: skip
-from rlopt.config.choices import PARTS, choices, parts, short_name, stands_for
+from rlopt.config.choices import ACTOR_PARTS, PARTS, choices, parts, short_name, stands_for
 from rlopt.config.compose import read_choice
 from rlopt.config.options import RunConfig, SharedCritic, UpdateOptions, parse_network
 from rlopt.core.heads import Head
@@ -98,16 +98,18 @@ def _check_update(c: _Checked) -> None:
         raise UserError(f"{c.typed('solver')} needs damping above 0; set {c.prefix}damping.value=1e-3, for example")
     if u.step.adaptive and (EUCLIDEAN not in metric.supplies or COMPATIBLE in solver.needs):
         raise _undoes_geometry(c)
-    whole = [group for group in PARTS if getattr(u, group).requirements.whole_batch]
+    whole = [group for group in ACTOR_PARTS if getattr(u, group).requirements.whole_batch]
     if whole and schedule.minibatch is not None:
         raise _no_minibatches(c, whole[0])
     if metric.requirements.first_step_only:
         _check_first_step(c)
+    if u.estimator.reduces:
+        _check_estimator(c)
 
 
 def _check_effects_of_parts(c: _Checked) -> None:
     """Raise UserError where an option of a part was typed that has no effect."""
-    for group in PARTS:
+    for group in ACTOR_PARTS:
         _check_read(f"{c.prefix}{group}", getattr(c.update, group), c.config.typed)
     idle = [name for name in c.config.typed if name.startswith(f"{c.prefix}damping.")]
     if idle and not c.update.solver.requirements.reads_damping:
@@ -189,6 +191,26 @@ def _check_first_step(c: _Checked) -> None:
         raise UserError(
             f"{metric}, and so holds in the first step after a rollout only; add {c.prefix}schedule=whole_batch "
             f"{c.prefix}schedule.epochs=1, or {instead}"
+        )
+
+
+def _check_estimator(c: _Checked) -> None:
+    """Importance weights are of whole batches of one policy's actions, and what they compare must have one unit."""
+    estimator, config = c.typed("estimator"), c.config
+    if isinstance(config.critic, SharedCritic):
+        raise UserError(f"{estimator} weighs actions, and a value takes none; choose critic=mlp or estimator=plain")
+    if config.compatible:
+        name = stands_for(config.compatible)
+        raise UserError(
+            f"{estimator} weighs advantages that are sums of temporal differences, and critic={name} has others; "
+            "choose critic=mlp or estimator=plain"
+        )
+    if c.update.estimator.requirements.first_step_only and c.update.schedule.epochs > 1:
+        raise UserError(f"{estimator} takes one step a rollout; add schedule.epochs=1, or choose estimator=plain")
+    if config.advantages.normalise:
+        raise UserError(
+            f"{estimator} adds gradients of several batches, and normalised advantages have a unit of their own in "
+            "each; add advantages.normalise=false"
         )
 
 

@@ -37,7 +37,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from rlopt.config.choices import (
-    PARTS,
+    ACTOR_PARTS,
     SHARED_CRITIC,
     UPDATE_GROUPS,
     USUAL_DAMPING,
@@ -99,7 +99,7 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     result = {str(name): value for name, value in plain.items()}
-    if "env.id" in typed:
+    if typed.get("env.id") is not None:
         _check_environment(typed["env"], result["env"]["id"])
     return result
 
@@ -401,7 +401,7 @@ def _unknown_option(name: str, config: DictConfig) -> str:
 def _options_instead(name: str, config: DictConfig) -> str:
     """`; step=fixed takes rate`: the options of the part that was chosen where this one has no effect."""
     where = name.rpartition(".")[0]
-    if where.removeprefix("critic.") not in PARTS:
+    if where.removeprefix("critic.") not in ACTOR_PARTS:
         return ""
     takes = [key for key in OmegaConf.select(config, where) if key not in ("_target_", name.rpartition(".")[2])]
     return f"; {where}={stands_for(OmegaConf.select(config, where)._target_)} takes {', '.join(takes) or 'no options'}"
@@ -411,7 +411,7 @@ def _owners(name: str) -> list[str]:
     """The choices, as group=choice, whose files have this option."""
     network = "critic." if name.startswith("critic.") and name.split(".")[1] in UPDATE_GROUPS else ""
     group, _, option = name.removeprefix(network).partition(".")
-    if group not in (*PARTS, "schedule", "policy", "critic") or not option:
+    if group not in (*ACTOR_PARTS, "schedule", "policy", "critic") or not option:
         return []
     known = own_choices("critic") if group == "critic" else parts(group)
     return [f"{network}{group}={choice}" for choice in known if _has(read_choice(group, choice), option)]

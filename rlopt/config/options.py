@@ -15,14 +15,15 @@ from typing import Any, Literal
 import numpy as np
 from gymnasium import spaces
 
-from rlopt.config.choices import PARTS, SHARED_CRITIC
+from rlopt.config.choices import ACTOR_PARTS, PARTS, SHARED_CRITIC
 from rlopt.config.schema import construct, construct_part, convert, options, parameters, part_class
 from rlopt.core.averaging import Averaging
 from rlopt.core.checks import at_least_one, between, check, non_negative, positive
 from rlopt.core.compatible.critic import CompatibleCritic
+from rlopt.core.estimators.plain import Plain as PlainGradient
 from rlopt.core.heads import Value
 from rlopt.core.learner import Schedule
-from rlopt.core.parts import Damping, Metric, Solver, Step
+from rlopt.core.parts import Damping, Estimator, Metric, Solver, Step
 from rlopt.core.problem import Objective
 from rlopt.core.requirements import Requirements
 from rlopt.envs.spaces import Gaussian, as_image
@@ -45,11 +46,13 @@ class UpdateOptions:
     step: Step
     schedule: Schedule
     l2: float  # >= 0; the objective loses l2 / 2 |theta|^2
+    estimator: Estimator = PlainGradient()  # a critic has no other
 
     @classmethod
     def parse(cls, plain: Plain, prefix: str) -> UpdateOptions:
         """From the groups in ``plain``, whose options' names begin with ``prefix``: nothing, or "critic."."""
-        parts = {group: construct_part(options(plain, group, where=prefix), f"{prefix}{group}") for group in PARTS}
+        groups = PARTS if prefix or "estimator" not in plain else ACTOR_PARTS  # older files do not have it
+        parts = {group: construct_part(options(plain, group, where=prefix), f"{prefix}{group}") for group in groups}
         schedule = construct(Schedule, options(plain, "schedule", where=prefix), f"{prefix}schedule")
         l2 = convert(plain.get("l2"), float, f"{prefix}l2")
         try:

@@ -30,6 +30,7 @@ from rlopt.config.choices import PARTS, choices, environment_with_id, nearest, s
 from rlopt.errors import UserError
 from rlopt.files.reading import check_depth
 
+_DEEPEST = 20  # lists and mappings within one another
 _WITHIN_STEP = ("optimizer", "scheduler")  # groups whose choices stand inside step=optimizer
 _GROUP_OF = {  # a choice within another's options -> the group whose files it takes
     "solver.preconditioner": "solver",
@@ -39,7 +40,7 @@ _GROUP_OF = {  # a choice within another's options -> the group whose files it t
 }
 _FOR_BOTH = (*PARTS, "schedule", *_GROUP_OF)  # actor and critic
 CHOICES = {  # full name -> the group whose choices it takes
-    **{name: name for name in ("algo", "env", "policy", "critic", "experiment", "recipe")},
+    **{name: name for name in ("algo", "env", "policy", "critic", "estimator", "experiment", "recipe")},
     **{f"{network}{name}": _GROUP_OF.get(name, name) for network in ("", "critic.") for name in _FOR_BOTH},
 }
 MOST_CHECKED = 300  # combinations that are all checked before any begins; of more, each value is
@@ -69,17 +70,19 @@ def take_env_kwargs(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
     return found, rest
 
 
-def _plain(value: Any, name: str) -> Any:
+def _plain(value: Any, name: str, depth: int = 0) -> Any:
     """A copy of the value: numbers, text, None, and lists and dictionaries of them; numpy's numbers as Python's."""
+    if depth > _DEEPEST:
+        raise UserError(f"{name[:40]}...: lists and dictionaries may be nested {_DEEPEST} deep, and no deeper")
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, list):
-        return [_plain(inner, f"{name}[{i}]") for i, inner in enumerate(value)]
+        return [_plain(inner, f"{name}[{i}]", depth + 1) for i, inner in enumerate(value)]
     if isinstance(value, Mapping):
         for key in value:
             if type(key) not in (str, int):
                 raise UserError(f"{name} has the key {key!r}; keys must be text or whole numbers")
-        return {key: _plain(inner, f"{name}.{key}") for key, inner in value.items()}
+        return {key: _plain(inner, f"{name}.{key}", depth + 1) for key, inner in value.items()}
     if type(value) in (str, int, float, bool, type(None)):
         if value == value and not _is_template(value):
             return value
@@ -133,6 +136,8 @@ def parse(text: str) -> Override:
     """One override. Raises UserError where it cannot be read, or is of a kind that is not served."""
     name, _, rest = text.partition("=")
     quoted = f"; a path like this takes quotes: \"{name}='{rest}'\"" if name in ("run_dir", "sweep_dir") else ""
+    if _depth(text) > _DEEPEST:
+        raise UserError(f"{name}: lists and mappings may be nested {_DEEPEST} deep, and no deeper")
     unreadable = UserError(f"cannot read {text!r}; an override is written name=value, such as seed=1{quoted}")
     try:
         check_depth(text)
@@ -148,6 +153,15 @@ def parse(text: str) -> Override:
     if isinstance(value, Glob):
         raise UserError(f"{text}: patterns are not served; write the values themselves, such as seed=0,1")
     return override
+
+
+def _depth(text: str) -> int:
+    """How deep brackets are nested in a text."""
+    deepest = depth = 0
+    for letter in text:
+        depth += (letter in "[{") - (letter in "]}")
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def full_name(override: Override) -> str:

@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 
 from rlopt.config.choices import extra_dirs, nearest, short_name
 from rlopt.config.extensions import module as extension
-from rlopt.core.parts import Damping, Metric, Objective, Solver, Step
+from rlopt.core.parts import Damping, Estimator, Metric, Objective, Solver, Step
 from rlopt.errors import UserError, in_one_line
 
 T = TypeVar("T")
 _KINDS: dict[str, type[Any]] = {
     "objective": Objective, "metric": Metric, "solver": Solver, "damping": Damping, "step": Step,
+    "estimator": Estimator,
 }  # fmt: skip
 
 

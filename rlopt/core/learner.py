@@ -66,8 +66,9 @@ class Learner:
     """
 
     def __init__(self, update: Update, schedule: Schedule, normalise: bool = False):
+        u = update
         if (size := schedule.minibatch) is not None:
-            for part in (update.objective, update.metric, update.solver, update.damping, update.step):
+            for part in (u.objective, u.metric, u.solver, u.damping, u.step, u.estimator):
                 if part.requirements.whole_batch:
                     needs = f"{type(part).__name__} needs the whole batch, and no minibatches of {size}"
                     raise Incompatible(needs, Remedy.WHOLE_BATCH)

@@ -1,8 +1,9 @@
 """A trial, before a run: can a resumed run continue in the middle of this environment's episodes, to the bit?
 
-Two environments are tried. The first lives through several episodes; the second, new, must then do what the first does,
-after a replay of its episode, or with the state that it saved. Afterwards the attributes of both are compared: one that
-differs, such as the level of a curriculum, has outlived an episode, and may change what comes later.
+Two environments are tried. The first lives through several episodes; the second, which has another past, must do what
+the first does, after a replay of its episode, or with the state that it saved. Afterwards the attributes of both are
+compared: one that differs, such as the level of a curriculum, has outlived an episode, and may change what comes later.
+So may the object of a simulator that an environment keeps over its episodes, into which rlopt cannot look.
 
 A trial is short and cannot find everything. So every replay is checked again when a run is resumed
 (`rlopt.envs.replay`).
@@ -13,6 +14,7 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -22,12 +24,14 @@ import numpy as np
 from rlopt.envs.replay import Script, begin, layers, origin_of, replay, save
 from rlopt.envs.wrappers import FAULTS
 
-_EPISODES = 3  # that the first environment lives through before
-_STEPS = 100  # of each, at most
+_EPISODES = 4  # of the first environment that the second replays
+_STEPS = 64  # of each, at most
 _SECONDS = 0.3  # for each part of the trial, after its first _FEWEST steps
 _FEWEST = 5
 _MOST = 10_000  # attributes that are compared
 _SEED = 7
+# packages whose objects are compared, or hold nothing that outlives an episode
+_LOOKED_INTO = ("builtins", "numpy", "gymnasium", "mujoco", "collections", "random", "logging", "pathlib", "rlopt")
 _NUMBERS = (bool, int, float, complex, str, bytes, type(None))
 # attributes that say nothing of what an environment will do
 _IGNORED = ("_np_random_seed", "spec", "_cached_spec", "metadata", "render_mode", "screen", "clock", "window", "viewer")
@@ -74,25 +78,34 @@ def try_to_continue(first: gym.Env, second: gym.Env) -> Trial:
         observation, _ = first.reset(seed=_SEED)
         if save(first) is not None:
             return _try_saved_state(first, second)
-        origin = None
-        for _ in range(_EPISODES):
+        deadline = time.monotonic() + 4 * _SECONDS
+        for i in range(_EPISODES):
             _play(first, _actions(first), [])
+            second.reset(seed=_SEED + 1 + i)  # another past than that of the first
+            _play(second, _actions(first)[: _STEPS // 2], [])
             origin = origin_of(first)
             observation, _ = first.reset()
-        if origin is None:
-            return NO_REPLAY
-        here, there = [np.array(observation)], [np.array(begin(second, origin))]
-        equal = _continue(first, second, here, there)
+            here = [np.array(observation)]
+            if origin is None or not _continue(first, second, here, [np.array(begin(second, origin))]):
+                return NO_REPLAY
+            if time.monotonic() > deadline:
+                break
+        differing = _differing_attribute(first, second)
+        foreign = _foreign_objects(first)
+        first.reset()
+        kept = [name for name, thing in _foreign_objects(first).items() if foreign.get(name) is thing]
     except FAULTS:
         return Trial(True, None)
-    if not equal:
-        return NO_REPLAY
     now = class_values(type(first.unwrapped))
-    if name := changed_value(shared, now) or _differing_attribute(first, second):
+    if name := changed_value(shared, now) or differing:
         return Trial(
             True,
             f"has something that outlives an episode, {name}, which a replay does not bring back: {_NOT_EQUAL}. "
             "Methods state() and restore(state) would help (envs/replay.py)",
+        )
+    if kept:
+        return Trial(
+            True, f"keeps {kept[0]} over its episodes, into which rlopt cannot look: {_NOT_EQUAL} (envs/replay.py)"
         )
     return Trial(True, None)
 
@@ -176,6 +189,22 @@ def _differing_attribute(first: gym.Env, second: gym.Env) -> str | None:
     return None
 
 
+def _foreign_objects(env: gym.Env) -> dict[str, Any]:
+    """Attributes that are objects of another package than the environment's, such as a simulator's world, by name."""
+    found = {}
+    for layer in layers(env):
+        known = (type(layer).__module__.partition(".")[0], *_LOOKED_INTO)
+        for name, value in vars(layer).items():
+            if name not in _IGNORED and _package_of(value) not in known and not isinstance(value, gym.Env | Callable):
+                found[f"{type(layer).__name__}.{name}"] = value
+    return found
+
+
+def _package_of(thing: Any) -> str:
+    """The package of a thing's class. Classes of compiled code may have no module."""
+    return str(getattr(type(thing), "__module__", "")).partition(".")[0]
+
+
 def _difference(a: Any, b: Any, name: str, seen: set[int], package: str) -> str | None:
     """The name of what differs within two values, as far as that can be seen from Python; None where nothing does.
 
@@ -184,7 +213,7 @@ def _difference(a: Any, b: Any, name: str, seen: set[int], package: str) -> str 
     if a is b or id(a) in seen or len(seen) > _MOST or isinstance(a, gym.Space):
         return None
     seen.add(id(a))
-    if type(a) is not type(b):
+    if type(a) is not type(b) and str(type(a)) != str(type(b)):  # a class within a function is made at each call
         return name
     pairs: list[tuple[Any, Any, str]] = []
     if isinstance(a, _NUMBERS):
@@ -208,6 +237,6 @@ def _difference(a: Any, b: Any, name: str, seen: set[int], package: str) -> str 
         pairs = [(x, y, f"{name}[{i}]") for i, (x, y) in enumerate(zip(a, b, strict=True))]
     elif isinstance(a, set | frozenset):
         return None if len(a) == len(b) else name
-    elif package and type(a).__module__.partition(".")[0] == package and hasattr(a, "__dict__"):
+    elif package and _package_of(a) == package and hasattr(a, "__dict__"):
         pairs = [(vars(a), vars(b), name)]
     return next((found for x, y, inner in pairs if (found := _difference(x, y, inner, seen, package))), None)

@@ -13,7 +13,6 @@ the sampler masks them.
 from __future__ import annotations
 
 import importlib
-import mmap
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -23,12 +22,14 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from rlopt.envs.replay import Origin, Replayed, Script, origin_of, replay, save
 from rlopt.errors import EnvironmentFault, UserError, in_one_line
+from rlopt.parallel.processes import shared_zeros
 
 _STEP, _ENVIRONMENT, _STOP, _REPLAY = range(4)  # indices of a StepCounter's numbers
 
@@ -50,10 +51,18 @@ class StepCounter:
     replay_calls: int = _number(_REPLAY)  # calls made so far while an episode is replayed; 0: no replay
 
     def __init__(self, shared: bool = False):
-        """With ``shared``, processes that are forked from this one see the same numbers."""
-        size = 4 * 8  # bytes of four int64
-        self.numbers = memoryview(mmap.mmap(-1, size) if shared else bytearray(size)).cast("q")
+        """With ``shared``, worker processes see the same numbers."""
+        self._set(shared_zeros((4,), torch.int64) if shared else torch.zeros(4, dtype=torch.int64))
         self.environment = -1
+
+    def _set(self, memory: torch.Tensor) -> None:
+        self._memory, self.numbers = memory, memoryview(memory.numpy())  # type: ignore[arg-type]  # a view is faster
+
+    def __getstate__(self) -> torch.Tensor:
+        return self._memory
+
+    def __setstate__(self, memory: torch.Tensor) -> None:
+        self._set(memory)
 
     def snapshot(self) -> list[int]:
         return self.numbers.tolist()

@@ -1,4 +1,4 @@
-"""Worker processes: how one starts, how it ends with the learner that forked it, and how the learner ends it.
+"""Worker processes: how one starts, how it ends with the learner that started it, and how the learner ends it.
 
 Signals of a terminal, such as Ctrl-C, reach the learner and its workers alike. Only the learner reacts: it asks its
 workers to end, and kills those that have not after a while.
@@ -7,6 +7,7 @@ workers to end, and kills those that have not after a while.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import multiprocessing
 import os
 import signal
@@ -17,18 +18,38 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from rlopt.errors import UserError
 
+if TYPE_CHECKING:  # a launcher's workers watch their parent before they import anything large
+    import torch
+    from torch import Tensor
+
+# fork starts at once and knows all that this process knows; elsewhere than on Linux it is not safe, or not there
+START_METHOD = "fork" if sys.platform == "linux" else "spawn"
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _PARENT_INTERVAL = 0.25  # seconds between two looks at the parent process
 _PATIENCE = 2.0  # seconds that all workers together have to close their environments before they are killed
 
 
+def shared_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Zeros that this process shares with those that it forks, or to which it sends the tensor.
+
+    For those that it forks this is anonymous memory, without a file that could outlive them.
+    """
+    import torch
+
+    if START_METHOD != "fork":
+        return torch.zeros(shape, dtype=dtype).share_memory_()
+    empty = torch.empty(shape, dtype=dtype, device="meta")
+    memory = mmap.mmap(-1, max(empty.numel() * empty.element_size(), 1))
+    return torch.frombuffer(memory, dtype=dtype, count=empty.numel()).view(shape)
+
+
 def use_one_thread() -> None:
     """Make torch compute in one thread: small networks are slower with more."""
-    import torch  # here: a launcher's workers watch their parent before they import anything large
+    import torch
 
     torch.set_num_threads(1)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from rlopt.core.heads import Head, Joint
 from rlopt.core.samples import Samples
 from rlopt.envs.spaces import PolicyHead, observation_dtype, observation_size
+from rlopt.parallel.processes import shared_zeros
 from rlopt.policy.inference import FrozenPolicy
 
 Buffer = dict[str, Tensor]  # by the names of a Rollout's fields, [T, E, ...]
@@ -129,7 +129,7 @@ def allocate_buffer(
 ) -> Buffer:
     """Memory for ``steps`` transitions of each environment, for observations of ``space`` and actions of ``head``.
 
-    With ``shared``, processes that are forked from this one write to the same memory.
+    With ``shared``, worker processes write to the same memory.
     """
     size, observed = observation_size(space), observation_dtype(space, dtype)
     outputs = head.network_outputs + head.constants
@@ -152,10 +152,3 @@ def allocate_buffer(
     buffer = {name: zeros(shape, dtype=kind) for name, (shape, kind) in shapes.items()}
     buffer["mask"].fill_(1)
     return buffer
-
-
-def shared_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Zeros that this process shares with those it forks: anonymous memory, without a file that could outlive them."""
-    empty = torch.empty(shape, dtype=dtype, device="meta")
-    memory = mmap.mmap(-1, max(empty.numel() * empty.element_size(), 1))
-    return torch.frombuffer(memory, dtype=dtype, count=empty.numel()).view(shape)

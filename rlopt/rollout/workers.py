@@ -9,13 +9,17 @@ There is one message each way per rollout, and none per step. There are two buff
 rollout while the workers write the next. Environments keep their numbers over the whole run, on which seeds, noise and
 inference blocks depend. So the data are the same, bit for bit, for any number of workers.
 
-Workers are forked. So they start at once, know every environment that was registered, and share memory without a name.
+On Linux workers are forked. So they start at once, know every environment that was registered, and share memory without
+a name. Elsewhere they are spawned: they import the folders and modules that the command line names, and a program that
+starts them needs ``if __name__ == "__main__"``.
+
 A worker ends when the learner asks it to, or when the learner has ended (parallel/processes.py).
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import time
 import traceback
 import warnings
@@ -24,20 +28,23 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import torch
 
+from rlopt.config import extensions
 from rlopt.envs.spaces import PolicyHead, observation_size
 from rlopt.envs.spec import EnvSpec
 from rlopt.envs.trial import changed_value
 from rlopt.envs.vector import StepCounter
 from rlopt.errors import EnvironmentFault, UserError
 from rlopt.loggers import console
-from rlopt.parallel.processes import describe_exit, end_workers, start_worker
+from rlopt.parallel import processes
+from rlopt.parallel.processes import describe_exit, end_workers, shared_zeros, start_worker
 from rlopt.policy.inference import FrozenPolicy
-from rlopt.rollout.buffer import Buffer, Rollout, allocate_buffer, shared_zeros
+from rlopt.rollout.buffer import Buffer, Rollout, allocate_buffer
 from rlopt.rollout.env_state import EnvState, EpisodeHistory
 from rlopt.rollout.sampler import Sampler, assemble_rollout
 
@@ -193,15 +200,22 @@ class _Worker:
     """The learner's side of a worker process."""
 
     def __init__(self, job: _Job):
-        context = multiprocessing.get_context("fork")
+        context: Any = multiprocessing.get_context(processes.START_METHOD)
+        forks = processes.START_METHOD == "fork"
         self.counter = StepCounter(shared=True)
         self._numbers = job.numbers
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_run_worker, args=(job, self.counter, theirs), daemon=True)
+        if forks:
+            self.process = context.Process(target=_run_worker, args=(job, self.counter, theirs), daemon=True)
+        else:
+            known = (theirs, extensions.active(), _registered(job.spec.id))
+            self.process = context.Process(target=_run_spawned_worker, args=known, daemon=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # about forking with threads: the worker uses none
             self.process.start()
         theirs.close()
+        if not forks:
+            self.connection.send((job, self.counter))
 
     def send(self, message: int | tuple[Sequence[EnvState | None], int] | None) -> None:
         """Send the number of the buffer to fill, the states to continue from with a seed, or None to end it."""
@@ -246,6 +260,31 @@ class _SharedPolicy:
     def read(self, like: FrozenPolicy) -> FrozenPolicy:
         """The policy that was written; ``like`` has its network."""
         return like.with_parameters(self._theta, (self._shift, self._scale) if self._normalises else None)
+
+
+def _registered(id: str) -> bytes | None:
+    """What Gymnasium's registry has of this environment; None where it cannot be sent to another process."""
+    try:
+        return pickle.dumps(gym.registry.get(id))
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return None
+
+
+def _run_spawned_worker(
+    connection: Connection, active: tuple[tuple[Path, ...], tuple[str, ...]], registered: bytes | None
+) -> None:
+    """The life of a worker that was not forked: it imports what the command line names, and is sent its job."""
+    try:
+        with extensions.extended(*active):
+            spec = pickle.loads(registered) if registered else None
+            if spec is not None:
+                gym.registry.setdefault(spec.id, spec)
+            job, counter = connection.recv()
+            _run_worker(job, counter, connection)
+    except (EOFError, ConnectionError):
+        pass  # the learner has ended
+    except Exception as error:
+        connection.send(error if isinstance(error, UserError) else RuntimeError(f"{type(error).__name__}: {error}"))
 
 
 def _run_worker(job: _Job, counter: StepCounter, connection: Connection) -> None:

@@ -141,16 +141,16 @@ def select_device(name: str) -> torch.device:
 def _agent(config: RunConfig, probe: CheckedEnv, device: torch.device) -> Agent:
     head = _named("policy", lambda: head_for(probe.action_space, config.policy.gaussian))
     by_minibatch = config.advantages.normalise == "minibatch"
-    space, critic, compatible = probe.observation_space, None, None
+    space, critic, compatible, trace = probe.observation_space, None, None, config.gamma * config.gae_lambda
     if isinstance(config.critic, SharedCritic):
         joint = Joint(head, config.critic.variance)
         network = _network(config, "policy", config.policy.network, joint, space, Purpose.ACTOR_WEIGHTS)
         weight = config.critic.value_weight
         shared = replace(config.actor, objective=JointObjective(config.actor.objective, weight))
-        actor = _learner(shared, network, joint, by_minibatch)
+        actor = _learner(shared, network, joint, trace, by_minibatch)
     else:
         network = _network(config, "policy", config.policy.network, head, space, Purpose.ACTOR_WEIGHTS)
-        actor = _learner(config.actor, network, head, by_minibatch)
+        actor = _learner(config.actor, network, head, trace, by_minibatch)
         critic, compatible = _critic(config, config.critic, space)
     normalises = config.observations.normalise and not image(space)
     observations = ObservationNormaliser(normalises, config.observations.clip, indicators(probe.declared))
@@ -175,9 +175,11 @@ def _network(
     return Network(module.to(getattr(torch, config.dtype)), head.constants)
 
 
-def _learner(options: UpdateOptions, network: Network, head: Head, normalise: bool = False) -> Learner:
+def _learner(
+    options: UpdateOptions, network: Network, head: Head, trace: float = 0.0, normalise: bool = False
+) -> Learner:
     o = options
-    update = Update(network, head, o.objective, o.metric, o.solver, o.damping, o.step, o.l2)
+    update = Update(network, head, o.objective, o.metric, o.solver, o.damping, o.step, o.l2, o.estimator, trace)
     return Learner(update, o.schedule, normalise)
 
 

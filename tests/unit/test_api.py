@@ -139,6 +139,29 @@ def test_options_that_no_checkpoint_can_hold_are_refused(told, value, says):
     assert not told and list(Path.cwd().iterdir()) == []
 
 
+@pytest.mark.parametrize("depth", [20, 21, 120, 5000])
+def test_lists_may_be_nested_twenty_deep(told, depth):
+    value: Any = []
+    for _ in range(depth - 1):
+        value = [value]
+    given = {"env": {"id": "Told-v0", "kwargs": {"key": value}}}
+    small: dict[str, Any] = {**SMALL, "evaluation": {"episodes": 0}}
+    if depth == 20:
+        rlopt.train(run_dir="a", **given, **small)
+        assert cli.main(["train", "env.id=Told-v0", f"env.kwargs.key={'[' * depth}{']' * depth}", "total_steps=8",
+                         "batch_size=8", "evaluation.episodes=0"]) == 0  # fmt: skip
+        return
+    with pytest.raises(UserError, match="nested 20 deep, and no deeper"):
+        rlopt.train(**given, **small)
+    with pytest.raises(UserError, match="^env.kwargs.key: lists and mappings may be nested 20 deep"):
+        rlopt.train(f"env.kwargs.key={'[' * depth}{']' * depth}", env="cartpole")
+
+
+def test_no_id_is_told_by_its_name():
+    with pytest.raises(UserError, match="^env.id must be text; got None"):
+        rlopt.train("env.id=null")
+
+
 def test_arrays_are_refused_as_options():
     with pytest.raises(UserError, match="an option must be a number, text, or a list or dict of them; got array"):
         rlopt.train(policy={"hidden": np.array([8, 8])})

@@ -1,5 +1,6 @@
 """The trial before a run: what can be continued to the bit, and what is told of the rest."""
 
+import decimal
 import random
 from collections import deque
 from typing import Any
@@ -109,3 +110,39 @@ def test_attributes_that_hold_themselves_are_compared():
 def test_the_values_of_classes_are_copies_without_gymnasiums():
     found = class_values(Lasting)
     assert found == {"Lasting.shared": Lasting.shared}
+
+
+def local_class() -> Any:
+    class Local:
+        pass
+
+    return Local()
+
+
+def test_a_class_made_in_a_function_is_the_same_class():
+    assert _differing_attribute(Holds(local_class()), Holds(local_class())) is None
+
+
+class Keeps(gym.Env):
+    """Keeps a thing of another package over its episodes, or makes a new one for each."""
+
+    def __init__(self, keeps: bool):
+        self.observation_space = self.action_space = gym.spaces.Discrete(2)
+        self._keeps, self.world = keeps, decimal.Context()
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        if not self._keeps:
+            self.world = decimal.Context()
+        return 0, {}
+
+    def step(self, action: Any) -> Any:
+        return 0, 0.0, False, False, {}
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_foreign_object_that_outlives_episodes_is_told_of(keeps):
+    found = try_to_continue(Keeps(keeps), Keeps(keeps))
+    assert found.replays and bool(found.warning) is keeps
+    if keeps:
+        assert found.warning.startswith("keeps Keeps.world over its episodes, into which rlopt cannot look")

@@ -8,10 +8,12 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 import torch
 
 from rlopt.checkpoint import manager as checkpoint
+from rlopt.cli import main as cli
 from rlopt.errors import EnvironmentFault, UserError
 from rlopt.parallel import processes as child
 from rlopt.rollout.buffer import Rollout
@@ -20,6 +22,8 @@ from tests.support.failing import breaking, failed
 from tests.support.lasting import Lasting
 from tests.support.launching import children, until
 from tests.support.probes import make_trainer
+from tests.support.traces import same as same_tree
+from tests.support.traces import tree_of
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
 ROOT = Path(__file__).parents[3]
@@ -193,6 +197,48 @@ def test_no_child_survives_a_killed_or_interrupted_learner(tmp_path, how, number
     if number != signal.SIGKILL:
         # the rollout in which it hangs is collected while the first update's critic still learns
         assert checkpoint.load_newest(tmp_path / "run")[0] in (0, 40)
+
+
+MODULE = """
+import gymnasium as gym
+from gymnasium.envs.classic_control import PendulumEnv
+
+class Swings(PendulumEnv):
+    pass
+
+gym.register("mine/Swings-v0", entry_point=Swings, max_episode_steps=20)
+"""
+
+
+@pytest.mark.parametrize("flag", ["--import", "--extensions"])
+def test_workers_that_are_not_forked_collect_the_same(tmp_path, monkeypatch, flag):
+    """They know the environments that the command line names."""
+    module = tmp_path / "folder/env/swings_of_mine.py"
+    module.parent.mkdir(parents=True)
+    module.write_text(MODULE)
+    (tmp_path / "folder/env/swings.yaml").write_text("# @package _global_\nenv: {name: swings, id: mine/Swings-v0}\n")
+    monkeypatch.syspath_prepend(str(module.parent))
+    named = [flag, "swings_of_mine" if flag == "--import" else str(tmp_path / "folder")]
+    typed = ["env.id=mine/Swings-v0", "env.num_envs=2", "batch_size=80", "total_steps=160", "policy.hidden=[4]",
+             "critic.hidden=[4]", "evaluation.episodes=0"]  # fmt: skip
+    trees = []
+    for method, workers in (("fork", 1), ("spawn", 2)):
+        monkeypatch.setattr(child, "START_METHOD", method)
+        assert cli.main(["train", *named, *typed, f"workers={workers}", f"run_dir={tmp_path / method}"]) == 0
+        trees.append(tree_of(tmp_path / method))
+        gym.registry.pop("mine/Swings-v0", None)
+        sys.modules.pop("swings_of_mine", None)
+    assert same_tree(*trees)
+
+
+def test_a_fault_in_a_worker_that_is_not_forked_is_named(tmp_path, monkeypatch):
+    """The registry's entry is sent where it can be: that of the probes cannot."""
+    monkeypatch.setattr(child, "START_METHOD", "spawn")
+    entry = gym.envs.registration.EnvSpec("Raises-v0", entry_point="tests.support.failing:Raises")
+    monkeypatch.setitem(gym.registry, "Raises-v0", entry)
+    run = make_trainer("env.id=Raises-v0", "env.kwargs.at=7", "env.num_envs=2", "batch_size=10", "workers=2",
+                       "policy.hidden=[4]", f"run_dir={tmp_path}")  # fmt: skip
+    assert "at its step 7, raised RuntimeError: the simulator broke" in failed(run, saved=10)
 
 
 def test_workers_without_files_left_are_refused(monkeypatch, tmp_path):
