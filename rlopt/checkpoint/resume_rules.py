@@ -46,7 +46,7 @@ def change_options(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
     if "total_steps" in overrides and isinstance(total, int) and isinstance(batch, int) and batch > 0:
         new["updates"] = -(-total // batch)
         if new["updates"] > config["updates"]:
-            _check_schedules(config)
+            _check_schedules(config, new["updates"])
     return new
 
 
@@ -110,18 +110,19 @@ def check_structure(found: Any, like: Any, where: str) -> None:
         _check_filled(found, where)
 
 
-def _check_schedules(config: Mapping[str, Any]) -> None:
-    """Raise UserError if a learning-rate schedule ends with the run as it was begun: a longer run would differ.
+def _check_schedules(config: Mapping[str, Any], updates: int) -> None:
+    """Raise UserError if a schedule, of a learning rate or a step's rate or radius, would end before the longer run.
 
-    A rate that is multiplied by 1 is constant; its schedule may have any end.
+    One that ended before the run as it is was typed so. A rate that is multiplied by 1 is constant; its schedule may
+    have any end.
     """
     for prefix, node in (("", config), ("critic.", config["critic"])):
         scheduler = (node.get("step") or {}).get("scheduler") or {}
-        ends = [name for name in _HORIZONS if scheduler.get(name) == config["updates"]]
+        ends = [scheduler[name] for name in _HORIZONS if config["updates"] <= scheduler.get(name, 0) < updates]
         if ends and scheduler.get("factor") != 1:
             raise UserError(
                 f"total_steps cannot be raised: {prefix}scheduler={_scheduler_choice(scheduler)} has its end at update "
-                f"{config['updates']}, where the run was planned to end; train anew with the total_steps that you want"
+                f"{ends[0]}, where the run was planned to end; train anew with the total_steps that you want"
             )
 
 

@@ -289,7 +289,8 @@ def _in_hydras_spelling(name: str, choice: str) -> str:
 
 
 def _step_of(name: str) -> str:
-    return f"{name.rpartition('.')[0]}=optimizer"
+    step, _, group = name.rpartition(".")
+    return f"{step}=optimizer" if group == "optimizer" else f"/{group}@{group} in the defaults of the file of {step}"
 
 
 def _set_options(config: DictConfig, options: Options, typed: Options) -> None:

@@ -25,7 +25,7 @@ from hydra.errors import HydraException
 from rlopt.config.choices import PARTS, choices, environment_with_id, nearest, short_name
 from rlopt.errors import UserError
 
-_WITHIN_STEP = ("optimizer", "scheduler")  # groups whose choices stand inside step=optimizer
+_WITHIN_STEP = ("optimizer", "scheduler")  # groups whose choices stand inside a step
 _FOR_BOTH = (*PARTS, "schedule", "step.optimizer", "step.scheduler", "solver.preconditioner")  # actor and critic
 _GROUP_OF = {"solver.preconditioner": "solver", "step.optimizer": "optimizer", "step.scheduler": "scheduler"}
 CHOICES = {  # full name -> the group whose choices it takes

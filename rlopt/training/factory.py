@@ -160,7 +160,7 @@ def _network(
 
 def _learner(options: UpdateOptions, network: Network, head: Head) -> Learner:
     o = options
-    update = Update(network, head, o.objective, o.metric, o.solver, o.damping, o.step, o.l2)
+    update = Update(network, head, o.objective, o.metric, o.solver, o.damping, o.scheduled_step, o.l2)
     return Learner(update, o.schedule)
 
 

@@ -16,6 +16,7 @@ CASES = {
     "lunar lander ppo": ("env=lunar_lander", "algo=ppo", "env.num_envs=3", "batch_size=60", "total_steps=300", "schedule.epochs=2"),
     "two workers": ("env=pendulum", "algo=ppo", "env.num_envs=4", "batch_size=80", "total_steps=320", "workers=2"),
     "averages and draws": ("env.id=probe/Seeded-v0", "algo=acktr", "env.num_envs=3", "batch_size=30", "total_steps=150", "averaging.kind=ema", "step.momentum=0.9"),
+    "schedules and history": ("env=cartpole", "algo=trpo", "step=kl_clip", "scheduler=cosine", "critic.optimizer=history", "critic.scheduler=linear", "env.num_envs=4", "batch_size=40", "total_steps=200"),
     "shared": ("env=cartpole", "algo=ppo", "critic=shared", "env.num_envs=4", "batch_size=40", "total_steps=200", "advantages.recompute=false"),
 }  # fmt: skip
 

@@ -64,16 +64,34 @@ def test_other_versions_are_told_of(tmp_path, runs, capsys, monkeypatch):
         ("scheduler=linear", True),
         ("scheduler=cosine", True),
         ("critic.scheduler=linear", True),
+        ("step=fixed scheduler=constant", False),
+        ("step=trust_region scheduler=inverse", False),
+        ("step=kl_clip scheduler=linear", True),
+        ("step=trust_region scheduler=cosine", True),
     ],
 )
 def test_only_a_schedule_with_a_course_holds_a_run_to_its_end(scheduler, refused):
     """One update, which is also where the constant schedule's yaml has its end."""
-    config = resolve(["algo=vpg", "batch_size=80", "total_steps=80", scheduler])
+    config = resolve(["algo=vpg", "batch_size=80", "total_steps=80", *scheduler.split()])
     if refused:
-        with pytest.raises(UserError, match=f"total_steps cannot be raised: {scheduler} has its end at update 1,"):
+        typed = scheduler.split()[-1]
+        with pytest.raises(UserError, match=f"total_steps cannot be raised: {typed} has its end at update 1,"):
             change_options(config, {"total_steps": 160})
     else:
         assert change_options(config, {"total_steps": 160})["updates"] == 2
+
+
+def test_a_shortened_run_is_not_extended_past_its_schedule():
+    config = resolve(["step=trust_region", "scheduler=linear", "batch_size=80", "total_steps=400"])
+    shorter = change_options(config, {"total_steps": 160})
+    assert change_options(shorter, {"total_steps": 400})["updates"] == 5
+    with pytest.raises(UserError, match="scheduler=linear has its end at update 5, where the run was planned to end"):
+        change_options(shorter, {"total_steps": 480})
+
+
+def test_a_schedule_that_was_typed_to_end_early_may_be_passed():
+    config = resolve(["scheduler=linear", "scheduler.total_iters=2", "batch_size=80", "total_steps=400"])
+    assert change_options(config, {"total_steps": 800})["updates"] == 10
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
