@@ -310,9 +310,11 @@ def _in_hydras_spelling(name: str, choice: str) -> str:
 
 
 def _choice_around(name: str) -> str:
-    """The choice within whose options another one stands, such as metric=average for metric.of."""
-    around = name.rpartition(".")[0]
-    return f"{around}={'average' if name.endswith('.of') else 'optimizer'}"
+    """What makes room for another choice within its options, such as metric=average for metric.of."""
+    around, _, group = name.rpartition(".")
+    if group == "scheduler":
+        return f"/{group}@{group} in the defaults of the file of {around}"
+    return f"{around}={'average' if group == 'of' else 'optimizer'}"
 
 
 def _set_options(config: DictConfig, options: Options, typed: Options) -> None:

@@ -31,7 +31,7 @@ from rlopt.errors import UserError
 from rlopt.files.reading import check_depth
 
 _DEEPEST = 20  # lists and mappings within one another
-_WITHIN_STEP = ("optimizer", "scheduler")  # groups whose choices stand inside step=optimizer
+_WITHIN_STEP = ("optimizer", "scheduler")  # groups whose choices stand inside a step
 _GROUP_OF = {  # a choice within another's options -> the group whose files it takes
     "solver.preconditioner": "solver",
     "metric.of": "metric",

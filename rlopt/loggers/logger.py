@@ -13,6 +13,7 @@ TensorBoard see loggers/tensorboard.py; for what is recorded only every few upda
 | step/kl_measured                     | nats: of the last step, on its own samples |
 | step/improvement_measured            | of the objective: by the last step, on its own samples |
 | step/size, step/accepted             | alpha (or learning rate); 1 if the step was taken |
+| step/rate, step/radius               | of this update, where a scheduler changes them |
 | step/at_largest, step/clipped        | 1 if alpha is its upper bound; 1 if the radius shortened it |
 | step/backtracks                      | candidates refused by the line search |
 | solver/iterations, solver/residual   | of the linear solve; |g - (M + lambda I) x| / |g| |

@@ -179,7 +179,9 @@ def _learner(
     options: UpdateOptions, network: Network, head: Head, trace: float = 0.0, normalise: bool = False
 ) -> Learner:
     o = options
-    update = Update(network, head, o.objective, o.metric, o.solver, o.damping, o.step, o.l2, o.estimator, trace)
+    update = Update(
+        network, head, o.objective, o.metric, o.solver, o.damping, o.scheduled_step, o.l2, o.estimator, trace
+    )
     return Learner(update, o.schedule, normalise)
 
 

@@ -23,6 +23,7 @@ CASES = {
     "averages of blocks, pairs of gradients": ("env=cartpole", "algo=trpo", "env.num_envs=4", "batch_size=40", "total_steps=200", "metric=gradient_covariance", "solver=tonga", "critic.metric=hessian", "critic.solver=lbfgs", "critic.solver.pairs=gradients", "critic.step=trust_region", "critic.schedule=whole_batch"),
     "cartpole svrpg": ("env=cartpole", "algo=svrpg", "env.num_envs=4", "batch_size=40", "total_steps=400", "estimator.period=3"),
     "pendulum storm": ("env=pendulum", "algo=storm_pg", "env.num_envs=2", "batch_size=60", "total_steps=300"),
+    "schedules and history": ("env=cartpole", "algo=trpo", "step=kl_clip", "scheduler=cosine", "critic.optimizer=history", "critic.scheduler=linear", "env.num_envs=4", "batch_size=40", "total_steps=200"),
     "shared": ("env=cartpole", "algo=ppo", "critic=shared", "env.num_envs=4", "batch_size=40", "total_steps=200", "advantages.recompute=false"),
 }  # fmt: skip
 

@@ -65,13 +65,18 @@ def test_other_versions_are_told_of(tmp_path, runs, capsys, monkeypatch):
         ("scheduler=linear", True),
         ("scheduler=cosine", True),
         ("critic.scheduler=linear", True),
+        ("step=fixed scheduler=constant", False),
+        ("step=trust_region scheduler=inverse", False),
+        ("step=kl_clip scheduler=linear", True),
+        ("step=trust_region scheduler=cosine", True),
     ],
 )
 def test_only_a_schedule_with_a_course_holds_a_run_to_its_end(scheduler, refused):
     """One update, which is also where the constant schedule's yaml has its end."""
-    config = resolve(["algo=vpg", "batch_size=80", "total_steps=80", scheduler])
+    config = resolve(["algo=vpg", "batch_size=80", "total_steps=80", *scheduler.split()])
     if refused:
-        with pytest.raises(UserError, match=f"total_steps cannot be raised: {scheduler} ends at update 1,"):
+        typed = scheduler.split()[-1]
+        with pytest.raises(UserError, match=f"total_steps cannot be raised: {typed} ends at update 1,"):
             change_options(config, {"total_steps": 160})
     else:
         assert change_options(config, {"total_steps": 160})["updates"] == 2
