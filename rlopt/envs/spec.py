@@ -40,6 +40,7 @@ _EXTRAS = {  # module of an environment's code -> the extra of rlopt that instal
     "gymnasium.envs.classic_control": "classic",
 }
 _CONSTRUCTED = 77  # exit code of a process that has tried a constructor
+_FORK = 1.0  # seconds that the process may take to start
 _classes: dict[str, type[Any]] = {}  # of environments that were made, by their ids
 _made: set[str] = set()  # ids made before: Gymnasium warns once of an old version
 _not_closed: dict[str, bool] = {}  # ids of environments that could not be closed -> True if closing did not return
@@ -113,7 +114,7 @@ class EnvSpec:
             warnings.simplefilter("ignore", DeprecationWarning)  # about forking with threads: it uses none of them
             process = multiprocessing.get_context("fork").Process(target=self._construct, daemon=True)
             process.start()
-        process.join(self.timeout)
+        process.join(None if self.timeout is None else self.timeout + _FORK)
         if process.is_alive():
             process.kill()
             process.join()
@@ -129,7 +130,7 @@ class EnvSpec:
         os.dup2(null, 1)
         os.dup2(null, 2)
         try:
-            self._gym_make(None).close()
+            self._gym_make(None)  # it is not closed: that may hang, which is another fault
         finally:
             os._exit(_CONSTRUCTED)
 

@@ -115,9 +115,9 @@ class Generated(gym.Env):
     shared: ClassVar[int] = 0  # episodes of all instances
     instances: ClassVar[int] = 0
 
-    def __init__(self, seed: int):
+    def __init__(self, seed: int, plan: Plan | None = None):
         type(self).instances += 1
-        self.plan = plan = Plan.draw(seed)
+        self.plan = plan = plan or Plan.draw(seed)
         wrong = plan.fault if plan.ends == "refused" else None
         if wrong == "constructor":
             raise [ValueError, KeyError, TypeError, OSError][plan.variant % 4]("no\nsimulator")

@@ -3,6 +3,7 @@
 import decimal
 import random
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -12,6 +13,8 @@ import pytest
 from rlopt.config.choices import choices, file
 from rlopt.config.compose import load
 from rlopt.envs.trial import NO_REPLAY, Trial, _differing_attribute, class_values, try_to_continue
+from rlopt.envs.wrappers import CheckedEnv
+from tests.support.generated import Generated, Plan
 from tests.support.lasting import Lasting
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
@@ -38,7 +41,7 @@ def test_nor_of_others_that_a_seed_determines(id_):
 def test_a_world_that_outlives_an_episode_is_told_of():
     pytest.importorskip("Box2D")
     found = tried("BipedalWalker-v3")
-    assert found.warning and "may not go on to the bit" in found.warning
+    assert found.warning and "if this run is stopped and resumed, " in found.warning
 
 
 @pytest.mark.parametrize(
@@ -57,6 +60,14 @@ def test_what_outlives_an_episode_is_told_of(options, replays, says, monkeypatch
     monkeypatch.setattr(Lasting, "shared", 1)
     found = tried("probe/Lasting-v0", **options)
     assert found.replays is replays and found.warning and says in found.warning
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 8])
+@pytest.mark.parametrize("lasting", ["own generator", "late generator", "level", "hidden level", "class", "global"])
+def test_what_outlives_episodes_of_any_length_is_told_of(lasting, length):
+    plan = replace(Plan.draw(0), length=length, lasting=lasting, fault=None, ends="trains")
+    first, second = (Generated(0, plan) for _ in range(2))
+    assert try_to_continue(CheckedEnv(first), CheckedEnv(second)).warning
 
 
 @pytest.mark.parametrize("every", [1, 1000])
