@@ -38,7 +38,7 @@ from rlopt.config.overrides import (
 from rlopt.errors import UserError, in_one_line
 from rlopt.files import shown
 from rlopt.loggers import console
-from rlopt.parallel.processes import try_in_child
+from rlopt.parallel.processes import ending_children, try_in_child
 from rlopt.training.run_directory import unused_path
 from rlopt.training.signals import SignalHandler
 
@@ -68,7 +68,7 @@ def multirun(overrides: list[str], train: Callable[[list[str]], int]) -> int:
     # the workers save and end before the launcher kills its processes
     signals = SignalHandler(before_interrupt=lambda: end_workers(folder / ".sweep"))
     try:
-        with signals.installed():
+        with signals.installed(), ending_children():
             hydra.main(version_base="1.3", config_path=None, config_name=None)(job)()
     except KeyboardInterrupt as interrupt:
         interrupt.reported = True  # type: ignore[attr-defined]

@@ -127,7 +127,7 @@ def _check_sizes(plain: Mapping[str, Any], path: Path) -> None:
     for name, value in flatten(plain).items():
         most, sizes = _MOST.get(name.rpartition(".")[2]), value if isinstance(value, list) else [value]
         numbers = most is not None and all(isinstance(x, int | float) for x in sizes)  # else refused when it is parsed
-        if numbers and any(a * b > most for a, b in zip(sizes, [*sizes[1:], 1], strict=True)):
+        if numbers and any(a * b > most for a, b in zip(sizes, [*sizes[1:], 1], strict=False)):
             raise UserError(f"{path} has {name}={value}, which is larger than a run can be; {COPY}")
 
 

@@ -14,10 +14,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from rlopt.errors import UserError
@@ -98,6 +99,53 @@ def _call_and_exit(call: Callable[[], object], write: int) -> NoReturn:
 def end_with_parent() -> None:
     """From now on this process gets SIGTERM when its parent ends: a run then saves and ends."""
     threading.Thread(target=_wait_for_parents_end, args=(os.getppid(),), daemon=True).start()
+
+
+@contextmanager
+def ending_children() -> Iterator[None]:
+    """Within, all child processes get SIGTERM if this process is killed, also those that have hardly begun.
+
+    Does nothing where the system does not list processes under /proc.
+    """
+    parent = os.getpid()
+    if not hasattr(os, "fork") or not Path(f"/proc/{parent}/task").is_dir():
+        yield
+        return
+    sys.stdout.flush()
+    watcher = os.fork()
+    if not watcher:
+        _end_orphans(parent)
+    try:
+        yield
+    finally:
+        os.kill(watcher, signal.SIGKILL)
+        os.waitpid(watcher, 0)
+
+
+def _end_orphans(parent: int) -> NoReturn:
+    """In a child: wait until the parent has ended, then send SIGTERM to its other children."""
+    try:
+        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):  # which a terminal or a launcher sends to all
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+        children: list[int] = []
+        while os.getppid() == parent:
+            children = _children_of(parent) or children  # this process is one of them
+            time.sleep(_PARENT_INTERVAL)
+        for child in children:
+            if child != os.getpid():
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGTERM)
+    finally:
+        os._exit(0)
+
+
+def _children_of(process: int) -> list[int]:
+    """The child processes of all threads of a process; none where it has ended, or the system does not list them."""
+    found: list[int] = []
+    for thread in Path(f"/proc/{process}/task").glob("*/children"):
+        with suppress(OSError):  # the thread has ended
+            found += map(int, thread.read_text().split())
+    return found
 
 
 def _wait_for_parents_end(parent: int) -> None:

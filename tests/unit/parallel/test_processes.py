@@ -3,13 +3,14 @@
 import os
 import signal
 import sys
+import threading
 import time
 
 import pytest
 
 from rlopt.errors import UserError
 from rlopt.parallel import processes
-from rlopt.parallel.processes import end_with_parent, try_in_child
+from rlopt.parallel.processes import end_with_parent, ending_children, try_in_child
 from tests.support.launching import until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
@@ -41,6 +42,33 @@ def test_where_nothing_can_fork_it_is_called_here(monkeypatch):
     monkeypatch.delattr(os, "fork")
     assert try_in_child(lambda: None) is None
     assert try_in_child(refuse) == "it does not go: ü\udcff"
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_children_of_a_killed_process_are_told_to_end(tmp_path, monkeypatch, killed):
+    """Those too that do not look for their parent, and were begun by another thread; not those of one that ends well."""
+    monkeypatch.setattr(processes, "_PARENT_INTERVAL", 0.01)
+    ready, told = tmp_path / "ready", tmp_path / "told"
+
+    def child() -> None:
+        signal.signal(signal.SIGTERM, lambda *_: (told.touch(), os._exit(0)))
+        ready.touch()
+        time.sleep(2)
+        os._exit(0)
+
+    parent = os.fork()
+    if not parent:
+        with ending_children():
+            threading.Thread(target=lambda: os.fork() or child(), daemon=True).start()
+            until(ready.exists, 20)
+            time.sleep(60 if killed else 0.2)
+        os._exit(0)
+    assert until(ready.exists, 20)
+    time.sleep(0.1)
+    if killed:
+        os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    assert until(told.exists, 20 if killed else 0.5) == killed
 
 
 def test_a_process_is_told_when_its_parent_ends(tmp_path, monkeypatch):
