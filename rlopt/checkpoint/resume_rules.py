@@ -145,7 +145,7 @@ def _check_schedules(config: Mapping[str, Any], updates: int) -> None:
 def _scheduler_choice(scheduler: Mapping[str, Any]) -> str:
     """The choice that has this scheduler's class, as a user types it; the class where no choice has it."""
     from rlopt.config.choices import parts
-    from rlopt.config.compose import read_choice
+    from rlopt.config.saved import read_choice
 
     target = str(scheduler.get("_target_"))
     named = (name for name in parts("scheduler") if read_choice("scheduler", name).get("_target_") == target)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rlopt.config.choices import choices, nearest, parts
-from rlopt.config.compose import read_choice
+from rlopt.config.saved import read_choice
 from rlopt.config.schema import construct_part
 from rlopt.core.parts import BATCH, COMPATIBLE, KL, OBJECTIVE, PRODUCT, ROOT, SEMIDEFINITE, Metric, Solver
 from rlopt.errors import UserError

@@ -32,8 +32,8 @@ from rlopt.config.catalogue import (
     typed_choices,
 )  # fmt: skip
 from rlopt.config.choices import ACTOR_PARTS, PARTS, choices, parts, short_name, stands_for
-from rlopt.config.compose import read_choice
 from rlopt.config.options import RunConfig, SharedCritic, UpdateOptions, parse_network
+from rlopt.config.saved import read_choice
 from rlopt.core.heads import Head
 from rlopt.core.network import Network
 from rlopt.core.parts import COMPATIBLE, EUCLIDEAN, KL, OBJECTIVE

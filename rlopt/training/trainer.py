@@ -18,8 +18,8 @@ from rlopt.checkpoint.manager import CheckpointManager
 from rlopt.checkpoint.resume_rules import check_structure
 from rlopt.checkpoint.run_state import RunState, announce_slow_replay, env_state
 from rlopt.config.compatibility import advise
-from rlopt.config.compose import to_yaml
 from rlopt.config.options import RunConfig
+from rlopt.config.saved import to_yaml
 from rlopt.core.parts import State
 from rlopt.core.requirements import Incompatible
 from rlopt.errors import EnvironmentFault, RankLost, Signalled, Stopped, UserError, in_one_line

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from rlopt.config import choices as catalogue
-from rlopt.config.compose import compose, read_choice
+from rlopt.config.compose import compose
+from rlopt.config.saved import read_choice
 from rlopt.errors import UserError
 from tests.support.building import resolve, trainer
 from tests.support.configurations import (

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rlopt.config.choices import parts
-from rlopt.config.compose import read_choice
+from rlopt.config.saved import read_choice
 from rlopt.config.schema import construct_part
 from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.objectives.value import Value

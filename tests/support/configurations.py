@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from rlopt.config import choices as catalogue
-from rlopt.config.compose import read_choice, to_yaml
+from rlopt.config.saved import read_choice, to_yaml
 from tests.support.building import resolve, trainer
 
 GROUPS = catalogue.groups()

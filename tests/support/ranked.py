@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rlopt.config.choices import conf_dir
-from rlopt.config.compose import load
+from rlopt.config.saved import load
 from rlopt.config.schema import construct_part
 from rlopt.core.damping.constant import Constant
 from rlopt.core.damping.levenberg_marquardt import LevenbergMarquardt

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from rlopt.config import choices as catalogue
-from rlopt.config.compose import _with_usual_dampings, compose, load
+from rlopt.config.compose import _with_usual_dampings, compose
+from rlopt.config.saved import load
 from tests.support.configurations import ALGOS
 
 CONF = catalogue.conf_dir()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rlopt.config import choices as catalogue
-from rlopt.config.compose import read_choice
+from rlopt.config.saved import read_choice
 from rlopt.config.schema import construct_part
 from rlopt.core.solvers.cg import CG
 from rlopt.core.solvers.diagonal import Diagonal

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rlopt.config.choices import choices, file
-from rlopt.config.compose import load
+from rlopt.config.saved import load
 from rlopt.envs.trial import NO_REPLAY, Trial, _differing_attribute, class_values, try_to_continue
 from rlopt.envs.wrappers import CheckedEnv
 from tests.support.generated import Generated, Plan

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rlopt.config.choices import conf_dir
-from rlopt.config.compose import read_choice
+from rlopt.config.saved import read_choice
 from rlopt.config.schema import construct_part
 from rlopt.core.metrics.gradient_covariance import GradientCovariance
 from rlopt.core.network import Network
