@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlopt.config import extensions
-from rlopt.config.compatibility import LOWER
+from rlopt.config.memory import LOWER
 from rlopt.files import shown
 from rlopt.files.reading import read_json
 from rlopt.loggers import console

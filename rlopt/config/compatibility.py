@@ -13,8 +13,6 @@ Parts declare what they supply, need and require (core/parts.py); conf/ says by 
 from __future__ import annotations
 
 import json
-import math
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -45,8 +43,6 @@ from rlopt.parallel.collectives import world_size
 from rlopt.policy.mlp import NetworkFactory
 
 MOST_STEPS = 10**7  # of one network in one update
-_BYTES_OF_ENVIRONMENT = 4096  # at least; most take far more
-LOWER = "lower batch_size, env.num_envs, policy.hidden or critic.hidden"  # to make a run smaller
 
 
 def check(config: RunConfig) -> None:
@@ -324,27 +320,6 @@ def _count_factors(update: UpdateOptions, network: Network, head: Head, theta: T
     samples = Samples(inputs, actions, one, one, z, head.log_prob(z, actions))
     curvature, _ = update.metric.bind(update.metric.init(), tape, head, samples, update.objective)
     return len(rooted(curvature).factors())
-
-
-def check_memory(config: RunConfig, inputs: int) -> None:
-    """Raise UserError where the least that a run needs, for observations of ``inputs`` numbers, is not there."""
-    size = 8 if config.dtype == "float64" else 4
-    transitions = config.batch_size * (2 * inputs + 4) * size * (2 if config.workers > 1 else 1)
-    needed = (transitions + config.env.num_envs * _BYTES_OF_ENVIRONMENT) / world_size() / 2**30
-    there = memory() / 2**30
-    if needed > there:
-        raise UserError(
-            f"the run does not fit into memory: batch_size={config.batch_size} transitions of {inputs} numbers and "
-            f"env.num_envs={config.env.num_envs} need {needed:,.0f} GiB or more, and there are {there:,.0f}; {LOWER}"
-        )
-
-
-def memory() -> float:
-    """Bytes of memory that this machine has; infinite where it does not say."""
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):
-        return math.inf
 
 
 def check_environment(

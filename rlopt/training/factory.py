@@ -13,6 +13,7 @@ import gymnasium as gym
 import torch
 
 from rlopt.config import compatibility
+from rlopt.config.memory import LOWER, check_memory
 from rlopt.config.options import OwnCritic, RunConfig, SharedCritic, UpdateOptions
 from rlopt.core.heads import DiagonalGaussian, Head, Joint
 from rlopt.core.learner import Learner
@@ -54,7 +55,7 @@ class Setup:
 
 def build(config: RunConfig, run_dir: Path) -> Trainer:
     """The run that ``config`` describes, to be written to ``run_dir``. Raises UserError before anything is written."""
-    with explain_lack_of_memory("the run", compatibility.LOWER):
+    with explain_lack_of_memory("the run", LOWER):
         config.env.try_constructor()
         start = set_up(config)
         if config.record.video_steps is not None:
@@ -103,7 +104,7 @@ def set_up(config: RunConfig, device: torch.device | None = None) -> Setup:
     """The environment, the agent and its first state, on ``device`` or on the configuration's."""
     device = device or select_device(config.device)
     with closing(config.env.make()) as probe:
-        compatibility.check_memory(config, observation_size(probe.observation_space))
+        check_memory(config, observation_size(probe.observation_space))
         agent = _agent(config, probe, device)
         space, actions, spec = probe.observation_space, probe.action_space, probe.spec
         warnings = tuple(describe_normalisers(probe))

@@ -13,7 +13,7 @@ import torch
 from rlopt.checkpoint.manager import load_best, load_newest
 from rlopt.checkpoint.resume_rules import SIZES, check_same_config, check_structure
 from rlopt.config.choices import stands_for
-from rlopt.config.compatibility import LOWER
+from rlopt.config.memory import LOWER
 from rlopt.config.options import RunConfig
 from rlopt.core.samples import Samples
 from rlopt.errors import UserError

@@ -101,24 +101,3 @@ def test_an_update_of_too_many_steps_is_refused(monkeypatch, where, most, refuse
             read_config(typed)
     else:
         read_config(typed)
-
-
-@pytest.mark.parametrize(
-    ("typed", "needed"),
-    [
-        (["batch_size=1000", "env.num_envs=10"], 1000 * (2 * 7 + 4) * 4 + 10 * 4096),
-        (["batch_size=1000", "env.num_envs=10", "workers=2"], 2 * 1000 * (2 * 7 + 4) * 4 + 10 * 4096),
-        (["batch_size=1000", "env.num_envs=1000", "dtype=float64"], 1000 * (2 * 7 + 4) * 8 + 1000 * 4096),
-    ],
-)
-def test_a_run_beyond_the_memory_is_refused(monkeypatch, typed, needed):
-    config = read_config(typed)
-    monkeypatch.setattr(compatibility, "memory", lambda: float(needed))
-    compatibility.check_memory(config, 7)
-    monkeypatch.setattr(compatibility, "memory", lambda: needed - 1.0)
-    with pytest.raises(UserError, match="^the run does not fit into memory: batch_size=1000 transitions of 7 numbers"):
-        compatibility.check_memory(config, 7)
-
-
-def test_this_machine_says_how_much_memory_it_has():
-    assert compatibility.memory() > 2**28

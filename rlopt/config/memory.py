@@ -1,0 +1,34 @@
+"""Memory: an estimate of the least that a run takes, so that one that cannot fit is refused before it is made."""
+
+from __future__ import annotations
+
+import math
+import os
+
+from rlopt.config.options import RunConfig
+from rlopt.errors import UserError
+from rlopt.parallel.collectives import world_size
+
+LOWER = "lower batch_size, env.num_envs, policy.hidden or critic.hidden"  # to make a run smaller
+_BYTES_OF_ENVIRONMENT = 4096  # at least; most take far more
+
+
+def check_memory(config: RunConfig, inputs: int) -> None:
+    """Raise UserError where the least that a run needs, for observations of ``inputs`` numbers, is not there."""
+    size = 8 if config.dtype == "float64" else 4
+    transitions = config.batch_size * (2 * inputs + 4) * size * (2 if config.workers > 1 else 1)
+    needed = (transitions + config.env.num_envs * _BYTES_OF_ENVIRONMENT) / world_size() / 2**30
+    there = memory() / 2**30
+    if needed > there:
+        raise UserError(
+            f"the run does not fit into memory: batch_size={config.batch_size} transitions of {inputs} numbers and "
+            f"env.num_envs={config.env.num_envs} need {needed:,.0f} GiB or more, and there are {there:,.0f}; {LOWER}"
+        )
+
+
+def memory() -> float:
+    """Bytes of memory that this machine has; infinite where it does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf
