@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from rlopt.config import check_config, read_config
 from rlopt.config.catalogue import make_part
 from rlopt.config.choices import choices, nearest, parts
-from rlopt.config.compose import load_run
 from rlopt.config.extensions import extended
-from rlopt.config.overrides import to_overrides
+from rlopt.config.overrides import take_env_kwargs, to_overrides
+from rlopt.config.saved import load_run
 from rlopt.core.curvature import Curvature
 from rlopt.core.heads import Head
 from rlopt.core.network import Network
@@ -61,7 +61,8 @@ def train(
     """Train once, as ``rlopt train OVERRIDES`` would, and return the run's folder and summary.
 
     Choices and options are the command line's, as text (``"step.radius=0.02"``) or by keyword: ``seed=1``,
-    ``step="kl_clip"``, and ``policy={"hidden": [64, 64]}`` for ``policy.hidden``. For the callbacks see
+    ``step="kl_clip"``, and ``policy={"hidden": [64, 64]}`` for ``policy.hidden``. Numbers, text, None, lists and
+    dictionaries in ``env={"kwargs": {...}}`` reach the environment as they are. For the callbacks see
     rlopt.training.callbacks; for ``extensions``, folders of parts of one's own, rlopt.config.extensions.
 
     Raises rlopt.errors.UserError, before anything is written, where the choices cannot be used together.
@@ -71,7 +72,8 @@ def train(
     given = {"on_begin": on_begin, "on_rollout": on_rollout, "on_update": on_update, "on_checkpoint": on_checkpoint,
              "on_end": on_end}  # fmt: skip
     with extended(extensions), _one_thread():
-        config = read_config([*overrides, *to_overrides(options)])
+        env_kwargs, others = take_env_kwargs(options)
+        config = read_config([*overrides, *to_overrides(others)], env_kwargs)
         run_dir = choose_run_directory(config)
         run = build(config, run_dir)
         run.callbacks = Callbacks(**{name: call for name, call in given.items() if call is not None})  # type: ignore[arg-type]

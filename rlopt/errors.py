@@ -32,18 +32,18 @@ class RankLost(Exception):
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message; its type where it has no message."""
-    lines = _text(error).strip().splitlines()
+    lines = _message(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 def in_one_line(error: BaseException) -> str:
     """An error's message without its line breaks."""
-    return " ".join(_text(error).split())
+    return " ".join(_message(error).split())
 
 
-def _text(error: BaseException) -> str:
-    """The error's message; its type where making the message fails."""
+def _message(error: BaseException) -> str:
+    """An error's message, which any terminal can show; the class of an error takes its place if that cannot be had."""
     try:
-        return str(error)
-    except Exception:
-        return type(error).__name__
+        return str(error).encode("utf-8", "backslashreplace").decode()
+    except Exception:  # noqa: BLE001  # an error's own __str__ may raise anything
+        return f"(its text cannot be shown; {type(error).__name__})"

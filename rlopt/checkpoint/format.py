@@ -119,7 +119,7 @@ def read_score(path: Path) -> float | None:
 def unpack(content: bytes, path: Path, device: torch.device | None = None) -> dict[str, Any]:
     """The tree in the bytes from `read`. Tensors that were not on the CPU go to ``device``, by default the CPU.
 
-    ``path`` is named in the UserError that is raised where state and tensors do not belong together.
+    ``path`` is named in the UserError that is raised where the state names other tensors than the file holds.
     """
     with _one_line_errors(path):
         fields = json.loads(content[8 : 8 + _header_length(content)])["__metadata__"]
@@ -129,7 +129,7 @@ def unpack(content: bytes, path: Path, device: torch.device | None = None) -> di
         check_depth(fields["state"], _DEEPEST)
         tree: dict[str, Any] = _put_tensors(json.loads(fields["state"]), tensors, device or torch.device("cpu"), used)
         if not isinstance(tree, dict) or used != set(tensors):
-            raise ValueError("its state and its tensors do not belong together")
+            raise ValueError("the tensors that its state names are not those that it holds")
         return tree
 
 

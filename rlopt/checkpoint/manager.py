@@ -124,7 +124,7 @@ def best(directory: Path) -> Path | None:
 
 
 def newest(run_dir: Path, warn: Callable[[str], object] = lambda message: None) -> tuple[Path, bytes]:
-    """The newest whole checkpoint of a run and its bytes; ``warn`` is called for each newer one that is not whole."""
+    """The newest intact checkpoint of a run, and its bytes. ``warn`` gets a message for each damaged one after it."""
     # twice, as a run that goes on may have replaced its only one while the names were read
     paths = list_checkpoints(run_dir / "checkpoints") or list_checkpoints(run_dir / "checkpoints")
     if not paths:

@@ -20,7 +20,7 @@ from rlopt.files import flatten
 
 FREE = (
     "total_steps", "checkpoint.every_updates", "checkpoint.every_seconds", "checkpoint.keep", "evaluation.episodes",
-    "evaluation.every_updates", "env.timeout", "workers", "max_bad_updates",
+    "evaluation.every_updates", "evaluation.max_steps", "env.timeout", "workers", "max_bad_updates",
 )  # fmt: skip
 _DERIVED = ("run_dir", "updates")  # the folder's path now; total_steps / batch_size
 SIZES = ("env.num_envs", "policy.", "critic.")  # options on which the sizes of the saved state depend
@@ -137,15 +137,15 @@ def _check_schedules(config: Mapping[str, Any], updates: int) -> None:
         if end is not None and scheduler.get("factor") != 1:
             most = f" (total_steps={end * config['batch_size']} at most)" if end > config["updates"] else ""
             raise UserError(
-                f"total_steps cannot be raised: {prefix}scheduler={_scheduler_choice(scheduler)} has its end at "
-                f"update {end}, where the run was planned to end{most}; train anew with the total_steps that you want"
+                f"total_steps cannot be raised: {prefix}scheduler={_scheduler_choice(scheduler)} ends at "
+                f"update {end}, with the run as it was planned{most}; start a new run with the total_steps you want"
             )
 
 
 def _scheduler_choice(scheduler: Mapping[str, Any]) -> str:
     """The choice that has this scheduler's class, as a user types it; the class where no choice has it."""
     from rlopt.config.choices import parts
-    from rlopt.config.compose import read_choice
+    from rlopt.config.saved import read_choice
 
     target = str(scheduler.get("_target_"))
     named = (name for name in parts("scheduler") if read_choice("scheduler", name).get("_target_") == target)
@@ -177,7 +177,7 @@ def _check_filled(found: Any, where: str) -> None:
 def _require(holds: bool, where: str, wanted: str, found: Any) -> None:
     if not holds:
         came = _describe(found) if isinstance(found, Tensor) else type(found).__name__
-        raise ValueError(f"{where} should be {wanted}; it is {came}")
+        raise ValueError(f"its {where} is {came}, where this run needs {wanted}")
 
 
 def _describe(tensor: Tensor) -> str:

@@ -43,8 +43,8 @@ def run(arguments: list[str]) -> int:
     video = video and video.absolute()  # an environment may change the working directory
 
     from rlopt.config import check_config
-    from rlopt.config.compose import load_run
     from rlopt.config.options import MOST_EPISODES
+    from rlopt.config.saved import load_run
     from rlopt.evaluation import video as film
     from rlopt.evaluation.episodes import evaluate
     from rlopt.parallel.processes import use_one_thread
@@ -56,14 +56,14 @@ def run(arguments: list[str]) -> int:
     config = check_config(load_run(options.run_dir))
     restored, step = restore_run(config, options.run_dir, options.best)
     environment, head, frozen = config.env, restored.agent.head, restored.agent.evaluated_policy(restored.state)
-    seed = config.seed if options.seed is None else options.seed
+    seed, limit = config.seed if options.seed is None else options.seed, config.evaluation.max_steps
     if video:
         film.check_path(shown(video))
         film.check(environment)
     report: dict[str, Any] = {"run_dir": str(options.run_dir), "env": environment.id, "step": step}
     report |= {"episodes": options.episodes, "seed": seed}
     for name, deterministic in (("deterministic", True), ("sampled", False)):
-        result = evaluate(environment, frozen, head, options.episodes, seed, deterministic)
+        result = evaluate(environment, frozen, head, options.episodes, seed, deterministic, limit)
         report[name] = _to_json(result)
         if not options.json:
             print(f"{environment.id}, {name}: {_to_line(report[name])}, policy of step {step:,}")
@@ -98,6 +98,7 @@ def _to_json(result: Evaluation) -> dict[str, Any]:
         "iqm_interval": iqm,
         "returns": result.returns,
         "lengths": result.lengths,
+        "cut": result.cut,
     }
 
 
@@ -113,7 +114,8 @@ def _to_line(report: dict[str, Any]) -> str:
         return "" if interval is None else f" [{_number(interval[0])}, {_number(interval[1])}]"
 
     count, length = len(report["returns"]), sum(report["lengths"]) / len(report["lengths"])
+    cut = f", {report['cut']} of them cut off" if report["cut"] else ""
     return (
         f"return {_number(report['mean'])}{bounds(report['mean_interval'])}, std {_number(report['std'])}, "
-        f"IQM {_number(report['iqm'])}{bounds(report['iqm_interval'])} over {count} episodes, length {length:.1f}"
+        f"IQM {_number(report['iqm'])}{bounds(report['iqm_interval'])} over {count} episodes{cut}, length {length:.1f}"
     )

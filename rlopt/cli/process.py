@@ -65,10 +65,12 @@ def result_line(summary: dict[str, Any]) -> str:
             for kind in ("evaluation", "sampled_evaluation")
             for name in (f"{kind}_return", f"{kind}_std")
         )
-        text += (
-            f"evaluation return {short(mean)} +- {short(std)} (mode), "
-            f"{short(sampled_mean)} +- {short(sampled_std)} (sampled); "
+        cut, sampled_cut = (
+            f", {summary[name]} episodes cut off" if summary.get(name) else ""
+            for name in ("evaluation_cut", "sampled_evaluation_cut")
         )
+        text += f"evaluation return {short(mean)} +- {short(std)} (mode{cut}), "
+        text += f"{short(sampled_mean)} +- {short(sampled_std)} (sampled{sampled_cut}); "
     return text + f"{summary['steps']:,} steps at {summary['steps_per_second']:,.0f} steps/s"
 
 

@@ -67,8 +67,8 @@ def _read(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | N
     from rlopt.checkpoint.manager import list_checkpoints, newest
     from rlopt.checkpoint.resume_rules import change_options, check_counters, check_same_config, version_differences
     from rlopt.cli.process import saved_result
-    from rlopt.config.compose import COPY, load_run
     from rlopt.config.overrides import check_once, read_overrides
+    from rlopt.config.saved import COPY, load_run
     from rlopt.parallel.collectives import world_size
 
     check_once(overrides)

@@ -31,9 +31,10 @@ from rlopt.checkpoint.resume_rules import config_differences
 from rlopt.cli.exit_codes import exit_code
 from rlopt.cli.process import saved_result
 from rlopt.cli.resume import run as resume
-from rlopt.config.compose import compose, load_run
+from rlopt.config.compose import compose
 from rlopt.config.extensions import extended
 from rlopt.config.overrides import to_overrides
+from rlopt.config.saved import load_run
 from rlopt.errors import Signalled, UserError
 from rlopt.files import shown
 from rlopt.loggers import console
@@ -49,7 +50,7 @@ _signal_received: int | None = None  # the signal that ended a run in this proce
 
 
 class RunFailed(Exception):
-    """A run in a worker process ended with this exit code."""
+    """The run ``name`` in a worker process ended with ``code``, an exit code other than 0."""
 
     def __init__(self, name: str, code: int):
         super().__init__(name, code)

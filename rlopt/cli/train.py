@@ -32,8 +32,8 @@ def run(arguments: list[str]) -> int:
 
         return multirun(overrides, _train)
     if "--cfg" in flags:
-        from rlopt.config.compose import to_yaml
         from rlopt.config.overrides import check_once
+        from rlopt.config.saved import to_yaml
 
         check_once(overrides)
         print(to_yaml(read_config(overrides).plain), end="")

@@ -14,12 +14,17 @@ if TYPE_CHECKING:
     from rlopt.config.options import RunConfig
 
 
-def read_config(overrides: Sequence[str]) -> RunConfig:
-    """The run that these overrides describe. Raises UserError with one clear line."""
+def read_config(overrides: Sequence[str], env_kwargs: Mapping[str, Any] | None = None) -> RunConfig:
+    """The run that these overrides describe. Raises UserError with one clear line.
+
+    ``env_kwargs`` are options of the environment that are not read as text; they win over those that are.
+    """
     from rlopt.config.compose import compose
     from rlopt.config.overrides import read_overrides
 
-    return check_config(compose(overrides), read_overrides(overrides))
+    plain = compose(overrides)
+    plain["env"]["kwargs"] |= env_kwargs or {}
+    return check_config(plain, read_overrides(overrides))
 
 
 def check_config(plain: Mapping[str, Any], typed: Sequence[str] | Mapping[str, Any] = ()) -> RunConfig:

@@ -13,6 +13,8 @@ Parts declare what they supply, need and require (core/parts.py); conf/ says by 
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -29,9 +31,9 @@ from rlopt.config.catalogue import (
     solvers_for,
     typed_choices,
 )  # fmt: skip
-from rlopt.config.choices import PARTS, choices, parts, short_name, stands_for
-from rlopt.config.compose import read_choice
+from rlopt.config.choices import ACTOR_PARTS, PARTS, choices, parts, short_name, stands_for
 from rlopt.config.options import RunConfig, SharedCritic, UpdateOptions, parse_network
+from rlopt.config.saved import read_choice
 from rlopt.core.heads import Head
 from rlopt.core.network import Network
 from rlopt.core.parts import COMPATIBLE, EUCLIDEAN, KL, OBJECTIVE
@@ -42,6 +44,8 @@ from rlopt.errors import UserError
 from rlopt.parallel.collectives import world_size
 from rlopt.policy.mlp import NetworkFactory
 
+MOST_STEPS = 10**7  # of one network in one update
+_BYTES_OF_ENVIRONMENT = 4096  # at least; most take far more
 LOWER = "lower batch_size, env.num_envs, policy.hidden or critic.hidden"  # to make a run smaller
 
 
@@ -83,22 +87,29 @@ def _check_update(c: _Checked) -> None:
         raise _cannot_serve(c, lacking)
     if world_size() > 1 and solver.requirements.one_rank:
         raise _one_rank_only(c)
+    if world_size() > 1 and metric.requirements.one_rank:
+        raise UserError(
+            f"{c.typed('metric')} keeps each rank's own samples, and a checkpoint holds those of one; run without "
+            f"torchrun, or choose another {c.prefix}metric"
+        )
     if u.damping.measures and not {KL, OBJECTIVE} & metric.supplies:
         raise _nothing_to_measure(c)
     if solver.requirements.needs_damping and not u.damping.current(u.damping.init()) > 0:
         raise UserError(f"{c.typed('solver')} needs damping above 0; set {c.prefix}damping.value=1e-3, for example")
     if u.step.adaptive and (EUCLIDEAN not in metric.supplies or COMPATIBLE in solver.needs):
         raise _undoes_geometry(c)
-    whole = [group for group in PARTS if getattr(u, group).requirements.whole_batch]
+    whole = [group for group in ACTOR_PARTS if getattr(u, group).requirements.whole_batch]
     if whole and schedule.minibatch is not None:
         raise _no_minibatches(c, whole[0])
     if metric.requirements.first_step_only:
         _check_first_step(c)
+    if u.estimator.reduces:
+        _check_estimator(c)
 
 
 def _check_effects_of_parts(c: _Checked) -> None:
     """Raise UserError where an option of a part was typed that has no effect."""
-    for group in PARTS:
+    for group in ACTOR_PARTS:
         _check_read(f"{c.prefix}{group}", getattr(c.update, group), c.config.typed)
     idle = [name for name in c.config.typed if name.startswith(f"{c.prefix}damping.")]
     if idle and not c.update.solver.requirements.reads_damping:
@@ -121,8 +132,21 @@ def _wrong_objective(c: _Checked) -> UserError:
 
 def _cannot_serve(c: _Checked, lacking: frozenset[str]) -> UserError:
     needs = ", ".join(describe_need(need, c.prefix) for need in sorted(lacking))
+    inner, option = getattr(c.update.solver, "preconditioner", None), f"{c.prefix}solver.preconditioner"
+    if inner is not None and lacking <= inner.needs:
+        able = ", ".join(f"{option}={name}" for name in ("null", *solvers_for(c.update.metric, linear=True)))
+        refused = f"{option}={stands_for(inner)} cannot serve {c.typed('metric')}"
+        return UserError(f"{refused}: it needs {needs}. These can: {able}")
     able = typed_choices("solver", solvers_for(c.update.metric), c.prefix)
-    return UserError(f"{c.typed('solver')} cannot serve {c.typed('metric')}: it needs {needs}. These can: {able}")
+    return UserError(
+        f"{c.typed('solver')} cannot serve {c.typed('metric')}: it needs {needs}. These can: {able}{_by_options(c)}"
+    )
+
+
+def _by_options(c: _Checked) -> str:
+    """The options with which the solver that was chosen asks for less, where that is so."""
+    instead = [f"{c.prefix}solver.{option}={value}" for option, value in c.update.solver.requirements.instead.items()]
+    return f", {c.typed('solver')} with {' '.join(instead)}" if instead else ""
 
 
 def _one_rank_only(c: _Checked) -> UserError:
@@ -170,6 +194,26 @@ def _check_first_step(c: _Checked) -> None:
         )
 
 
+def _check_estimator(c: _Checked) -> None:
+    """Importance weights are of whole batches of one policy's actions, and what they compare must have one unit."""
+    estimator, config = c.typed("estimator"), c.config
+    if isinstance(config.critic, SharedCritic):
+        raise UserError(f"{estimator} weighs actions, and a value takes none; choose critic=mlp or estimator=plain")
+    if config.compatible:
+        name = stands_for(config.compatible)
+        raise UserError(
+            f"{estimator} weighs advantages that are sums of temporal differences, and critic={name} has others; "
+            "choose critic=mlp or estimator=plain"
+        )
+    if c.update.estimator.requirements.first_step_only and c.update.schedule.epochs > 1:
+        raise UserError(f"{estimator} takes one step a rollout; add schedule.epochs=1, or choose estimator=plain")
+    if config.advantages.normalise:
+        raise UserError(
+            f"{estimator} adds gradients of several batches, and normalised advantages have a unit of their own in "
+            "each; add advantages.normalise=false"
+        )
+
+
 def _check_counts(config: RunConfig) -> None:
     """Environments, ranks, workers and batch must divide into one another."""
     ranks, envs = world_size(), config.env.num_envs
@@ -183,10 +227,25 @@ def _check_counts(config: RunConfig) -> None:
             f"batch_size must be a multiple of env.num_envs={envs}; got {config.batch_size}; "
             f"try batch_size={max(config.batch_size // envs, 1) * envs}"
         )
+    over = config.advantages.normalise
+    if over and (config.batch_size == 1 or (over == "minibatch" and config.actor.schedule.minibatch == 1)):
+        raise UserError(
+            f"advantages.normalise={over} makes every advantage 0 where the {over} is one sample; choose a larger "
+            f"{over}, or add advantages.normalise=false"
+        )
     if config.workers > 1 and config.workers > envs // ranks:
         raise UserError(f"workers={config.workers} are more than the {envs // ranks} environments they would share")
     if config.workers > 1 and config.env.backend != "sync":
         raise UserError(f"env.backend={config.env.backend} has threads of its own; leave out workers")
+    for prefix, update in config.updates_of.items():
+        epochs, minibatch = update.schedule.epochs, update.schedule.minibatch or config.batch_size
+        steps = epochs * -(-config.batch_size // minibatch)
+        if steps > MOST_STEPS:
+            raise UserError(
+                f"{prefix}schedule.epochs={epochs} with {prefix}schedule.minibatch={update.schedule.minibatch} makes "
+                f"{steps:,} steps of each of {config.updates or 1:,} updates; {MOST_STEPS:,} are the most, so lower "
+                f"{prefix}schedule.epochs or batch_size"
+            )
     if config.record.spectrum_every is not None and ranks > 1:
         raise UserError("record.spectrum_every is for one process; leave it out, or run without torchrun")
 
@@ -250,7 +309,8 @@ def check_network(
             if check_size := part.requirements.check_size:
                 check_size(len(theta))
             if check_samples := part.requirements.check_samples:
-                check_samples(_count_factors(update, network, head, theta, theta.new_zeros(1, inputs)), samples)
+                factors = _count_factors(update, network, head, theta, theta.new_zeros(1, inputs))
+                check_samples(factors, samples * update.metric.requirements.batches)
         except Incompatible as error:
             raise advise(error, group, stands_for(part), prefix) from error
 
@@ -264,6 +324,27 @@ def _count_factors(update: UpdateOptions, network: Network, head: Head, theta: T
     samples = Samples(inputs, actions, one, one, z, head.log_prob(z, actions))
     curvature, _ = update.metric.bind(update.metric.init(), tape, head, samples, update.objective)
     return len(rooted(curvature).factors())
+
+
+def check_memory(config: RunConfig, inputs: int) -> None:
+    """Raise UserError where the least that a run needs, for observations of ``inputs`` numbers, is not there."""
+    size = 8 if config.dtype == "float64" else 4
+    transitions = config.batch_size * (2 * inputs + 4) * size * (2 if config.workers > 1 else 1)
+    needed = (transitions + config.env.num_envs * _BYTES_OF_ENVIRONMENT) / world_size() / 2**30
+    there = memory() / 2**30
+    if needed > there:
+        raise UserError(
+            f"the run does not fit into memory: batch_size={config.batch_size} transitions of {inputs} numbers and "
+            f"env.num_envs={config.env.num_envs} need {needed:,.0f} GiB or more, and there are {there:,.0f}; {LOWER}"
+        )
+
+
+def memory() -> float:
+    """Bytes of memory that this machine has; infinite where it does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def check_environment(
@@ -288,7 +369,7 @@ def check_environment(
     if "observations.normalise" in config.typed and config.observations.normalise:
         if normalised is None:
             raise UserError(
-                "observations.normalise=true has no effect on images, whose pixels are divided by 255 in any case"
+                "observations.normalise=true has no effect on images, whose pixels are divided by their largest value"
             )
         if len(normalised) == inputs:
             raise UserError(
@@ -301,9 +382,9 @@ def check_sees(where: str, factory: NetworkFactory, space: gym.Space[Any]) -> No
     try:
         factory.sees(space)
     except ValueError as error:
-        able = [
-            name for name in parts("policy") if _sees(parse_network(read_choice("policy", name), "policy")[0], space)
-        ]
+        known = [(n, parse_network(read_choice("policy", n), "policy")[0]) for n in choices("policy")]
+        able = [name for name, network in known if _sees(network, space)]
+        able = [name for name in able if name in parts("policy")] or able  # a variant only where nothing else serves
         instead = " or ".join(f"policy={name} critic={name}" for name in able if name in choices("critic"))
         raise UserError(f"{where}={stands_for(factory)}: {error}; choose {instead or 'another network'}") from error
 

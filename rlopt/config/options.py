@@ -9,19 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
-from rlopt.config.choices import PARTS, SHARED_CRITIC
+import numpy as np
+from gymnasium import spaces
+
+from rlopt.config.choices import ACTOR_PARTS, PARTS, SHARED_CRITIC
 from rlopt.config.schema import construct, construct_part, convert, options, parameters, part_class
 from rlopt.core.averaging import Averaging
 from rlopt.core.checks import at_least_one, between, check, non_negative, positive
 from rlopt.core.compatible.critic import CompatibleCritic
+from rlopt.core.estimators.plain import Plain as PlainGradient
 from rlopt.core.heads import Value
 from rlopt.core.learner import Schedule
-from rlopt.core.parts import Damping, Metric, Solver, Step
+from rlopt.core.parts import Damping, Estimator, Metric, Solver, Step
 from rlopt.core.problem import Objective
 from rlopt.core.requirements import Requirements
-from rlopt.envs.spaces import Gaussian
+from rlopt.core.steps.scheduled import follow
+from rlopt.envs.spaces import Gaussian, as_image
 from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
 from rlopt.policy.mlp import NetworkFactory
@@ -41,18 +47,33 @@ class UpdateOptions:
     step: Step
     schedule: Schedule
     l2: float  # >= 0; the objective loses l2 / 2 |theta|^2
+    scheduled_step: Step  # the step itself, or with a rate and a radius that follow its scheduler
+    estimator: Estimator = PlainGradient()  # a critic has no other
 
     @classmethod
     def parse(cls, plain: Plain, prefix: str) -> UpdateOptions:
         """From the groups in ``plain``, whose options' names begin with ``prefix``: nothing, or "critic."."""
-        parts = {group: construct_part(options(plain, group, where=prefix), f"{prefix}{group}") for group in PARTS}
+        groups = PARTS if prefix or "estimator" not in plain else ACTOR_PARTS  # older files do not have it
+        given = {group: options(plain, group, where=prefix) for group in groups}
+        scheduler = _own_scheduler(given["step"], prefix)
+        parts = {group: construct_part(values, f"{prefix}{group}") for group, values in given.items()}
         schedule = construct(Schedule, options(plain, "schedule", where=prefix), f"{prefix}schedule")
         l2 = convert(plain.get("l2"), float, f"{prefix}l2")
         try:
             non_negative(f"{prefix}l2", l2)
+            scheduled = parts["step"] if scheduler is None else follow(parts["step"], scheduler)
         except ValueError as error:
-            raise UserError(str(error)) from error
-        return cls(**parts, schedule=schedule, l2=l2)
+            raise UserError(f"{prefix}{str(error).removeprefix(prefix)}") from error
+        return cls(**parts, schedule=schedule, l2=l2, scheduled_step=scheduled)
+
+
+def _own_scheduler(step: dict[str, Any], prefix: str) -> dict[str, Any] | None:
+    """Take the scheduler out of a step's options, where there is one and the step does not follow it itself."""
+    if "scheduler" not in step or "scheduler" in parameters(part_class(step, f"{prefix}step")):
+        return None
+    scheduler = options(step, "scheduler", where=prefix)
+    del step["scheduler"]
+    return scheduler
 
 
 @dataclass(frozen=True)
@@ -91,7 +112,8 @@ class SharedCritic:
 
 @dataclass(frozen=True)
 class AdvantageOptions:
-    normalise: bool  # to mean 0 and standard deviation 1 over the batch
+    # to mean 0 and standard deviation 1 over the whole batch, or over every minibatch; False: not at all
+    normalise: Literal["batch", "minibatch", False]
     recompute: bool  # before every epoch, with the critic as it stands
 
 
@@ -99,6 +121,7 @@ class AdvantageOptions:
 class ObservationOptions:
     normalise: bool
     clip: float  # standard deviations, > 0
+    image: Literal["auto", "channels_first", "channels_last", "none"]  # see envs.spaces.as_image
 
     def __post_init__(self) -> None:
         positive("clip", self.clip)
@@ -125,8 +148,11 @@ class RewardOptions:
 class EvaluationOptions:
     episodes: int  # at the end of training, of each kind; 0: none
     every_updates: int | None  # None: only at the end
+    max_steps: int | None  # of an episode; None: see evaluation.episodes.evaluate
 
     def __post_init__(self) -> None:
+        if self.max_steps is not None:
+            at_least_one("max_steps", self.max_steps)
         most = f"0 or above, at most {MOST_EPISODES:,}"
         check(0 <= self.episodes <= MOST_EPISODES, "episodes", most, self.episodes)
         if self.every_updates is not None:
@@ -217,9 +243,12 @@ class RunConfig:
 
         ``typed`` are the full names of the options that a user typed. Raises UserError that names the option.
         """
+        policy = _parse_policy(options(plain, "policy"))
+        seen = construct(ObservationOptions, options(plain, "observations", example="normalise"), "observations")
+        image = "none" if seen.image == "auto" and not sees_images(policy.network) else seen.image
         groups = {
-            "env": construct(EnvSpec, options(plain, "env"), "env"),
-            "policy": _parse_policy(options(plain, "policy")),
+            "env": construct(EnvSpec, options(plain, "env"), "env", image=image),
+            "policy": policy,
             "actor": UpdateOptions.parse(plain, ""),
             "critic": _parse_critic(options(plain, "critic")),
         }
@@ -251,6 +280,20 @@ _GROUPS: dict[str, type[Any]] = {
 }
 _NESTED = ("env", "policy", "actor", "critic", *_GROUPS, "typed", "plain")
 _SINGLE = tuple(name for name in RunConfig.__dataclass_fields__ if name not in _NESTED)
+
+
+def sees_images(network: NetworkFactory) -> bool:
+    """Whether a network takes images, if they are large enough."""
+    try:
+        network.sees(_large_images())
+    except ValueError:
+        return False
+    return True
+
+
+@cache
+def _large_images() -> spaces.Space[Any]:
+    return as_image(spaces.Box(0, 255, (1000, 1000), np.uint8), "auto")
 
 
 def _parse_policy(plain: Plain) -> PolicyOptions:

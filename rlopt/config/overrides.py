@@ -19,25 +19,88 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, Quote, QuotedString
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from rlopt.config.choices import PARTS, choices, environment_with_id, nearest, short_name
 from rlopt.errors import UserError
 from rlopt.files.reading import check_depth
 
-_WITHIN_STEP = ("optimizer", "scheduler")  # groups whose choices stand inside step=optimizer
-_FOR_BOTH = (*PARTS, "schedule", "step.optimizer", "step.scheduler", "solver.preconditioner")  # actor and critic
-_GROUP_OF = {"solver.preconditioner": "solver", "step.optimizer": "optimizer", "step.scheduler": "scheduler"}
+_DEEPEST = 20  # lists and mappings within one another
+_WITHIN_STEP = ("optimizer", "scheduler")  # groups whose choices stand inside a step
+_GROUP_OF = {  # a choice within another's options -> the group whose files it takes
+    "solver.preconditioner": "solver",
+    "metric.of": "metric",
+    "step.optimizer": "optimizer",
+    "step.scheduler": "scheduler",
+}
+_FOR_BOTH = (*PARTS, "schedule", *_GROUP_OF)  # actor and critic
 CHOICES = {  # full name -> the group whose choices it takes
-    **{name: name for name in ("algo", "env", "policy", "critic", "experiment", "recipe")},
+    **{name: name for name in ("algo", "env", "policy", "critic", "estimator", "experiment", "recipe")},
     **{f"{network}{name}": _GROUP_OF.get(name, name) for network in ("", "critic.") for name in _FOR_BOTH},
 }
 MOST_CHECKED = 300  # combinations that are all checked before any begins; of more, each value is
 NULLABLE = ("experiment", "recipe", "solver.preconditioner", "critic.solver.preconditioner")  # choices that may be none
 _ID = re.compile(r"-v\d+$|[/:]")  # ids of Gymnasium have one of these; names of choices do not
 _BARE = re.compile(r"(?!(true|false|null|nan|inf)$)[A-Za-z_][\w./:-]*", re.IGNORECASE)  # text that needs no quotes
+
+
+def take_env_kwargs(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(env.kwargs, the other options) of options of Python. Values of env.kwargs reach the environment as they are.
+
+    Raises UserError, with the name, for what a configuration and a checkpoint cannot hold.
+    """
+    rest = dict(options)
+    found: dict[str, Any] = {}
+    given = rest.get("env")
+    if isinstance(given, Mapping):
+        rest.pop("env")
+        rest |= {f"env.{name}": value for name, value in given.items()}
+    for name in [name for name in rest if name == "env.kwargs" or name.startswith("env.kwargs.")]:
+        value = rest.pop(name)
+        for key in reversed(name.split(".")[2:]):
+            value = {key: value}
+        if not isinstance(value, Mapping):
+            raise UserError(f"env.kwargs is a group of options, env.kwargs.NAME=...; got {value!r}")
+        found |= _plain(value, "env.kwargs")
+    return found, rest
+
+
+def _plain(value: Any, name: str, depth: int = 0) -> Any:
+    """A copy of the value: numbers, text, None, and lists and dictionaries of them; numpy's numbers as Python's."""
+    if depth > _DEEPEST:
+        raise UserError(f"{name[:40]}...: lists and dictionaries may be nested {_DEEPEST} deep, and no deeper")
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, list):
+        return [_plain(inner, f"{name}[{i}]", depth + 1) for i, inner in enumerate(value)]
+    if isinstance(value, Mapping):
+        for key in value:
+            if type(key) not in (str, int):
+                raise UserError(f"{name} has the key {key!r}; keys must be text or whole numbers")
+        return {key: _plain(inner, f"{name}.{key}", depth + 1) for key, inner in value.items()}
+    if type(value) in (str, int, float, bool, type(None)):
+        if value == value and not _is_template(value):
+            return value
+        shown = f"the text {value!r}" if isinstance(value, str) else "nan"
+    else:
+        shown = type(value).__name__
+    raise UserError(
+        f"{name} is {shown}, which a configuration cannot hold; give numbers, text, None, or lists and dicts of them"
+    )
+
+
+def _is_template(value: Any) -> bool:
+    """Whether OmegaConf cannot hold this text: it reads a ${ without its end as a reference to another option."""
+    try:
+        OmegaConf.create({"key": value})
+    except OmegaConfBaseException:
+        return True
+    return False
 
 
 def to_overrides(options: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -58,16 +121,23 @@ def _to_text(value: Any) -> str:
         text = str(value)
         return text if _BARE.fullmatch(text) else QuotedString(text, Quote.single).with_quotes()
     if isinstance(value, Mapping):
-        return "{}"
+        if not all(isinstance(key, str) and _BARE.fullmatch(key) for key in value):
+            raise UserError(f"the keys of an option within a list must be names; got {list(value)}")
+        return f"{{{','.join(f'{key}:{_to_text(inner)}' for key, inner in value.items())}}}"
     if isinstance(value, Sequence):
         return f"[{','.join(map(_to_text, value))}]"
-    return repr(value.item() if hasattr(value, "item") else value)
+    try:
+        return repr(value.item() if hasattr(value, "item") else value)
+    except (ValueError, RuntimeError) as error:  # an array of several numbers
+        raise UserError(f"an option must be a number, text, or a list or dict of them; got {value!r}") from error
 
 
 def parse(text: str) -> Override:
     """One override. Raises UserError where it cannot be read, or is of a kind that is not served."""
     name, _, rest = text.partition("=")
     quoted = f"; a path like this takes quotes: \"{name}='{rest}'\"" if name in ("run_dir", "sweep_dir") else ""
+    if _depth(text) > _DEEPEST:
+        raise UserError(f"{name}: lists and mappings may be nested {_DEEPEST} deep, and no deeper")
     unreadable = UserError(f"cannot read {text!r}; an override is written name=value, such as seed=1{quoted}")
     try:
         check_depth(text)
@@ -83,6 +153,15 @@ def parse(text: str) -> Override:
     if isinstance(value, Glob):
         raise UserError(f"{text}: patterns are not served; write the values themselves, such as seed=0,1")
     return override
+
+
+def _depth(text: str) -> int:
+    """How deep brackets are nested in a text."""
+    deepest = depth = 0
+    for letter in text:
+        depth += (letter in "[{") - (letter in "]}")
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def full_name(override: Override) -> str:

@@ -1,35 +1,46 @@
 """Replay: bring an environment back to a state by starting its episode again and repeating its actions.
 
-This gives the same state, bit for bit, for every environment whose only randomness is its ``np_random`` (classic
-control, Box2D, MuJoCo, LQR and most others). An episode starts from its *origin*: the seed of the reset, or the state
-of the generator before it. Every replay is checked: if its last observation is not the recorded one, the environment is
-reset and its episode is lost. `is_reproducible` tells before a run whether replays will succeed.
+This gives the same state, bit for bit, for every environment whose only randomness is its ``np_random`` and in which
+nothing outlives an episode (classic control, MuJoCo, LQR and most others). An episode starts from its *origin*: the
+seed of the reset, or the state of the generator before it. Every replay is checked: if one of its observations or
+rewards is not the recorded one, the environment is reset and its episode is lost. `rlopt.envs.trial` tries replays
+before a run.
+
+An environment in which something outlives an episode may have two methods instead, in itself or in a wrapper:
+
+    state() -> tree          numbers, text, None, numpy arrays, and lists and dictionaries of them
+    restore(tree)            makes a new environment, which was reset, go on as the one that gave the tree
+
+``np_random`` and Gymnasium's time limit need not be in the tree. ``state()`` is called after every rollout.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.wrappers import TimeLimit
 
-from rlopt.envs.wrappers import FAULTS
+from rlopt.envs.observations import InvalidOutput
 from rlopt.errors import EnvironmentFault
 
 Origin = dict[str, Any]  # {"seed": int}, or the state of a bit generator; JSON can hold both
 _GENERATORS = {"PCG64": np.random.PCG64, "PCG64DXSM": np.random.PCG64DXSM}  # their states are plain numbers
-_STEPS = 5  # in each part of a trial
 LONGEST = 100_000  # transitions; the actions of a longer episode are not kept, and a resumed run resets it
 
 
 class Script(NamedTuple):
-    """An episode to be replayed, and the reset to be made where that fails."""
+    """An episode to be replayed, or a state to be restored, and the reset to be made where that fails."""
 
     origin: Origin | None  # None: the episode cannot be replayed
     actions: Any  # (n, ...) as the environment takes them
     observation: np.ndarray  # (D,) the last one, which the replay must reach
     seed: int  # of the reset that takes the place of a failed replay
+    check: int | None = None  # of all observations and rewards of the episode, see `extend_check`; None: not known
+    saved: dict[str, Any] | None = None  # what `save` gave
 
 
 class Replayed(NamedTuple):
@@ -54,13 +65,23 @@ def replay(env: gym.Env, script: Script, after_call: Callable[[], object] = lamb
 
     Where the last observation is another one, or an error ends the replay, the environment begins a new episode.
     """
-    if script.origin is not None:
+    if script.origin is not None or script.saved is not None:
         try:
-            observation = _begin(env, script.origin)
+            if script.saved is not None:
+                env.reset(seed=script.seed)
+                after_call()
+                _put_back(env, script.saved)
+                after_call()
+                return Replayed(script.observation, None, True)
+            assert script.origin is not None
+            observation, found = begin(env, script.origin), 0
             for action in script.actions:
                 after_call()
-                observation = env.step(action)[0]
-            if _matches(observation, script.observation, env.observation_space.dtype):
+                row = _as_stored(observation, script.observation, env.observation_space.dtype)
+                observation, reward = env.step(action)[:2]
+                found = extend_check(found, row[None], np.array([reward], np.float64))
+            last = _as_stored(observation, script.observation, env.observation_space.dtype)
+            if last.tobytes() == script.observation.tobytes() and script.check in (None, found):
                 after_call()
                 return Replayed(observation, script.origin, True)
         except EnvironmentFault:  # the environment hangs
@@ -73,57 +94,95 @@ def replay(env: gym.Env, script: Script, after_call: Callable[[], object] = lamb
     return Replayed(observation, {"seed": script.seed}, False)
 
 
-def is_reproducible(first: gym.Env, second: gym.Env) -> bool:
-    """Try whether ``second``, after a replay of the second episode of ``first``, continues exactly as ``first``.
+def extend_check(check: int, observations: np.ndarray, rewards: np.ndarray) -> int:
+    """The check of an episode, with further observations (n, D), each before an action, and the rewards (n,) of these.
 
-    An environment that fails or hangs passes: the run itself will report the failure.
+    A checksum: it does not depend on how the episode is divided.
     """
+    with np.errstate(over="ignore"):
+        columns = [np.ascontiguousarray(observations), rewards.astype(np.float32)[:, None]]
+    return zlib.crc32(np.concatenate([x.view(np.uint8) for x in columns], 1).tobytes(), check)
+
+
+def save(env: gym.Env) -> dict[str, Any] | None:
+    """The environment's own state, with its generator's and the time limits'; None where it has no ``state()``.
+
+    Raises InvalidOutput, with the place in the tree, for what a checkpoint cannot hold.
+    """
+    if (methods := _methods(env)) is None:
+        return None
+    limits = [layer._elapsed_steps for layer in layers(env) if isinstance(layer, TimeLimit)]
+    return {"state": _plain(methods[0](), "state()"), "generator": origin_of(env), "limits": limits}
+
+
+def _put_back(env: gym.Env, saved: dict[str, Any]) -> None:
+    """Bring an environment that was reset to the state that `save` gave. Raises ValueError where it cannot."""
+    if (methods := _methods(env)) is None:
+        raise ValueError("the environment has no restore(state)")
+    methods[1](_as_given(saved["state"]))
+    if saved["generator"] is not None:
+        env.unwrapped.np_random = _generator(saved["generator"])
+    limits = [layer for layer in layers(env) if isinstance(layer, TimeLimit)]
+    for layer, steps in zip(limits, saved["limits"], strict=True):
+        layer._elapsed_steps = steps
+
+
+def layers(env: gym.Env) -> Iterator[gym.Env]:
+    """The environment and what it wraps, from the outside to the inside."""
+    while True:
+        yield env
+        if not isinstance(env, gym.Wrapper):
+            return
+        env = env.env
+
+
+def _methods(env: gym.Env) -> tuple[Callable[[], Any], Callable[[Any], Any]] | None:
+    """``state`` and ``restore`` of the environment or of one of its wrappers."""
     try:
-        space, seed = first.action_space, 7
-        space.seed(seed)
-        before, script, after = ([space.sample() for _ in range(_STEPS)] for _ in range(3))
-        first.reset(seed=seed)
-        _play(first, before)
-        origin = origin_of(first)
-        if origin is None:
-            return False
-        here = [first.reset()[0], *_play(first, script)]
-        there = [_begin(second, origin), *_play(second, script)]
-        if len(here) == len(there) == _STEPS + 1:  # neither episode has ended
-            here, there = [*here, *_play(first, after)], [*there, *_play(second, after)]
-    except FAULTS:
-        return True
-    return len(here) == len(there) and all(map(_equal, here, there))
+        methods = env.get_wrapper_attr("state"), env.get_wrapper_attr("restore")
+    except AttributeError:
+        return None
+    return methods if callable(methods[0]) and callable(methods[1]) else None
 
 
-def _begin(env: gym.Env, origin: Origin) -> Any:
+def _plain(node: Any, name: str) -> Any:
+    """A copy of the tree, in which numpy's numbers are arrays without axes and tuples are lists."""
+    if isinstance(node, np.ndarray | np.generic) and node.dtype.kind in "biufc":
+        return np.array(node)
+    if isinstance(node, dict) and all(type(key) in (str, int) for key in node):
+        return {key: _plain(inner, f"{name}[{key!r}]") for key, inner in node.items()}
+    if isinstance(node, list | tuple):
+        return [_plain(inner, f"{name}[{i}]") for i, inner in enumerate(node)]
+    if type(node) in (bool, int, float, str, type(None)):
+        return node
+    wanted = "numbers, text, None, arrays of numbers, lists, and dictionaries whose keys are text or whole numbers"
+    raise InvalidOutput(f"{name} of type {type(node).__name__} where a checkpoint holds {wanted}")
+
+
+def _as_given(node: Any) -> Any:
+    """A copy of the tree, in which arrays without axes are numpy's numbers again."""
+    if isinstance(node, dict):
+        return {key: _as_given(inner) for key, inner in node.items()}
+    if isinstance(node, list):
+        return [_as_given(inner) for inner in node]
+    return node.copy()[()] if isinstance(node, np.ndarray) else node
+
+
+def begin(env: gym.Env, origin: Origin) -> Any:
     """Reset to the beginning of the episode with this origin; its first observation."""
     if "seed" in origin:
         return env.reset(seed=origin["seed"])[0]
-    bits = _GENERATORS[origin["bit_generator"]]()
-    bits.state = origin
-    env.unwrapped.np_random = np.random.Generator(bits)
+    env.unwrapped.np_random = _generator(origin)
     return env.reset()[0]
 
 
-def _play(env: gym.Env, actions: Any) -> list[Any]:
-    """Copies of what every step returns, up to the end of the episode."""
-    found: list[Any] = []
-    for action in actions:
-        observation, reward, terminated, truncated, _ = env.step(action)
-        found.append((np.array(observation), reward, terminated, truncated))
-        if terminated or truncated:
-            break
-    return found
+def _generator(state: Origin) -> np.random.Generator:
+    bits = _GENERATORS[state["bit_generator"]]()
+    bits.state = state
+    return np.random.Generator(bits)
 
 
-def _equal(a: Any, b: Any) -> bool:
-    if isinstance(a, tuple):
-        return all(map(_equal, a, b))
-    return np.asarray(a).tobytes() == np.asarray(b).tobytes()
-
-
-def _matches(observation: Any, wanted: np.ndarray, dtype: Any) -> bool:
-    """True if ``observation``, stored in its space's type and then in the policy's, gives ``wanted`` (D,)."""
-    found = np.asarray(observation, dtype).reshape(-1).astype(wanted.dtype)
-    return found.tobytes() == wanted.tobytes()
+def _as_stored(observation: Any, like: np.ndarray, dtype: Any) -> np.ndarray:
+    """``observation``, stored in its space's type and then in the policy's, that of ``like`` (D,)."""
+    with np.errstate(over="ignore"):
+        return np.asarray(observation, dtype).reshape(-1).astype(like.dtype)

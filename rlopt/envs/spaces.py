@@ -1,34 +1,26 @@
-"""Gymnasium's spaces: what the policy is given of an observation, which head its actions need, and how they are sent.
+"""Action spaces and images: which head actions need, how they are sent, and how a network sees bytes as pixels.
 
-| observations                         | the network is given                                                        |
-|---|---|
-| Box                                  | its numbers, flat                                                           |
-| Box of bytes in 2 or 3 dimensions    | an image: bytes, flat, for policy=nature_cnn                                |
-| Discrete, MultiDiscrete, MultiBinary | one-hots and bits, which no normaliser changes                              |
-| Dict, Tuple                          | their parts one after another, in the order of gymnasium.spaces.flatten     |
-
-Policy actions for a Box lie in [-1, 1] and are mapped linearly to finite bounds; a bound on one side only clips.
-Log-probabilities are those of the drawn action: clipping and squashing come after it, in ActionTransform.
+Policy actions for a Box lie in [-1, 1] and are mapped linearly to finite bounds; a bound on one side only clips. Bounds
+beyond +-10^6 stand for none: many environments write the largest number there. Log-probabilities are those of the drawn
+action: clipping and squashing come after it, in ActionTransform.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.wrappers import FlattenObservation
 from torch import Tensor
 
 from rlopt.core.heads import Bernoulli, Categorical, DiagonalGaussian, MultiCategorical
-from rlopt.envs.wrappers import CheckedEnv
+from rlopt.envs.observations import describe_space
 from rlopt.errors import UserError
 
 PolicyHead = Categorical | MultiCategorical | Bernoulli | DiagonalGaussian
-_SUPPORTED = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+_LARGEST_BOUND = 1e6  # of an action; larger ones count as infinite
 
 
 @dataclass(frozen=True)
@@ -39,17 +31,16 @@ class Image:
     width: int
     channels: int
     channels_last: bool
-
-    @classmethod
-    def of(cls, shape: tuple[int, ...]) -> Image:
-        """From (H, W), (H, W, C) or (C, H, W): the first axis holds channels where it is shorter than the last."""
-        first, second, third = shape if len(shape) == 3 else (1, *shape)
-        if first < third:
-            return cls(second, third, first, channels_last=False)
-        return cls(first, second, third, channels_last=True)
+    high: float = 255.0  # the largest value of a pixel, by which networks divide
 
     def __str__(self) -> str:
         return f"{self.height} x {self.width} pixels, {self.channels} channel{'s' * (self.channels > 1)}"
+
+
+class ImageBox(spaces.Box):
+    """A Box of bytes whose observations a network sees as images; see `as_image`."""
+
+    image: Image
 
 
 @dataclass(frozen=True)
@@ -61,58 +52,58 @@ class Gaussian:
     squash: bool
 
 
-def flatten_observations(env: gym.Env) -> gym.Env:
-    """``env``, with its observations flattened unless they are a Box. Raises UserError for spaces rlopt cannot use."""
-    space = env.observation_space
-    if isinstance(space, spaces.Box):
-        return env
-    leaves = list(_leaves(space)) or [space]
-    unsupported = next((leaf for leaf in leaves if not isinstance(leaf, _SUPPORTED)), None)
-    if unsupported is not None:
-        within = "" if unsupported is space else f" (within {type(space).__name__})"
-        raise UserError(
-            f"observations of {type(unsupported).__name__}{within} are not served; rlopt serves Box, Discrete, "
-            "MultiDiscrete, MultiBinary, and Dict and Tuple of these. Leave the others out by "
-            "gymnasium.wrappers.FilterObservation or TransformObservation, and register the result under its own id"
-        )
-    return FlattenObservation(env)
-
-
-def _leaves(space: gym.Space) -> Iterator[gym.Space]:
-    """The parts of a space that have no parts themselves, in the order in which they are flattened."""
-    if not isinstance(space, spaces.Dict | spaces.Tuple):
-        yield space
-        return
-    for part in space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces:
-        yield from _leaves(part)
-
-
-def indicators(env: gym.Env) -> tuple[int, ...]:
-    """Indices within the flat observation of ``env`` of the numbers that belong to one-hots or bits."""
-    env = env.env if isinstance(env, CheckedEnv) else env
-    if not isinstance(env, FlattenObservation):
-        return ()
-    leaves = _leaves(env.env.observation_space)
-    flags = [np.full(spaces.flatdim(leaf), not isinstance(leaf, spaces.Box)) for leaf in leaves]
-    return tuple(np.flatnonzero(np.concatenate(flags)).tolist())
-
-
-def describe_space(space: gym.Space) -> str:
-    """A space in one line, without the bounds of every number."""
-    return f"Box{space.shape} of {space.dtype}" if isinstance(space, spaces.Box) else " ".join(str(space).split())
-
-
 def observation_size(space: gym.Space) -> int:
     """D, the length of a flat observation of a Box."""
     assert isinstance(space, spaces.Box)
     return int(np.prod(space.shape))
 
 
+def as_image(space: gym.Space, order: str) -> gym.Space:
+    """``space`` as an ImageBox where its observations are images, by ``order``, a value of observations.image.
+
+    "auto" takes Boxes of bytes in 2 or 3 dimensions for images, "channels_first" and "channels_last" say where the
+    channels are, and "none" means that there are no images. Raises UserError where the order does not suit the space.
+    """
+    may_be = isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
+    if order == "none" or (order == "auto" and not may_be):
+        return space
+    if not may_be:
+        raise UserError(
+            f"observations.image={order} is for Boxes of uint8 in 2 or 3 dimensions; the observations are "
+            f"{describe_space(space)}; type observations.image=none"
+        )
+    assert isinstance(space, spaces.Box)
+    found = ImageBox(space.low, space.high, space.shape, np.uint8)
+    last = _has_channels_last(space.shape) if order == "auto" else order == "channels_last"
+    if len(space.shape) == 2:
+        height, width, channels = *space.shape, 1
+    else:
+        height, width, channels = space.shape if last else (*space.shape[1:], space.shape[0])
+    found.image = Image(height, width, channels, last, max(float(space.high.max()), 1.0))
+    return found
+
+
+def _has_channels_last(shape: tuple[int, ...]) -> bool:
+    """Whether the last of three axes holds channels: the other two are equal, or it is shorter than the first."""
+    if len(shape) == 2 or shape[0] == shape[1]:
+        return len(shape) == 3
+    if shape[0] == shape[2]:
+        raise UserError(
+            f"which axis of an image of shape {shape} holds the channels cannot be told; type "
+            "observations.image=channels_last or observations.image=channels_first"
+        )
+    return shape[1] != shape[2] and shape[2] < shape[0]
+
+
 def image(space: gym.Space) -> Image | None:
     """The shape of the images that the observations are; None where they are no images."""
-    if isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3):
-        return Image.of(space.shape)
-    return None
+    return space.image if isinstance(space, ImageBox) else None
+
+
+def may_be_pictures(space: gym.Space) -> bool:
+    """Whether these numbers look like pictures: bytes, 36 or more along two of two or three axes."""
+    plain = isinstance(space, spaces.Box) and space.dtype == np.uint8 and image(space) is None
+    return plain and len(space.shape or ()) in (2, 3) and sorted(space.shape or ())[-2] >= 36
 
 
 def observation_dtype(space: gym.Space, dtype: torch.dtype) -> torch.dtype:
@@ -122,6 +113,8 @@ def observation_dtype(space: gym.Space, dtype: torch.dtype) -> torch.dtype:
 
 def head_for(space: gym.Space, gaussian: Gaussian) -> PolicyHead:
     """The distribution over this action space. Raises UserError for spaces rlopt cannot use."""
+    if not isinstance(space, spaces.Dict | spaces.Tuple) and 0 in (space.shape or ()):
+        raise UserError(f"the actions, of {describe_space(space)}, hold no number; give at least one")
     if isinstance(space, spaces.Discrete):
         return Categorical(int(space.n))
     if isinstance(space, spaces.MultiDiscrete):
@@ -134,10 +127,10 @@ def head_for(space: gym.Space, gaussian: Gaussian) -> PolicyHead:
             "Box of floating-point numbers. Whole numbers are a MultiDiscrete: gymnasium.wrappers.TransformAction "
             "makes one"
         )
-    if gaussian.squash and not np.isfinite([space.low, space.high]).all():
+    if gaussian.squash and not _is_bounded(space).all():
         raise UserError(
-            f"policy.squash=true needs finite bounds; those of the actions, {describe_space(space)}, are infinite; "
-            "type policy.squash=false"
+            f"policy.squash=true needs finite bounds; those of the actions, {describe_space(space)}, are infinite, or "
+            f"beyond {_LARGEST_BOUND:,.0f}; type policy.squash=false"
         )
     return DiagonalGaussian(
         size=int(np.prod(space.shape)),
@@ -147,10 +140,16 @@ def head_for(space: gym.Space, gaussian: Gaussian) -> PolicyHead:
     )
 
 
+def _is_bounded(space: spaces.Box) -> np.ndarray:
+    """(A,) bool: the action has two bounds, neither of them beyond +-10^6."""
+    bounds = np.abs(np.stack([space.low.reshape(-1), space.high.reshape(-1)]).astype(np.float64))
+    return np.asarray((bounds <= _LARGEST_BOUND).all(0))
+
+
 def scale_and_shift(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
-    """(scale, shift), (A,) each: an action a of [-1, 1] becomes scale a + shift; 1 and 0 where a bound is infinite."""
+    """(scale, shift), (A,) each: an action a of [-1, 1] becomes scale a + shift; 1 and 0 where a bound is no bound."""
     low, high = space.low.reshape(-1).astype(np.float64), space.high.reshape(-1).astype(np.float64)
-    finite = np.isfinite(low) & np.isfinite(high)
+    finite = _is_bounded(space)
     low, high = np.where(finite, low, -1), np.where(finite, high, 1)
     return (high - low) / 2, (high + low) / 2
 

@@ -5,9 +5,17 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import logging
+import multiprocessing
+import os
+import re
+import sys
+import sysconfig
+import traceback
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -15,13 +23,15 @@ from gymnasium.vector import VectorEnv
 
 import rlopt.tasks  # noqa: F401  # registers rlopt's own environments
 from rlopt.core.checks import at_least_one, between, check
-from rlopt.envs.replay import is_reproducible
-from rlopt.envs.spaces import flatten_observations
+from rlopt.envs.observations import check_observation_space, describe_kind
+from rlopt.envs.spaces import as_image
+from rlopt.envs.trial import NO_REPLAY, CountedCalls, Trial, class_values, try_to_continue
 from rlopt.envs.vector import EnvPoolEnvs, StepCounter, SyncEnvs
 from rlopt.envs.watchdog import watched
 from rlopt.envs.wrappers import FAULTS, CheckedEnv, guard
-from rlopt.errors import EnvironmentFault, UserError, first_line
+from rlopt.errors import EnvironmentFault, UserError, first_line, in_one_line
 from rlopt.loggers import console
+from rlopt.parallel.processes import describe_exit
 
 BACKENDS = ("sync", "envpool")
 _EXTRAS = {  # module of an environment's code -> the extra of rlopt that installs what it needs
@@ -29,6 +39,9 @@ _EXTRAS = {  # module of an environment's code -> the extra of rlopt that instal
     "gymnasium.envs.box2d": "box2d",
     "gymnasium.envs.classic_control": "classic",
 }
+_CONSTRUCTED = 77  # exit code of a process that has tried a constructor
+_FORK = 1.0  # seconds that the process may take to start
+_classes: dict[str, type[Any]] = {}  # of environments that were made, by their ids
 _made: set[str] = set()  # ids made before: Gymnasium warns once of an old version
 _not_closed: dict[str, bool] = {}  # ids of environments that could not be closed -> True if closing did not return
 
@@ -43,11 +56,12 @@ class EnvSpec:
     backend: str  # sync or envpool
     timeout: float | None  # seconds for a step, a reset, making or closing one environment; None: no limit
     kwargs: dict[str, Any]  # for gymnasium.make
+    image: str = "none"  # whether observations are images, as spaces.as_image has it
 
     def __post_init__(self) -> None:
         at_least_one("num_envs", self.num_envs)
         if self.backend == "async":
-            raise ValueError("backend must be sync or envpool; async is no longer one; type workers=K for K processes")
+            raise ValueError("backend must be sync or envpool; async was removed: sync with workers=K runs K processes")
         check(self.backend in BACKENDS, "backend", " or ".join(BACKENDS), self.backend)
         if self.timeout is not None:
             between("timeout", self.timeout, 0.01, 1e6)  # timers take no more
@@ -59,37 +73,86 @@ class EnvSpec:
         """
         env = self._make_unchecked(render_mode)
         try:
-            return CheckedEnv(flatten_observations(env))
+            check_observation_space(getattr(env, "observation_space", None))
+            if not isinstance(actions := getattr(env, "action_space", None), gym.Space):
+                raise UserError(f"its action_space is {describe_kind(actions)}, and no space of gymnasium.spaces")
+            checked = CheckedEnv(env)
+            checked.observation_space = as_image(checked.observation_space, self.image)
+            return checked
         except UserError as error:
             env.close()
             raise UserError(f"env.id={self.id}: {error}") from error
 
-    def make_vector(self, first: int = 0, count: int | None = None, counter: StepCounter | None = None) -> VectorEnv:
+    def make_vector(
+        self,
+        first: int = 0,
+        count: int | None = None,
+        counter: StepCounter | None = None,
+        like: tuple[gym.Space, gym.Space] | None = None,
+    ) -> VectorEnv:
         """``count`` environments, by default all, that are stepped together; the first has the number ``first``.
 
-        ``counter`` follows which environment is being stepped.
+        ``counter`` follows which environment is being stepped. All must have the observations and actions ``like``, by
+        default those of the first: raises EnvironmentFault where one has others.
         """
         count = self.num_envs if count is None else count
         if self.backend == "envpool":
-            like = self.make()
-            like.close()
-            return EnvPoolEnvs(self.id, like, count, self.kwargs)
-        return SyncEnvs([self.make] * count, first, counter)
+            example = self.make()
+            example.close()
+            return EnvPoolEnvs(self.id, example, count, self.kwargs)
+        return SyncEnvs([self.make] * count, first, counter, like=like)
+
+    def try_constructor(self) -> None:
+        """Make one in a process of its own, where it cannot end this one; Gymnasium's and rlopt's own are trusted.
+
+        Only on Linux. Raises UserError where that process ends, EnvironmentFault where it hangs; other errors are left
+        to `make`.
+        """
+        if sys.platform != "linux" or self._module.startswith(("gymnasium.", "rlopt.")):
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # about forking with threads: it uses none of them
+            process = multiprocessing.get_context("fork").Process(target=self._construct, daemon=True)
+            process.start()
+        process.join(None if self.timeout is None else self.timeout + _FORK)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            raise EnvironmentFault(
+                f"env.id={self.id}, when it was made, has not come back for env.timeout={self.timeout:g} seconds"
+            )
+        if process.exitcode != _CONSTRUCTED:
+            raise UserError(f"env.id={self.id} ends its process when it is made: it {describe_exit(process)}")
+
+    def _construct(self) -> None:
+        """The life of the process that tries the constructor. It prints nothing."""
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        try:
+            self._gym_make(None)  # it is not closed: that may hang, which is another fault
+        finally:
+            os._exit(_CONSTRUCTED)
+
+    def class_values(self) -> dict[str, Any]:
+        """The plain attributes of the environment's classes, as they are now in this process."""
+        return class_values(_classes[self.id]) if self.id in _classes else {}
 
     def spaces(self) -> tuple[gym.Space, gym.Space]:
         """Observations and actions as the environment declares them, before observations are flattened."""
         env = self._make_unchecked(None)
         env.close()
-        return env.observation_space, env.action_space
+        return as_image(env.observation_space, self.image), env.action_space
 
-    def is_reproducible(self) -> bool:
+    def try_to_continue(self) -> Trial:
         """Try on two environments whether a resumed run can continue in the middle of its episodes."""
         if self.backend == "envpool":
-            return False
-        pair = self.make(), self.make()
+            return NO_REPLAY
+        calls = [0]
+        pair = CountedCalls(self.make(), calls), CountedCalls(self.make(), calls)
         try:
-            with watched(lambda: None, self.timeout, lambda: f"env.id={self.id}, when it was tried,"):
-                return is_reproducible(*pair)
+            with watched(calls.copy, self.timeout, lambda: f"env.id={self.id}, when it was tried,"):
+                return try_to_continue(*pair)
         finally:
             for env in pair:
                 env.close()
@@ -98,6 +161,7 @@ class EnvSpec:
         """Gymnasium's environment. Its ``close``, whoever calls it, prints an error instead of raising it."""
         with watched(lambda: None, self.timeout, lambda: f"env.id={self.id}, when it was made,"):
             env = self._gym_make(render_mode)
+        _classes[self.id] = type(env.unwrapped)
         close = env.close
         env.close = lambda: self._close(close)  # type: ignore[method-assign]
         return env
@@ -122,7 +186,9 @@ class EnvSpec:
                 if self.id in _made:
                     warnings.filterwarnings("ignore", ".* is out of date", DeprecationWarning)
                 _made.add(self.id)
-                return gym.make(self.id, render_mode=render_mode, disable_env_checker=True, **self.kwargs)
+                # each has options of its own, and is asked for a way to render only where it is to be drawn
+                given = deepcopy(self.kwargs) | ({} if render_mode is None else {"render_mode": render_mode})
+                return gym.make(self.id, disable_env_checker=True, **given)
         except EnvironmentFault:  # the watchdog's
             raise
         except FAULTS as error:
@@ -130,6 +196,8 @@ class EnvSpec:
 
     def _explain(self, error: BaseException) -> str:
         """The error message for what gymnasium.make raised."""
+        if isinstance(error, UserError):  # of rlopt's own environments
+            return f"env.id={self.id}: {error}"
         if isinstance(error, ImportError) and self.id.count(":"):
             return f"env.id={self.id}: {error}"
         if isinstance(error, ImportError | gym.error.DependencyNotInstalled):
@@ -144,9 +212,13 @@ class EnvSpec:
             if self.id not in gym.registry and ":" not in self.id:
                 hint += "; one of your own needs --extensions DIR or --import MODULE"
             return f"env.id={self.id}: {first_line(error).partition(' Did you mean')[0].rstrip('.')}{hint}"
+        if isinstance(error, TypeError) and re.search(r"\b(unexpected|missing|positional)\b.* argument", str(error)):
+            return f"env.kwargs={self.kwargs} do not suit env.id={self.id}: {first_line(error)}"
         # its constructor may raise anything
-        said = first_line(error) if isinstance(error, Exception) else f"{type(error).__name__} {error}".strip()
-        return f"env.kwargs={self.kwargs} do not suit env.id={self.id}: {said}"
+        given = f" with env.kwargs={self.kwargs}" if self.kwargs else ""
+        cause = error.__cause__ if isinstance(error, TypeError) and type(error.__cause__) is TypeError else error
+        said = f"{type(cause).__name__}: {in_one_line(cause)}".rstrip(": ")
+        return f"env.id={self.id} cannot be made{given}: {said}{_where(cause)}"
 
     def _redirect_mujoco_warnings(self) -> None:
         """Send MuJoCo's warnings to logging, but for those about deprecated model files."""
@@ -165,3 +237,11 @@ class EnvSpec:
 def _log_mujoco_warning(message: str) -> None:
     if "deprecated" not in message:
         logging.getLogger("mujoco").warning(message)
+
+
+def _where(error: BaseException) -> str:
+    """` (FILE, line N)`: where an error arose, within code that is in no library if it went through any."""
+    frames = traceback.extract_tb(error.__traceback__)
+    libraries = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
+    own = [f for f in frames if not f.filename.startswith((*libraries, "<", str(Path(__file__).parents[1])))] or frames
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""

@@ -13,7 +13,6 @@ the sampler masks them.
 from __future__ import annotations
 
 import importlib
-import mmap
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -23,12 +22,14 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rlopt.envs.replay import Origin, Replayed, Script, origin_of, replay
-from rlopt.errors import UserError, in_one_line
+from rlopt.envs.replay import Origin, Replayed, Script, origin_of, replay, save
+from rlopt.errors import EnvironmentFault, UserError, in_one_line
+from rlopt.parallel.processes import shared_zeros
 
 _STEP, _ENVIRONMENT, _STOP, _REPLAY = range(4)  # indices of a StepCounter's numbers
 
@@ -50,10 +51,18 @@ class StepCounter:
     replay_calls: int = _number(_REPLAY)  # calls made so far while an episode is replayed; 0: no replay
 
     def __init__(self, shared: bool = False):
-        """With ``shared``, processes that are forked from this one see the same numbers."""
-        size = 4 * 8  # bytes of four int64
-        self.numbers = memoryview(mmap.mmap(-1, size) if shared else bytearray(size)).cast("q")
+        """With ``shared``, worker processes see the same numbers."""
+        self._set(shared_zeros((4,), torch.int64) if shared else torch.zeros(4, dtype=torch.int64))
         self.environment = -1
+
+    def _set(self, memory: torch.Tensor) -> None:
+        self._memory, self.numbers = memory, memoryview(memory.numpy())  # type: ignore[arg-type]  # a view is faster
+
+    def __getstate__(self) -> torch.Tensor:
+        return self._memory
+
+    def __setstate__(self, memory: torch.Tensor) -> None:
+        self._set(memory)
 
     def snapshot(self) -> list[int]:
         return self.numbers.tolist()
@@ -71,7 +80,8 @@ class SyncEnvs(SyncVectorEnv):
 
     What `step` and `reset` return is valid until the next call. ``counter.environment`` is the number, counted from
     ``first``, of the environment that is being stepped. ``restart(e)`` begins the next episode of environment e and
-    returns its first observation, or None to leave the environment idle; by default it is reset.
+    returns its first observation, or None to leave the environment idle; by default it is reset. All environments must
+    have the observation and action space ``like``, by default those of the first.
     """
 
     def __init__(
@@ -80,8 +90,10 @@ class SyncEnvs(SyncVectorEnv):
         first: int = 0,
         counter: StepCounter | None = None,
         restart: Callable[[int], Any] | None = None,
+        like: tuple[gym.Space, gym.Space] | None = None,
     ):
-        super().__init__(makers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
+        made = _make_alike(makers, first, like)
+        super().__init__([partial(made.pop, 0)] * len(makers), copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
         self._first, self.counter = first, counter or StepCounter()
         self._restart = restart or self._reset_one
         self._active = list(enumerate(self.envs))
@@ -128,6 +140,21 @@ class SyncEnvs(SyncVectorEnv):
             self.counter.environment = self._first + e
             found.append(replay(env, script, count))
         self.origins = [replayed.origin for replayed in found]
+        return found
+
+    def cut_short(self, e: int) -> None:
+        """End the running episode of environment e: it begins the next one, or stays idle."""
+        if (following := self._restart(e)) is None:
+            self._active = [(other, env) for other, env in self._active if other != e]
+        else:
+            self._observations[e] = following
+
+    def saved_states(self) -> list[dict[str, Any] | None]:
+        """Every environment's own state; None for one that has no ``state()``. See envs/replay.py."""
+        found = []
+        for e, env in enumerate(self.envs):
+            self.counter.environment = self._first + e
+            found.append(save(env))
         return found
 
     def _reset_one(self, e: int) -> Any:
@@ -207,6 +234,30 @@ class EnvPoolEnvs(VectorEnv):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return call()
+
+
+def _make_alike(
+    makers: Sequence[Callable[[], gym.Env]], first: int, like: tuple[gym.Space, gym.Space] | None
+) -> list[gym.Env]:
+    """The environments. Raises EnvironmentFault where one has other spaces, or other bounds, than ``like``."""
+    made: list[gym.Env] = []
+    try:
+        for e, make in enumerate(makers):
+            made.append(env := make())
+            found = env.observation_space, env.action_space
+            like = like or found
+            for kind, own, wanted in zip(("observations", "actions"), found, like, strict=True):
+                if own != wanted:
+                    shown = [" ".join(str(space).split()) for space in (own, wanted)]
+                    raise EnvironmentFault(
+                        f"environment {first + e} has {kind} of {shown[0]}, and the first one that was made has "
+                        f"{shown[1]}; all of a run must have the same spaces and bounds"
+                    )
+    except BaseException:
+        for env in made:
+            env.close()
+        raise
+    return made
 
 
 def _seeds(seed: Any, count: int) -> Sequence[int | None]:

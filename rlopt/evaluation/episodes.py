@@ -6,6 +6,7 @@ it is: an average over the first to finish would favour short ones.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -22,14 +23,13 @@ from rlopt.envs.spec import EnvSpec
 from rlopt.envs.vector import SyncEnvs
 from rlopt.envs.watchdog import watched
 from rlopt.envs.wrappers import guard
-from rlopt.errors import EnvironmentFault
 from rlopt.loggers import console
 from rlopt.policy.inference import FrozenPolicy
 from rlopt.rollout.sampler import step_environments
 from rlopt.rollout.seeding import Purpose, integer, sequence
 
 _SIDE_BY_SIDE = 16  # environments at once; changes speed only
-_LONGEST = 1_000_000  # transitions; a longer episode is taken to have no end
+LONGEST = 10_000  # transitions of an episode without a time limit; a longer one is taken to have no end
 _QUIET = 10.0  # seconds between two progress messages
 
 
@@ -39,6 +39,7 @@ class Evaluation:
 
     returns: list[float]  # undiscounted sums of raw rewards
     lengths: list[int]  # transitions
+    cut: int = 0  # episodes that were cut off before their end
 
     @property
     def mean(self) -> float:
@@ -57,14 +58,21 @@ class Evaluation:
 
 
 def evaluate(
-    spec: EnvSpec, policy: FrozenPolicy, head: Head, episodes: int, seed: int, deterministic: bool
+    spec: EnvSpec,
+    policy: FrozenPolicy,
+    head: Head,
+    episodes: int,
+    seed: int,
+    deterministic: bool,
+    max_steps: int | None = None,
 ) -> Evaluation:
     """``episodes`` episodes with the policy's mode, or with its samples.
 
-    Raises EnvironmentFault where an environment fails, or does not end its episode.
+    An episode is cut off after ``max_steps`` transitions, by default after LONGEST where the environment has no time
+    limit. How many were is said, and counted in the result. Raises EnvironmentFault where an environment fails.
     """
     makers = [spec.make] * min(episodes, _SIDE_BY_SIDE)
-    player = EpisodePlayer(makers, policy, head, episodes, seed, deterministic)
+    player = EpisodePlayer(makers, policy, head, episodes, seed, deterministic, max_steps)
     last_message = time.monotonic()
     with closing(player), watched(player.progress, spec.timeout, player.describe):
         for _ in player.play():
@@ -72,7 +80,12 @@ def evaluate(
                 last_message = time.monotonic()
                 done, transitions = player.begun - len(player.playing), sum(player.lengths)
                 console.info(f"evaluation: {done} of {episodes} episodes, {transitions:,} transitions")
-    return Evaluation(player.returns, player.lengths)
+    if player.cut:
+        console.info(
+            f"rlopt: {player.cut} of {episodes} episodes were cut off after {player.longest:,} transitions; another "
+            "limit is evaluation.max_steps"
+        )
+    return Evaluation(player.returns, player.lengths, player.cut)
 
 
 class EpisodePlayer:
@@ -89,16 +102,19 @@ class EpisodePlayer:
         episodes: int,
         seed: int,
         deterministic: bool,
+        max_steps: int | None = None,
         title: str = "the evaluation",
     ):
         self.returns, self.lengths = [0.0] * episodes, [0] * episodes  # so far
-        self.begun = 0  # episodes
+        self.begun = self.cut = 0  # episodes
         self.playing: dict[int, int] = {}  # environment -> episode
         self._generators: dict[int, np.random.Generator] = {}  # environment -> noise of its episode
         self._policy, self._head, self._seed = policy, head, seed
         self._deterministic, self._title = deterministic, title
         self._envs = SyncEnvs(makers, restart=self._restart)
         self._transform = ActionTransform(self._envs.single_action_space, getattr(head, "squash", False))
+        limited = (spec := self.envs[0].spec) is not None and spec.max_episode_steps is not None
+        self.longest = max_steps or (sys.maxsize if limited else LONGEST)  # transitions of an episode
         count, space = len(makers), self._envs.single_observation_space
         dtype = policy.theta.dtype
         self._raw = torch.zeros(count, observation_size(space), dtype=observation_dtype(space, dtype))
@@ -123,12 +139,11 @@ class EpisodePlayer:
             for e, episode in playing.items():
                 self.returns[episode] += float(rewards[e])
                 self.lengths[episode] += 1
-                if self.lengths[episode] >= _LONGEST and self.playing.get(e) == episode:
-                    raise EnvironmentFault(
-                        f"environment {e} of {self._title} has not ended its episode within {_LONGEST:,} transitions; "
-                        "give it an end, env.kwargs.max_episode_steps=1000, for example, or leave evaluations out: "
-                        "evaluation.episodes=0"
-                    )
+                if self.lengths[episode] >= self.longest and self.playing.get(e) == episode:
+                    self.cut += 1
+                    self._envs.counter.environment = e
+                    with guard(self.describe):
+                        self._envs.cut_short(e)
             yield
             if not self.playing:
                 return

@@ -137,12 +137,40 @@ def _use_tracking_camera(env: gym.Env) -> None:
 def _draw(env: gym.Env, id_: str) -> np.ndarray:
     """The environment as a frame (H, W, 3) of bytes. Raises UserError where that fails."""
     try:
-        return np.asarray(env.render(), np.uint8)
+        drawn = env.render()
     except gym.error.DependencyNotInstalled as error:
         raise UserError(f"env.id={id_} cannot be drawn without a package that is missing: {_EXTRA}") from error
     except FAULTS as error:  # OpenGL raises many kinds
         said = in_one_line(error) or type(error).__name__
-        raise UserError(
-            f"env.id={id_} cannot be drawn: {said}; MuJoCo without a screen needs EGL (libegl1) or, with "
-            "MUJOCO_GL=osmesa, libosmesa6"
-        ) from error
+        if hasattr(env.unwrapped, "mujoco_renderer"):
+            said += "; MuJoCo without a screen needs EGL (libegl1) or, with MUJOCO_GL=osmesa, libosmesa6"
+        raise UserError(f"env.id={id_} cannot be drawn: {said}") from error
+    return _as_frame(drawn, id_)
+
+
+def _as_frame(drawn: Any, id_: str) -> np.ndarray:
+    """What render() returned as a frame (H, W, 3) of bytes; grey is repeated, numbers in [0, 1] are scaled.
+
+    Raises UserError for anything else.
+    """
+    try:
+        frame = np.asarray(drawn)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"env.id={id_} cannot be drawn: render() returned a {type(drawn).__name__}") from error
+    is_grey = frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] == 1)
+    is_colour = frame.ndim == 3 and frame.shape[2] in (3, 4)
+    if frame.dtype.kind not in "fiub" or 0 in frame.shape or not (is_grey or is_colour):
+        what = "None" if drawn is None else f"{type(drawn).__name__} of shape {frame.shape} and type {frame.dtype}"
+        raise UserError(f"env.id={id_} cannot be drawn: render() returned {what}; wanted are bytes (H, W, 3)")
+    if frame.dtype != np.uint8:
+        low, high = float(frame.min()), float(frame.max())
+        unit = frame.dtype.kind in "fb" and high <= 1
+        if not 0 <= low <= high <= 255:  # NaN neither
+            raise UserError(
+                f"env.id={id_} cannot be drawn: render() returned numbers from {low:g} to {high:g}; wanted are bytes, "
+                "or numbers in [0, 1]"
+            )
+        frame = np.round(frame * 255.0 if unit else frame).astype(np.uint8)
+    if is_grey:
+        return np.repeat(frame.reshape(*frame.shape[:2], 1), 3, 2)
+    return frame[:, :, :3]

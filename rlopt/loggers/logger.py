@@ -13,6 +13,7 @@ TensorBoard see loggers/tensorboard.py; for what is recorded only every few upda
 | step/kl_measured                     | nats: of the last step, on its own samples |
 | step/improvement_measured            | of the objective: by the last step, on its own samples |
 | step/size, step/accepted             | alpha (or learning rate); 1 if the step was taken |
+| step/rate, step/radius               | of this update, where a scheduler changes them |
 | step/at_largest, step/clipped        | 1 if alpha is its upper bound; 1 if the radius shortened it |
 | step/backtracks                      | candidates refused by the line search |
 | solver/iterations, solver/residual   | of the linear solve; |g - (M + lambda I) x| / |g| |
@@ -23,6 +24,8 @@ TensorBoard see loggers/tensorboard.py; for what is recorded only every few upda
 | objective/value                      | at the start of the last step |
 | objective/gradient_norm              | at the start of the last step |
 | objective/beta                       | weight of KL in this update's objective (kl_penalty) |
+| estimator/weight                     | mean importance weight, before self-normalisation; near 1 (svrpg, recursive) |
+| estimator/effective_share            | of the samples that as many equal weights would be: (mean w)^2 / mean w^2 |
 | policy/entropy                       | nats, mean over states, after the update |
 | policy/kl                            | nats: of the policy alone, where network and step/kl are shared with a value |
 | critic/loss                          | mean squared error on the targets, after the update |

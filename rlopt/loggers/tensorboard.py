@@ -91,6 +91,7 @@ LAYOUT = {  # category -> chart -> scalars
     "6 Of some parts only": {
         "spread of evaluations": ["evaluation/std"],
         "weight of KL in the objective": ["objective/beta"],
+        "importance weights: mean, effective share": ["estimator/weight", "estimator/effective_share"],
         "what lambda learns from": ["damping/agreement"],
         "curvature outside the eigenvectors": ["solver/remainder"],
         "L-BFGS pairs in use": ["solver/pairs"],

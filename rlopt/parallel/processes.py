@@ -1,4 +1,4 @@
-"""Worker processes: how one starts, how it ends with the learner that forked it, and how the learner ends it.
+"""Worker processes: how one starts, how it ends with the learner that started it, and how the learner ends it.
 
 Signals of a terminal, such as Ctrl-C, reach the learner and its workers alike. Only the learner reacts: it asks its
 workers to end, and kills those that have not after a while.
@@ -6,6 +6,8 @@ workers to end, and kills those that have not after a while.
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import multiprocessing
 import os
 import signal
@@ -17,17 +19,38 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from rlopt.errors import UserError
 
+if TYPE_CHECKING:  # a launcher's workers watch their parent before they import anything large
+    import torch
+    from torch import Tensor
+
+# fork starts at once and knows all that this process knows; elsewhere than on Linux it is not safe, or not there
+START_METHOD = "fork" if sys.platform == "linux" else "spawn"
+_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _PARENT_INTERVAL = 0.25  # seconds between two looks at the parent process
 _PATIENCE = 2.0  # seconds that all workers together have to close their environments before they are killed
 
 
+def shared_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Zeros that this process shares with those that it forks, or to which it sends the tensor.
+
+    For those that it forks this is anonymous memory, without a file that could outlive them.
+    """
+    import torch
+
+    if START_METHOD != "fork":
+        return torch.zeros(shape, dtype=dtype).share_memory_()
+    empty = torch.empty(shape, dtype=dtype, device="meta")
+    memory = mmap.mmap(-1, max(empty.numel() * empty.element_size(), 1))
+    return torch.frombuffer(memory, dtype=dtype, count=empty.numel()).view(shape)
+
+
 def use_one_thread() -> None:
     """Make torch compute in one thread: small networks are slower with more."""
-    import torch  # here: a launcher's workers watch their parent before they import anything large
+    import torch
 
     torch.set_num_threads(1)
 
@@ -138,6 +161,7 @@ def start_worker() -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
+    _die_with_parent()
     use_one_thread()
 
 
@@ -161,6 +185,17 @@ def describe_exit(worker: BaseProcess) -> str:
 
 def _describe_code(code: int) -> str:
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _die_with_parent() -> None:
+    """Let Linux kill this process when its parent ends, even where compiled code keeps other threads from running."""
+    if sys.platform != "linux":
+        return
+    parent = multiprocessing.parent_process()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if parent is not None and not parent.is_alive():  # it ended before this call
+        os._exit(1)
 
 
 def _exit_with_parent() -> None:

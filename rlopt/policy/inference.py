@@ -49,10 +49,22 @@ class FrozenPolicy:
         self.network, self.theta = network, theta
         self.shift_and_scale = normaliser.shift_and_scale(normaliser_state, theta.dtype)  # None: no normalisation
         self.width = head.network_outputs + head.constants  # O, outputs of the policy
+        self._count = head.constants
         self.clip = normaliser.clip
         self._normalised: np.ndarray | None = None  # memory for normalised observations
         self._hidden: list[np.ndarray] | None = None  # memory for the outputs of each layer
         self._layers: list[_Layer] = []
+        self._bind_parameters()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a process needs that was not forked: the network's plan holds functions without a name."""
+        kept = {name: getattr(self, name) for name in ("theta", "shift_and_scale", "width", "clip", "_count")}
+        return {**kept, "module": self.network.module}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.network = Network(state.pop("module"), state["_count"])
+        vars(self).update(state)
+        self._layers = []
         self._bind_parameters()
 
     def with_parameters(self, theta: Tensor, shift_and_scale: tuple[Tensor, Tensor] | None) -> FrozenPolicy:

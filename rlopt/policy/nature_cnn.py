@@ -1,6 +1,7 @@
 """The convolutional network of Mnih et al. (2015, Human-level control, Methods), with orthogonal initialisation.
 
-Pixels are divided by 255. Convolutions without padding follow, each with an activation, and then a perceptron.
+Pixels are divided by the largest value of their space, 255 for most. Convolutions without padding follow, each with an
+activation, and then a perceptron.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from rlopt.core.checks import at_least_one, check, positive
-from rlopt.envs.spaces import Image, describe_space, image
+from rlopt.envs.observations import describe_space
+from rlopt.envs.spaces import Image, image
 from rlopt.policy.mlp import ACTIVATIONS, initialise_orthogonal
 
 
@@ -41,12 +43,19 @@ class NatureCNN:
         positive("last_gain", self.last_gain)
 
     def sees(self, space: gym.Space) -> None:
-        """Raise ValueError where the observations are no images."""
-        if image(space) is None:
+        """Raise ValueError where the observations are no images, or smaller than the kernels."""
+        if (pixels := image(space)) is None:
             raise ValueError(
                 "a convolutional network sees images, Boxes of uint8 in 2 or 3 dimensions; the observations are "
                 f"{describe_space(space)}"
             )
+        sides = [pixels.height, pixels.width]
+        for kernel, stride in zip(self.kernels, self.strides, strict=True):
+            if min(sides) < kernel:
+                raise ValueError(
+                    f"kernels {list(self.kernels)} with strides {list(self.strides)} are too large for {pixels}"
+                )
+            sides = [(side - kernel) // stride + 1 for side in sides]
 
     def build(self, space: gym.Space, outputs: int, generator: torch.Generator) -> nn.Module:
         """A network from flat images (B, H W C) of ``space`` to (B, outputs); ``generator`` draws its weights.
@@ -59,7 +68,6 @@ class NatureCNN:
         layers: list[nn.Module] = []
         channels, sides = pixels.channels, [pixels.height, pixels.width]
         for width, kernel, stride in zip(self.channels, self.kernels, self.strides, strict=True):
-            check(min(sides) >= kernel, "kernels", f"small enough for {pixels}", list(self.kernels))
             layer = nn.utils.skip_init(nn.Conv2d, channels, width, kernel, stride)
             layers += [initialise_orthogonal(layer, self.gain, generator), ACTIVATIONS[self.activation]()]
             channels, sides = width, [(side - kernel) // stride + 1 for side in sides]
@@ -75,7 +83,7 @@ class NatureCNN:
 
 
 class _ImageNetwork(nn.Module):
-    """Applies ``layers`` to pixels in [0, 1], channels first."""
+    """Applies ``layers`` to pixels divided by their largest value, channels first."""
 
     def __init__(self, image: Image, layers: nn.Sequential):
         super().__init__()
@@ -88,5 +96,5 @@ class _ImageNetwork(nn.Module):
         else:
             pixels = flat.view(-1, i.channels, i.height, i.width)
         weight: Tensor = self.layers[0].weight  # type: ignore[assignment]
-        out: Tensor = self.layers(pixels.to(weight.dtype) / 255)
+        out: Tensor = self.layers(pixels.to(weight.dtype) / i.high)
         return out

@@ -56,7 +56,7 @@ class Collector:
         with watched(counter.snapshot, self._timeout, counter.describe):
             final = self._sampler.collect(policy, self._buffer)
         assert final is not None
-        self.boundary = self._history = self._history.after(self._buffer["actions"], self._sampler.env_states())
+        self.boundary = self._history = self._history.after(self._buffer, self._sampler.env_states())
         return assemble_rollout(self._buffer, [final], policy, self.first, self.total)
 
     def collect(self, policy: FrozenPolicy) -> Rollout:

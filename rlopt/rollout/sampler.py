@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rlopt.envs.replay import Script
 from rlopt.envs.spaces import ActionTransform, PolicyHead, observation_dtype, observation_size
-from rlopt.envs.vector import StepCounter
+from rlopt.envs.vector import StepCounter, SyncEnvs
 from rlopt.envs.wrappers import guard
 from rlopt.policy.inference import BLOCK, FrozenPolicy, numpy_sampler
 from rlopt.rollout.buffer import Buffer, Rollout
@@ -110,8 +110,9 @@ class Sampler:
         loop = step_environments(self.envs, act, self.counter, self.counter.describe)
         for t, (following, reward, ends, cuts, info) in enumerate(islice(loop, self.steps)):
             time[t], episode[t] = self._time, self._episode
-            rewards[t], terminated[t], truncated[t] = reward, ends, cuts
-            observations[t + 1] = following.reshape(shape)
+            with np.errstate(over="ignore"):  # the update finds what is too large for the type
+                rewards[t], terminated[t], truncated[t] = reward, ends, cuts
+                observations[t + 1] = following.reshape(shape)
             self._time += 1
             if self._resets_in_next_step:
                 mask[t] = ~self._over
@@ -128,6 +129,7 @@ class Sampler:
         policy.normalise(self._raw[:, own], out=buffer["inputs"])
         mark_infinite(buffer["inputs"][-1], self._raw[-1, own])
         buffer["observations"].copy_(self._raw[:-1, own])
+        buffer["following"].copy_(self._raw[-1:, own])
         buffer["outputs"].copy_(self._outputs[:, own])
         last = np.array([np.reshape(o, -1) for _, _, o in final], observations.dtype).reshape(-1, shape[1])
         t_of, e_of = (np.array([row[i] for row in final], np.int64) for i in (0, 1))
@@ -137,9 +139,13 @@ class Sampler:
         """The states of the environments after a rollout."""
         origins = getattr(self.envs, "origins", None) or [None] * len(self._numbers)
         last, noise = self._raw[-1, self._own].numpy().copy(), [dict(g.bit_generator.state) for g in self._generators]
+        with guard(self.counter.describe):
+            saved = self.envs.saved_states() if isinstance(self.envs, SyncEnvs) else [None] * len(self._numbers)
         time, episode, over = self._time.tolist(), self._episode.tolist(), self._over.tolist()
         return [
-            EnvState(number, last[e], time[e], episode[e], over[e], self.counter.step, noise[e], origins[e])
+            EnvState(
+                number, last[e], time[e], episode[e], over[e], self.counter.step, noise[e], origins[e], saved=saved[e]
+            )
             for e, number in enumerate(self._numbers)
         ]
 
@@ -152,10 +158,13 @@ class Sampler:
         scripts, last = [], self._raw[-1, self._own].numpy()
         for e, (number, state) in enumerate(zip(self._numbers, states, strict=True)):
             seed = integer(reset_seed, Purpose.ENVIRONMENT, number)
-            if state is None or state.origin is None or state.actions is None:
+            if state is not None and state.saved is not None:
+                scripts.append(Script(None, (), state.observation, seed, saved=state.saved))
+            elif state is None or state.origin is None or state.actions is None:
                 scripts.append(Script(None, (), last[e], seed))
             else:
-                scripts.append(Script(state.origin, self._transform(state.actions), state.observation, seed))
+                actions = self._transform(state.actions)
+                scripts.append(Script(state.origin, actions, state.observation, seed, state.check))
             if state is None:
                 self._generators[e] = np.random.default_rng(sequence(reset_seed, Purpose.ACTION, number))
             else:
@@ -203,6 +212,7 @@ def assemble_rollout(
     return Rollout(
         **buffer,
         final=mark_infinite(policy.normalise(raw, out=torch.empty_like(raw)), raw),
+        raw_final=raw,
         final_index=(torch.from_numpy(t[order]), torch.from_numpy(e[order])),
         first=first,
         total=total,

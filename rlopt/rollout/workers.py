@@ -9,13 +9,17 @@ There is one message each way per rollout, and none per step. There are two buff
 rollout while the workers write the next. Environments keep their numbers over the whole run, on which seeds, noise and
 inference blocks depend. So the data are the same, bit for bit, for any number of workers.
 
-Workers are forked. So they start at once, know every environment that was registered, and share memory without a name.
+On Linux workers are forked. So they start at once, know every environment that was registered, and share memory without
+a name. Elsewhere they are spawned: they import the folders and modules that the command line names, and a program that
+starts them needs ``if __name__ == "__main__"``.
+
 A worker ends when the learner asks it to, or when the learner has ended (parallel/processes.py).
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import time
 import traceback
 import warnings
@@ -24,18 +28,23 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import torch
 
+from rlopt.config import extensions
 from rlopt.envs.spaces import PolicyHead, observation_size
 from rlopt.envs.spec import EnvSpec
+from rlopt.envs.trial import changed_value
 from rlopt.envs.vector import StepCounter
 from rlopt.errors import EnvironmentFault, UserError
-from rlopt.parallel.processes import describe_exit, end_workers, start_worker
+from rlopt.loggers import console
+from rlopt.parallel import processes
+from rlopt.parallel.processes import describe_exit, end_workers, shared_zeros, start_worker
 from rlopt.policy.inference import FrozenPolicy
-from rlopt.rollout.buffer import Buffer, Rollout, allocate_buffer, shared_zeros
+from rlopt.rollout.buffer import Buffer, Rollout, allocate_buffer
 from rlopt.rollout.env_state import EnvState, EpisodeHistory
 from rlopt.rollout.sampler import Sampler, assemble_rollout
 
@@ -55,6 +64,7 @@ class Workers:
         self,
         spec: EnvSpec,
         space: gym.Space,
+        actions: gym.Space,
         policy: FrozenPolicy,
         head: PolicyHead,
         steps: int,
@@ -65,7 +75,7 @@ class Workers:
         replays: bool,
     ):
         self.num_envs, self.first, self.total = spec.num_envs, first, total
-        self._timeout = spec.timeout
+        self._spec, self._timeout = spec, spec.timeout
         dtype = policy.theta.dtype
         allocate = partial(allocate_buffer, steps, self.num_envs, space, head, dtype, shared=True)
         self._buffers = [allocate() for _ in range(_BUFFERS)]
@@ -82,15 +92,29 @@ class Workers:
             for part in self._parts:
                 numbers = range(first + part.start, first + part.stop)
                 buffers = [{name: tensor[:, part] for name, tensor in buffer.items()} for buffer in self._buffers]
-                job = _Job(spec, head, policy, self._shared_policy, steps, seed, numbers, total, buffers)
+                job = _Job(
+                    spec, (space, actions), head, policy, self._shared_policy, steps, seed, numbers, total, buffers
+                )
                 self._workers.append(_Worker(job))
+            self._class_values = spec.class_values()  # as the workers have them
             self._receive(None)
+        except OSError as error:  # such as too many open files
+            self.close()
+            raise UserError(
+                f"workers={workers} cannot be started: {error}; lower workers, or raise `ulimit -n`"
+            ) from error
         except BaseException:
             self.close()
             raise
 
     def start(self, policy: FrozenPolicy) -> None:
         """Begin the next rollout with this policy. The last one stays valid while it is collected."""
+        if name := changed_value(self._class_values, now := self._spec.class_values()):
+            self._class_values = now
+            console.info(
+                f"rlopt: {name} was changed in this process; the environments in workers do not see it. With workers=1 "
+                "they would"
+            )
         self._shared_policy.write(policy)
         for worker in self._workers:
             worker.send(self._current)
@@ -106,7 +130,7 @@ class Workers:
         ]
         states = [state for _, own in answers for state in own]
         buffer = self._buffers[self._current]
-        self.boundary = self._history = self._history.after(buffer["actions"], states)
+        self.boundary = self._history = self._history.after(buffer, states)
         rollout = assemble_rollout(buffer, finals, self._policy, self.first, self.total)
         self._current, self._policy = (self._current + 1) % _BUFFERS, None
         return rollout
@@ -161,6 +185,7 @@ class _Job:
     """What a worker needs to collect."""
 
     spec: EnvSpec
+    spaces: tuple[gym.Space, gym.Space]  # which all environments must have
     head: PolicyHead
     policy: FrozenPolicy
     shared_policy: _SharedPolicy
@@ -175,15 +200,22 @@ class _Worker:
     """The learner's side of a worker process."""
 
     def __init__(self, job: _Job):
-        context = multiprocessing.get_context("fork")
+        context: Any = multiprocessing.get_context(processes.START_METHOD)
+        forks = processes.START_METHOD == "fork"
         self.counter = StepCounter(shared=True)
         self._numbers = job.numbers
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_run_worker, args=(job, self.counter, theirs), daemon=True)
+        if forks:
+            self.process = context.Process(target=_run_worker, args=(job, self.counter, theirs), daemon=True)
+        else:
+            known = (theirs, extensions.active(), _registered(job.spec.id))
+            self.process = context.Process(target=_run_spawned_worker, args=known, daemon=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # about forking with threads: the worker uses none
             self.process.start()
         theirs.close()
+        if not forks:
+            self.connection.send((job, self.counter))
 
     def send(self, message: int | tuple[Sequence[EnvState | None], int] | None) -> None:
         """Send the number of the buffer to fill, the states to continue from with a seed, or None to end it."""
@@ -230,13 +262,38 @@ class _SharedPolicy:
         return like.with_parameters(self._theta, (self._shift, self._scale) if self._normalises else None)
 
 
+def _registered(id: str) -> bytes | None:
+    """What Gymnasium's registry has of this environment; None where it cannot be sent to another process."""
+    try:
+        return pickle.dumps(gym.registry.get(id))
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return None
+
+
+def _run_spawned_worker(
+    connection: Connection, active: tuple[tuple[Path, ...], tuple[str, ...]], registered: bytes | None
+) -> None:
+    """The life of a worker that was not forked: it imports what the command line names, and is sent its job."""
+    try:
+        with extensions.extended(*active):
+            spec = pickle.loads(registered) if registered else None
+            if spec is not None:
+                gym.registry.setdefault(spec.id, spec)
+            job, counter = connection.recv()
+            _run_worker(job, counter, connection)
+    except (EOFError, ConnectionError):
+        pass  # the learner has ended
+    except Exception as error:
+        connection.send(error if isinstance(error, UserError) else RuntimeError(f"{type(error).__name__}: {error}"))
+
+
 def _run_worker(job: _Job, counter: StepCounter, connection: Connection) -> None:
     """The whole life of a worker process."""
     start_worker()
     envs = None
     try:
         numbers, dtype = job.numbers, job.policy.theta.dtype
-        envs = job.spec.make_vector(numbers[0], len(numbers), counter)
+        envs = job.spec.make_vector(numbers[0], len(numbers), counter, job.spaces)
         sampler = Sampler(envs, job.head, job.steps, job.seed, dtype, numbers[0], job.total)
         connection.send("ready")
         while (message := connection.recv()) is not None:

@@ -20,11 +20,14 @@ from rlopt.core.network import Network
 from rlopt.core.objectives.joint import JointObjective
 from rlopt.core.parts import State
 from rlopt.core.update import Update
-from rlopt.envs.spaces import head_for, image, indicators, observation_size
+from rlopt.envs.observations import describe_space, indicators
+from rlopt.envs.spaces import head_for, image, may_be_pictures, observation_size
+from rlopt.envs.wrappers import CheckedEnv, describe_normalisers
 from rlopt.errors import UserError
 from rlopt.evaluation import video
+from rlopt.loggers import console
 from rlopt.parallel.collectives import local_slice
-from rlopt.parallel.ranks import local_device
+from rlopt.parallel.ranks import is_first_rank, local_device
 from rlopt.policy.mlp import NetworkFactory
 from rlopt.policy.normalisers import ObservationNormaliser
 from rlopt.rollout.collector import Collector
@@ -43,18 +46,30 @@ class Setup:
 
     config: RunConfig
     observations: gym.Space
+    actions: gym.Space
     agent: Agent
     state: State
+    warnings: tuple[str, ...]  # what is to be said of the environment before a run
 
 
 def build(config: RunConfig, run_dir: Path) -> Trainer:
     """The run that ``config`` describes, to be written to ``run_dir``. Raises UserError before anything is written."""
     with explain_lack_of_memory("the run", compatibility.LOWER):
+        config.env.try_constructor()
         start = set_up(config)
         if config.record.video_steps is not None:
             video.check(config.env)
+        if may_be_pictures(start.observations) and is_first_rank():
+            console.info(
+                f"rlopt: observations, {describe_space(start.observations)}, are taken as plain numbers; for a policy "
+                "that sees them as images type policy=nature_cnn critic=nature_cnn"
+            )
+        for warning in start.warnings if is_first_rank() else ():
+            console.info(f"rlopt: {warning}")
         minibatches = torch_generator(config.seed, Purpose.MINIBATCHES)
-        return Trainer(config, run_dir, start.agent, _collector(start), start.state, minibatches)
+        trial = config.env.try_to_continue()
+        collector = _collector(start, trial.replays)
+        return Trainer(config, run_dir, start.agent, collector, start.state, minibatches, trial.warning)
 
 
 @contextmanager
@@ -68,20 +83,19 @@ def explain_lack_of_memory(what: str, advice: str) -> Iterator[None]:
         raise UserError(f"{what} does not fit into memory; {advice}") from error
 
 
-def _collector(start: Setup) -> Collector | Workers:
+def _collector(start: Setup, replays: bool) -> Collector | Workers:
     """Collects rollouts of this rank's environments, in this process or in workers."""
     config, environment, head = start.config, start.config.env, start.agent.head
     mine = local_slice(environment.num_envs)
     local = replace(environment, num_envs=len(mine))
     steps, dtype = config.batch_size // environment.num_envs, getattr(torch, config.dtype)
-    replays = environment.is_reproducible()
     if config.workers == 1:
-        envs = local.make_vector(first=mine.start)
+        envs = local.make_vector(first=mine.start, like=(start.observations, start.actions))
         timeout = environment.timeout if environment.backend == "sync" else None  # EnvPool has threads of its own
         return Collector(envs, head, steps, config.seed, dtype, mine.start, environment.num_envs, timeout, replays)
     return Workers(
-        local, start.observations, start.agent.policy(start.state), head, steps, config.seed, config.workers,
-        mine.start, environment.num_envs, replays,
+        local, start.observations, start.actions, start.agent.policy(start.state), head, steps, config.seed,
+        config.workers, mine.start, environment.num_envs, replays,
     )  # fmt: skip
 
 
@@ -89,8 +103,10 @@ def set_up(config: RunConfig, device: torch.device | None = None) -> Setup:
     """The environment, the agent and its first state, on ``device`` or on the configuration's."""
     device = device or select_device(config.device)
     with closing(config.env.make()) as probe:
+        compatibility.check_memory(config, observation_size(probe.observation_space))
         agent = _agent(config, probe, device)
-        space, spec = probe.observation_space, probe.spec
+        space, actions, spec = probe.observation_space, probe.action_space, probe.spec
+        warnings = tuple(describe_normalisers(probe))
     dtype, width = getattr(torch, config.dtype), observation_size(space)
     thetas = {}
     for name, learner in agent.learners.items():
@@ -104,7 +120,7 @@ def set_up(config: RunConfig, device: torch.device | None = None) -> Setup:
     continuous = isinstance(agent.head, DiagonalGaussian)
     unchanged = None if image(space) else agent.observations.indicators
     compatibility.check_environment(config, longest, continuous, unchanged, width)
-    return Setup(config, space, agent, state)
+    return Setup(config, space, actions, agent, state, warnings)
 
 
 def select_device(name: str) -> torch.device:
@@ -122,21 +138,22 @@ def select_device(name: str) -> torch.device:
     return device
 
 
-def _agent(config: RunConfig, probe: gym.Env, device: torch.device) -> Agent:
+def _agent(config: RunConfig, probe: CheckedEnv, device: torch.device) -> Agent:
     head = _named("policy", lambda: head_for(probe.action_space, config.policy.gaussian))
-    space, critic, compatible = probe.observation_space, None, None
+    by_minibatch = config.advantages.normalise == "minibatch"
+    space, critic, compatible, trace = probe.observation_space, None, None, config.gamma * config.gae_lambda
     if isinstance(config.critic, SharedCritic):
         joint = Joint(head, config.critic.variance)
         network = _network(config, "policy", config.policy.network, joint, space, Purpose.ACTOR_WEIGHTS)
         weight = config.critic.value_weight
         shared = replace(config.actor, objective=JointObjective(config.actor.objective, weight))
-        actor = _learner(shared, network, joint)
+        actor = _learner(shared, network, joint, trace, by_minibatch)
     else:
         network = _network(config, "policy", config.policy.network, head, space, Purpose.ACTOR_WEIGHTS)
-        actor = _learner(config.actor, network, head)
+        actor = _learner(config.actor, network, head, trace, by_minibatch)
         critic, compatible = _critic(config, config.critic, space)
     normalises = config.observations.normalise and not image(space)
-    observations = ObservationNormaliser(normalises, config.observations.clip, indicators(probe))
+    observations = ObservationNormaliser(normalises, config.observations.clip, indicators(probe.declared))
     return Agent(config, head, actor, critic, compatible, observations, device)
 
 
@@ -158,10 +175,14 @@ def _network(
     return Network(module.to(getattr(torch, config.dtype)), head.constants)
 
 
-def _learner(options: UpdateOptions, network: Network, head: Head) -> Learner:
+def _learner(
+    options: UpdateOptions, network: Network, head: Head, trace: float = 0.0, normalise: bool = False
+) -> Learner:
     o = options
-    update = Update(network, head, o.objective, o.metric, o.solver, o.damping, o.step, o.l2)
-    return Learner(update, o.schedule)
+    update = Update(
+        network, head, o.objective, o.metric, o.solver, o.damping, o.scheduled_step, o.l2, o.estimator, trace
+    )
+    return Learner(update, o.schedule, normalise)
 
 
 def _named(where: str, make: Callable[[], Any]) -> Any:

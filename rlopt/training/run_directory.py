@@ -60,7 +60,7 @@ def unused_path(base: Path) -> Path:
 
 @contextmanager
 def exclusive_run_directory(run_dir: Path, new: bool = False) -> Iterator[None]:
-    """Within, no other process can train the run in ``run_dir``. Raises UserError where one already does.
+    """Lock ``run_dir`` for the block, so that no other process trains that run. Raises UserError where one does.
 
     For a ``new`` run the folder is created and must be empty; it is removed again if nothing is written to it. What a
     run that was killed has left unfinished is removed. A folder that cannot be opened is not locked: whoever writes to

@@ -18,8 +18,8 @@ from rlopt.checkpoint.manager import CheckpointManager
 from rlopt.checkpoint.resume_rules import check_structure
 from rlopt.checkpoint.run_state import RunState, announce_slow_replay, env_state
 from rlopt.config.compatibility import advise
-from rlopt.config.compose import to_yaml
 from rlopt.config.options import RunConfig
+from rlopt.config.saved import to_yaml
 from rlopt.core.parts import State
 from rlopt.core.requirements import Incompatible
 from rlopt.errors import EnvironmentFault, RankLost, Signalled, Stopped, UserError, in_one_line
@@ -57,9 +57,10 @@ class Trainer:
         collector: Collector | Workers,
         state: State,
         minibatches: torch.Generator,
+        warning: str | None = None,  # what is to be said of the environment when the run begins
     ):
         self.config, self.run_dir, self.agent, self.collector = config, run_dir, agent, collector
-        self.state, self.minibatches = state, minibatches
+        self.state, self.minibatches, self._warning = state, minibatches, warning
         self.steps = self.updates = self.skipped = 0
         self.failures = FailurePolicy(config.max_bad_updates, run_dir, agent.learners)
         self.evaluator = Evaluator(config, agent)
@@ -219,6 +220,7 @@ class Trainer:
         }
         for name, found in evaluations.items():
             summary |= {f"{name}_return": found.mean, f"{name}_std": found.std}
+            summary |= {f"{name}_cut": found.cut} if found.cut else {}
         summary["wall_seconds"] = round(self._timer.wall, 2)
         logger.summary(summary)
         if video := self.evaluator.record_video(self.state):
@@ -242,9 +244,8 @@ class Trainer:
             (run_dir / "summary.json").unlink(missing_ok=True)  # a finished run that is extended is no longer finished
         except OSError as error:
             raise UserError(f"run_dir={shown(run_dir)} cannot be written: {error}") from error
-        if not self.collector.replays:
-            message = f"rlopt: {config.env.id} cannot be replayed (envs/replay.py): if this run is stopped and"
-            console.info(f"{message} resumed, its environments will begin new episodes")
+        if self._warning:
+            console.info(f"rlopt: {config.env.id} {self._warning}")
         return logger
 
     def _mean_return(self) -> float | None:

@@ -6,6 +6,7 @@ none, Misfit what its spaces do not promise, and Strict takes no action but a fi
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -48,7 +49,8 @@ class Raises(gym.Env):
 class Breaks(gym.Env):
     """Environment number ``which`` of a run with seed 0 raises, dies or hangs at its step ``at``, counted from 1.
 
-    If ``how`` is "dawdles" it takes 20 ms over every step; if it is "reset" it raises when it is reset after that step.
+    If ``how`` is "holds" it hangs in compiled code that keeps other threads of Python from running. If it is "dawdles"
+    it takes 20 ms over every step; if it is "reset" it raises when it is reset after that step.
     """
 
     def __init__(self, how: str, which: int, at: int, render_mode: str | None = None):
@@ -75,6 +77,9 @@ class Breaks(gym.Env):
                 time.sleep(1000)
             while self._how == "spins":
                 pass
+            if self._how == "holds":
+                time.sleep(0)
+                ctypes.PyDLL(None).sleep(1000)
             if self._how == "exits":
                 sys.exit(0)
             if self._how == "interrupts":
@@ -125,11 +130,18 @@ class NotFinite(gym.Env):
     """Gives ``value`` as ``what`` ("reward" or "observation") from its step ``since`` to ``until``, counted from 1."""
 
     def __init__(
-        self, what: str, since: int, until: int = 10**9, value: float = np.nan, render_mode: str | None = None
+        self,
+        what: str,
+        since: int,
+        until: int = 10**9,
+        value: float = np.nan,
+        wide: bool = False,
+        render_mode: str | None = None,
     ):
         self.observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
         self.action_space = spaces.Discrete(2)
         self._what, self._since, self._until, self._value, self._steps = what, since, until, value, 0
+        self._type = np.float64 if wide else np.float32  # of bad observations; a wide one is ten times its value
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
@@ -140,7 +152,7 @@ class NotFinite(gym.Env):
         observation, reward = self.np_random.normal(size=1).astype(np.float32), float(action)
         if self._since <= self._steps <= self._until:
             observation, reward = (
-                (np.full_like(observation, self._value), reward)
+                (np.full(1, self._value * (10 if self._type is np.float64 else 1), self._type), reward)
                 if self._what == "observation"
                 else (observation, self._value)
             )

@@ -12,7 +12,8 @@
 | Squashed          | tanh a reaches the bounds: the targets are near them                           |
 
 The others have a known course: Counter tells where every observation came from, and Seeded depends on its reset seed
-alone. tests/support/failing.py has environments that fail, tests/support/choices.py one for every kind of space.
+alone. tests/support/failing.py has environments that fail, tests/support/choices.py one for every kind of space, and
+tests/support/lasting.py some in which something outlives an episode.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from rlopt.training.trainer import Trainer
 from tests.support.building import resolve, trainer
 from tests.support.choices import CHOICES
 from tests.support.failing import Breaks, Fails, InvalidOutput, NotFinite, Raises, Strict
+from tests.support.lasting import Forgetful, Lasting, Saved, Unsavable
 
 GAMMA = 0.5  # of the probes
 
@@ -153,6 +155,10 @@ PROBES: dict[str, Callable[..., gym.Env]] = {
     "NotFinite": NotFinite,
     "Misfit": InvalidOutput,
     "Strict": Strict,
+    "Lasting": Lasting,
+    "Saved": Saved,
+    "Forgetful": Forgetful,
+    "Unsavable": Unsavable,
     "Endless": partial(Probe, _sign, lambda x, a, t: x, length=10**9),
 }
 

@@ -65,6 +65,18 @@ def test_rewards_with_infinite_squares_skip_the_update_too(tmp_path):
     assert finite(run.state) and run.skipped == 2
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("what", ["reward", "observation"])
+def test_numbers_beyond_the_type_are_infinite_without_a_warning(tmp_path, what, workers, capfd):
+    """Warnings are errors here, and numpy's, in workers, are on the terminal."""
+    value = "1e300" if what == "reward" else "3e38"  # the observations of this environment are float32
+    typed = [f"env.kwargs.what={what}", f"env.kwargs.value={value}", "max_bad_updates=1", f"workers={workers}"]
+    if what == "observation":
+        typed.append("env.kwargs.wide=true")
+    assert f"the last because of: {what}." in stopped(start(tmp_path, *BAD, *typed))
+    assert "Warning" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 @pytest.mark.parametrize("what", ["reward", "observation"])
 def test_an_environments_first_bad_number_is_named_and_described(tmp_path, what, value):

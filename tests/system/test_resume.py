@@ -96,6 +96,24 @@ def test_an_environment_without_replay_is_reported_and_restarts(tmp_path, capsys
     assert lengths[2] == 3.5  # 3, 4 and what is left of 5: counted from the new start
 
 
+@pytest.mark.parametrize(
+    ("options", "first", "then"),
+    [
+        ("kind: attribute, every: 2", "cannot be replayed", "these begin new ones"),
+        ("kind: attribute, every: 1000", "something that outlives an episode, Lasting._episodes", "resumes at step"),
+        ("kind: generator, late: 70", "something that outlives an episode, Lasting._steps", "these begin new ones"),
+    ],
+)
+def test_what_outlives_an_episode_is_told_before_and_after(tmp_path, capsys, options, first, then):
+    run, typed = tmp_path / "run", ["env.id=probe/Lasting-v0", f"env.kwargs={{{options}}}"]
+    make_trainer(*SMALL, *typed, "env.num_envs=2", "batch_size=180", "total_steps=360", f"run_dir={run}").run()
+    assert first in capsys.readouterr().err
+    cut(run, run.with_name("part"), 1)
+    assert resume(run.with_name("part")) == 0
+    said = capsys.readouterr().err
+    assert first in said and then in said
+
+
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="forks, and reads /proc")
 def test_runs_that_are_killed_resume_to_the_bit(tmp_path, monkeypatch, capsys):
     """A short form of `scripts/torture`."""

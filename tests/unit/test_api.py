@@ -4,7 +4,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import rlopt
 from rlopt.cli import main as cli
-from rlopt.config.overrides import to_overrides
+from rlopt.config.overrides import take_env_kwargs, to_overrides
 from rlopt.errors import UserError
 from rlopt.rollout.seeding import Purpose, integer, sequence
 from tests.support.traces import differences
@@ -64,6 +64,107 @@ def test_values_reach_hydra_as_they_are(value):
 def test_options_within_options_are_spelled_with_dots():
     options = {"seed": 1, "critic": {"step": {"radius": 0.1}, "hidden": [4]}, "step": "kl_clip"}
     assert to_overrides(options) == ["seed=1", "critic.step.radius=0.1", "critic.hidden=[4]", "step=kl_clip"]
+
+
+def test_dictionaries_within_lists_are_spelled_whole():
+    (text,) = to_overrides({"key": [{"a": 1, "b_c": [2, {"d": None}]}]})
+    assert OverridesParser.create().parse_override(text).value() == [{"a": 1, "b_c": [2, {"d": None}]}]
+    with pytest.raises(UserError, match="keys of an option within a list must be names"):
+        to_overrides({"key": [{"b c": 1}]})
+
+
+KWARGS: dict[str, Any] = {
+    "layout": [{"x": 1, "y": [2.5, {"z": None}]}], "levels": {1: "one", -2: {"a.b": True}}, "text": "${seed}", "no": "null",
+    "big": 10**30, "inf": float("inf"), "empty": {}, "none": [], "a.b": "c=d,{e}", "missing": "???", "n": np.int64(3),
+}  # fmt: skip
+
+
+class Told(gym.Env):
+    """Remembers the options that it was made with."""
+
+    given: ClassVar[list[dict[str, Any]]] = []
+
+    def __init__(self, **given: Any):
+        self.given.append(given)
+        self.observation_space = self.action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        return 0, {}
+
+    def step(self, action: Any) -> Any:
+        return 0, 0.0, True, False, {}
+
+
+@pytest.fixture
+def told(monkeypatch) -> list[dict[str, Any]]:
+    monkeypatch.setattr(Told, "given", [])
+    monkeypatch.setitem(gym.registry, "Told-v0", gym.envs.registration.EnvSpec("Told-v0", entry_point=Told))
+    return Told.given
+
+
+def test_options_of_the_environment_arrive_as_they_are(told):
+    """In the run, and in the run that is resumed from its folder."""
+    rlopt.train(env={"id": "Told-v0", "kwargs": KWARGS}, run_dir="a", **{**SMALL, "evaluation": {"episodes": 0}})
+    assert told and all(given == KWARGS and type(given["n"]) is int for given in told)
+    del told[:]
+    assert cli.main(["resume", "a", "total_steps=320"]) == 0
+    assert told and all(given == KWARGS for given in told)
+
+
+@pytest.mark.parametrize("typed", [["env.kwargs={n: 1, m: {k: [2]}}"], ["env.kwargs.n=1", "env.kwargs.m={k: [2]}"]])
+def test_options_of_the_environment_may_be_typed_as_one(told, typed):
+    small = ["batch_size=8", "total_steps=8", "evaluation.episodes=0", "policy.hidden=[2]", "critic.hidden=[2]"]
+    assert cli.main(["train", "env.id=Told-v0", *typed, *small]) == 0
+    assert told and all(given == {"n": 1, "m": {"k": [2]}} for given in told)
+
+
+@pytest.mark.parametrize("options", [{"env.kwargs": {"n": [1]}}, {"env.kwargs.n": [1]}, {"env": {"kwargs.n": [1]}}])
+def test_every_spelling_of_the_environments_options_is_read(options):
+    assert take_env_kwargs({"seed": 1, **options}) == ({"n": [1]}, {"seed": 1})
+    assert take_env_kwargs({"env": "cartpole"}) == ({}, {"env": "cartpole"})
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (np.zeros(3), "env.kwargs.key is ndarray, which a configuration cannot hold"), (torch.zeros(1), "is Tensor"),
+        ((1, 2), "is tuple"), ({1, 2}, "is set"), (Path("x"), "is PosixPath"), (b"x", "is bytes"), (len, "is builtin_f"),
+        (float("nan"), "is nan"), ("a${b", "is the text"), ([1, {"x": np.ones(2)}], r"env.kwargs.key\[1\].x is ndarray"),
+        ({(1, 2): 3}, r"env.kwargs.key has the key \(1, 2\)"), ({None: 3}, "has the key None"), ({True: 3}, "the key True"),
+    ],
+)  # fmt: skip
+def test_options_that_no_checkpoint_can_hold_are_refused(told, value, says):
+    with pytest.raises(UserError, match=says):
+        rlopt.train(env={"id": "Told-v0", "kwargs": {"key": value}}, **SMALL)
+    assert not told and list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize("depth", [20, 21, 120, 5000])
+def test_lists_may_be_nested_twenty_deep(told, depth):
+    value: Any = []
+    for _ in range(depth - 1):
+        value = [value]
+    given = {"env": {"id": "Told-v0", "kwargs": {"key": value}}}
+    small: dict[str, Any] = {**SMALL, "evaluation": {"episodes": 0}}
+    if depth == 20:
+        rlopt.train(run_dir="a", **given, **small)
+        assert cli.main(["train", "env.id=Told-v0", f"env.kwargs.key={'[' * depth}{']' * depth}", "total_steps=8",
+                         "batch_size=8", "evaluation.episodes=0"]) == 0  # fmt: skip
+        return
+    with pytest.raises(UserError, match="nested 20 deep, and no deeper"):
+        rlopt.train(**given, **small)
+    with pytest.raises(UserError, match="^env.kwargs.key: lists and mappings may be nested 20 deep"):
+        rlopt.train(f"env.kwargs.key={'[' * depth}{']' * depth}", env="cartpole")
+
+
+def test_no_id_is_told_by_its_name():
+    with pytest.raises(UserError, match="^env.id must be text; got None"):
+        rlopt.train("env.id=null")
+
+
+def test_arrays_are_refused_as_options():
+    with pytest.raises(UserError, match="an option must be a number, text, or a list or dict of them; got array"):
+        rlopt.train(policy={"hidden": np.array([8, 8])})
 
 
 def test_mistakes_are_user_errors_and_write_nothing():

@@ -7,7 +7,8 @@
 | shift      | M + (lambda - min(0, mu_1)) I                  | eigenvalues, mu_1 the least                       |
 
 mu_i, q_i are M's eigenvalues and eigenvectors. With the last two every direction lies in the gradient's half-plane
-whatever the signs of mu; for a positive semidefinite M all three are the same.
+whatever the signs of mu; for a positive semidefinite M all three are the same. A shift is a larger lambda, and is
+reported as that: lambda - min(0, mu_1).
 
 When the factorisation fails, or rounding has taken a pivot or eigenvalue, lambda goes to max(10 lambda, 1e-8 mean
 diag M) until it holds, and the lambda used is reported.
@@ -82,12 +83,14 @@ class Dense(Solver):
             return solve, state
 
         mu, Q = eigenvalues(matrix)
-        mu = mu.abs() if self.indefinite == "absolute" else mu - mu[0].clamp(max=0)
-        used = damping_for(mu, damping)
+        mu = mu.abs() if self.indefinite == "absolute" else mu
+        shift = -mu[0].clamp(max=0)
+        raised = mu + shift
+        used = damping_for(raised, damping)
 
         def solve_by_eigenvalues(g: Tensor) -> Solution:
-            x = Q @ (Q.t() @ g / (mu + used))
-            return Solution.measured(g, x, Q @ (mu * (Q.t() @ x)), used)
+            x = Q @ (Q.t() @ g / (raised + used))
+            return Solution.measured(g, x, Q @ (mu * (Q.t() @ x)), shift + used)
 
         return solve_by_eigenvalues, state
 

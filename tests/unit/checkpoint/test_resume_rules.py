@@ -25,8 +25,8 @@ pytestmark = pytest.mark.usefixtures("probe_environments")
         (["total_steps=1,2"], "several values are for several runs"),
         (["checkpoint.keep=0"], "checkpoint.keep must be a whole number, 1 or above"),
         (["nonsense"], "cannot read 'nonsense'"),
-        (["total_steps=900"], "scheduler=linear has its end at update 5"),
-        (["total_steps=9e2"], "scheduler=linear has its end at update 5"),
+        (["total_steps=900"], "scheduler=linear ends at update 5"),
+        (["total_steps=9e2"], "scheduler=linear ends at update 5"),
     ],
 )
 def test_what_would_change_the_past_is_refused(tmp_path, runs, capsys, overrides, said):
@@ -65,13 +65,18 @@ def test_other_versions_are_told_of(tmp_path, runs, capsys, monkeypatch):
         ("scheduler=linear", True),
         ("scheduler=cosine", True),
         ("critic.scheduler=linear", True),
+        ("step=fixed scheduler=constant", False),
+        ("step=trust_region scheduler=inverse", False),
+        ("step=kl_clip scheduler=linear", True),
+        ("step=trust_region scheduler=cosine", True),
     ],
 )
 def test_only_a_schedule_with_a_course_holds_a_run_to_its_end(scheduler, refused):
     """One update, which is also where the constant schedule's yaml has its end."""
-    config = resolve(["algo=vpg", "batch_size=80", "total_steps=80", scheduler])
+    config = resolve(["algo=vpg", "batch_size=80", "total_steps=80", *scheduler.split()])
     if refused:
-        with pytest.raises(UserError, match=f"total_steps cannot be raised: {scheduler} has its end at update 1,"):
+        typed = scheduler.split()[-1]
+        with pytest.raises(UserError, match=f"total_steps cannot be raised: {typed} ends at update 1,"):
             change_options(config, {"total_steps": 160})
     else:
         assert change_options(config, {"total_steps": 160})["updates"] == 2
@@ -83,7 +88,7 @@ def test_a_shortened_run_is_not_extended_beyond_its_plan():
     short = change_options(config, {"total_steps": 400})
     assert change_options(short, {"total_steps": 800})["updates"] == 10
     for of in (config, short):
-        with pytest.raises(UserError, match=r"has its end at update 10, where the run was planned to end"):
+        with pytest.raises(UserError, match=r"ends at update 10, with the run as it was planned"):
             change_options(of, {"total_steps": 880})
     with pytest.raises(UserError, match=r"total_steps=800 at most"):
         change_options(short, {"total_steps": 1600})

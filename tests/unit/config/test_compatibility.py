@@ -2,6 +2,7 @@
 
 import pytest
 
+from rlopt.config import compatibility, read_config
 from rlopt.errors import UserError
 from tests.support.building import resolve, trainer
 
@@ -21,12 +22,23 @@ ADVISED = {  # what is refused -> what its message advises, each of which must t
     ],
     "algo=nac schedule=minibatch": ["schedule=whole_batch schedule.epochs=1"],
     "algo=nac schedule=whole_batch step=optimizer": ["step=kl_clip", "step=trust_region"],
-    "algo=nac advantages.normalise=true": ["advantages.normalise=false"],
+    "algo=nac advantages.normalise=batch": ["advantages.normalise=false"],
+    "batch_size=1 env.num_envs=1": ["advantages.normalise=false"],
+    "algo=ppo schedule.minibatch=1 advantages.normalise=minibatch": ["advantages.normalise=false"],
+    "algo=svrpg advantages.normalise=batch": ["advantages.normalise=false"],
+    "algo=svrpg schedule=minibatch": ["schedule=whole_batch"],
+    "algo=svrpg schedule.epochs=3": ["schedule.epochs=1", "estimator=plain"],
+    "algo=svrpg critic=shared": ["critic=mlp", "estimator=plain"],
+    "algo=storm_pg critic=lstd": ["critic=mlp", "estimator=plain"],
     "solver=gram damping.value=0": ["damping.value=1e-3"],
     "algo=ppo schedule.minibatch=5000": ["schedule.minibatch=null"],
     "batch_size=2049": ["batch_size=2048"],
     "env=CartPole-v1": ["env.id=CartPole-v1"],
     "metric=hessian solver=kfac": ["solver=lbfgs"],
+    "metric=hessian solver.preconditioner=diagonal": ["solver.preconditioner=null", "solver.preconditioner=dense"],
+    "critic.metric=identity critic.step=fixed critic.solver=cg critic.solver.preconditioner=kfac": [
+        "critic.solver.preconditioner=null", "critic.solver.preconditioner=identity",
+    ],
     "metric=hessian solver=identity": ["metric=identity"],
 }  # fmt: skip
 
@@ -73,3 +85,40 @@ def test_what_has_an_effect_beside_another_value_goes_through():
         for option, _, value in (text.partition("=") for text in typed.split() if "." in text):
             group, name = option.split(".")
             assert str(config[group][name]) == value
+
+
+@pytest.mark.parametrize("where", ["", "critic."])
+@pytest.mark.parametrize(("most", "refused"), [(40, False), (39, True)])
+def test_an_update_of_too_many_steps_is_refused(monkeypatch, where, most, refused):
+    monkeypatch.setattr(compatibility, "MOST_STEPS", most)
+    typed = ["algo=ppo", "batch_size=80", "env.num_envs=8"]
+    for network in ("", "critic."):
+        typed += [f"{network}schedule.epochs={8 if network == where else 1}", f"{network}schedule.minibatch=16"]
+    if refused:
+        with pytest.raises(
+            UserError, match=f"^{where}schedule.epochs=8 .* makes 40 steps of each of 1,250 updates; 39 are"
+        ):
+            read_config(typed)
+    else:
+        read_config(typed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "needed"),
+    [
+        (["batch_size=1000", "env.num_envs=10"], 1000 * (2 * 7 + 4) * 4 + 10 * 4096),
+        (["batch_size=1000", "env.num_envs=10", "workers=2"], 2 * 1000 * (2 * 7 + 4) * 4 + 10 * 4096),
+        (["batch_size=1000", "env.num_envs=1000", "dtype=float64"], 1000 * (2 * 7 + 4) * 8 + 1000 * 4096),
+    ],
+)
+def test_a_run_beyond_the_memory_is_refused(monkeypatch, typed, needed):
+    config = read_config(typed)
+    monkeypatch.setattr(compatibility, "memory", lambda: float(needed))
+    compatibility.check_memory(config, 7)
+    monkeypatch.setattr(compatibility, "memory", lambda: needed - 1.0)
+    with pytest.raises(UserError, match="^the run does not fit into memory: batch_size=1000 transitions of 7 numbers"):
+        compatibility.check_memory(config, 7)
+
+
+def test_this_machine_says_how_much_memory_it_has():
+    assert compatibility.memory() > 2**28

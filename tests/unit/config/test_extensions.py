@@ -13,8 +13,8 @@ import yaml
 from rlopt.cli import main as cli
 from rlopt.config import choices as catalogue
 from rlopt.config.catalogue import pairs
-from rlopt.config.compose import load
 from rlopt.config.extensions import extended
+from rlopt.config.saved import load
 from tests.support.command_line import SHORT
 from tests.support.configurations import learns_once, small_config
 from tests.support.extending import FILES, PLAIN, write

@@ -159,7 +159,8 @@ def test_an_optimizer_may_have_any_option_of_torch():
 
 def test_preset_values_for_parts_not_chosen_are_dropped():
     config = resolve(["algo=ppo", "step=fixed", "objective=surrogate", "critic.step=fixed"])
-    assert config["step"] == {"_target_": "rlopt.core.steps.fixed.Fixed", "rate": 0.01}
+    constant = {"_target_": "torch.optim.lr_scheduler.ConstantLR", "factor": 1.0, "total_iters": 1}
+    assert config["step"] == {"_target_": "rlopt.core.steps.fixed.Fixed", "rate": 0.01, "scheduler": constant}
     assert config["critic"]["step"] == config["step"]
     assert "clip" not in config["objective"]
     trainer(config).collector.close()
@@ -176,7 +177,6 @@ def test_preset_values_for_parts_not_chosen_are_dropped():
         (["algo=ppo", "critic.step=fixed", "critic.optimizer.lr=0.5"], "critic.optimizer.lr"),
         (["algo=ppo", "critic.step=fixed", "critic.step.max_norm=1"], "critic.step.max_norm"),
         (["algo=trpo", "env=halfcheetah", "step=fixed", "step.radius=0.1"], "step.radius"),
-        (["algo=trpo", "scheduler=linear"], "scheduler"),
         (["algo=trpo", "objective.clip=0.2"], "objective.clip"),
         (["algo=trpo", "solver=dense", "solver.iterations=3"], "solver.iterations"),
     ],

@@ -1,5 +1,3 @@
-from typing import Any
-
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -7,17 +5,15 @@ import torch
 from gymnasium import spaces
 
 from rlopt.core.heads import Bernoulli, Categorical, DiagonalGaussian, MultiCategorical
+from rlopt.envs.observations import describe_space
 from rlopt.envs.spaces import (
     ActionTransform,
     Gaussian,
     Image,
-    describe_space,
-    flatten_observations,
+    as_image,
     head_for,
     image,
-    indicators,
     observation_dtype,
-    observation_size,
 )
 from rlopt.errors import UserError
 from rlopt.rollout.buffer import allocate_buffer
@@ -47,6 +43,18 @@ def test_infinite_and_half_infinite_bounds_only_clip():
         [-7, -7, -1.5],
         [0.25, 0.25, 0.25],
     ]
+
+
+@pytest.mark.parametrize("bound", [1e6 + 1, 1e38, np.finfo(np.float32).max])
+def test_bounds_beyond_a_million_count_as_none_but_still_clip(bound):
+    wide, none = spaces.Box(-bound, bound, (2,), np.float32), spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    for actions in ([0.5, -7.0], [30.0, 1e6]):
+        assert np.array_equal(door(wide, actions), door(none, actions))
+    assert np.abs(door(wide, [np.inf, -np.inf])).max() <= np.float32(bound)
+
+
+def test_bounds_of_a_million_are_bounds():
+    assert door(spaces.Box(-1e6, 1e6, (1,), np.float32), [0.5]).tolist() == [[5e5]]
 
 
 def test_mixed_bounds_are_each_treated_as_their_own():
@@ -125,88 +133,60 @@ def test_actions_that_are_not_served_are_refused_with_what_is(space):
     assert describe_space(space) in str(info.value) and "\n" not in str(info.value)
 
 
-def test_squashing_without_finite_bounds_is_refused():
-    space = spaces.Box(np.array([-1, -np.inf]), np.array([1, np.inf]), dtype=np.float64)
+@pytest.mark.parametrize("bound", [np.inf, 1e38])
+def test_squashing_without_finite_bounds_is_refused(bound):
+    space = spaces.Box(np.array([-1, -bound]), np.array([1, bound]), dtype=np.float64)
     with pytest.raises(UserError, match=r"finite bounds; those of the actions, Box\(2,\) of float64, are infinite"):
         head_for(space, GAUSSIAN)
 
 
-class Still(gym.Env):
-    def __init__(self, space: gym.Space):
-        self.observation_space, self.action_space = space, spaces.Discrete(2)
-
-
-def seen(space: gym.Space, observation: Any) -> tuple[list[float], list[int]]:
-    """What the network is given of an observation, and which of the numbers are indicators."""
-    env = flatten_observations(Still(space))
-    flat = env.observation(observation) if env.unwrapped is not env else np.reshape(observation, -1)
-    assert len(flat) == observation_size(env.observation_space)
-    return flat.tolist(), list(indicators(env))
-
-
-NESTED = spaces.Dict({  # which sorts its keys
-    "b": spaces.Discrete(3, start=1), "a": spaces.Box(-9, 9, (2, 2)),
-    "c": spaces.Tuple([spaces.MultiBinary(2), spaces.Box(-9, 9, ()), spaces.MultiDiscrete([2, 3], start=[0, -1])]),
-})  # fmt: skip
+def pixels(*shape: int, order: str = "auto", high: int = 255) -> Image | None:
+    return image(as_image(spaces.Box(0, high, shape, np.uint8), order))
 
 
 @pytest.mark.parametrize(
-    ("space", "observation", "numbers", "indicated"),
+    ("shape", "wanted"),
     [
-        (spaces.Box(-9, 9, (2, 2)), [[1, 2], [3, 4]], [1, 2, 3, 4], []),
-        (spaces.Box(0, 255, (3,), np.uint8), [1, 2, 255], [1, 2, 255], []),
-        (spaces.Discrete(3), 2, [0, 0, 1], [0, 1, 2]),
-        (spaces.Discrete(3, start=-1), -1, [1, 0, 0], [0, 1, 2]),
-        (spaces.MultiDiscrete([2, 3], start=[4, -1]), np.array([5, 0]), [0, 1, 0, 1, 0], [0, 1, 2, 3, 4]),
-        (spaces.MultiBinary((2, 2)), np.array([[1, 0], [0, 1]]), [1, 0, 0, 1], [0, 1, 2, 3]),
-        (NESTED, {"a": [[1, 2], [3, 4]], "b": 3, "c": (np.array([0, 1]), 7.0, np.array([1, 1]))},
-         [1, 2, 3, 4, 0, 0, 1, 0, 1, 7, 0, 1, 0, 0, 1], [4, 5, 6, 7, 8, 10, 11, 12, 13, 14]),
+        ((8, 9), Image(8, 9, 1, False)), ((8, 9, 3), Image(8, 9, 3, True)), ((3, 8, 9), Image(8, 9, 3, False)),
+        ((8, 8, 8), Image(8, 8, 8, True)), ((7, 7, 20), Image(7, 7, 20, True)), ((20, 7, 7), Image(7, 7, 20, False)),
+        ((84, 84, 4), Image(84, 84, 4, True)), ((4, 84, 84), Image(84, 84, 4, False)),
+        ((210, 160, 3), Image(210, 160, 3, True)), ((1, 8, 9), Image(8, 9, 1, False)), ((8, 9, 1), Image(8, 9, 1, True)),
     ],
-    ids=["box", "bytes", "discrete", "discrete_start", "multi_discrete", "multi_binary", "nested"],
 )  # fmt: skip
-def test_observations_are_flattened_as_gymnasium_has_them(space, observation, numbers, indicated):
-    assert seen(space, observation) == (numbers, indicated)
+def test_the_axis_of_channels_is_told_from_the_others(shape, wanted):
+    assert pixels(*shape) == wanted
 
 
-def test_boxes_are_left_alone():
-    env = Still(spaces.Box(-1, 1, (2, 3)))
-    assert flatten_observations(env) is env
+def test_an_order_that_was_typed_holds_for_any_shape():
+    assert pixels(7, 7, 20, order="channels_first") == Image(7, 20, 7, False)
+    assert pixels(3, 8, 9, order="channels_last") == Image(3, 8, 9, True)
+    assert pixels(8, 9, order="channels_last") == Image(8, 9, 1, True)
+    assert pixels(8, 9, 3, order="none") is None
+    assert pixels(8, 9, high=4) == Image(8, 9, 1, False, 4.0) and pixels(8, 9, high=0) == Image(8, 9, 1, False, 1.0)
 
 
-@pytest.mark.parametrize(
-    ("space", "names"),
-    [
-        (spaces.Text(4), "Text are"),
-        (spaces.Sequence(spaces.Discrete(3)), "Sequence are"),
-        (spaces.Graph(spaces.Discrete(3), None), "Graph are"),
-        (spaces.OneOf([spaces.Discrete(3)]), "OneOf are"),
-        (spaces.Dict(), "Dict are"),
-        (spaces.Dict(a=spaces.Discrete(2), b=spaces.Tuple([spaces.Text(3)])), r"Text \(within Dict\) are"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_unserved_observations_are_refused_with_what_is_served(space, names):
-    with pytest.raises(
-        UserError, match=f"observations of {names} not served; rlopt serves Box, Discrete, MultiDiscrete"
-    ):
-        flatten_observations(Still(space))
+def test_a_shape_that_tells_nothing_is_refused():
+    with pytest.raises(UserError, match="type observations.image=channels_last or observations.image=channels_first"):
+        pixels(7, 9, 7)
+    assert pixels(7, 9, 7, order="channels_first") == Image(9, 7, 7, False)
 
 
-def test_images_are_boxes_of_bytes_in_two_or_three_dimensions():
-    kinds = {shape: image(spaces.Box(0, 255, shape, np.uint8)) for shape in [(8, 9), (8, 9, 3), (3, 8, 9), (8, 8, 8)]}
-    assert kinds[8, 9] == Image(8, 9, 1, False)
-    assert kinds[8, 9, 3] == Image(8, 9, 3, True)
-    assert kinds[3, 8, 9] == Image(8, 9, 3, False)
-    assert kinds[8, 8, 8] == Image(8, 8, 8, True)
-    for space in (spaces.Box(0, 255, (8,), np.uint8), spaces.Box(0, 1, (8, 9, 3)), spaces.MultiBinary((8, 9, 3)),
-                  spaces.Box(0, 255, (2, 8, 9, 3), np.uint8)):  # fmt: skip
-        assert image(space) is None
+NO_IMAGES = [spaces.Box(0, 255, (8,), np.uint8), spaces.Box(0, 1, (8, 9, 3)), spaces.MultiBinary((8, 9, 3)),
+             spaces.Box(0, 255, (2, 8, 9, 3), np.uint8)]  # fmt: skip
+
+
+@pytest.mark.parametrize("space", NO_IMAGES, ids=describe_space)
+def test_images_are_boxes_of_bytes_in_two_or_three_dimensions(space):
+    assert as_image(space, "auto") is space and image(space) is None
+    for order in ("channels_first", "channels_last"):
+        with pytest.raises(UserError, match=f"observations.image={order} is for Boxes of uint8 in 2 or 3 dimensions"):
+            as_image(space, order)
 
 
 def test_images_are_stored_as_bytes_and_numbers_as_numbers():
-    assert observation_dtype(spaces.Box(0, 255, (8, 9), np.uint8), torch.float32) == torch.uint8
-    assert observation_dtype(spaces.Box(0, 255, (8,), np.uint8), torch.float32) == torch.float32
     space = spaces.Box(0, 255, (8, 9), np.uint8)
-    storage = allocate_buffer(3, 2, space, Categorical(2), torch.float64)
+    assert observation_dtype(as_image(space, "auto"), torch.float32) == torch.uint8
+    assert observation_dtype(space, torch.float32) == torch.float32
+    storage = allocate_buffer(3, 2, as_image(space, "auto"), Categorical(2), torch.float64)
     assert storage["inputs"].dtype == storage["observations"].dtype == torch.uint8
     assert storage["inputs"].shape == (4, 2, 72) and storage["rewards"].dtype == torch.float64

@@ -130,3 +130,24 @@ def test_environments_are_closed_even_when_one_fails(trained, monkeypatch):
     with pytest.raises(EnvironmentFault, match="raised ZeroDivisionError: division by zero"):
         evaluate(run.config.env, run.agent.policy(run.state), run.agent.head, 5, 0, True)
     assert len(closed) == 5
+
+
+@pytest.mark.parametrize("limit", [1, 3, 7])
+def test_an_episode_is_cut_off_where_it_is_asked_for(trained, limit, capsys):
+    """The others count whole, with the seeds that they have in any case."""
+    run = trained(ENVS[0])
+    given = run.config.env, run.agent.policy(run.state), run.agent.head, 40, 0, True
+    whole, cut = evaluate(*given), evaluate(*given, max_steps=limit)
+    assert cut.lengths == [min(length, limit) for length in whole.lengths]
+    kept = [i for i, length in enumerate(whole.lengths) if length <= limit]
+    assert [cut.returns[i] for i in kept] == [whole.returns[i] for i in kept]
+    longer = sum(length > limit for length in whole.lengths)
+    assert cut.cut == longer > 0 == whole.cut
+    assert f"{longer} of 40 episodes were cut off after {limit} transitions" in capsys.readouterr().err
+
+
+def test_a_time_limit_of_its_own_is_not_cut(trained, monkeypatch):
+    monkeypatch.setattr(module, "LONGEST", 5)
+    run = trained(ENVS[1])
+    found = evaluate(run.config.env, run.agent.policy(run.state), run.agent.head, 5, 0, True)
+    assert min(found.lengths) > 5 and found.cut == 0

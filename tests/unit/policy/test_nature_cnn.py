@@ -1,6 +1,10 @@
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -8,10 +12,12 @@ from gymnasium import spaces
 from torch import nn
 
 from rlopt.config.choices import conf_dir
-from rlopt.config.compose import load
+from rlopt.config.saved import load
 from rlopt.core.network import Network
+from rlopt.envs.spaces import as_image
 from rlopt.policy.mlp import MLP
 from rlopt.policy.nature_cnn import NatureCNN
+from tests.support.choices import Choice
 from tests.support.oracles import close, seeded
 
 YAML = load(conf_dir() / "policy" / "nature_cnn.yaml")
@@ -20,8 +26,8 @@ OF_THE_PAPER = NatureCNN(**{name: tuple(v) if isinstance(v := YAML[name], list) 
 SMALL = NatureCNN((2, 3), (3, 2), (2, 1), (5,), "tanh", 1.5, 0.1)
 
 
-def images_of(shape: tuple[int, ...]) -> spaces.Box:
-    return spaces.Box(0, 255, shape, np.uint8)
+def images_of(shape: tuple[int, ...], high: int = 255, order: str = "auto") -> spaces.Space:
+    return as_image(spaces.Box(0, high, shape, np.uint8), order)
 
 
 def test_the_network_of_the_paper_has_its_sizes():
@@ -48,15 +54,17 @@ def test_weights_are_orthogonal_with_their_gains_and_biases_zero():
     ("shape", "order"),
     [((7, 9), lambda x: x[:, None]), ((7, 9, 3), lambda x: x.transpose(0, 3, 1, 2)), ((3, 7, 9), lambda x: x)],
 )
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_pixels_reach_the_first_convolution_in_place_over_255(shape, order, dtype):
-    images = np.random.default_rng(0).integers(0, 256, (5, *shape), np.uint8)
-    module = SMALL.build(images_of(shape), 4, seeded(0)).to(dtype)
+@pytest.mark.parametrize(
+    ("high", "dtype"), [(255, torch.float32), (255, torch.float64), (1, torch.float32), (9, torch.float32)]
+)
+def test_pixels_reach_the_first_convolution_over_their_largest(shape, order, high, dtype):
+    images = np.random.default_rng(0).integers(0, high + 1, (5, *shape), np.uint8)
+    module = SMALL.build(images_of(shape, high), 4, seeded(0)).to(dtype)
     seen = []
     module.layers[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     z = module(torch.from_numpy(images.reshape(5, -1)))
     assert z.dtype == dtype and z.shape == (5, 4)
-    np.testing.assert_allclose(seen[0].detach().numpy(), order(images) / 255, rtol=1e-6)
+    np.testing.assert_allclose(seen[0].detach().numpy(), order(images) / high, rtol=1e-6)
 
 
 def test_a_network_on_bytes_has_the_products_of_its_jacobian():
@@ -95,13 +103,14 @@ def test_each_network_refuses_what_it_does_not_see():
     with pytest.raises(ValueError, match="sees images, Boxes of uint8 in 2 or 3 dimensions; the observations are Box"):
         SMALL.build(box, 2, seeded(0))
     mlp.sees(box)
+    mlp.sees(spaces.Box(0, 255, (10, 8, 3), np.uint8))  # numbers, as long as nobody takes them for images
     SMALL.sees(images_of((10, 8, 3)))
 
 
 def test_images_smaller_than_the_kernels_are_refused():
     OF_THE_PAPER.build(images_of((36, 36, 1)), 2, seeded(0))
     with pytest.raises(
-        ValueError, match=r"kernels must be small enough for 35 x 36 pixels, 1 channel; got \[8, 4, 3\]"
+        ValueError, match=r"kernels \[8, 4, 3\] with strides \[4, 2, 1\] are too large for 35 x 36 pixels, 1 channel"
     ):
         OF_THE_PAPER.build(images_of((35, 36, 1)), 2, seeded(0))
 
@@ -143,18 +152,53 @@ def test_a_policy_of_images_is_trained_saved_and_evaluated(command, algo):
     ("typed", "says"),
     [
         (
-            [],
+            ["observations.image=channels_last"],
             "policy=mlp: a multilayer perceptron does not see images; the observations are images, 10 x 8 pixels, 3 channels; "
-            "choose policy=nature_cnn",
+            "choose policy=small_cnn critic=small_cnn",
+        ),
+        (
+            ["policy=nature_cnn", "observations.image=none"],
+            "policy=nature_cnn: a convolutional network sees images, Boxes",
         ),
         (
             NETWORKS,
             "critic=mlp: a multilayer perceptron does not see images; the observations are images, 10 x 8 pixels, 3 channels; "
-            "choose policy=nature_cnn critic=nature_cnn",
+            "choose policy=small_cnn critic=small_cnn",
         ),
-        (["policy=nature_cnn"], "policy.kernels must be small enough for 10 x 8 pixels, 3 channels; got [8, 4, 3]"),
+        (
+            ["policy=nature_cnn"],
+            "policy=nature_cnn: kernels [8, 4, 3] with strides [4, 2, 1] are too large for "
+            "10 x 8 pixels, 3 channels; choose policy=small_cnn critic=small_cnn",
+        ),
+        (["critic=nature_cnn"], "critic=nature_cnn: a convolutional network sees images, Boxes of uint8"),
     ],
 )
 def test_images_and_networks_that_do_not_go_together_are_refused(command, typed, says):
     code, _, err = command("train", "env.id=probe/ImageLast-v0", *TINY, *typed)
     assert code == 2 and says in err and len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("typed", [[], ["policy=small_cnn", "critic=small_cnn"], ["policy=small_cnn", "critic=shared"]])
+@pytest.mark.parametrize("probe", ["Image", "ImageFirst"])
+def test_small_images_are_for_a_perceptron_or_small_kernels(command, probe, typed):
+    algo = "algo=trpo" if "critic=shared" in typed else "algo=ppo"
+    code, _, err = command("train", f"env.id=probe/{probe}-v0", "run_dir=run", algo, *TINY, *typed)
+    assert code == 0, err
+    code, out, err = command("eval", "run", "--episodes", "2", "--json")
+    assert code == 0 and len(json.loads(out)["deterministic"]["returns"]) == 2, err
+
+
+def test_a_large_image_for_a_perceptron_is_told_of(command):
+    with registered_picture():
+        code, _, err = command("train", "env.id=plain/Picture-v0", *TINY, "evaluation.episodes=0", "policy.hidden=[2]")
+    assert code == 0 and "observations, Box(40, 36) of uint8, are taken as plain numbers; for a policy that sees" in err
+
+
+@contextmanager
+def registered_picture() -> Iterator[None]:
+    make = partial(Choice, lambda: spaces.Box(0, 255, (40, 36), np.uint8), lambda: spaces.Discrete(2), lambda o, a: 1.0)
+    gym.register("plain/Picture-v0", entry_point=make)
+    try:
+        yield
+    finally:
+        del gym.registry["plain/Picture-v0"]

@@ -1,4 +1,6 @@
 import copy
+import errno
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -6,18 +8,22 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 import torch
-from torch import Tensor
 
 from rlopt.checkpoint import manager as checkpoint
+from rlopt.cli import main as cli
 from rlopt.errors import EnvironmentFault, UserError
 from rlopt.parallel import processes as child
 from rlopt.rollout.buffer import Rollout
 from tests.support.batches import FIELDS, same
 from tests.support.failing import breaking, failed
+from tests.support.lasting import Lasting
 from tests.support.launching import children, until
 from tests.support.probes import make_trainer
+from tests.support.traces import same as same_tree
+from tests.support.traces import tree_of
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
 ROOT = Path(__file__).parents[3]
@@ -82,13 +88,8 @@ def test_the_next_rollout_is_collected_while_the_critic_learns(started):
     run.agent.learn(run.state, batch, run.minibatches, acts)
     assert course == ["next", "critic"]
     assert [name for name in FIELDS if not same(before, batch, name)] == []
-    assert torch.equal(ahead[0].observations[0], started_from(batch))
+    assert torch.equal(ahead[0].observations[0], batch.following[0])
     assert not torch.equal(ahead[0].inputs[0], batch.inputs[-1])  # by the normaliser that has taken in the batch
-
-
-def started_from(batch: Rollout) -> Tensor:
-    """Raw observations the batch ended with, which its inputs hold as long as nothing is normalised."""
-    return batch.inputs[-1]
 
 
 @pytest.mark.parametrize(
@@ -167,10 +168,15 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_no_child_survives_a_killed_or_interrupted_learner(tmp_path, number):
+@pytest.mark.parametrize(
+    ("how", "number"),
+    [("hangs", signal.SIGKILL), ("hangs", signal.SIGINT), ("hangs", signal.SIGTERM), ("holds", signal.SIGKILL)],
+)
+def test_no_child_survives_a_killed_or_interrupted_learner(tmp_path, how, number):
     """One of them hangs in its environment's step, where it hears of nothing."""
-    typed = [str(tmp_path / "run"), *breaking("hangs", which=3, at=12, count=4), "workers=2"]
+    if how == "holds" and sys.platform != "linux":
+        pytest.skip("only Linux kills a process whose parent has ended")
+    typed = [str(tmp_path / "run"), *breaking(how, which=3, at=12, count=4), "workers=2"]
     run = subprocess.Popen([sys.executable, "-c", PROGRAM, *typed], cwd=ROOT, start_new_session=True,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     try:
@@ -182,7 +188,7 @@ def test_no_child_survives_a_killed_or_interrupted_learner(tmp_path, number):
         else:
             os.killpg(run.pid, number)  # as a terminal does
         code = run.wait(60)
-        assert until(lambda: not any(map(alive, workers)))
+        assert until(lambda: not any(map(alive, workers)), 10)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(run.pid, signal.SIGKILL)
@@ -193,8 +199,74 @@ def test_no_child_survives_a_killed_or_interrupted_learner(tmp_path, number):
         assert checkpoint.load_newest(tmp_path / "run")[0] in (0, 40)
 
 
+MODULE = """
+import gymnasium as gym
+from gymnasium.envs.classic_control import PendulumEnv
+
+class Swings(PendulumEnv):
+    pass
+
+gym.register("mine/Swings-v0", entry_point=Swings, max_episode_steps=20)
+"""
+
+
+@pytest.mark.parametrize("flag", ["--import", "--extensions"])
+def test_workers_that_are_not_forked_collect_the_same(tmp_path, monkeypatch, flag):
+    """They know the environments that the command line names."""
+    module = tmp_path / "folder/env/swings_of_mine.py"
+    module.parent.mkdir(parents=True)
+    module.write_text(MODULE)
+    (tmp_path / "folder/env/swings.yaml").write_text("# @package _global_\nenv: {name: swings, id: mine/Swings-v0}\n")
+    monkeypatch.syspath_prepend(str(module.parent))
+    named = [flag, "swings_of_mine" if flag == "--import" else str(tmp_path / "folder")]
+    typed = ["env.id=mine/Swings-v0", "env.num_envs=2", "batch_size=80", "total_steps=160", "policy.hidden=[4]",
+             "critic.hidden=[4]", "evaluation.episodes=0"]  # fmt: skip
+    trees = []
+    for method, workers in (("fork", 1), ("spawn", 2)):
+        monkeypatch.setattr(child, "START_METHOD", method)
+        assert cli.main(["train", *named, *typed, f"workers={workers}", f"run_dir={tmp_path / method}"]) == 0
+        trees.append(tree_of(tmp_path / method))
+        gym.registry.pop("mine/Swings-v0", None)
+        sys.modules.pop("swings_of_mine", None)
+    assert same_tree(*trees)
+
+
+def test_a_fault_in_a_worker_that_is_not_forked_is_named(tmp_path, monkeypatch):
+    """The registry's entry is sent where it can be: that of the probes cannot."""
+    monkeypatch.setattr(child, "START_METHOD", "spawn")
+    entry = gym.envs.registration.EnvSpec("Raises-v0", entry_point="tests.support.failing:Raises")
+    monkeypatch.setitem(gym.registry, "Raises-v0", entry)
+    run = make_trainer("env.id=Raises-v0", "env.kwargs.at=7", "env.num_envs=2", "batch_size=10", "workers=2",
+                       "policy.hidden=[4]", f"run_dir={tmp_path}")  # fmt: skip
+    assert "at its step 7, raised RuntimeError: the simulator broke" in failed(run, saved=10)
+
+
+def test_workers_without_files_left_are_refused(monkeypatch, tmp_path):
+    def pipe(*_) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(multiprocessing.context.BaseContext, "Pipe", pipe)
+    with pytest.raises(
+        UserError, match="workers=2 cannot be started: .*Too many open files; lower workers, or raise `ulimit"
+    ):
+        make_trainer("env=cartpole", "workers=2")
+
+
+@pytest.mark.parametrize(("workers", "told"), [(1, 0), (2, 1)])
+def test_a_class_changed_beside_its_workers_is_told_of_once(started, monkeypatch, capsys, workers, told):
+    """As a curriculum may do that a callback drives."""
+    run = started(
+        "env.id=probe/Lasting-v0", "env.kwargs={kind: none}", "env.num_envs=2", "batch_size=8", f"workers={workers}"
+    )
+    for level in (0, 7, 7):
+        monkeypatch.setattr(Lasting, "shared", level)
+        run.collector.collect(run.agent.policy(run.state))
+    said = "Lasting.shared was changed in this process; the environments in workers do not see it"
+    assert capsys.readouterr().err.count(said) == told
+
+
 def test_an_environment_that_ends_its_worker_is_reported(started):
-    with pytest.raises(UserError, match="do not suit env.id=probe/Fails-v0: SystemExit 0"):
+    with pytest.raises(UserError, match="Fails-v0 cannot be made with .*: SystemExit: 0"):
         started("env.id=probe/Fails-v0", "env.kwargs.how=exits", "env.kwargs.when=made", "env.kwargs.elsewhere=true",
                 "workers=2")  # fmt: skip
 
@@ -207,7 +279,7 @@ def test_an_environment_that_ends_its_worker_is_reported(started):
         (("workers=2", "env.backend=envpool"), "env.backend=envpool has threads of its own; leave out workers"),
         (
             ("env.backend=async",),
-            r"^env.backend must be sync or envpool; async is no longer one; type workers=K for K processes$",
+            r"^env.backend must be sync or envpool; async was removed: sync with workers=K runs K processes$",
         ),
     ],
 )

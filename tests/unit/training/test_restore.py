@@ -7,7 +7,7 @@ import torch
 
 from rlopt.checkpoint.manager import load_newest
 from rlopt.config import check_config
-from rlopt.config.compose import load_run
+from rlopt.config.saved import load_run
 from rlopt.errors import UserError
 from rlopt.training.restore import fresh_samples, restore_run
 from tests.support.probes import make_trainer

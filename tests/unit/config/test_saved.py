@@ -8,7 +8,7 @@ import pytest
 
 import rlopt
 from rlopt.config import choices as catalogue
-from rlopt.config.compose import load, load_run, to_yaml
+from rlopt.config.saved import load, load_run, to_yaml
 from rlopt.errors import UserError
 from tests.support.building import resolve, trainer
 from tests.support.configurations import ALGOS, small_config
