@@ -58,7 +58,7 @@ def run(arguments: list[str]) -> int:
     environment, head, frozen = config.env, restored.agent.head, restored.agent.evaluated_policy(restored.state)
     seed, limit = config.seed if options.seed is None else options.seed, config.evaluation.max_steps
     if video:
-        film.check_path(video)
+        film.check_path(shown(video))
         film.check(environment)
     report: dict[str, Any] = {"run_dir": str(options.run_dir), "env": environment.id, "step": step}
     report |= {"episodes": options.episodes, "seed": seed}

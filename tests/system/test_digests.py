@@ -35,6 +35,8 @@ SECOND_ORDER_CRITIC = "critic.metric=fisher critic.solver=cg critic.step=trust_r
 COMMANDS = [
     # every preset
     f"algo=vpg env=cartpole {SMALL}",
+    f"algo=svrpg env=cartpole {SMALL}",
+    f"algo=storm_pg env=pendulum {SMALL}",
     "algo=a2c env=halfcheetah total_steps=192",
     f"algo=npg env=pendulum {SMALL}",
     f"algo=nac env=cartpole {SMALL}",
@@ -57,6 +59,10 @@ COMMANDS = [
     # what is typed, over preset and recipe
     f"algo=ppo schedule=whole_batch {SMALL}",
     f"algo=ppo optimizer=sgd {SMALL}",
+    f"algo=vpg env=cartpole optimizer=history {SMALL}",
+    f"algo=trpo env=cartpole step=kl_clip scheduler=cosine {SMALL}",
+    f"algo=trpo env=cartpole metric=average {SMALL}",
+    f"algo=trpo env=cartpole metric=gradient_covariance solver=tonga {SMALL}",
     f"algo=ppo critic=shared {SMALL}",
     f"algo=ppo objective=kl_penalty {SMALL}",
     f"algo=acktr solver=ekfac {SMALL}",

@@ -122,7 +122,7 @@ def test_a_saved_run_of_impossible_size_is_refused_at_once(tmp_path, group, name
 
 
 @pytest.mark.parametrize("value", ["abc", ["a"], None, [], 3, [64, 64], [float("nan")]])
-def test_a_saved_size_of_another_kind_is_left_to_the_parser(tmp_path, value):
+def test_a_saved_size_of_another_kind_is_not_looked_at(tmp_path, value):
     config = resolve(["algo=ppo"])
     config["policy"]["hidden"] = value
     (tmp_path / "config.yaml").write_text(to_yaml(config))
