@@ -3,9 +3,8 @@
 theta <- theta + alpha (M(theta) + lambda I)^-1 g
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+# `python -m rlopt` looks for modules in the working directory until rlopt/__main__.py takes it off: import none here
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rlopt.api import curvature as curvature
     from rlopt.api import load as load
@@ -22,8 +21,10 @@ _FROM = {
 }  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """The functions of the library, imported when they are first asked for: the command line starts without torch."""
     if name in _FROM:
+        from importlib import import_module
+
         return getattr(import_module(_FROM[name]), name)
     raise AttributeError(f"module 'rlopt' has no attribute {name!r}")

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from rlopt.config import check_config, read_config
 from rlopt.config.catalogue import make_part
 from rlopt.config.choices import choices, nearest, parts
-from rlopt.config.compose import load_run
 from rlopt.config.extensions import extended
 from rlopt.config.overrides import take_env_kwargs, to_overrides
+from rlopt.config.saved import load_run
 from rlopt.core.curvature import Curvature
 from rlopt.core.heads import Head
 from rlopt.core.network import Network

@@ -23,6 +23,7 @@ class Signalled(KeyboardInterrupt):
     def __init__(self, number: int):
         super().__init__(number)  # which pickle gives it again
         self.number = number
+        self.reported = False  # True where the user has been told of it
 
 
 class RankLost(Exception):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from experiments._shared.building import make_trainer
 from rlopt.config import check_config
-from rlopt.config.compose import load_run, read_choice
+from rlopt.config.saved import load_run, read_choice
 from rlopt.config.schema import construct_part
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import Solver

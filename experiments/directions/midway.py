@@ -21,7 +21,7 @@ from experiments._shared import policies
 from experiments.directions.picture import SIX
 from rlopt.config import check_config
 from rlopt.config.catalogue import pairs
-from rlopt.config.compose import load_run
+from rlopt.config.saved import load_run
 from rlopt.training.restore import inspect_run
 
 METRICS = (*SIX, "fisher")

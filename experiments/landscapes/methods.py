@@ -88,7 +88,7 @@ def second_order(metric: str, solver: str = "dense", damping: float | Any = 1e-1
         "cg": CG(100, 1e-10, None, "cold", 0.0),
         "diagonal": Diagonal("exact", 1, 0, 4096),
         "kfac": KFAC("exact", 0.0, 1, 1),
-        "lbfgs": LBFGS(10, 1e-8),
+        "lbfgs": LBFGS(10, 1e-8, "products"),
     }
     lam = Constant(damping) if isinstance(damping, float) else damping
     return Method(metrics[metric], solvers[solver], lam, step)

@@ -50,7 +50,7 @@ SOLVERS: dict[str, Any] = {
     "kfac": KRONECKER,
     "ekfac": EKFAC(0.0, 0.0, 1, 256),
     "kfra": KFRA("exact", 0.0, 1),
-    "block by incoming": Block("incoming", 16),
+    "block by incoming": Block("incoming", 16, False, 0.0, None),
 }
 HIDDEN = (64, 212, 695)  # of 5.7, 50.3 and 500 thousand parameters
 

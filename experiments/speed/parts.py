@@ -91,7 +91,7 @@ def kinds() -> dict[str, Callable[[], object]]:
         "KFRA prepare, analytic": prepare(kfra, analytic),
         "exact diagonal": solve(Diagonal("exact", 1, 0, 256)),
         "exact diagonal, analytic": solve(Diagonal("exact", 1, 0, 256), analytic),
-        "block by incoming weights": solve(Block("incoming", 256)),
+        "block by incoming weights": solve(Block("incoming", 256, False, 0.0, None)),
         "low rank 10, 20 products": solve(LowRank(10, 20, "gradient", 0, "none", 256)),
         "gram, 256 samples": solve(Gram(16384), small),
         "critic epoch, 16 minibatches of 128": critic_epoch(at),

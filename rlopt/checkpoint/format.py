@@ -23,7 +23,6 @@ import json
 import math
 import os
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,10 +36,13 @@ from torch import Tensor
 
 from rlopt.errors import UserError, in_one_line
 from rlopt.files import replace_file
+from rlopt.files.reading import check_depth, open_regular
 
 FORMAT = 3
 _NAME = re.compile(r"step-(\d{12,15})\.safetensors")
+_LARGEST = 2**62  # bytes; what a header promises is compared with the file's length before it is read
 _LARGEST_HEADER = 100_000_000  # bytes; safetensors reads no larger one
+_DEEPEST = 100  # levels of the tree
 _NO_DIGEST = "0" * 64
 
 # keys that mark, in the JSON, what JSON does not have
@@ -117,16 +119,17 @@ def read_score(path: Path) -> float | None:
 def unpack(content: bytes, path: Path, device: torch.device | None = None) -> dict[str, Any]:
     """The tree in the bytes from `read`. Tensors that were not on the CPU go to ``device``, by default the CPU.
 
-    ``path`` is named in the UserError that is raised where state and tensors do not belong together.
+    ``path`` is named in the UserError that is raised where the state names other tensors than the file holds.
     """
     with _one_line_errors(path):
         fields = json.loads(content[8 : 8 + _header_length(content)])["__metadata__"]
         # fresh memory for each tensor: products may round by where it begins
         tensors = {name: tensor.clone() for name, tensor in load_tensors(content).items()}
         used: set[str] = set()
+        check_depth(fields["state"], _DEEPEST)
         tree: dict[str, Any] = _put_tensors(json.loads(fields["state"]), tensors, device or torch.device("cpu"), used)
         if not isinstance(tree, dict) or used != set(tensors):
-            raise ValueError("its state and its tensors do not belong together")
+            raise ValueError("the tensors that its state names are not those that it holds")
         return tree
 
 
@@ -161,12 +164,7 @@ def _open(path: Path) -> IO[bytes]:
     """Open a checkpoint for reading. Refuses links and other names, and does not wait for a pipe."""
     if step_of(path) < 0:
         raise ValueError("its name is not step-N.safetensors")
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    descriptor = os.open(path, flags)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ValueError("it is no regular file")
-    return open(descriptor, "rb")
+    return open_regular(path, _LARGEST, follow=False)
 
 
 def _read_header(file: IO[bytes], path: Path) -> tuple[bytes, dict[str, Any]]:

@@ -18,7 +18,7 @@ from typing import Any
 from rlopt.checkpoint.format import FORMAT, file_name, load, read, read_score, step_of, unpack, write
 from rlopt.config.options import CheckpointOptions
 from rlopt.errors import UserError
-from rlopt.files import synchronise
+from rlopt.files import shown, synchronise
 from rlopt.loggers import console
 
 _OLD_NAME = re.compile(r"step-\d{12,15}(\.\d{1,3})?")  # a folder for each checkpoint: formats 1 and 2
@@ -60,7 +60,7 @@ class CheckpointManager:
     def describe_saved(self, step: int) -> str:
         """What is saved of a run that ended at ``step``, in words."""
         if self.saved_step == step:
-            return f"the policy so far is saved in {self._run_dir}"
+            return f"the policy so far is saved in {shown(self._run_dir)}"
         return "nothing is saved" if self.saved_step is None else f"the last checkpoint is of step {self.saved_step:,}"
 
     def raise_if_unsaved(self) -> None:
@@ -70,7 +70,7 @@ class CheckpointManager:
 
     def _describe_failure(self) -> str:
         good = "there is none yet" if self.saved_step is None else f"the last good one is of step {self.saved_step:,}"
-        return f"the checkpoint cannot be written to {self._run_dir / 'checkpoints'} ({self._failure}); {good}"
+        return f"the checkpoint cannot be written to {shown(self._run_dir / 'checkpoints')} ({self._failure}); {good}"
 
 
 def save(directory: Path, step: int, tree: dict[str, Any], keep: int, score: float | None = None) -> Path:
@@ -124,7 +124,7 @@ def best(directory: Path) -> Path | None:
 
 
 def newest(run_dir: Path, warn: Callable[[str], object] = lambda message: None) -> tuple[Path, bytes]:
-    """The newest whole checkpoint of a run and its bytes; ``warn`` is called for each newer one that is not whole."""
+    """The newest intact checkpoint of a run, and its bytes. ``warn`` gets a message for each damaged one after it."""
     # twice, as a run that goes on may have replaced its only one while the names were read
     paths = list_checkpoints(run_dir / "checkpoints") or list_checkpoints(run_dir / "checkpoints")
     if not paths:

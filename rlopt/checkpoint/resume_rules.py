@@ -7,7 +7,8 @@ options must be as they were.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -22,6 +23,8 @@ FREE = (
     "evaluation.every_updates", "evaluation.max_steps", "env.timeout", "workers", "max_bad_updates",
 )  # fmt: skip
 _DERIVED = ("run_dir", "updates")  # the folder's path now; total_steps / batch_size
+SIZES = ("env.num_envs", "policy.", "critic.")  # options on which the sizes of the saved state depend
+_COUNTERS = ("steps", "updates", "skipped", "bad_in_a_row", "seconds", "wall_seconds")
 _HORIZONS = ("total_iters", "T_max", "total_steps")  # a learning-rate schedule's last update
 
 
@@ -45,15 +48,17 @@ def change_options(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
     total, batch = new.get("total_steps"), new.get("batch_size")
     if "total_steps" in overrides and isinstance(total, int) and isinstance(batch, int) and batch > 0:
         new["updates"] = -(-total // batch)
-        if new["updates"] > config["updates"]:
-            _check_schedules(config)
+        _check_schedules(config, new["updates"])
     return new
 
 
-def check_same_config(config: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
-    """Raise UserError if config.yaml and the checkpoint's copy ``saved`` differ in an option that is not FREE."""
+def check_same_config(config: Mapping[str, Any], saved: Mapping[str, Any], within: Sequence[str] = ("",)) -> None:
+    """Raise UserError if config.yaml and the checkpoint's copy ``saved`` differ in an option that is not FREE.
+
+    Only options whose names begin with one of ``within`` are looked at, by default all.
+    """
     for name, here, there in config_differences(config, saved):
-        if name not in (*FREE, *_DERIVED):
+        if name not in (*FREE, *_DERIVED) and name.startswith(tuple(within)):
             raise UserError(
                 f"config.yaml has {name}={here}, and the checkpoint was made with {there}; put it back, or train anew"
             )
@@ -77,6 +82,15 @@ def version_differences(saved: Mapping[str, str]) -> str | None:
         if here.get(name) != saved.get(name)
     ]
     return ", ".join(differing) or None
+
+
+def check_counters(tree: Mapping[str, Any]) -> None:
+    """Raise ValueError if a counter of a checkpoint is none: a finite number, 0 or above."""
+    for name in _COUNTERS:
+        count = tree[name]
+        wanted = int if name in _COUNTERS[:4] else (int, float)
+        if not isinstance(count, wanted) or isinstance(count, bool) or not (math.isfinite(count) and count >= 0):
+            raise ValueError(f"{name} is {count!r}")
 
 
 def check_structure(found: Any, like: Any, where: str) -> None:
@@ -110,25 +124,28 @@ def check_structure(found: Any, like: Any, where: str) -> None:
         _check_filled(found, where)
 
 
-def _check_schedules(config: Mapping[str, Any]) -> None:
-    """Raise UserError if a learning-rate schedule ends with the run as it was begun: a longer run would differ.
+def _check_schedules(config: Mapping[str, Any], updates: int) -> None:
+    """Raise UserError if a learning-rate schedule has its end ahead, or with the run, and ``updates`` go beyond it.
 
-    A rate that is multiplied by 1 is constant; its schedule may have any end.
+    The run was planned to end there, although it may have been shortened since. A schedule that ended earlier was meant
+    to, and a rate that is multiplied by 1 is constant.
     """
     for prefix, node in (("", config), ("critic.", config["critic"])):
         scheduler = (node.get("step") or {}).get("scheduler") or {}
-        ends = [name for name in _HORIZONS if scheduler.get(name) == config["updates"]]
-        if ends and scheduler.get("factor") != 1:
+        ends = [end for name in _HORIZONS if isinstance(end := scheduler.get(name), int)]
+        end = next((end for end in ends if config["updates"] <= end < updates), None)
+        if end is not None and scheduler.get("factor") != 1:
+            most = f" (total_steps={end * config['batch_size']} at most)" if end > config["updates"] else ""
             raise UserError(
-                f"total_steps cannot be raised: {prefix}scheduler={_scheduler_choice(scheduler)} has its end at update "
-                f"{config['updates']}, where the run was planned to end; train anew with the total_steps that you want"
+                f"total_steps cannot be raised: {prefix}scheduler={_scheduler_choice(scheduler)} ends at "
+                f"update {end}, with the run as it was planned{most}; start a new run with the total_steps you want"
             )
 
 
 def _scheduler_choice(scheduler: Mapping[str, Any]) -> str:
     """The choice that has this scheduler's class, as a user types it; the class where no choice has it."""
     from rlopt.config.choices import parts
-    from rlopt.config.compose import read_choice
+    from rlopt.config.saved import read_choice
 
     target = str(scheduler.get("_target_"))
     named = (name for name in parts("scheduler") if read_choice("scheduler", name).get("_target_") == target)
@@ -160,7 +177,7 @@ def _check_filled(found: Any, where: str) -> None:
 def _require(holds: bool, where: str, wanted: str, found: Any) -> None:
     if not holds:
         came = _describe(found) if isinstance(found, Tensor) else type(found).__name__
-        raise ValueError(f"{where} should be {wanted}; it is {came}")
+        raise ValueError(f"its {where} is {came}, where this run needs {wanted}")
 
 
 def _describe(tensor: Tensor) -> str:

@@ -13,6 +13,7 @@
 | best                    | the highest return of a periodic evaluation                                   |
 | score                   | the return measured for this policy                                           |
 | config, versions        | the resolved configuration; the versions of packages and the processor        |
+| ranks                   | how many ranks trained it                                                     |
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ class RunState:
     def tree(self, config: Mapping[str, Any], all_ranks: bool) -> dict[str, Any]:
         """What a checkpoint holds. Other ranks' environments are None unless ``all_ranks`` call this together."""
         plain = {name: value for name, value in vars(self).items() if name not in ("env_states", "returns", "lengths")}
-        return {**plain, "environments": self._environments(all_ranks), "config": dict(config), "versions": versions()}
+        about = {"config": dict(config), "versions": versions(), "ranks": world_size()}
+        return {**plain, "environments": self._environments(all_ranks), **about}
 
     def _environments(self, all_ranks: bool) -> list[dict[str, Any] | None] | None:
         """One entry for each environment of the run; None before the first rollout."""

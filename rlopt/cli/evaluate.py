@@ -6,6 +6,7 @@ are over episodes of this one policy; `rlopt report` has intervals over training
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 from pathlib import Path
@@ -13,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from rlopt.cli.exit_codes import Parser
 from rlopt.errors import UserError
+from rlopt.files import shown
 
 if TYPE_CHECKING:
     from rlopt.evaluation.episodes import Evaluation
 
 
-def run(arguments: list[str]) -> int:
+def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(prog="rlopt eval", description="Evaluate a trained policy on whole episodes.")
     add = parser.add_argument
     add("run_dir", type=Path, help="folder of a run, as rlopt train prints it")
@@ -32,11 +34,17 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.seed is not None and options.seed < 0:
         raise UserError(f"--seed must be 0 or above; got {options.seed}")
+    return options
+
+
+def run(arguments: list[str]) -> int:
+    options = _parse(arguments)
     video = options.run_dir / "video.mp4" if options.video == Path() else options.video
+    video = video and video.absolute()  # an environment may change the working directory
 
     from rlopt.config import check_config
-    from rlopt.config.compose import load_run
     from rlopt.config.options import MOST_EPISODES
+    from rlopt.config.saved import load_run
     from rlopt.evaluation import video as film
     from rlopt.evaluation.episodes import evaluate
     from rlopt.parallel.processes import use_one_thread
@@ -62,9 +70,9 @@ def run(arguments: list[str]) -> int:
     if video:
         reel = film.Video(environment, frozen, head, seed)
         film.write(reel, video)
-        report["video"] = {"path": str(video), "return": reel.total, "length": reel.length}
+        report["video"] = {"path": str(shown(video)), "return": reel.total, "length": reel.length}
         if not options.json:
-            print(f"  video:     {video} (return {reel.total:.2f}, length {reel.length:,})")
+            print(f"  video:     {shown(video)} (return {_number(reel.total)}, length {reel.length:,})")
     if options.json:
         print(json.dumps(report))
     return 0
@@ -94,15 +102,20 @@ def _to_json(result: Evaluation) -> dict[str, Any]:
     }
 
 
+def _number(value: float) -> str:
+    """Two decimals, or four significant digits where it is large."""
+    return f"{value:.2f}" if abs(value) < 1e6 else f"{value:.3e}"
+
+
 def _to_line(report: dict[str, Any]) -> str:
     """The result of `_to_json` in one line."""
 
     def bounds(interval: list[float] | None) -> str:
-        return "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"
+        return "" if interval is None else f" [{_number(interval[0])}, {_number(interval[1])}]"
 
     count, length = len(report["returns"]), sum(report["lengths"]) / len(report["lengths"])
     cut = f", {report['cut']} of them cut off" if report["cut"] else ""
     return (
-        f"return {report['mean']:.2f}{bounds(report['mean_interval'])}, std {report['std']:.2f}, "
-        f"IQM {report['iqm']:.2f}{bounds(report['iqm_interval'])} over {count} episodes{cut}, length {length:.1f}"
+        f"return {_number(report['mean'])}{bounds(report['mean_interval'])}, std {_number(report['std'])}, "
+        f"IQM {_number(report['iqm'])}{bounds(report['iqm_interval'])} over {count} episodes{cut}, length {length:.1f}"
     )

@@ -21,6 +21,12 @@ from rlopt.errors import RankLost, Signalled, Stopped, UserError
 from rlopt.loggers import console
 from rlopt.parallel import ranks
 
+_FEWER = "raise the limit (ulimit -n, ulimit -u), or lower workers or env.num_envs"
+_LIMITS = {  # of the system -> what to do about it
+    errno.ENOSPC: "", errno.EMFILE: _FEWER, errno.ENFILE: _FEWER, errno.EAGAIN: _FEWER,
+    errno.ENOMEM: "lower workers, batch_size or env.num_envs",
+}  # fmt: skip
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises UserError, so that its errors are reported like all others."""
@@ -45,9 +51,10 @@ def exit_code(command: Callable[[], int]) -> int:
     except BrokenPipeError:  # the reader has closed the pipe, as `head` does
         return 128 + getattr(signal, "SIGPIPE", 13)
     except OSError as error:
-        if not error.filename and error.errno != errno.ENOSPC:
-            raise  # neither one of the user's files nor a full disk
-        _report(f"{error.filename}: {error.strerror}" if error.filename else str(error), error)
+        if not error.filename and error.errno not in _LIMITS:
+            raise  # neither one of the user's files nor a limit of the system
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        _report(what + (f"; {advice}" if (advice := _LIMITS.get(error.errno or 0)) else ""), error)
         return 2
     except Stopped as error:
         _report(str(error), error)
@@ -56,10 +63,13 @@ def exit_code(command: Callable[[], int]) -> int:
         _report(str(error), error)
         return 1
     except KeyboardInterrupt as error:
+        if not getattr(error, "reported", False):
+            error.reported = True  # type: ignore[attr-defined]
+            _report("interrupted", error)
         return 128 + (error.number if isinstance(error, Signalled) else signal.SIGINT)
 
 
-def _report(message: str, error: Exception) -> None:
+def _report(message: str, error: BaseException) -> None:
     if ranks.should_report(error):
         console.info(f"rlopt: {message}")
 

@@ -35,7 +35,7 @@ def run(arguments: list[str]) -> int:
 
     from rlopt.config import check_config
     from rlopt.config.catalogue import pairs
-    from rlopt.config.compose import load_run
+    from rlopt.config.saved import load_run
     from rlopt.inspection.report import publish
     from rlopt.loggers.console import terminal
     from rlopt.parallel.processes import use_one_thread

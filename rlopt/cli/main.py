@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from io import TextIOWrapper
 
 from rlopt import __version__
 from rlopt.cli.exit_codes import exit_code
 from rlopt.config import choices as catalogue
 from rlopt.config.extensions import extended
 from rlopt.errors import UserError
+from rlopt.loggers import console
+from rlopt.parallel.interrupts import leave_imports_on_interrupt
 
 USAGE = """\
 rlopt: policy-gradient training where the geometry of the update is a choice
@@ -47,8 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     if arguments is None:
         arguments = sys.argv[1:]
-        if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
-            sys.stdout.reconfigure(errors="backslashreplace")
+        leave_imports_on_interrupt()
+        console.show_every_name()
     return exit_code(lambda: _run(list(arguments)))
 
 

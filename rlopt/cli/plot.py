@@ -32,7 +32,7 @@ def run(arguments: list[str]) -> int:
     grouped = groups(found)
     axes: tuple[figures.Axis, ...] = ("steps", "seconds") if options.axis == "both" else (options.axis,)
     figures.write(figures.curves(grouped, axes, options.scalar, options.centre, options.interval), options.out)
-    for g in grouped:
+    for g in grouped:  # their names are printable since they were read
         apart = max(run.steps[0] for run in g.runs) > min(run.steps[-1] for run in g.runs)
         note = "; not drawn, they have no step in common yet" if apart else ""
         print(f"{g.environment}, {g.method}: seeds {', '.join(str(run.seed) for run in g.runs)}{note}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shlex
@@ -14,7 +13,10 @@ from typing import Any
 
 from rlopt.config import extensions
 from rlopt.config.compatibility import LOWER
+from rlopt.files import shown
+from rlopt.files.reading import read_json
 from rlopt.loggers import console
+from rlopt.loggers.console import short
 from rlopt.parallel import ranks
 from rlopt.training.callbacks import Callbacks, RunContext
 from rlopt.training.factory import explain_lack_of_memory
@@ -29,13 +31,14 @@ def train_to_end(run: Trainer, signals: SignalHandler) -> int:
     ``signals`` must have listened since before ``run`` was made, because an exception that a signal raises while
     processes are forked can be lost.
     """
-    run_dir, run.signals = run.run_dir, signals
+    run_dir, run.signals = shown(run.run_dir), signals
     if ranks.is_first_rank():
         run.callbacks = Callbacks(on_begin=_print_begin)
     try:
         with explain_lack_of_memory("the run", LOWER):
             summary = run.run()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        interrupt.reported = True  # type: ignore[attr-defined]
         if ranks.is_first_rank():
             console.info(f"\nStopped at step {run.steps:,}; {run.checkpoints.describe_saved(run.steps)}.")
             console.info(f"  resume:    {resume_command(run_dir)}\n{next_commands(run_dir)}")
@@ -47,8 +50,10 @@ def train_to_end(run: Trainer, signals: SignalHandler) -> int:
 
 def _print_begin(moment: RunContext, config: Mapping[str, Any]) -> None:
     recipe = f", recipe {config['recipe']}" if config["recipe"] else ""
-    console.info(f"{config['algo']} on {config['env']['id']}{recipe}, seed {config['seed']}, in {moment.run_dir}")
-    console.info(_curves_command(moment.run_dir))
+    console.info(
+        f"{config['algo']} on {config['env']['id']}{recipe}, seed {config['seed']}, in {shown(moment.run_dir)}"
+    )
+    console.info(_curves_command(shown(moment.run_dir)))
 
 
 def result_line(summary: dict[str, Any]) -> str:
@@ -64,25 +69,22 @@ def result_line(summary: dict[str, Any]) -> str:
             f", {summary[name]} episodes cut off" if summary.get(name) else ""
             for name in ("evaluation_cut", "sampled_evaluation_cut")
         )
-        text += f"evaluation return {mean:.1f} +- {std:.1f} (mode{cut}), "
-        text += f"{sampled_mean:.1f} +- {sampled_std:.1f} (sampled{sampled_cut}); "
+        text += f"evaluation return {short(mean)} +- {short(std)} (mode{cut}), "
+        text += f"{short(sampled_mean)} +- {short(sampled_std)} (sampled{sampled_cut}); "
     return text + f"{summary['steps']:,} steps at {summary['steps_per_second']:,.0f} steps/s"
 
 
 def saved_result(run_dir: Path) -> str | None:
     """`result_line` of a run's summary.json; None if there is no complete one, so that the run is not finished."""
     try:
-        return result_line(json.loads((run_dir / "summary.json").read_text()))
-    except (OSError, ValueError, TypeError, LookupError):
+        return result_line(read_json(run_dir / "summary.json"))
+    except (OSError, ValueError, TypeError, LookupError, ArithmeticError):
         return None
 
 
 def resume_command(run_dir: Path) -> str:
     """The command that resumes the run."""
-    folders, modules = extensions.active()
-    flags = [part for folder in folders for part in ("--extensions", str(folder))]
-    flags += [part for module in modules for part in ("--import", module)]
-    command = shlex.join(["resume", str(run_dir), *flags])
+    command = shlex.join(["resume", str(run_dir), *_flags()])
     if ranks.is_distributed():
         return f"torchrun (as before) -m rlopt {command}"
     return f"{_path_of('rlopt')} {command}"
@@ -90,7 +92,15 @@ def resume_command(run_dir: Path) -> str:
 
 def next_commands(run_dir: Path) -> str:
     """The commands that show the run's curves and evaluate its policy."""
-    return f"{_curves_command(run_dir)}\n  evaluate:  {_path_of('rlopt')} eval {shlex.quote(str(run_dir))}"
+    evaluate = shlex.join(["eval", str(run_dir), *_flags()])
+    return f"{_curves_command(run_dir)}\n  evaluate:  {_path_of('rlopt')} {evaluate}"
+
+
+def _flags() -> list[str]:
+    """What brings the folders and modules of one's own back."""
+    folders, modules = extensions.active()
+    flags = [part for folder in folders for part in ("--extensions", str(folder))]
+    return flags + [part for module in modules for part in ("--import", module)]
 
 
 def _curves_command(run_dir: Path) -> str:

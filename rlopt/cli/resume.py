@@ -8,6 +8,7 @@ from typing import Any
 
 from rlopt.cli.exit_codes import Parser
 from rlopt.errors import UserError
+from rlopt.files import shown
 from rlopt.loggers import console
 from rlopt.parallel import ranks
 from rlopt.training.run_directory import exclusive_run_directory
@@ -21,8 +22,9 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("overrides", nargs="*", metavar="name=value", help=later)
     options = parser.parse_args(arguments)
     with ranks.process_group():
-        with exclusive_run_directory(options.run_dir):
-            return _resume(options.run_dir, options.overrides)
+        run_dir = options.run_dir.absolute()  # an environment may change the working directory
+        with exclusive_run_directory(run_dir):
+            return _resume(run_dir, options.overrides)
 
 
 def _resume(run_dir: Path, overrides: list[str]) -> int:
@@ -34,13 +36,13 @@ def _resume(run_dir: Path, overrides: list[str]) -> int:
     from rlopt.training.signals import SignalHandler
 
     use_one_thread()
-    plain, path, content = ranks.broadcast_from_first(lambda: _read(run_dir, overrides))
+    plain, path, content = ranks.broadcast_from_first(lambda: _read(shown(run_dir), overrides))
+    config = ranks.on_all_ranks(lambda: check_config(plain))
     if content is None and path is not None:
         if ranks.is_first_rank():
-            console.output(f"{run_dir} is finished: {saved_result(run_dir)}")
+            console.output(f"{shown(run_dir)} is finished: {saved_result(run_dir)}")
             console.output("  A larger total_steps=N extends it, unless its learning rates were planned to end there")
         return 0
-    config = ranks.on_all_ranks(lambda: check_config(plain))
     signals = SignalHandler()
     with signals.installed():
         trainer = ranks.on_all_ranks(lambda: build(config, run_dir))
@@ -63,11 +65,13 @@ def _read(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | N
     """
     from rlopt.checkpoint.format import unpack
     from rlopt.checkpoint.manager import list_checkpoints, newest
-    from rlopt.checkpoint.resume_rules import change_options, check_same_config, version_differences
+    from rlopt.checkpoint.resume_rules import change_options, check_counters, check_same_config, version_differences
     from rlopt.cli.process import saved_result
-    from rlopt.config.compose import COPY, load_run
-    from rlopt.config.overrides import read_overrides
+    from rlopt.config.overrides import check_once, read_overrides
+    from rlopt.config.saved import COPY, load_run
+    from rlopt.parallel.collectives import world_size
 
+    check_once(overrides)
     given = read_overrides(overrides)
     saved = load_run(run_dir)
     try:
@@ -82,11 +86,15 @@ def _read(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | N
     tree = unpack(content, path)
     try:
         check_same_config(saved, tree["config"])
+        check_counters(tree)
         if versions := version_differences(tree["versions"]):
             _print(f"this run was saved with {versions}: it can be continued, but not bit for bit")
+        if (before := tree.get("ranks", world_size())) != world_size():
+            count = f"{before} rank{'' if before == 1 else 's'}"
+            _print(f"this run was saved by {count}, here it has {world_size()}: it goes on, but not bit for bit")
         total = config["total_steps"]
         done = isinstance(total, int) and tree["steps"] >= total and saved_result(run_dir) is not None
-    except (KeyError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{path} is not a run's checkpoint: {type(error).__name__}: {error}") from error
     return config, path, None if done else content
 

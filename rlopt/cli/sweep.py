@@ -15,25 +15,30 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
 from rlopt.cli.sweep_run import RunFailed, Sweep, end_workers
-from rlopt.config import extensions
+from rlopt.config import check_config, extensions
 from rlopt.config.choices import short_name
 from rlopt.config.compose import compose
 from rlopt.config.overrides import (
+    check_once,
     check_several,
     from_sweeper,
     full_name,
     named_values,
     parse,
-    runs_to_compose,
+    read_overrides,
+    runs_to_check,
     to_overrides,
     to_sweeper,
 )  # fmt: skip
 from rlopt.errors import UserError, in_one_line
+from rlopt.files import shown
 from rlopt.loggers import console
+from rlopt.parallel.processes import ending_children, try_in_child
 from rlopt.training.run_directory import unused_path
 from rlopt.training.signals import SignalHandler
 
@@ -48,10 +53,10 @@ def multirun(overrides: list[str], train: Callable[[list[str]], int]) -> int:
     import hydra
 
     folder, overrides = _sweep_folder(overrides)
+    check_once(overrides)
     check_several(overrides)
     _check_launcher(overrides)
-    for run in runs_to_compose(overrides):  # what cannot be composed is reported before any run begins
-        compose(run)
+    _check_runs(overrides)
     varied = [short_name(full_name(o)) for o in map(parse, overrides) if o.is_sweep_override()]
     job = _Job(Sweep(train, folder, sorted(varied), *extensions.active()))
 
@@ -63,10 +68,11 @@ def multirun(overrides: list[str], train: Callable[[list[str]], int]) -> int:
     # the workers save and end before the launcher kills its processes
     signals = SignalHandler(before_interrupt=lambda: end_workers(folder / ".sweep"))
     try:
-        with signals.installed():
+        with signals.installed(), ending_children():
             hydra.main(version_base="1.3", config_path=None, config_name=None)(job)()
-    except KeyboardInterrupt:
-        console.info(f"The same command with sweep_dir={folder} continues where this one stopped.")
+    except KeyboardInterrupt as interrupt:
+        interrupt.reported = True  # type: ignore[attr-defined]
+        console.info(f"The same command with sweep_dir={shown(folder)} continues where this one stopped.")
         raise
     except RunFailed as failed:
         console.info(f"rlopt: {failed.name} ended with exit code {failed.code}; others may have failed too")
@@ -74,6 +80,11 @@ def multirun(overrides: list[str], train: Callable[[list[str]], int]) -> int:
     except (AttributeError, TypeError, ValueError, LookupError, ImportError, OSError, RuntimeError) as error:
         if job.failed:
             raise
+        if isinstance(error, BrokenExecutor):
+            raise UserError(
+                "one of the processes that train was killed, perhaps for want of memory, and the others were ended; "
+                f"the same command with sweep_dir={shown(folder)} continues"
+            ) from error
         options = " ".join(o for o in overrides if o.lstrip("+~").startswith("hydra"))
         raise UserError(f"{options or 'these runs'} cannot be begun: {in_one_line(error)}") from error
     finally:
@@ -81,7 +92,7 @@ def multirun(overrides: list[str], train: Callable[[list[str]], int]) -> int:
         os.environ.pop("HYDRA_FULL_ERROR")
         if full_error is not None:
             os.environ["HYDRA_FULL_ERROR"] = full_error
-    console.output(f"All runs are in {folder}")
+    console.output(f"All runs are in {shown(folder)}")
     return max(job.codes, default=0)
 
 
@@ -120,10 +131,27 @@ def _sweep_folder(overrides: list[str]) -> tuple[Path, list[str]]:
             others.append(text)
             continue
         chosen, *more = named_values(override)
-        if more or chosen == "null":
+        if more or chosen in ("null", ""):
             raise UserError(f"{text}: all runs go into one folder, such as sweep_dir=runs/NAME")
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    return unused_path(Path("runs") / f"sweep-{stamp}") if chosen is None else Path(chosen).expanduser(), others
+    if chosen is None:
+        return unused_path(Path.cwd() / "runs" / f"sweep-{stamp}"), others
+    return Path(chosen).expanduser().absolute(), others
+
+
+def _check_runs(overrides: list[str]) -> None:
+    """Raise UserError for the first mistake in any of the runs, before the first of them begins.
+
+    One run of each combination of choices makes its environment and its networks, in a process of its own: what is
+    wrong there may end the process.
+    """
+    from rlopt.training.factory import set_up
+
+    by_choice, others = runs_to_check(overrides)
+    for i, run in enumerate([*by_choice, *others]):
+        config = check_config(compose(run), read_overrides(run))
+        if i < len(by_choice) and (wrong := try_in_child(lambda config=config: set_up(config))):  # type: ignore[misc]
+            raise UserError(wrong if len(by_choice) == 1 else f"{' '.join(run)}: {wrong}")
 
 
 def _check_launcher(overrides: list[str]) -> None:

@@ -31,24 +31,26 @@ from rlopt.checkpoint.resume_rules import config_differences
 from rlopt.cli.exit_codes import exit_code
 from rlopt.cli.process import saved_result
 from rlopt.cli.resume import run as resume
-from rlopt.config.compose import compose, load_run
+from rlopt.config.compose import compose
 from rlopt.config.extensions import extended
 from rlopt.config.overrides import to_overrides
+from rlopt.config.saved import load_run
 from rlopt.errors import Signalled, UserError
+from rlopt.files import shown
 from rlopt.loggers import console
 from rlopt.training.run_directory import trained_elsewhere, try_lock
 
 _LONGEST_NAME = 150  # characters of a folder's name
 _SAVE_TIMEOUT = 60.0  # seconds in which a worker should have saved its run
 _LOCK_INTERVAL = 0.05  # seconds between two looks at the lock files
-_PARENT_INTERVAL = 1.0  # seconds between two looks at the parent process
+_PARENT_INTERVAL = 0.25  # seconds between two looks at the parent process
 
 _sweep_process: int | None = None  # the parent of this process, if that is the sweep
 _signal_received: int | None = None  # the signal that ended a run in this process
 
 
 class RunFailed(Exception):
-    """A run in a worker process ended with this exit code."""
+    """The run ``name`` in a worker process ended with ``code``, an exit code other than 0."""
 
     def __init__(self, name: str, code: int):
         super().__init__(name, code)
@@ -91,7 +93,7 @@ class Sweep:
         if code > 128:
             if self._in_worker():
                 remember_signal(code - 128)
-            raise Signalled(code - 128)
+            raise _reported(Signalled(code - 128))
         if code and self._in_worker():
             raise RunFailed(self.name(overrides), code)
         return code
@@ -105,7 +107,7 @@ class Sweep:
         try:
             files.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"sweep_dir={self._folder} cannot be written: {error}") from error
+            raise UserError(f"sweep_dir={shown(self._folder)} cannot be written: {error}") from error
         with run_lock(files / f"{name}.lock", self._main_process[1]) as locked:
             if not locked:
                 raise trained_elsewhere(run_dir)
@@ -134,6 +136,12 @@ class Sweep:
         return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
+def _reported(signalled: Signalled) -> Signalled:
+    """The same, which the run has told the user already."""
+    signalled.reported = True
+    return signalled
+
+
 def _this_process() -> tuple[str, int]:
     return platform.node(), os.getpid()
 
@@ -141,7 +149,9 @@ def _this_process() -> tuple[str, int]:
 def _check_same(overrides: list[str], run_dir: Path) -> None:
     """Raise UserError if the run in ``run_dir`` has another configuration than these overrides give."""
     for key, here, there in config_differences(compose(overrides), load_run(run_dir)):
-        raise UserError(f"{run_dir} holds another run: there {key} is {there}, now {here}; give another sweep_dir")
+        if key != "run_dir":  # the folder may have been moved
+            name = shown(run_dir)
+            raise UserError(f"{name} holds another run: there {key} is {there}, now {here}; give another sweep_dir")
 
 
 @contextmanager

@@ -32,8 +32,10 @@ def run(arguments: list[str]) -> int:
 
         return multirun(overrides, _train)
     if "--cfg" in flags:
-        from rlopt.config.compose import to_yaml
+        from rlopt.config.overrides import check_once
+        from rlopt.config.saved import to_yaml
 
+        check_once(overrides)
         print(to_yaml(read_config(overrides).plain), end="")
         return 0
     return _train(overrides)
@@ -42,8 +44,9 @@ def run(arguments: list[str]) -> int:
 @ranks.process_group()
 def _train(overrides: list[str]) -> int:
     from rlopt.config.compose import compose
-    from rlopt.config.overrides import read_overrides
+    from rlopt.config.overrides import check_once, read_overrides
 
+    check_once(overrides)
     plain, typed = ranks.broadcast_from_first(lambda: (compose(overrides), list(read_overrides(overrides))))
     from rlopt.cli.process import train_to_end
     from rlopt.parallel.processes import use_one_thread

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from rlopt.config.choices import choices, nearest, parts
-from rlopt.config.compose import read_choice
+from rlopt.config.saved import read_choice
 from rlopt.config.schema import construct_part
-from rlopt.core.parts import COMPATIBLE, KL, OBJECTIVE, PRODUCT, ROOT, SEMIDEFINITE, Metric, Solver
+from rlopt.core.parts import BATCH, COMPATIBLE, KL, OBJECTIVE, PRODUCT, ROOT, SEMIDEFINITE, Metric, Solver
 from rlopt.errors import UserError
 
 _NEEDS = {  # what a solver needs -> the words for it; else the choices that supply it are named
     PRODUCT: "products of the metric with vectors",
     ROOT: "root factors of the metric in output space",
+    BATCH: "a metric of one batch, since it averages over updates itself",
     SEMIDEFINITE: "a metric without negative curvature",
 }
 
@@ -32,7 +33,10 @@ def pairs(
         for name, metric in metric_parts.items()
     ]
     if not any(served for _, _, served in found):
-        raise UserError(f"no solver of {', '.join(solver_parts)} can serve a metric of {', '.join(metric_parts)}")
+        raise UserError(
+            f"none of the solvers {', '.join(solver_parts)} works with any of the metrics {', '.join(metric_parts)}; "
+            "rlopt.guide.choosing says which do"
+        )
     return found
 
 

@@ -31,9 +31,9 @@ from rlopt.config.catalogue import (
     solvers_for,
     typed_choices,
 )  # fmt: skip
-from rlopt.config.choices import PARTS, choices, parts, short_name, stands_for
-from rlopt.config.compose import read_choice
+from rlopt.config.choices import ACTOR_PARTS, PARTS, choices, parts, short_name, stands_for
 from rlopt.config.options import RunConfig, SharedCritic, UpdateOptions, parse_network
+from rlopt.config.saved import read_choice
 from rlopt.core.heads import Head
 from rlopt.core.network import Network
 from rlopt.core.parts import COMPATIBLE, EUCLIDEAN, KL, OBJECTIVE
@@ -87,22 +87,29 @@ def _check_update(c: _Checked) -> None:
         raise _cannot_serve(c, lacking)
     if world_size() > 1 and solver.requirements.one_rank:
         raise _one_rank_only(c)
+    if world_size() > 1 and metric.requirements.one_rank:
+        raise UserError(
+            f"{c.typed('metric')} keeps each rank's own samples, and a checkpoint holds those of one; run without "
+            f"torchrun, or choose another {c.prefix}metric"
+        )
     if u.damping.measures and not {KL, OBJECTIVE} & metric.supplies:
         raise _nothing_to_measure(c)
     if solver.requirements.needs_damping and not u.damping.current(u.damping.init()) > 0:
         raise UserError(f"{c.typed('solver')} needs damping above 0; set {c.prefix}damping.value=1e-3, for example")
     if u.step.adaptive and (EUCLIDEAN not in metric.supplies or COMPATIBLE in solver.needs):
         raise _undoes_geometry(c)
-    whole = [group for group in PARTS if getattr(u, group).requirements.whole_batch]
+    whole = [group for group in ACTOR_PARTS if getattr(u, group).requirements.whole_batch]
     if whole and schedule.minibatch is not None:
         raise _no_minibatches(c, whole[0])
     if metric.requirements.first_step_only:
         _check_first_step(c)
+    if u.estimator.reduces:
+        _check_estimator(c)
 
 
 def _check_effects_of_parts(c: _Checked) -> None:
     """Raise UserError where an option of a part was typed that has no effect."""
-    for group in PARTS:
+    for group in ACTOR_PARTS:
         _check_read(f"{c.prefix}{group}", getattr(c.update, group), c.config.typed)
     idle = [name for name in c.config.typed if name.startswith(f"{c.prefix}damping.")]
     if idle and not c.update.solver.requirements.reads_damping:
@@ -125,8 +132,21 @@ def _wrong_objective(c: _Checked) -> UserError:
 
 def _cannot_serve(c: _Checked, lacking: frozenset[str]) -> UserError:
     needs = ", ".join(describe_need(need, c.prefix) for need in sorted(lacking))
+    inner, option = getattr(c.update.solver, "preconditioner", None), f"{c.prefix}solver.preconditioner"
+    if inner is not None and lacking <= inner.needs:
+        able = ", ".join(f"{option}={name}" for name in ("null", *solvers_for(c.update.metric, linear=True)))
+        refused = f"{option}={stands_for(inner)} cannot serve {c.typed('metric')}"
+        return UserError(f"{refused}: it needs {needs}. These can: {able}")
     able = typed_choices("solver", solvers_for(c.update.metric), c.prefix)
-    return UserError(f"{c.typed('solver')} cannot serve {c.typed('metric')}: it needs {needs}. These can: {able}")
+    return UserError(
+        f"{c.typed('solver')} cannot serve {c.typed('metric')}: it needs {needs}. These can: {able}{_by_options(c)}"
+    )
+
+
+def _by_options(c: _Checked) -> str:
+    """The options with which the solver that was chosen asks for less, where that is so."""
+    instead = [f"{c.prefix}solver.{option}={value}" for option, value in c.update.solver.requirements.instead.items()]
+    return f", {c.typed('solver')} with {' '.join(instead)}" if instead else ""
 
 
 def _one_rank_only(c: _Checked) -> UserError:
@@ -174,6 +194,26 @@ def _check_first_step(c: _Checked) -> None:
         )
 
 
+def _check_estimator(c: _Checked) -> None:
+    """Importance weights are of whole batches of one policy's actions, and what they compare must have one unit."""
+    estimator, config = c.typed("estimator"), c.config
+    if isinstance(config.critic, SharedCritic):
+        raise UserError(f"{estimator} weighs actions, and a value takes none; choose critic=mlp or estimator=plain")
+    if config.compatible:
+        name = stands_for(config.compatible)
+        raise UserError(
+            f"{estimator} weighs advantages that are sums of temporal differences, and critic={name} has others; "
+            "choose critic=mlp or estimator=plain"
+        )
+    if c.update.estimator.requirements.first_step_only and c.update.schedule.epochs > 1:
+        raise UserError(f"{estimator} takes one step a rollout; add schedule.epochs=1, or choose estimator=plain")
+    if config.advantages.normalise:
+        raise UserError(
+            f"{estimator} adds gradients of several batches, and normalised advantages have a unit of their own in "
+            "each; add advantages.normalise=false"
+        )
+
+
 def _check_counts(config: RunConfig) -> None:
     """Environments, ranks, workers and batch must divide into one another."""
     ranks, envs = world_size(), config.env.num_envs
@@ -186,6 +226,12 @@ def _check_counts(config: RunConfig) -> None:
         raise UserError(
             f"batch_size must be a multiple of env.num_envs={envs}; got {config.batch_size}; "
             f"try batch_size={max(config.batch_size // envs, 1) * envs}"
+        )
+    over = config.advantages.normalise
+    if over and (config.batch_size == 1 or (over == "minibatch" and config.actor.schedule.minibatch == 1)):
+        raise UserError(
+            f"advantages.normalise={over} makes every advantage 0 where the {over} is one sample; choose a larger "
+            f"{over}, or add advantages.normalise=false"
         )
     if config.workers > 1 and config.workers > envs // ranks:
         raise UserError(f"workers={config.workers} are more than the {envs // ranks} environments they would share")
@@ -263,7 +309,8 @@ def check_network(
             if check_size := part.requirements.check_size:
                 check_size(len(theta))
             if check_samples := part.requirements.check_samples:
-                check_samples(_count_factors(update, network, head, theta, theta.new_zeros(1, inputs)), samples)
+                factors = _count_factors(update, network, head, theta, theta.new_zeros(1, inputs))
+                check_samples(factors, samples * update.metric.requirements.batches)
         except Incompatible as error:
             raise advise(error, group, stands_for(part), prefix) from error
 

@@ -6,6 +6,8 @@ From the weakest to the strongest:
     a recipe and an experiment, which are overrides in a file
     what was typed
 
+A solver's file may name its usual damping, which is chosen with it unless the same layer or a stronger one chooses.
+
 An option goes with its choice: where a stronger layer chooses another file for a group, the weaker layers' options of
 that group are left out. So what is typed wins, an option by its value, and a choice other than the preset's by all the
 values of its file.
@@ -14,11 +16,12 @@ values of its file.
 from __future__ import annotations
 
 import difflib
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from copy import deepcopy
+from functools import cache, lru_cache
 from pathlib import Path
+from threading import RLock
 from typing import Any, cast
 
 from hydra import compose as hydra_compose
@@ -33,9 +36,10 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from rlopt.config.choices import (
-    PARTS,
+    ACTOR_PARTS,
     SHARED_CRITIC,
     UPDATE_GROUPS,
+    USUAL_DAMPING,
     conf_dir,
     extra_dirs,
     file,
@@ -46,13 +50,14 @@ from rlopt.config.choices import (
     stands_for,
 )
 from rlopt.config.overrides import CHOICES, read_overrides
+from rlopt.config.saved import load, read_choice
 from rlopt.errors import UserError, in_one_line
 from rlopt.files import flatten
 
 # groups that take further options: those of torch's own classes, and of environments
 _OPEN = ("step.optimizer", "step.scheduler", "critic.step.optimizer", "critic.step.scheduler", "env.kwargs")
+_one_at_a_time = RLock()  # Hydra has one state for all threads
 Options = dict[str, Any]  # full name -> value
-COPY = "each of its checkpoints holds a copy: the JSON in the header of its file has it under config"
 
 
 class _ExtraDirs(SearchPathPlugin):
@@ -69,16 +74,20 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     typed = read_overrides(overrides)
     if "updates" in typed:
         raise UserError("updates follows from total_steps and batch_size and cannot be chosen; set total_steps")
-    Plugins.instance().register(_ExtraDirs)  # at each call: a launcher's process has Hydra's state from another one
-    with _explained():
+    with _one_at_a_time, _explained():
+        Plugins.instance().register(_ExtraDirs)  # again: a launcher's process has Hydra's state from another one
         experiment = _named_overrides("experiment", typed.get("experiment"))
         chosen = {**_defaults(), **experiment, **typed}
         recipe = _recipe(chosen)
         files = _preset_choices(chosen["algo"], chosen["env"], extra_dirs())
-        merged = _merged(files, _named_overrides("recipe", recipe), experiment, typed)
+        layers = _with_usual_dampings([_named_overrides("recipe", recipe), experiment, typed])
+        merged = _merged(files, *layers)
         presets = {"algo": chosen["algo"], "env": chosen["env"]}
         others = {name: choice for name, choice in merged.items() if files.get(name) != choice}
         config = _compose_files(presets | others, typed)
+        for name in (n for n, group in CHOICES.items() if group == "solver"):
+            if isinstance(node := OmegaConf.select(config, name), DictConfig):
+                node.pop(USUAL_DAMPING, None)  # read above
         _set_options(config, merged, typed)
         if config.critic._target_ == SHARED_CRITIC:
             _drop_critics_update(config, typed)
@@ -90,68 +99,6 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     if typed.get("env.id") is not None:
         _check_environment(typed["env"], result["env"]["id"])
     return result
-
-
-def load_run(run_dir: Path) -> dict[str, Any]:
-    """The configuration that the run in this folder saved, in plain values. Raises UserError where there is none."""
-    try:
-        has_config, has_checkpoints = (run_dir / "config.yaml").is_file(), (run_dir / "checkpoints").is_dir()
-    except OSError as error:
-        raise UserError(f"{run_dir} cannot be read: {error.strerror}") from error
-    if not has_config:
-        hint = f"; {COPY}" if has_checkpoints else ""
-        raise UserError(f"{run_dir} is not the folder of a run: it has no config.yaml{hint}")
-    path = run_dir / "config.yaml"
-    plain = load(path)
-    if "algo" not in plain:
-        raise UserError(f"{path} is not a run's configuration: it lacks algo; {COPY}")
-    if "recipe" not in plain:
-        raise UserError(f"{path} has the form of an earlier rlopt (it lacks recipe): use that version, or train anew")
-    return plain
-
-
-def load(path: Path) -> dict[str, Any]:
-    """The values of a yaml file, a saved config.yaml or the file of a choice.
-
-    Loads no code because of it: env.id=MODULE:NAME is refused where MODULE has not been imported already.
-    """
-    try:
-        plain = OmegaConf.to_container(OmegaConf.load(path))
-    except Exception as error:
-        raise UserError(f"{path} cannot be read: {in_one_line(error)}") from error
-    if not isinstance(plain, dict) or not plain:
-        raise UserError(f"{path} is not a run's configuration")
-    env = plain.get("env")
-    name = str(env.get("id")) if isinstance(env, dict) else ""
-    module, colon, _ = name.partition(":")
-    if colon and module not in sys.modules:
-        raise UserError(
-            f"{path} names the environment {name}, and no module is imported because a file names it; "
-            f"add --import {module}"
-        )
-    return {str(k): v for k, v in plain.items()}
-
-
-def read_choice(group: str, choice: str) -> dict[str, Any]:
-    """The values of a choice's file; those of a variant on top of the choice that it begins from.
-
-    Choices of other groups, as an optimizer within a step, are read as well.
-    """
-    values = load(file(group, choice))
-    below: dict[str, Any] = {}
-    for entry in values.pop("defaults", []):
-        if isinstance(entry, str) and entry != "_self_":
-            below |= read_choice(group, entry)
-        elif isinstance(entry, dict):
-            ((spelled, name),) = entry.items()
-            other, _, key = str(spelled).removeprefix("override ").lstrip("/").partition("@")
-            below[key] = read_choice(other, str(name))
-    return {**below, **values}
-
-
-def to_yaml(config: Mapping[str, Any]) -> str:
-    """A plain configuration as text."""
-    return OmegaConf.to_yaml(OmegaConf.create(dict(config)))
 
 
 def _merged(files: Options, *layers: Options) -> Options:
@@ -167,6 +114,18 @@ def _merged(files: Options, *layers: Options) -> Options:
         merged = {name: value for name, value in merged.items() if not any(_belongs(name, c) for c in replaced)}
         merged.update(new)
     return merged
+
+
+def _with_usual_dampings(layers: Sequence[Options]) -> list[Options]:
+    """The layers, the weakest first, with the damping that goes with each network's solver where none is chosen."""
+    found = [dict(layer) for layer in layers]
+    for network in ("", "critic."):
+        last = max((i for i, layer in enumerate(layers) if f"{network}solver" in layer), default=len(layers))
+        for layer in found[last : last + 1]:
+            usual = load(file("solver", layer[f"{network}solver"])).get(USUAL_DAMPING)
+            if usual and not any(f"{network}damping" in stronger for stronger in layers[last:]):
+                layer[f"{network}damping"] = usual
+    return found
 
 
 def _same_part(name: str, choice: Any, before: Any) -> bool:
@@ -242,18 +201,25 @@ def _compose_files(chosen: Options, typed: Options) -> DictConfig:
     files = {name: choice for name, choice in chosen.items() if _is_file(name, choice)}
     while True:
         try:
-            with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-                config = hydra_compose("config", overrides=[_in_hydras_spelling(n, c) for n, c in files.items()])
+            config = _compose_by_hydra(tuple(_in_hydras_spelling(n, c) for n, c in files.items()), extra_dirs())
         except ConfigCompositionException as error:
             unused = next((name for name in files if f"@{name}'" in str(error).splitlines()[0]), None)
             if unused is None:
                 raise
             if unused in typed:
-                raise UserError(f"{short_name(unused)} has no effect without {_step_of(unused)}") from error
+                raise UserError(f"{short_name(unused)} has no effect without {_choice_around(unused)}") from error
             del files[unused]
             continue
+        config = deepcopy(config)
         OmegaConf.set_struct(config, False)
         return config
+
+
+@lru_cache(maxsize=64)
+def _compose_by_hydra(overrides: tuple[str, ...], folders: tuple[Path, ...]) -> DictConfig:
+    """The files of these choices, put together; the runs of a sweep that differ in values share the result."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return hydra_compose("config", overrides=list(overrides))
 
 
 def _is_file(name: str, choice: Any) -> bool:
@@ -268,8 +234,12 @@ def _in_hydras_spelling(name: str, choice: str) -> str:
     return f"{added}{group}@{name}={choice}"
 
 
-def _step_of(name: str) -> str:
-    return f"{name.rpartition('.')[0]}=optimizer"
+def _choice_around(name: str) -> str:
+    """What makes room for another choice within its options, such as metric=average for metric.of."""
+    around, _, group = name.rpartition(".")
+    if group == "scheduler":
+        return f"/{group}@{group} in the defaults of the file of {around}"
+    return f"{around}={'average' if group == 'of' else 'optimizer'}"
 
 
 def _set_options(config: DictConfig, options: Options, typed: Options) -> None:
@@ -344,7 +314,7 @@ def _unknown_option(name: str, config: DictConfig) -> str:
     if nested and nested.endswith(".preconditioner"):
         return f"{typed} has no effect without {nested}=..., such as diagonal"
     if nested or name in CHOICES:
-        return f"{typed} has no effect without {_step_of(nested or name)}"
+        return f"{typed} has no effect without {_choice_around(nested or name)}"
     adam = read_choice("optimizer", "adam")
     of_adam = [f"{name}.{option}" for name in ("step.optimizer", "critic.step.optimizer") for option in adam]
     names = [*CHOICES, *flatten(cast("dict[str, Any]", OmegaConf.to_container(config))), *of_adam]
@@ -358,7 +328,7 @@ def _unknown_option(name: str, config: DictConfig) -> str:
 def _options_instead(name: str, config: DictConfig) -> str:
     """`; step=fixed takes rate`: the options of the part that was chosen where this one has no effect."""
     where = name.rpartition(".")[0]
-    if where.removeprefix("critic.") not in PARTS:
+    if where.removeprefix("critic.") not in ACTOR_PARTS:
         return ""
     takes = [key for key in OmegaConf.select(config, where) if key not in ("_target_", name.rpartition(".")[2])]
     return f"; {where}={stands_for(OmegaConf.select(config, where)._target_)} takes {', '.join(takes) or 'no options'}"
@@ -368,7 +338,7 @@ def _owners(name: str) -> list[str]:
     """The choices, as group=choice, whose files have this option."""
     network = "critic." if name.startswith("critic.") and name.split(".")[1] in UPDATE_GROUPS else ""
     group, _, option = name.removeprefix(network).partition(".")
-    if group not in (*PARTS, "schedule", "policy", "critic") or not option:
+    if group not in (*ACTOR_PARTS, "schedule", "policy", "critic") or not option:
         return []
     known = own_choices("critic") if group == "critic" else parts(group)
     return [f"{network}{group}={choice}" for choice in known if _has(read_choice(group, choice), option)]

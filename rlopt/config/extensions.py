@@ -4,16 +4,20 @@ A folder has the shape of conf/, with the code beside the choice that stands for
 
     DIR/metric/mine.yaml     _target_: metric.mine.Mine, and its options
     DIR/metric/mine.py       class Mine
-    DIR/env/*.py             imported at once, so that they can register environments
+    DIR/env/*.py             imported at once, so that they can register environments; it may be all that there is
 
 Its modules live in a package of their own, so that they can neither hide installed ones nor be hidden by them, and a
 file may import its neighbours by relative imports. A config.yaml or a checkpoint can name what the folders hold; it
 cannot name a folder.
+
+A module that ``--import`` names may also lie in the working directory, which is searched after all other places.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -39,12 +43,15 @@ def active() -> tuple[tuple[Path, ...], tuple[str, ...]]:
 def extended(folders: Sequence[str | Path], modules: Sequence[str] = ()) -> Iterator[None]:
     """Within, the choices of ``folders`` are choices like rlopt's own; ``modules`` and env/*.py have been imported.
 
-    Raises UserError where a folder holds no choice or a choice that exists already, or where code cannot be imported.
+    Raises UserError where a folder holds neither a choice nor environments, or a choice that exists already, or where
+    code cannot be imported.
     """
     global _active
     before, active_before = extra_dirs(), _active
     wanted = tuple(_checked(Path(folder).expanduser().resolve()) for folder in folders)
     _activate(wanted)
+    searched = _missing(modules)
+    sys.path += searched
     try:
         _refuse_doubles(wanted)
         for name in modules:
@@ -55,8 +62,19 @@ def extended(folders: Sequence[str | Path], modules: Sequence[str] = ()) -> Iter
         _active = wanted, tuple(modules)
         yield
     finally:
+        for here in searched:
+            if here in sys.path:
+                sys.path.remove(here)
         _activate(before)
         _active = active_before
+
+
+def _missing(modules: Sequence[str]) -> list[str]:
+    """The working directory, if one of these modules is installed nowhere and no path leads there yet."""
+    tops = {name.partition(".")[0] for name in modules} - set(sys.modules)
+    here = os.getcwd() if tops else ""
+    absent = here not in sys.path and any(importlib.util.find_spec(top) is None for top in tops if top.isidentifier())
+    return [here] if absent else []
 
 
 def module(name: str) -> ModuleType | None:
@@ -97,11 +115,12 @@ def _import(name: str, told: str) -> ModuleType:
 def _checked(folder: Path) -> Path:
     if not folder.is_dir():
         raise UserError(f"--extensions {folder}: there is no such folder")
-    if not any(_choices(folder)):
+    if not any(_choices(folder)) and not any(folder.glob("env/*.py")):
         odd = sorted(file.parent.name for file in folder.glob("*/*.yaml"))
         hint = f"; {odd[0]} is no group{nearest(odd[0], list(GROUPS))}" if odd else ""
         raise UserError(
-            f"--extensions {folder} holds no choice; a metric is metric/NAME.yaml and metric/NAME.py in it{hint}"
+            f"--extensions {folder} holds no choice; a metric is metric/NAME.yaml and metric/NAME.py in it, and "
+            f"environments are registered by env/NAME.py{hint}"
         )
     return folder
 

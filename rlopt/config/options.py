@@ -15,16 +15,18 @@ from typing import Any, Literal
 import numpy as np
 from gymnasium import spaces
 
-from rlopt.config.choices import PARTS, SHARED_CRITIC
+from rlopt.config.choices import ACTOR_PARTS, PARTS, SHARED_CRITIC
 from rlopt.config.schema import construct, construct_part, convert, options, parameters, part_class
 from rlopt.core.averaging import Averaging
 from rlopt.core.checks import at_least_one, between, check, non_negative, positive
 from rlopt.core.compatible.critic import CompatibleCritic
+from rlopt.core.estimators.plain import Plain as PlainGradient
 from rlopt.core.heads import Value
 from rlopt.core.learner import Schedule
-from rlopt.core.parts import Damping, Metric, Solver, Step
+from rlopt.core.parts import Damping, Estimator, Metric, Solver, Step
 from rlopt.core.problem import Objective
 from rlopt.core.requirements import Requirements
+from rlopt.core.steps.scheduled import follow
 from rlopt.envs.spaces import Gaussian, as_image
 from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
@@ -45,18 +47,33 @@ class UpdateOptions:
     step: Step
     schedule: Schedule
     l2: float  # >= 0; the objective loses l2 / 2 |theta|^2
+    scheduled_step: Step  # the step itself, or with a rate and a radius that follow its scheduler
+    estimator: Estimator = PlainGradient()  # a critic has no other
 
     @classmethod
     def parse(cls, plain: Plain, prefix: str) -> UpdateOptions:
         """From the groups in ``plain``, whose options' names begin with ``prefix``: nothing, or "critic."."""
-        parts = {group: construct_part(options(plain, group, where=prefix), f"{prefix}{group}") for group in PARTS}
+        groups = PARTS if prefix or "estimator" not in plain else ACTOR_PARTS  # older files do not have it
+        given = {group: options(plain, group, where=prefix) for group in groups}
+        scheduler = _own_scheduler(given["step"], prefix)
+        parts = {group: construct_part(values, f"{prefix}{group}") for group, values in given.items()}
         schedule = construct(Schedule, options(plain, "schedule", where=prefix), f"{prefix}schedule")
         l2 = convert(plain.get("l2"), float, f"{prefix}l2")
         try:
             non_negative(f"{prefix}l2", l2)
+            scheduled = parts["step"] if scheduler is None else follow(parts["step"], scheduler)
         except ValueError as error:
-            raise UserError(str(error)) from error
-        return cls(**parts, schedule=schedule, l2=l2)
+            raise UserError(f"{prefix}{str(error).removeprefix(prefix)}") from error
+        return cls(**parts, schedule=schedule, l2=l2, scheduled_step=scheduled)
+
+
+def _own_scheduler(step: dict[str, Any], prefix: str) -> dict[str, Any] | None:
+    """Take the scheduler out of a step's options, where there is one and the step does not follow it itself."""
+    if "scheduler" not in step or "scheduler" in parameters(part_class(step, f"{prefix}step")):
+        return None
+    scheduler = options(step, "scheduler", where=prefix)
+    del step["scheduler"]
+    return scheduler
 
 
 @dataclass(frozen=True)
@@ -95,7 +112,8 @@ class SharedCritic:
 
 @dataclass(frozen=True)
 class AdvantageOptions:
-    normalise: bool  # to mean 0 and standard deviation 1 over the batch
+    # to mean 0 and standard deviation 1 over the whole batch, or over every minibatch; False: not at all
+    normalise: Literal["batch", "minibatch", False]
     recompute: bool  # before every epoch, with the critic as it stands
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,22 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rlopt.config.choices import PARTS, choices, environment_with_id, nearest, short_name
 from rlopt.errors import UserError
+from rlopt.files.reading import check_depth
 
 _DEEPEST = 20  # lists and mappings within one another
-_WITHIN_STEP = ("optimizer", "scheduler")  # groups whose choices stand inside step=optimizer
-_FOR_BOTH = (*PARTS, "schedule", "step.optimizer", "step.scheduler", "solver.preconditioner")  # actor and critic
-_GROUP_OF = {"solver.preconditioner": "solver", "step.optimizer": "optimizer", "step.scheduler": "scheduler"}
+_WITHIN_STEP = ("optimizer", "scheduler")  # groups whose choices stand inside a step
+_GROUP_OF = {  # a choice within another's options -> the group whose files it takes
+    "solver.preconditioner": "solver",
+    "metric.of": "metric",
+    "step.optimizer": "optimizer",
+    "step.scheduler": "scheduler",
+}
+_FOR_BOTH = (*PARTS, "schedule", *_GROUP_OF)  # actor and critic
 CHOICES = {  # full name -> the group whose choices it takes
-    **{name: name for name in ("algo", "env", "policy", "critic", "experiment", "recipe")},
+    **{name: name for name in ("algo", "env", "policy", "critic", "estimator", "experiment", "recipe")},
     **{f"{network}{name}": _GROUP_OF.get(name, name) for network in ("", "critic.") for name in _FOR_BOTH},
 }
+MOST_CHECKED = 300  # combinations that are all checked before any begins; of more, each value is
 NULLABLE = ("experiment", "recipe", "solver.preconditioner", "critic.solver.preconditioner")  # choices that may be none
 _ID = re.compile(r"-v\d+$|[/:]")  # ids of Gymnasium have one of these; names of choices do not
 _BARE = re.compile(r"(?!(true|false|null|nan|inf)$)[A-Za-z_][\w./:-]*", re.IGNORECASE)  # text that needs no quotes
@@ -132,6 +140,10 @@ def parse(text: str) -> Override:
         raise UserError(f"{name}: lists and mappings may be nested {_DEEPEST} deep, and no deeper")
     unreadable = UserError(f"cannot read {text!r}; an override is written name=value, such as seed=1{quoted}")
     try:
+        check_depth(text)
+    except ValueError as error:
+        raise UserError(f"{name}: {error}") from error
+    try:
         override = OverridesParser.create().parse_override(text)
         value = override.value()
     except (HydraException, ValueError) as error:
@@ -171,9 +183,21 @@ def read_overrides(overrides: Sequence[str]) -> dict[str, Any]:
         name = full_name(override)
         check_name(override, name)
         found[name] = _choice(override, name) if is_choice(override, name) else override.value()
-    if found.get("env.id") is not None and "env" not in found:
+    if "env.id" in found and found["env.id"] is None:
+        raise UserError("env.id=null: name an environment, such as env.id=CartPole-v1")
+    if "env.id" in found and "env" not in found:
         found = {"env": environment_with_id(str(found["env.id"])) or "any", **found}
     return found
+
+
+def check_once(overrides: Sequence[str]) -> None:
+    """Raise UserError where one option is given twice."""
+    given: dict[str, str] = {}
+    for override in map(parse, overrides):
+        name, text = full_name(override), str(override.input_line)
+        if name in given:
+            raise UserError(f"{short_name(name)} is given twice: {given[name]} and {text}; leave one out")
+        given[name] = text
 
 
 def is_choice(override: Override, name: str) -> bool:
@@ -245,6 +269,8 @@ def check_several(overrides: Sequence[str]) -> None:
                 f"{override.input_line}: only a sweeper that draws (hydra/sweeper=...) takes a range; "
                 f"write the values, such as {override.key_or_group}=0.1,0.2"
             )
+        if override.is_discrete_sweep() and not any(True for _ in override.sweep_string_iterator()):
+            raise UserError(f"{override.input_line} holds no value; write some, such as seed=0,1 or seed=range(3)")
         name = full_name(override)
         if not is_hydras(override):
             check_name(override, name)
@@ -252,12 +278,13 @@ def check_several(overrides: Sequence[str]) -> None:
                 check_choices(override, name)
 
 
-def runs_to_compose(overrides: Sequence[str]) -> list[list[str]]:
-    """The overrides of the first of several runs, and of one run for each other combination of choices.
+def runs_to_check(overrides: Sequence[str]) -> tuple[list[list[str]], list[list[str]]]:
+    """The overrides of one run for each combination of choices, and of further runs that differ in values alone.
 
-    A sweeper that draws has combinations of its own: for it the first run is all.
+    The further ones are all that there are or, beyond MOST_CHECKED, one for each value, and as many at most. A sweeper
+    that draws has combinations of its own: for it the first run is all.
     """
-    alternatives, draws = [], False
+    alternatives, draws, of_choices = [], False, set[int]()
     for override in map(parse, overrides):
         value, name = override.value(), override.get_key_element()
         if is_hydras(override):
@@ -265,12 +292,24 @@ def runs_to_compose(overrides: Sequence[str]) -> list[list[str]]:
         elif isinstance(value, IntervalSweep):
             alternatives.append([f"{name}={value.start}"])
         elif override.is_discrete_sweep():
-            values = [f"{name}={value}" for value in override.sweep_string_iterator()]
-            alternatives.append(values if full_name(override) in (*CHOICES, "env.id") else values[:1])
+            if full_name(override) in (*CHOICES, "env.id"):
+                of_choices.add(len(alternatives))
+            alternatives.append([f"{name}={value}" for value in override.sweep_string_iterator()])
         else:
             alternatives.append([str(override.input_line)])
-    runs = map(list, product(*alternatives))
-    return [next(runs)] if draws else list(runs)
+    first = [values if i in of_choices else values[:1] for i, values in enumerate(alternatives)]
+    by_choice = list(map(list, product(*first)))
+    if draws:
+        return by_choice[:1], []
+    if prod(map(len, alternatives)) <= MOST_CHECKED:
+        return by_choice, [run for run in map(list, product(*alternatives)) if run not in by_choice]
+    others = [
+        [value if i == j else values[0] for j, values in enumerate(alternatives)]
+        for i, each in enumerate(alternatives)
+        if i not in of_choices
+        for value in each[1:]
+    ]
+    return by_choice, others[:MOST_CHECKED]
 
 
 def to_sweeper(override: Override) -> str:

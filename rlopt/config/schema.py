@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 
 from rlopt.config.choices import extra_dirs, nearest, short_name
 from rlopt.config.extensions import module as extension
-from rlopt.core.parts import Damping, Metric, Objective, Solver, Step
+from rlopt.core.parts import Damping, Estimator, Metric, Objective, Solver, Step
 from rlopt.errors import UserError, in_one_line
 
 T = TypeVar("T")
 _KINDS: dict[str, type[Any]] = {
     "objective": Objective, "metric": Metric, "solver": Solver, "damping": Damping, "step": Step,
+    "estimator": Estimator,
 }  # fmt: skip
 
 
@@ -50,7 +51,7 @@ def construct(cls: type[T], values: Mapping[str, Any], where: str, **given: Any)
     except (ValueError, TypeError, OverflowError) as error:
         if re.split(r"\W", str(error), maxsplit=1)[0] in wanted:  # rlopt's own checks name the option first
             raise UserError(short_name(f"{prefix}{error}")) from error
-        raise UserError(f"{where} cannot be made so: {in_one_line(error)}") from error
+        raise UserError(f"{where} cannot be built from its options: {in_one_line(error)}") from error
 
 
 def part_class(values: Mapping[str, Any], where: str, package: str = "rlopt.core") -> type[Any]:
@@ -65,8 +66,8 @@ def part_class(values: Mapping[str, Any], where: str, package: str = "rlopt.core
     own = name.startswith(f"{package}.")
     if not own and not extra_dirs():
         raise UserError(
-            f"{where}._target_ must name a part of {package}; got {target!r}. One of your own needs its folder on "
-            "this command line: --extensions DIR"
+            f"{where}._target_ must name a class within {package}; got {target!r}. For a class of your own, add the "
+            "folder that holds it: --extensions DIR"
         )
     try:
         module = import_module(name) if own else extension(name)
@@ -75,7 +76,7 @@ def part_class(values: Mapping[str, Any], where: str, package: str = "rlopt.core
     if module is None:
         folders = " or ".join(map(str, extra_dirs()))
         raise UserError(
-            f"{where}._target_ must name a part of {package} or a class in {folders}, such as metric.mine.Mine for "
+            f"{where}._target_ must name a class within {package} or in {folders}, such as metric.mine.Mine for "
             f"Mine in metric/mine.py; got {target!r}"
         )
     found = getattr(module, cls, None)
@@ -135,7 +136,8 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         return _nested(value, hint, where)
     if origin is typing.Literal:
         if value not in args:
-            raise UserError(f"{where} must be one of {', '.join(map(str, args))}; got {value!r}")
+            words = ("false" if arg is False else str(arg) for arg in args)
+            raise UserError(f"{where} must be one of {', '.join(words)}; got {value!r}")
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
@@ -143,7 +145,9 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         return tuple(convert(v, args[0], f"{where}[{i}]") for i, v in enumerate(value))
     if origin is dict:
         if not isinstance(value, Mapping):
-            raise UserError(f"{where} must be a mapping; got {value!r}")
+            raise UserError(
+                f"{where} must be a mapping such as {{key: value}}; got {value!r}. One entry: {where}.KEY=VALUE"
+            )
         return dict(value)
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)

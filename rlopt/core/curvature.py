@@ -152,10 +152,14 @@ def _rank_one(tape: Tape, share: Tensor, u: Tensor) -> Callable[[Tensor], Tensor
 
 @dataclass(frozen=True)
 class ByProduct:
-    """A symmetric matrix M known by its products v -> M v alone; (P,) -> (P,), summed over ranks."""
+    """A symmetric matrix M (P, P) that is never formed. ``multiply`` maps v (P,) to M v (P,), summed over all ranks.
+
+    ``gradient``, where there is one, is minus the gradient whose derivative M is, at any theta and on the same samples.
+    """
 
     tape: Tape
     multiply: Callable[[Tensor], Tensor]
+    gradient: Callable[[Tensor], Tensor] | None = None  # theta (P,) -> (P,)
 
     @property
     def size(self) -> int:
@@ -187,7 +191,7 @@ class Euclidean:
 
 @dataclass(frozen=True)
 class Given:
-    """A matrix that is held as numbers: ``entries`` (P, P), or (P,) for a diagonal one."""
+    """A matrix that is stored: ``entries`` (P, P), or (P,) for a diagonal one."""
 
     entries: Tensor
 

@@ -61,17 +61,20 @@ class TrainingResult:
 class Learner:
     """Runs ``update`` by ``schedule``. Holds no state: theta (P,) and the parts' states come in and go out.
 
+    With ``normalise`` the advantages of every minibatch get mean 0 and standard deviation 1, each by itself.
     Raises Incompatible where the schedule has minibatches and a part needs the whole batch.
     """
 
-    def __init__(self, update: Update, schedule: Schedule):
+    def __init__(self, update: Update, schedule: Schedule, normalise: bool = False):
+        u = update
         if (size := schedule.minibatch) is not None:
-            for part in (update.objective, update.metric, update.solver, update.damping, update.step):
+            for part in (u.objective, u.metric, u.solver, u.damping, u.step, u.estimator):
                 if part.requirements.whole_batch:
                     needs = f"{type(part).__name__} needs the whole batch, and no minibatches of {size}"
                     raise Incompatible(needs, Remedy.WHOLE_BATCH)
         self.update = update
         self.schedule = schedule
+        self._normalise = normalise
 
     @property
     def policy(self) -> Head:
@@ -95,6 +98,8 @@ class Learner:
         steps, skipped, failure, last, stopped = 0, 0, None, Report(), False
         for _ in range(epochs):
             for minibatch in samples.minibatches(self.schedule.minibatch, generator):
+                if self._normalise:
+                    minibatch = minibatch.with_normalised_advantages()
                 theta, state, report = self.update(theta, state, minibatch)
                 steps += 1
                 if report.failure:

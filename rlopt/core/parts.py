@@ -10,6 +10,7 @@ known to be finite.
 | solver  | how is (M + lambda I) x = g solved?       | running statistics, if any   |
 | damping | what is lambda?                           | lambda, if it adapts         |
 | step    | how far along x?                          | momentum, counters, if any   |
+| estimator | how is g estimated, of a policy's update? | a theta and a gradient there, if any |
 
 Each also says in ``requirements`` what else it asks of a run, see `requirements.Requirements`; so does an objective,
 see `problem.Objective`. A class that names its Protocol as its base, `class CG(Solver)`, inherits the defaults below:
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from rlopt.core.curvature import Curvature
 from rlopt.core.heads import Head
+from rlopt.core.importance import Batch
 from rlopt.core.problem import Objective as Objective
 from rlopt.core.problem import Problem
 from rlopt.core.requirements import Requirements as Requirements
@@ -41,6 +43,8 @@ Taken = tuple[Tensor, State, Scalars]  # what `Step.step` returns: theta, the st
 # Capabilities that a metric may supply and a solver may need.
 PRODUCT = "product"  # v -> M v
 ROOT = "root"  # C = sum_k u_k u_k^T in output space, hence statistics per layer
+BATCH = "single_batch"  # M is of this batch alone, at one theta; for solvers that average over updates themselves
+GRADIENT = "gradient"  # M is the derivative of a gradient, known at other thetas too
 EUCLIDEAN = "euclidean"  # M = I
 SEMIDEFINITE = "semidefinite"  # v^T M v >= 0 for every v
 HISTORY = "history"  # M is a sum over past gradients, for its power -1/2
@@ -84,7 +88,7 @@ class Solution:
     error: Tensor | float | Callable[[], Tensor]  # the residual, or a function that computes it when it is read
     form: Tensor | Callable[[], Tensor]  # x^T M x without the damping, or a function that computes it
     damping: Tensor | float  # lambda that was used; above the one asked for where a factorisation needed it
-    scalars: Scalars = field(default_factory=dict)  # anything else worth a curve
+    scalars: Scalars = field(default_factory=dict)  # worth a curve; damping/value where lambda acts within M_s
     state: State = field(default_factory=dict)  # kept of x by the solver, beside the state `prepare` returned
 
     @property
@@ -180,3 +184,29 @@ class Step(Protocol):
     def advance(self, state: State) -> State:
         """State after a whole update (all its epochs and minibatches): learning-rate schedules."""
         return state
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An estimator's gradient. With ``g`` None no step is taken and theta stays; the state is kept all the same."""
+
+    g: Tensor | None  # (P,)
+    state: State
+    scalars: Scalars = field(default_factory=dict)
+
+
+class Estimator(Protocol):
+    """How g (P,) is estimated: by the gradient on one batch, or with what batches before it have told."""
+
+    reduces: ClassVar[bool] = False  # True: `estimate` is asked; False: g is the batch's own gradient
+
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements()
+
+    def init(self) -> State:
+        return {}
+
+    def estimate(self, state: State, theta: Tensor, g: Tensor, batch: Batch) -> Estimate:
+        """The estimate at theta (P,), which acted; g (P,) is the batch's own gradient, over all ranks' samples."""
+        return Estimate(g, state)

@@ -20,7 +20,7 @@ class Requirements:
     """
 
     one_rank: bool = False
-    """The part works on one rank only: it reads products between samples, and those of other ranks are elsewhere."""
+    """The part works on one rank only: it reads or keeps samples, and those of other ranks are elsewhere."""
 
     needs_damping: bool = False
     """The part has no solution at lambda = 0."""
@@ -37,6 +37,9 @@ class Requirements:
     first_step_only: bool = False
     """The part holds at the policy that took the actions only, so for the first step after a rollout, and never for a
     value, which takes no actions."""
+
+    batches: int = 1
+    """A metric's curvature is made of the samples of so many steps, at most."""
 
     whole_batch: bool = False
     """The part measures on all samples of a rollout, or on whole episodes: minibatches are refused."""

@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from rlopt.parallel.collectives import all_sum, gather_counts, rank, world_size
+from rlopt.parallel.collectives import all_sum, all_sums, gather_counts, rank, world_size
 
 
 def to_device(x: Tensor, device: torch.device) -> Tensor:
@@ -99,6 +99,21 @@ class Samples:
             if world_size() > 1:
                 vars(minibatch)["share"] = minibatch.weight / weights[i]
             yield minibatch
+
+    def with_normalised_advantages(self) -> Samples:
+        """The same samples, their advantages with weighted mean 0 and standard deviation 1 over all ranks.
+
+        They become 0 where they differ by rounding alone, and so does that of a single sample.
+        """
+        advantages, share = self.advantages.double(), self.share.double()
+        (mean,) = all_sums(torch.dot(share, advantages))
+        centred = advantages - mean
+        # of these the mean is the rounding of the first mean, which for equal advantages is all there is
+        shift, square = all_sums(torch.dot(share, centred), torch.dot(share, centred**2))
+        std = (square - shift**2).clamp(min=0).sqrt()
+        rounding = 10 * torch.finfo(self.advantages.dtype).eps * mean.abs()
+        normalised = (centred - shift) / torch.where(std > rounding, std, torch.inf)
+        return replace(self, advantages=normalised.to(self.advantages.dtype))
 
     def replacing(self, **values: Tensor) -> Samples:
         """The same samples with some fields replaced."""

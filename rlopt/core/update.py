@@ -3,7 +3,7 @@
 | symbol | is                                   | from          |
 |---|---|---|
 | z      | outputs (B, O) at theta              | tape          |
-| g      | gradient (P,) of the mean objective  | objective     |
+| g      | gradient (P,) of the mean objective  | objective, estimator |
 | M      | metric (P, P), by its products       | metric        |
 | lambda | damping                              | damping       |
 | x      | direction, (M + lambda I) x = g      | solver        |
@@ -37,9 +37,25 @@ from torch import Tensor
 
 from rlopt.core.checks import NumericalFailure, non_negative
 from rlopt.core.curvature import Curvature
-from rlopt.core.heads import Head
+from rlopt.core.estimators.plain import Plain
+from rlopt.core.heads import Head, Joint
+from rlopt.core.importance import Batch
 from rlopt.core.network import Network
-from rlopt.core.parts import HISTORY, KL, OBJECTIVE, Damping, History, Metric, Scalars, Solution, Solver, State, Step
+from rlopt.core.parts import (
+    HISTORY,
+    KL,
+    OBJECTIVE,
+    Damping,
+    Estimate,
+    Estimator,
+    History,
+    Metric,
+    Scalars,
+    Solution,
+    Solver,
+    State,
+    Step,
+)
 from rlopt.core.problem import Objective, Problem, adaptive_objective
 from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.samples import Samples
@@ -68,7 +84,8 @@ class Update:
     """One network's update, from its parts; functional in theta (P,) and in the parts' states.
 
     ``l2``, 0 or above, is the weight of the term -l2 / 2 |theta|^2 in the objective, in its units per squared unit of
-    theta. Raises Incompatible where the damping cannot learn from the metric.
+    theta. ``trace`` is gamma lambda of the advantages, which an estimator with importance weights reads. Raises
+    Incompatible where the damping cannot learn from the metric, or the estimator not from a value.
     """
 
     network: Network
@@ -79,6 +96,8 @@ class Update:
     damping: Damping
     step: Step
     l2: float = 0.0
+    estimator: Estimator = Plain()
+    trace: float = 0.0
 
     def __post_init__(self) -> None:
         non_negative("l2", self.l2)
@@ -88,6 +107,8 @@ class Update:
                 "was measured, and this metric is a model of neither",
                 Remedy.OTHER_METRIC,
             )
+        if self.estimator.reduces and (isinstance(self.head, Joint) or self.objective.serves == "critic"):
+            raise Incompatible("importance weights correct for actions, and a value takes none")
 
     def init(self, theta: Tensor) -> State:
         """The parts' states before the first update."""
@@ -98,6 +119,7 @@ class Update:
             "damping": self.damping.init(),
             "step": self.step.init(theta),
             "objective": objective.init() if objective else {},
+            **({"estimator": self.estimator.init()} if self.estimator.reduces else {}),
         }
 
     def current_objective(self, state: State) -> Objective:
@@ -111,11 +133,12 @@ class Update:
         tape, objective = self.network.tape(theta, samples.inputs), self.current_objective(state)
         values, dz = objective.values_and_gradient(self.head, tape.outputs, samples)
         bound = self._bind_metric(state, tape, samples, objective)
-        g = tape.vjp(dz * samples.share[:, None])
-        g, value, bound = _sum_over_ranks(g, torch.dot(samples.share, values), bound)
-        damping = self.damping.current(state["damping"])
-        if self.l2:
-            g, value, damping, bound = self._add_l2(theta, state, g, value, damping, bound)
+        own = tape.vjp(dz * samples.share[:, None])
+        own, value, bound = _sum_over_ranks(own, torch.dot(samples.share, values), bound)
+        estimate = self._estimate(theta, state, samples, objective, own)
+        if estimate.g is None:
+            return _wait(theta, state, value, own, estimate)
+        g, value, damping, bound = self._complete(theta, state, estimate.g, own, value, bound)
         try:
             if isinstance(bound, NumericalFailure):
                 raise bound
@@ -136,10 +159,13 @@ class Update:
         moved, step_state, scalars = self.step.step(state["step"], start, solution, slope, problem)
         accepted = bool(scalars["step/accepted"])
         if accepted and self.damping.measures:
-            rho = agreement(self.metric, M, g, moved - theta, moved, problem, scalars)
+            here = g if estimate.g is own else own + (g - estimate.g)  # what is measured is measured on this batch
+            rho = agreement(self.metric, M, here, moved - theta, moved, problem, scalars)
             scalars = {**scalars, "damping/agreement": rho}
-        report = _report(scalars, solution, value, squared, state["objective"])
+        report = _report({**scalars, **estimate.scalars}, solution, value, squared, state["objective"])
         kept = {"metric": metric_state, "solver": {**solver_state, **solution.state}} if accepted else {}
+        if accepted and self.estimator.reduces:
+            kept["estimator"] = estimate.state
         state = {**state, **kept, "damping": self.damping.adapt(state["damping"], report.scalars), "step": step_state}
         return moved if accepted else theta, state, report
 
@@ -150,16 +176,34 @@ class Update:
         except NumericalFailure as failure:
             return failure
 
-    def _add_l2(
-        self, theta: Tensor, state: State, g: Tensor, value: Tensor, damping: Tensor | float, bound: MaybeBound
+    def _estimate(self, theta: Tensor, state: State, samples: Samples, objective: Objective, own: Tensor) -> Estimate:
+        """The estimator's gradient, from the batch's own (P,), over all ranks' samples."""
+        if not self.estimator.reduces:
+            return Estimate(own, {})
+        batch = Batch(self.network, self.head, objective, samples, self.trace)
+        return self.estimator.estimate(state["estimator"], theta, own, batch)
+
+    def _complete(
+        self, theta: Tensor, state: State, g: Tensor, own: Tensor, value: Tensor, bound: MaybeBound
     ) -> tuple[Tensor, Tensor, Tensor | float, MaybeBound]:
-        """Gradient, objective, damping and metric with the term -l2 / 2 |theta|^2."""
-        g, value = g - self.l2 * theta, value - self.l2 / 2 * torch.dot(theta, theta)
-        if OBJECTIVE in self.metric.supplies:  # M is minus a Hessian, and this is the term's own
-            damping = damping + self.l2
-        if HISTORY in self.metric.supplies and not isinstance(bound, NumericalFailure):
+        """Gradient, objective, damping and metric with the term -l2 / 2 |theta|^2; past gradients with this one."""
+        damping = self.damping.current(state["damping"])
+        if self.l2:
+            g, value = g - self.l2 * theta, value - self.l2 / 2 * torch.dot(theta, theta)
+            if OBJECTIVE in self.metric.supplies:  # M is minus a Hessian, and this is the term's own
+                damping = damping + self.l2
+        if g is not own and HISTORY in self.metric.supplies and not isinstance(bound, NumericalFailure):
             bound = cast(History, self.metric).add(state["metric"], g)
         return g, value, damping, bound
+
+
+def _wait(theta: Tensor, state: State, value: Tensor, g: Tensor, estimate: Estimate) -> tuple[Tensor, State, Report]:
+    """No step, for an estimator that asks for another batch: its state alone is kept, if this batch is finite."""
+    squared = torch.dot(g, g)
+    if bad := first_nonfinite({"objective": value, "gradient": squared}):
+        return theta, state, Report(bad)
+    scalars: Scalars = {"step/accepted": 0.0, "step/size": 0.0, "objective/value": value}
+    return theta, {**state, "estimator": estimate.state}, Report(None, {**scalars, **estimate.scalars})
 
 
 def _sum_over_ranks(g: Tensor, value: Tensor, bound: MaybeBound) -> tuple[Tensor, Tensor, MaybeBound]:
@@ -199,7 +243,7 @@ def _report(step: Scalars, solution: Solution, value: Tensor, squared: Tensor, c
         "objective/value": value,
         "objective/gradient_norm": squared.sqrt(),
         "solver/iterations": solution.iterations,
-        "damping/value": solution.damping,
+        "damping/value": solution.scalars.get("damping/value", solution.damping),
         **{f"objective/{name}": coefficient for name, coefficient in coefficients.items()},
     }
     return Report(None, scalars, {"solver/residual": lambda: solution.residual})

@@ -61,7 +61,7 @@ class EnvSpec:
     def __post_init__(self) -> None:
         at_least_one("num_envs", self.num_envs)
         if self.backend == "async":
-            raise ValueError("backend must be sync or envpool; async is no longer one; type workers=K for K processes")
+            raise ValueError("backend must be sync or envpool; async was removed: sync with workers=K runs K processes")
         check(self.backend in BACKENDS, "backend", " or ".join(BACKENDS), self.backend)
         if self.timeout is not None:
             between("timeout", self.timeout, 0.01, 1e6)  # timers take no more

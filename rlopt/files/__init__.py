@@ -34,6 +34,14 @@ def synchronise(path: Path) -> None:
         os.close(descriptor)
 
 
+def shown(path: Path) -> Path:
+    """The path as a user types it in the working directory: relative where it lies below."""
+    try:
+        return path.relative_to(Path.cwd())
+    except (ValueError, OSError):  # it lies elsewhere, or the working directory is gone
+        return path
+
+
 def finite(tree: Any) -> Any:
     """A copy of nested dictionaries and lists in which NaN and infinities are None."""
     if isinstance(tree, dict):

@@ -24,6 +24,15 @@ A policy's objectives also add `entropy` times the entropy of p. Advantages come
 sums over k of (gamma `gae_lambda`)^k delta_{t+k}, where delta_t = r_t + gamma V(s_{t+1}) - V(s_t). A truncated
 episode bootstraps from the value of its last observation, a terminated one does not.
 
+**Estimator.** A policy's g may be more than the gradient of one batch. With the importance weights w of
+`rlopt.core.importance`, g_w(theta') is the gradient at another theta' from the samples of theta:
+
+| `estimator` | the g that the solver gets |
+|---|---|
+| plain     | g(theta) |
+| svrpg     | mu + g(theta) - g_w(theta_s), mu the mean of g(theta_s) over several batches at a snapshot |
+| recursive | v = g(theta) + (1 - a) (v_before - g_w(theta_before)): STORM-PG; SRVR-PG with a = 0 |
+
 **Metric.** A small step d has the squared length d^T M d. Nearly all metrics are a matrix C_b (O, O) in the space of
 outputs, pulled back to theta: M = mean_b J_b^T C_b J_b. So M v costs one jvp and one vjp (`rlopt.core.curvature`).
 

@@ -13,6 +13,7 @@ TensorBoard see loggers/tensorboard.py; for what is recorded only every few upda
 | step/kl_measured                     | nats: of the last step, on its own samples |
 | step/improvement_measured            | of the objective: by the last step, on its own samples |
 | step/size, step/accepted             | alpha (or learning rate); 1 if the step was taken |
+| step/rate, step/radius               | of this update, where a scheduler changes them |
 | step/at_largest, step/clipped        | 1 if alpha is its upper bound; 1 if the radius shortened it |
 | step/backtracks                      | candidates refused by the line search |
 | solver/iterations, solver/residual   | of the linear solve; |g - (M + lambda I) x| / |g| |
@@ -23,6 +24,8 @@ TensorBoard see loggers/tensorboard.py; for what is recorded only every few upda
 | objective/value                      | at the start of the last step |
 | objective/gradient_norm              | at the start of the last step |
 | objective/beta                       | weight of KL in this update's objective (kl_penalty) |
+| estimator/weight                     | mean importance weight, before self-normalisation; near 1 (svrpg, recursive) |
+| estimator/effective_share            | of the samples that as many equal weights would be: (mean w)^2 / mean w^2 |
 | policy/entropy                       | nats, mean over states, after the update |
 | policy/kl                            | nats: of the policy alone, where network and step/kl are shared with a value |
 | critic/loss                          | mean squared error on the targets, after the update |
@@ -38,22 +41,79 @@ TensorBoard see loggers/tensorboard.py; for what is recorded only every few upda
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from rlopt.errors import UserError
-from rlopt.files import finite_json, replace_file
+from rlopt.files import finite_json, replace_file, shown
 from rlopt.loggers import console
+from rlopt.loggers.csv import NAME as CSV_NAME
 from rlopt.loggers.csv import CSVWriter
 from rlopt.loggers.tensorboard import TensorBoardWriter
 
+_MOST_WAITING = 100_000  # rows of scalars that are kept while a file cannot be written
+
+
+class _Curves:
+    """One of the files that hold curves. Scalars that it cannot write are kept, and written when it can again.
+
+    An error is printed once, and the run goes on.
+    """
+
+    def __init__(self, name: str, writer: TensorBoardWriter | CSVWriter):
+        self._name, self._writer = name, writer
+        self._waiting: deque[Callable[[], object]] = deque()
+        self._lost = 0
+        self._warned = False
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Write the scalars of one update."""
+        writer = self._writer
+        self.write(partial(writer.append if isinstance(writer, CSVWriter) else writer.scalars, values, step), keep=True)
+
+    def write(self, call: Callable[[], object], keep: bool) -> None:
+        """Call what waits and then ``call``, which writes all or nothing. It waits if it fails and ``keep`` is true."""
+        self._waiting.append(call)
+        try:
+            while self._waiting:
+                self._waiting[0]()
+                self._waiting.popleft()
+        except OSError as error:
+            self._warn(error, "Training goes on, and its rows are written when that is possible")
+            if not keep or len(self._waiting) > _MOST_WAITING:
+                self._waiting.pop()
+                self._lost += keep
+        except ValueError as error:  # not to be written at any time
+            self._warn(error, "Training goes on without this row")
+            self._waiting.popleft()
+            self._lost += 1
+
+    def flush(self) -> None:
+        """Wait until everything is on the disk."""
+        self.write(self._writer.flush, keep=False)
+
+    def close(self) -> None:
+        """Try a last time to write what waits; print how much is lost."""
+        self.write(lambda: None, keep=False)
+        with suppress(OSError):
+            self._writer.close()
+        if lost := self._lost + len(self._waiting):
+            console.info(f"rlopt: {lost:,} rows of {self._name} are lost: they could not be written")
+
+    def _warn(self, error: Exception, consequence: str) -> None:
+        if not self._warned:
+            console.info(f"rlopt: {self._name} cannot be written: {error}. {consequence}")
+        self._warned = True
+
 
 class Logger:
-    """Writes to one run's folder. An error in writing curves is printed once, and the run goes on.
+    """Writes to one run's folder. Where one of its files cannot be written, the other one and the run go on.
 
     A run that is resumed ``after`` a step keeps what was recorded up to this step; readers do not see later points.
     Without ``tensorboard`` and ``csv`` it writes summary.json alone.
@@ -69,12 +129,16 @@ class Logger:
         after: int | None = None,
     ):
         self.run_dir = run_dir
-        self._failed = False
         self._config = config
         self._events = self._table = None
+        self._curves: dict[str, _Curves] = {}
         try:
-            self._events = TensorBoardWriter(run_dir, after) if tensorboard else None
-            self._table = CSVWriter(run_dir, after) if csv else None
+            if tensorboard:
+                self._events = TensorBoardWriter(run_dir, after)
+                self._curves["events"] = _Curves(f"the event file in {shown(run_dir)}", self._events)
+            if csv:
+                self._table = CSVWriter(run_dir, after)
+                self._curves["table"] = _Curves(str(shown(run_dir / CSV_NAME)), self._table)
             if self._events and (after is None or after < 0):
                 self._events.begin(config_text)
         except BaseException:
@@ -83,55 +147,36 @@ class Logger:
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Write the scalars of one update."""
-        with self._tolerant():
-            if self._events:
-                self._events.scalars(values, step)
-            if self._table:
-                self._table.append(values, step)
+        for curves in self._curves.values():
+            curves.scalars(dict(values), step)
 
     def histograms(self, values: Mapping[str, NDArray[Any]], step: int) -> None:
         """Write a histogram of each array's finite numbers, for TensorBoard."""
         if self._events:
-            with self._tolerant():
-                self._events.histograms(values, step)
+            self._curves["events"].write(partial(self._events.histograms, values, step), keep=False)
 
     def image(self, name: str, encoded: bytes, height: int, width: int, step: int) -> None:
         """Write a PNG, or a GIF, which moves, for TensorBoard."""
         if self._events:
-            with self._tolerant():
-                self._events.image(name, encoded, height, width, step)
+            self._curves["events"].write(partial(self._events.image, name, encoded, height, width, step), keep=False)
 
     def flush(self) -> None:
         """Wait until everything is on the disk."""
-        with self._tolerant():
-            for written in (self._events, self._table):
-                if written:
-                    written.flush()
+        for curves in self._curves.values():
+            curves.flush()
 
     def summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json, and TensorBoard's hparams tab with the same results. Raises UserError where it cannot."""
         try:
             replace_file(self.run_dir / "summary.json", finite_json(dict(summary), indent=2) + "\n")
         except OSError as error:
-            raise UserError(f"summary.json cannot be written to {self.run_dir}: {error}") from error
+            raise UserError(f"summary.json cannot be written to {shown(self.run_dir)}: {error}") from error
         results = {f"final/{k}": v for k, v in summary.items() if k.startswith(("evaluation", "sampled", "return"))}
         results = {k: float(v) for k, v in results.items() if v is not None}
         if self._events:
-            with self._tolerant():
-                self._events.results(self._config, results, summary["steps"])
+            write = partial(self._events.results, self._config, results, summary["steps"])
+            self._curves["events"].write(write, keep=True)
 
     def close(self) -> None:
-        with self._tolerant():
-            for written in (self._events, self._table):
-                if written:
-                    written.close()
-
-    @contextmanager
-    def _tolerant(self) -> Iterator[None]:
-        """Within, an error is printed if it is the first."""
-        try:
-            yield
-        except (OSError, ValueError) as error:
-            if not self._failed:
-                self._failed = True
-                console.info(f"rlopt: the curves in {self.run_dir} are no longer recorded: {error}")
+        for curves in self._curves.values():
+            curves.close()

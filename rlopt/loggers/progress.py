@@ -8,7 +8,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from rlopt.loggers.console import terminal
+from rlopt.loggers.console import short, terminal
 
 _PLAIN_SECONDS = 5.0  # between plain lines
 
@@ -36,7 +36,7 @@ class ProgressDisplay:
         """Show the run's progress; ``seconds`` have passed since its first step."""
         rate = steps / seconds if seconds > 0 else 0.0
         left = max(self._total - steps, 0) / rate if rate else 0.0
-        shown = "-" if episode_return is None else f"{episode_return:.1f}"
+        shown = "-" if episode_return is None else short(episode_return)
         moved = "-" if kl is None else f"{kl:.4f}"
         text = f"{rate:,.0f} steps/s  return {shown}  KL {moved}  {_clock(left)} left"
         if self._bar:

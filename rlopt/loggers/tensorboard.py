@@ -28,6 +28,7 @@ import struct
 import time
 from collections.abc import Mapping
 from contextlib import closing
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from torch.utils.tensorboard.summary import custom_scalars, histogram, hparams, 
 
 from rlopt.errors import UserError
 from rlopt.files import flatten
+from rlopt.files.appending import AppendedFile
 
 GLANCE = {
     "1_return": "episode/return",
@@ -89,6 +91,7 @@ LAYOUT = {  # category -> chart -> scalars
     "6 Of some parts only": {
         "spread of evaluations": ["evaluation/std"],
         "weight of KL in the objective": ["objective/beta"],
+        "importance weights: mean, effective share": ["estimator/weight", "estimator/effective_share"],
         "what lambda learns from": ["damping/agreement"],
         "curvature outside the eigenvectors": ["solver/remainder"],
         "L-BFGS pairs in use": ["solver/pairs"],
@@ -116,8 +119,8 @@ class TensorBoardWriter:
         run_dir.mkdir(parents=True, exist_ok=True)
         seconds = [int(match[1]) for path in run_dir.iterdir() if (match := _FILE_NAME.match(path.name))]
         second = max([int(time.time()), *(n + 1 for n in seconds)])
-        self._file = (run_dir / f"events.out.tfevents.{second:010d}.{socket.gethostname()}.{os.getpid()}.0").open("xb")
-        self._records = RecordWriter(self._file)
+        name = f"events.out.tfevents.{second:010d}.{socket.gethostname()}.{os.getpid()}.0"
+        self._file = AppendedFile(run_dir / name, new=True)
         self._write(Event(file_version="brain.Event:2"))
         if after is not None:
             self._write(Event(step=after + 1, session_log=SessionLog(status=SessionLog.START)))
@@ -159,7 +162,7 @@ class TensorBoardWriter:
 
     def flush(self) -> None:
         """Wait until everything is on the disk."""
-        os.fsync(self._file.fileno())
+        self._file.synchronise()
 
     def close(self) -> None:
         self._file.close()
@@ -169,8 +172,9 @@ class TensorBoardWriter:
 
     def _write(self, event: Event) -> None:
         event.wall_time = time.time()
-        self._records.write(event.SerializeToString())
-        self._file.flush()
+        record = BytesIO()
+        RecordWriter(record).write(event.SerializeToString())
+        self._file.append(record.getvalue())
 
 
 def add_figure(run_dir: Path, name: str, png: Path, step: int) -> None:

@@ -36,7 +36,7 @@ def is_first_rank() -> bool:
     return not is_distributed() or os.environ["RANK"] == "0"
 
 
-def should_report(error: Exception) -> bool:
+def should_report(error: BaseException) -> bool:
     """True where this process must print the error, so that it is printed once.
 
     Rank 0 prints an error that all ranks have. The first rank of every host prints one that only its host may have, as
@@ -61,6 +61,8 @@ def process_group() -> Iterator[None]:
     import torch.distributed as dist
     from torch.distributed.rendezvous import rendezvous
 
+    from rlopt.parallel.processes import end_with_parent
+
     if interface := _interface():
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     gpus = torch.cuda.is_available() and dist.is_nccl_available()
@@ -75,6 +77,7 @@ def process_group() -> Iterator[None]:
             f"the ranks did not find one another through {where}: {first_line(error)}; where a host has several "
             "networks, name the one to use: GLOO_SOCKET_IFNAME=eth0 (and NCCL_SOCKET_IFNAME), say"
         ) from error
+    end_with_parent()  # torchrun may be killed
     try:
         yield
     except UserError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from itertools import combinations
 
 import numpy as np
@@ -13,6 +14,7 @@ from rlopt.report.runs import LeftOut, Run
 from rlopt.report.statistics import Array, Estimate, average, estimate, improvement, pooled, profile
 
 Ranges = Mapping[str, tuple[float, float]]
+_SHOWN = {ord("|"): r"\|", ord("`"): r"\`", ord("\n"): " "}
 _THRESHOLDS = 101  # of a performance profile
 
 
@@ -133,8 +135,8 @@ def improvements(comparison: Comparison) -> dict[tuple[str, str], Estimate]:
 
 
 def format_number(value: float, decimals: int) -> str:
-    """The number with commas, or - if it is not finite."""
-    return "-" if not np.isfinite(value) else f"{value:,.{decimals}f}"
+    """The number with commas, four significant digits of one that is large, or - if it is not finite."""
+    return "-" if not np.isfinite(value) else f"{value:,.{decimals}f}" if abs(value) < 1e9 else f"{value:.3e}"
 
 
 def format_estimate(e: Estimate, decimals: int) -> str:
@@ -144,9 +146,9 @@ def format_estimate(e: Estimate, decimals: int) -> str:
 
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table with numbers to the right."""
+    """A Markdown table with numbers to the right. What a name holds of HTML, links and line breaks is shown as text."""
     rule = ["---" if head in ("environment", "method") else "---:" for head in heads]
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    escaped = [[escape(cell, quote=False).translate(_SHOWN).replace("](", r"]\(") for cell in row] for row in rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in (heads, rule, *escaped))
 
 

@@ -5,6 +5,7 @@ Methods differ in dash, marker and lightness as well as in colour, and so can be
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +30,7 @@ _STYLES: list[tuple[str, Any, str]] = [
     ("#c9a227", (0, (3, 1)), "P"),
     ("#555555", (0, (8, 2)), "X"),
 ]
+_LONGEST_NAME = 60  # characters of a name in a figure
 _CENTRES = {"mean": "mean", "iqm": "interquartile mean"}
 _INTERVALS = {"t": "95% t interval", "bootstrap": "95% bootstrap interval"}
 _AXES = {"steps": "environment steps", "seconds": "seconds of training"}
@@ -41,7 +43,7 @@ def curves(groups: Sequence[Group], axes: Sequence[Axis], scalar: str, centre: C
     seconds up to it.
     """
     environments = list(dict.fromkeys(g.environment for g in groups))
-    styles, label = _styles(groups), "return of training episodes" if scalar == "episode/return" else scalar
+    styles, label = _styles(groups), "return of training episodes" if scalar == "episode/return" else _text(scalar)
     figure, panels = _panels(len(axes) * len(environments), min(len(environments), 3))
     for panel, (axis, environment) in zip(panels, [(a, e) for a in axes for e in environments], strict=True):
         extent: list[Array] = []
@@ -59,7 +61,7 @@ def curves(groups: Sequence[Group], axes: Sequence[Axis], scalar: str, centre: C
             panel.fill_between(x / scale, found.low, found.high, color=color, alpha=_shade(styles), linewidth=0)
             extent.append(values)
         _limit(panel, extent)
-        panel.set(title=environment, xlabel=f"{unit}{_AXES[axis]}", ylabel=label)
+        panel.set(title=_text(environment), xlabel=f"{unit}{_AXES[axis]}", ylabel=label)
     _legend(figure, groups, styles, f"{_CENTRES[centre]} over seeds, {_INTERVALS[method]}")
     return figure
 
@@ -69,8 +71,9 @@ def returns(groups: Sequence[Group], scores: Sequence[Array], what: str) -> Figu
     environments = list(dict.fromkeys(g.environment for g in groups))
     styles = _styles(groups)
     methods = list(styles)
+    names = [_text(method) for method in methods]
     columns = min(len(environments), 3)
-    figure, panels = _panels(len(environments), columns, 1.3 + 0.38 * len(methods), beside=methods)
+    figure, panels = _panels(len(environments), columns, 1.3 + 0.38 * len(methods), beside=names)
     for number, (panel, environment) in enumerate(zip(panels, environments, strict=True)):
         reach: list[Array] = []
         for i, g in enumerate(groups):
@@ -86,8 +89,8 @@ def returns(groups: Sequence[Group], scores: Sequence[Array], what: str) -> Figu
         low, high, room = dots.min(), dots.max(), np.ptp(dots) or abs(dots[0]) or 1.0
         seen = [dots, *np.clip([w for w in reach if np.isfinite(w)], low - room, high + room)]
         _limit(panel, seen, "x")
-        panel.set(title=environment, xlabel=what, ylim=(len(methods) - 0.4, -0.6))
-        panel.set_yticks(range(len(methods)), methods if number % columns == 0 else [""] * len(methods))
+        panel.set(title=_text(environment), xlabel=what, ylim=(len(methods) - 0.4, -0.6))
+        panel.set_yticks(range(len(methods)), names if number % columns == 0 else [""] * len(methods))
         panel.tick_params(axis="y", length=0)
     return figure
 
@@ -108,7 +111,7 @@ def profiles(found: Mapping[str, Estimate], thresholds: Array, styled: Sequence[
 
 def improvements(found: Mapping[tuple[str, str], Estimate]) -> Figure:
     """P(X > Y) of each pair of methods, with its interval."""
-    names = [f"{x} > {y}" for x, y in found]
+    names = [f"{_text(x)} > {_text(y)}" for x, y in found]
     figure, (panel,) = _panels(1, 1, 1.2 + 0.38 * len(found), beside=names)
     for row, e in enumerate(found.values()):
         _whisker(panel, e, row, "#000000")
@@ -128,10 +131,17 @@ def check_name(path: Path) -> None:
 def write(figure: Figure, target: Any, **how: Any) -> None:
     """Write a figure to a file or a buffer. Raises UserError where it cannot be written."""
     try:
-        with matplotlib.rc_context({"svg.hashsalt": "rlopt"}):
+        with matplotlib.rc_context({"svg.hashsalt": "rlopt"}), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from")  # shown as a box
             figure.savefig(target, dpi=130, **how)
     except OSError as error:
         raise UserError(f"the figure {target} cannot be written: {error}") from error
+
+
+def _text(name: str) -> str:
+    """A name as matplotlib is given it: a dollar is no mathematics, and a long one is cut."""
+    short = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
+    return short.replace("$", r"\$")
 
 
 def _panels(count: int, columns: int, height: float = 3.5, beside: Sequence[str] = ()) -> tuple[Figure, list[Any]]:
@@ -181,7 +191,7 @@ def _legend(figure: Figure, groups: Sequence[Group], styles: Mapping[str, tuple[
         seeds = " to ".join(str(n) for n in {counts[0]: 0, counts[-1]: 0})
         color, dash, _ = styles[method]
         lines.append(Line2D([], [], color=color, linestyle=dash, linewidth=1.8))
-        names.append(f"{method}, {seeds} seed{'s' if seeds != '1' else ''}")
+        names.append(f"{_text(method)}, {seeds} seed{'s' if seeds != '1' else ''}")
     widest = max(map(len, names))
     columns = max(1, min(len(names), int(figure.get_figwidth() * 11 / (widest + 8))))
     figure.set_figheight(figure.get_figheight() + 0.2 * -(-len(names) // columns))

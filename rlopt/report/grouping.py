@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from rlopt.config.choices import PARTS
+from rlopt.config.choices import ACTOR_PARTS, PARTS
 from rlopt.report.runs import Run
 
 _IGNORED = ("seed", "run_dir", "updates", "env.id", "env.name")  # not compared, or they follow from others
@@ -65,7 +65,7 @@ def separating_options(configs: Sequence[Mapping[str, str]]) -> list[str]:
 
 def _rank(key: str) -> int:
     """The order in which options are named: the preset, the actor's parts, the critic's parts, any other."""
-    order = ["algo", *PARTS, *(f"critic.{part}" for part in PARTS)]
+    order = ["algo", *ACTOR_PARTS, *(f"critic.{part}" for part in PARTS)]
     return order.index(key) if key in order else len(order)
 
 

@@ -16,16 +16,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from rlopt.config.choices import stands_for
 from rlopt.errors import UserError, in_one_line
 from rlopt.files import flatten
+from rlopt.files.reading import exists, open_regular, read_json, read_yaml
 from rlopt.loggers import console, csv
+from rlopt.loggers.console import printable
 
 Array = NDArray[np.float64]
 _SECONDS = ("time/collect", "time/update")
+_LARGEST_EVENTS = 2**28  # bytes of a file of events
+_LARGEST_VALUE = 1e100  # averages, intervals and axes of larger ones are beyond the range of numbers
 
 
 class Series(NamedTuple):
@@ -110,7 +113,7 @@ def read(folder: Path, scalar: str, unfinished: bool) -> Run:
     config = _read_config(folder / "config.yaml")
     summary: Any = {}
     try:
-        summary = json.loads((folder / "summary.json").read_text())
+        summary = read_json(folder / "summary.json")
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:
@@ -142,11 +145,12 @@ def _seconds(found: Mapping[str, Series], steps: Array) -> Array:
 def _read_config(file: Path) -> dict[str, str]:
     """The options of config.yaml. Raises Unusable."""
     try:
-        plain = yaml.safe_load(file.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        plain = read_yaml(file)
+    except (OSError, ValueError) as error:
         raise Unusable(f"config.yaml cannot be read: {in_one_line(error)}") from error
     config = flat_options(plain) if isinstance(plain, dict) else {}
-    if not {"algo", "env.id", "seed"} <= set(config) or not config["seed"].isdecimal():
+    config = {name: " ".join(printable(value).split()) for name, value in config.items()}
+    if not {"algo", "env.id", "seed"} <= set(config) or not re.fullmatch(r"\d{1,18}", config["seed"]):
         raise Unusable("config.yaml is not that of a run: it lacks algo, env.id or seed")
     return config
 
@@ -167,19 +171,18 @@ def flat_options(config: Mapping[str, Any]) -> dict[str, str]:
 def read_scalars(run_dir: Path, names: Sequence[str]) -> dict[str, Series]:
     """The series of those ``names`` that the run recorded. A run that still goes on is read up to its last point."""
     file = run_dir / csv.NAME
-    found = _from_csv(file, names) if file.is_file() else _from_events(run_dir, names)
+    found = csv.read(file, names) if exists(file) else _from_events(run_dir, names)
     series = {name: _series(points) for name, points in found.items()}
     return {name: s for name, s in series.items() if len(s.steps)}
 
 
-def _from_csv(file: Path, names: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
-    """Points (step, value) from the table, in which an update may have empty cells."""
-    rows = csv.read(file)
-    return {name: [(float(row["step"]), float(row[name])) for row in rows if row.get(name)] for name in names}
-
-
 def _from_events(run_dir: Path, names: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
-    """Points (step, value) from TensorBoard's events."""
+    """Points (step, value) from TensorBoard's events. Raises ValueError where a file is not regular or too large."""
+    for path in run_dir.glob("*tfevents*"):  # as TensorBoard looks for them
+        try:
+            open_regular(path, _LARGEST_EVENTS).close()
+        except ValueError as error:
+            raise ValueError(f"{path.name}: {error}") from error
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of every resume of a run
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -194,6 +197,8 @@ def _from_events(run_dir: Path, names: Sequence[str]) -> dict[str, list[tuple[fl
 def _series(points: list[tuple[float, float]]) -> Series:
     """Finite points in the order of their steps; of two points with one step the later."""
     last = {step: value for step, value in points if np.isfinite(value)}
+    if largest := max((abs(value) for value in last.values() if abs(value) > _LARGEST_VALUE), default=0):
+        raise ValueError(f"it holds {largest:.3g}, and no more than {_LARGEST_VALUE:.0e} can be drawn")
     steps = np.array(sorted(last))
     return Series(steps, np.array([last[step] for step in steps]))
 

@@ -6,8 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlopt.parallel.collectives import all_sum, all_sums
-
 
 def gae(
     rewards: Tensor, values: Tensor, next_values: Tensor, terminated: Tensor, done: Tensor, gamma: float, lambda_: float
@@ -31,16 +29,3 @@ def gae(
         for t in reversed(range(len(d))):
             following = a[t] = d[t] + c[t] * following
     return advantages, advantages + values
-
-
-def normalised(advantages: Tensor, weight: Tensor) -> Tensor:
-    """Advantages (B,) scaled to weighted mean 0 and standard deviation 1 over all ranks.
-
-    They become 0 where they differ by rounding alone.
-    """
-    total, weighted = all_sums(weight.sum(), torch.dot(weight, advantages))
-    mean = weighted / total
-    centred = advantages - mean
-    std = (all_sum(torch.dot(weight, centred**2)) / total).sqrt()
-    rounding = 10 * torch.finfo(std.dtype).eps * mean.abs()
-    return centred / torch.where(std > rounding, std + 1e-8, torch.inf)

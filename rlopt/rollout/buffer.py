@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import gymnasium as gym
@@ -13,6 +13,7 @@ from rlopt.core.heads import Head, Joint
 from rlopt.core.samples import Samples
 from rlopt.envs.spaces import PolicyHead, observation_dtype, observation_size
 from rlopt.parallel.processes import shared_zeros
+from rlopt.policy.inference import FrozenPolicy
 
 Buffer = dict[str, Tensor]  # by the names of a Rollout's fields, [T, E, ...]
 
@@ -23,6 +24,7 @@ class Rollout:
 
     inputs: Tensor  # [T + 1, E, D] normalised observations; the last row starts the next rollout
     observations: Tensor  # [T, E, D] raw, for the normaliser
+    following: Tensor  # [1, E, D] raw observations after the last step
     actions: Tensor  # [T, E, ...] as drawn
     outputs: Tensor  # [T, E, O] of the acting policy
     rewards: Tensor  # [T, E] raw
@@ -32,6 +34,7 @@ class Rollout:
     episode: Tensor  # [T, E] episode identifier
     mask: Tensor  # [T, E] 1 for a transition, 0 where the environment was only reset
     final: Tensor  # (N, D) normalised last observations of truncated episodes
+    raw_final: Tensor  # (N, D) the same as they came
     final_index: tuple[Tensor, Tensor]  # their t and e, (N,) each
     first: int = 0  # number of its first environment, over the whole run
     total: int | None = None  # environments of the whole run; None: no others than these
@@ -67,6 +70,14 @@ class Rollout:
     def last(self) -> Tensor:
         """(E + N, D) normalised observations whose values continue the returns: of the last row, and ``final``."""
         return torch.cat([self.inputs[-1], self.final])
+
+    def seen_by(self, policy: FrozenPolicy) -> Rollout:
+        """The same transitions, with the inputs and outputs of this policy."""
+        raw = torch.cat([self.observations, self.following])
+        inputs = policy.normalise(raw, out=torch.empty_like(raw))
+        outputs = policy.outputs(inputs[:-1].flatten(0, 1)).view(self.outputs.shape)
+        final = policy.normalise(self.raw_final, out=torch.empty_like(self.raw_final))
+        return replace(self, inputs=inputs, outputs=outputs, final=final)
 
     @property
     def index(self) -> Tensor | None:
@@ -127,6 +138,7 @@ def allocate_buffer(
     shapes = {
         "inputs": ((T + 1, E, size), observed),
         "observations": ((T, E, size), observed),
+        "following": ((1, E, size), observed),
         "actions": ((T, E, *action.shape[1:]), action.dtype),
         "outputs": ((T, E, outputs), dtype),
         "rewards": ((T, E), dtype),

@@ -54,7 +54,8 @@ def _each_leaf(node: Any, change: Callable[[Any], Any]) -> Any:
 class EpisodeHistory:
     """The states of a process's environments after a rollout, and the actions of their running episodes. Immutable.
 
-    It holds as many rollouts as the longest running episode needs, and none where ``keeps_actions`` is false.
+    It holds the rollouts that the longest running episode needs, at most twice as many steps as that, and none where
+    ``keeps_actions`` is false.
     """
 
     keeps_actions: bool  # False: no episode can be replayed
@@ -100,7 +101,10 @@ class EpisodeHistory:
         return replace(self, actions=(torch.from_numpy(past),), checks=checks)
 
     def complete(self) -> list[EnvState]:
-        """The states with the actions of their episodes; without an origin where these were not kept."""
+        """The states, each with the actions of its episode so far.
+
+        Where these were not kept the state has no origin either, and its episode cannot be replayed.
+        """
         found = []
         for e, state in enumerate(self.states):
             steps, column = state.time, [chunk[:, e] for chunk in self.actions]

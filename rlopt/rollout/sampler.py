@@ -129,6 +129,7 @@ class Sampler:
         policy.normalise(self._raw[:, own], out=buffer["inputs"])
         mark_infinite(buffer["inputs"][-1], self._raw[-1, own])
         buffer["observations"].copy_(self._raw[:-1, own])
+        buffer["following"].copy_(self._raw[-1:, own])
         buffer["outputs"].copy_(self._outputs[:, own])
         last = np.array([np.reshape(o, -1) for _, _, o in final], observations.dtype).reshape(-1, shape[1])
         t_of, e_of = (np.array([row[i] for row in final], np.int64) for i in (0, 1))
@@ -211,6 +212,7 @@ def assemble_rollout(
     return Rollout(
         **buffer,
         final=mark_infinite(policy.normalise(raw, out=torch.empty_like(raw)), raw),
+        raw_final=raw,
         final_index=(torch.from_numpy(t[order]), torch.from_numpy(e[order])),
         first=first,
         total=total,

@@ -7,8 +7,8 @@ then trains as well.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from rlopt.core.update import first_nonfinite
 from rlopt.envs.spaces import PolicyHead
 from rlopt.policy.inference import FrozenPolicy
 from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler
-from rlopt.rollout.advantages import gae, normalised
+from rlopt.rollout.advantages import gae
 from rlopt.rollout.buffer import Rollout
 from rlopt.training.compatible_critic import CompatibleEstimator
 from rlopt.training.failure_policy import first_bad_quantity
@@ -43,18 +43,25 @@ class UpdateResult:
     quantities: Mapping[str, Tensor] = field(default_factory=dict)  # the update's data: for reports and histograms
 
 
+class _Scaled(NamedTuple):
+    """A batch in numbers that do not depend on units, and the normalisers' states with this batch in them."""
+
+    batch: Rollout
+    rewards: Tensor  # [T, E]
+    observations_state: State
+    rewards_state: State
+
+
 @dataclass(frozen=True)
 class _Estimates:
-    """Values, samples and normalisers of a batch before any network learns. With a ``failure`` none can learn."""
+    """Values, samples and normalisers of a batch before any network learns."""
 
     quantities: dict[str, Tensor]
+    scaled: _Scaled
     values: Pair  # V by the critic before it learns: see `Agent._values`
     targets: Tensor  # (B,) of the values
-    failure: str | None = None
-    samples: dict[str, Samples] = field(default_factory=dict)  # of every network
-    observations: State = field(default_factory=dict)  # the normalisers' states, with this batch in them
-    rewards: State = field(default_factory=dict)
-    scalars: Scalars = field(default_factory=dict)
+    samples: dict[str, Samples]  # of every network
+    scalars: Scalars
     natural: Tensor | None = None  # (P,) the compatible critic's direction, if there is such a critic
 
 
@@ -115,7 +122,7 @@ class Agent:
         return self._frozen(theta, state)
 
     def evaluated_policy(self, state: State) -> FrozenPolicy:
-        """The policy to evaluate: with the averaged theta where there is one."""
+        """The policy to evaluate. Its theta is the average in ``state``, or the current one if it keeps none."""
         actor = state["actor"]
         theta = actor["average"].get("theta", actor["theta"]).to("cpu", copy=True)
         return self._frozen(theta, state)
@@ -139,41 +146,51 @@ class Agent:
         or loss on the batch, are not finite after its last step.
         """
         estimates = self._estimate(state, batch)
-        if estimates.failure:
-            return state, UpdateResult({}, 1, estimates.failure, estimates.quantities)
+        if isinstance(estimates, UpdateResult):
+            return state, estimates
         training = self._copy(state, estimates)
-        for name in self._train(training, batch, estimates, generator):
+        for name in self._train(training, estimates, generator):
             self._verify(training, name)
             if name == "actor":
-                actor = training.networks["actor"]
-                on_policy_ready(self.policy({"actor": actor, "observations": estimates.observations}))
+                actor, observations = training.networks["actor"], estimates.scaled.observations_state
+                on_policy_ready(self.policy({"actor": actor, "observations": observations}))
         return self._commit(training, estimates)
 
-    def _estimate(self, state: State, batch: Rollout) -> _Estimates:
-        """Values, advantages, targets and normalisers; the compatible critic's direction where there is one."""
-        values = self._values(state, batch)
-        advantages, targets = self._advantages(state, batch, values)
-        quantities = {**batch.course, "last observation": batch.last, "value": values[0], "advantage": advantages}
-        found = _Estimates(quantities, values, targets)
-        if bad := first_nonfinite(quantities, over_ranks=True):
-            return replace(found, failure=first_bad_quantity(quantities) or bad)
-        gamma, happened = self._config.gamma, batch.mask.bool()
+    def _estimate(self, state: State, batch: Rollout) -> _Estimates | UpdateResult:
+        """Values, advantages, targets and normalisers; the compatible critic's direction where there is one.
+
+        Where a number is not finite it is the result of an update without effect.
+        """
+        quantities = {**batch.course, "last observation": batch.last}
         try:
-            observations = self.observations.merge(state["observations"], batch.visited)
-            rewards = self.rewards.merge(state["rewards"], batch.rewards, batch.done, gamma, happened)
-            found = replace(found, observations=observations, rewards=rewards)
-            samples = self._samples(batch, advantages, targets, values)
+            scaled = self._scale(state, batch)
+            values = self._values(state, scaled.batch)
+            advantages, targets = self._advantages(scaled, values)
+            quantities |= {"value": values[0], "advantage": advantages}
+            if bad := first_nonfinite(quantities, over_ranks=True):
+                raise FloatingPointError(bad)
+            samples = self._samples(scaled.batch, advantages, targets, values)
             scalars: Scalars = {
                 "critic/explained_variance": self._explained_variance(samples["actor"], targets, values[0])
             }
-            natural = None
-            if self.compatible is not None:
-                estimate = self._compatible(self.compatible, state, batch, samples["actor"])
-                samples["actor"], natural = estimate.samples, estimate.natural
-                scalars = {**scalars, **estimate.scalars}
+            if self.compatible is None:
+                return _Estimates(quantities, scaled, values, targets, samples, scalars)
+            estimate = self._compatible(self.compatible, state, scaled, samples["actor"])
         except (FloatingPointError, NumericalFailure) as failure:
-            return replace(found, failure=str(failure))
-        return replace(found, samples=samples, scalars=scalars, natural=natural)
+            return UpdateResult({}, 1, first_bad_quantity(quantities) or str(failure), quantities)
+        samples["actor"], scalars = estimate.samples, {**scalars, **estimate.scalars}
+        return _Estimates(quantities, scaled, values, targets, samples, scalars, estimate.natural)
+
+    def _scale(self, state: State, batch: Rollout) -> _Scaled:
+        """The batch with scaled rewards, and the first one with normalised inputs, see policy/normalisers.py.
+
+        Raises FloatingPointError where observations or rewards are not finite.
+        """
+        observations = self.observations.merge(state["observations"], batch.visited)
+        rewards = self.rewards.merge(state["rewards"], batch.rewards, batch.done, self._config.gamma, batch.mask.bool())
+        if self.observations.is_new(state["observations"]):
+            batch = batch.seen_by(self.policy({"actor": state["actor"], "observations": observations}))
+        return _Scaled(batch, self.rewards.apply(rewards, batch.rewards), observations, rewards)
 
     def _copy(self, state: State, estimates: _Estimates) -> _Training:
         """Copies of the networks, for training to change."""
@@ -184,17 +201,15 @@ class Agent:
         results = dict.fromkeys(self.learners, TrainingResult())
         return _Training(state, networks, results, dict(estimates.samples), estimates.targets)
 
-    def _train(
-        self, training: _Training, batch: Rollout, estimates: _Estimates, generator: torch.Generator
-    ) -> Iterator[str]:
+    def _train(self, training: _Training, estimates: _Estimates, generator: torch.Generator) -> Iterator[str]:
         """Train the networks. Yields "actor" when the actor has finished, and "critic" when all is done."""
         recompute = self._config.advantages.recompute
         rounds = max(learner.schedule.epochs for learner in self.learners.values()) if recompute else 1
         for epoch in range(rounds):
             if epoch:
-                values = self._values(training.networks, batch)
-                advantages, training.targets = self._advantages(training.before, batch, values)
-                training.samples = self._samples(batch, advantages, training.targets, estimates.values)
+                values = self._values(training.networks, estimates.scaled.batch)
+                advantages, training.targets = self._advantages(estimates.scaled, values)
+                training.samples = self._samples(estimates.scaled.batch, advantages, training.targets, estimates.values)
             for name, learner in self.learners.items():
                 epochs = learner.schedule.epochs
                 if epoch >= epochs or training.results[name].stopped:
@@ -241,26 +256,25 @@ class Agent:
         if failures:
             quantities = quantities | {f"{name} parameters": network["theta"] for name, network in networks.items()}
         skipped = sum(result.skipped for result in results.values())
-        state = {**networks, "observations": estimates.observations, "rewards": estimates.rewards}
+        scaled = estimates.scaled
+        state = {**networks, "observations": scaled.observations_state, "rewards": scaled.rewards_state}
         return state, UpdateResult(host(scalars), skipped, failures[0] if failures else None, quantities)
 
     def actor_samples(self, state: State, batch: Rollout) -> Samples:
         """The samples that the actor would learn from in ``state``."""
-        values = self._values(state, batch)
-        samples = self._samples(batch, *self._advantages(state, batch, values), values)["actor"]
-        return self._compatible(self.compatible, state, batch, samples).samples if self.compatible else samples
+        scaled = self._scale(state, batch)
+        values = self._values(state, scaled.batch)
+        samples = self._samples(scaled.batch, *self._advantages(scaled, values), values)["actor"]
+        return self._compatible(self.compatible, state, scaled, samples).samples if self.compatible else samples
 
-    def _compatible(self, compatible: CompatibleEstimator, state: State, batch: Rollout, samples: Samples) -> Estimate:
+    def _compatible(self, compatible: CompatibleEstimator, state: State, scaled: _Scaled, samples: Samples) -> Estimate:
         """The compatible critic's estimate from this batch and the actor's samples of it."""
-        rewards = self.rewards.apply(state["rewards"], batch.rewards)
         theta, critic_theta = state["actor"]["theta"], state["critic"]["theta"]
-        return compatible.estimate(self.actor.update, theta, critic_theta, batch, rewards, samples)
+        return compatible.estimate(self.actor.update, theta, critic_theta, scaled.batch, scaled.rewards, samples)
 
     def _samples(self, batch: Rollout, advantages: Tensor, targets: Tensor, values: Pair) -> dict[str, Samples]:
         """The samples of every network, from advantages and targets (B,) and the values before training."""
         weight = batch.weight(self._config.gamma if self._config.state_weighting == "discounted" else None)
-        if self._config.advantages.normalise:
-            advantages = normalised(advantages, weight)
         old_values = values[0][:-1].flatten()
         if self.critic is None:
             joint = self.actor.update.head
@@ -269,6 +283,8 @@ class Agent:
         else:
             actor = batch.actor_samples(self.head, advantages, weight)
             found = {"actor": actor, "critic": batch.critic_samples(targets, old_values, weight)}
+        if self._config.advantages.normalise == "batch":
+            found["actor"] = found["actor"].with_normalised_advantages()
         return {name: samples.to(self.device) for name, samples in found.items()}
 
     def _values(self, networks: State, batch: Rollout) -> Pair:
@@ -284,11 +300,11 @@ class Agent:
         name, learner = list(self.learners.items())[-1]
         return learner.update.network.outputs(networks[name]["theta"], inputs)[:, 0]
 
-    def _advantages(self, state: State, batch: Rollout, values: Pair) -> Pair:
-        """Advantages and targets, (B,) each, with rewards scaled as in ``state``."""
-        v, final = values
+    def _advantages(self, scaled: _Scaled, values: Pair) -> Pair:
+        """Advantages and targets, (B,) each."""
+        (v, final), batch = values, scaled.batch
         advantages, targets = gae(
-            self.rewards.apply(state["rewards"], batch.rewards),
+            scaled.rewards,
             v[:-1],
             batch.next_values(v, final),
             batch.terminated,

@@ -33,7 +33,10 @@ class Evaluator:
         return self.score is not None and self.score == self.best
 
     def after_update(self, updates: int, state: State, recent: Collection[float]) -> Evaluation | None:
-        """Score the policy; ``recent`` are the last training returns. Returns the evaluation, if one was due."""
+        """The evaluation that is due after this many updates, if any, and the policy's new ``score``.
+
+        Where no evaluations are made during training ``recent``, the last training returns, are the score.
+        """
         every = self._config.evaluation.every_updates
         if every is None:
             self.score = _finite(float(np.mean(list(recent)))) if recent else None

@@ -140,16 +140,17 @@ def select_device(name: str) -> torch.device:
 
 def _agent(config: RunConfig, probe: CheckedEnv, device: torch.device) -> Agent:
     head = _named("policy", lambda: head_for(probe.action_space, config.policy.gaussian))
-    space, critic, compatible = probe.observation_space, None, None
+    by_minibatch = config.advantages.normalise == "minibatch"
+    space, critic, compatible, trace = probe.observation_space, None, None, config.gamma * config.gae_lambda
     if isinstance(config.critic, SharedCritic):
         joint = Joint(head, config.critic.variance)
         network = _network(config, "policy", config.policy.network, joint, space, Purpose.ACTOR_WEIGHTS)
         weight = config.critic.value_weight
         shared = replace(config.actor, objective=JointObjective(config.actor.objective, weight))
-        actor = _learner(shared, network, joint)
+        actor = _learner(shared, network, joint, trace, by_minibatch)
     else:
         network = _network(config, "policy", config.policy.network, head, space, Purpose.ACTOR_WEIGHTS)
-        actor = _learner(config.actor, network, head)
+        actor = _learner(config.actor, network, head, trace, by_minibatch)
         critic, compatible = _critic(config, config.critic, space)
     normalises = config.observations.normalise and not image(space)
     observations = ObservationNormaliser(normalises, config.observations.clip, indicators(probe.declared))
@@ -174,10 +175,14 @@ def _network(
     return Network(module.to(getattr(torch, config.dtype)), head.constants)
 
 
-def _learner(options: UpdateOptions, network: Network, head: Head) -> Learner:
+def _learner(
+    options: UpdateOptions, network: Network, head: Head, trace: float = 0.0, normalise: bool = False
+) -> Learner:
     o = options
-    update = Update(network, head, o.objective, o.metric, o.solver, o.damping, o.step, o.l2)
-    return Learner(update, o.schedule)
+    update = Update(
+        network, head, o.objective, o.metric, o.solver, o.damping, o.scheduled_step, o.l2, o.estimator, trace
+    )
+    return Learner(update, o.schedule, normalise)
 
 
 def _named(where: str, make: Callable[[], Any]) -> Any:

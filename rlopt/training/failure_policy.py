@@ -8,7 +8,7 @@ skipped in a row is described in nan_report.json, so that the cause can be found
 | failure    | the quantity that was not finite, or the computation that could not go on                |
 | first      | where in the rollout the first bad number is: step t, number of the environment; or null |
 | rank       | the rank that has it; the quantities are those of this rank                              |
-| parts      | objective, metric, solver, damping and step of every network                             |
+| parts      | objective, metric, solver, damping, step, estimator of every network                            |
 | quantities | shape; min, max and mean of the finite entries; counts of NaN and inf; index of the first |
 """
 
@@ -22,10 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlopt.config.choices import PARTS, stands_for
+from rlopt.config.choices import ACTOR_PARTS, stands_for
 from rlopt.core.learner import Learner
 from rlopt.errors import Stopped
-from rlopt.files import finite_json, replace_file
+from rlopt.files import finite_json, replace_file, shown
 from rlopt.parallel.collectives import gather, rank
 
 NAN_REPORT = "nan_report.json"
@@ -56,7 +56,7 @@ class FailurePolicy:
             raise Stopped(
                 f"{self.in_a_row} updates in a row were skipped for numbers that are not finite, the last because of: "
                 f"{failure}. Stopped at step {step:,}; the policy is as it was before them, "
-                f"in {self._run_dir / 'checkpoints'}; {self._run_dir / NAN_REPORT} describes the first. "
+                f"in {shown(self._run_dir / 'checkpoints')}; {shown(self._run_dir / NAN_REPORT)} describes the first. "
                 "Try a smaller learning rate or radius, or more damping"
             )
 
@@ -84,7 +84,8 @@ def write_report(
     places = [each for each, _ in gathered]
     earliest = min(range(len(gathered)), key=lambda r: (places[r] is None, places[r] or (), r))
     parts = {
-        name: {part: stands_for(getattr(learner.update, part)) for part in PARTS} for name, learner in learners.items()
+        name: {part: stands_for(getattr(learner.update, part)) for part in ACTOR_PARTS}
+        for name, learner in learners.items()
     }
     report = {**about, "rank": earliest, "parts": parts, **gathered[earliest][1]}
     if rank() == 0:

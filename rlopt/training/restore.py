@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from rlopt.checkpoint.manager import load_best, load_newest
-from rlopt.checkpoint.resume_rules import check_structure
+from rlopt.checkpoint.resume_rules import SIZES, check_same_config, check_structure
 from rlopt.config.choices import stands_for
+from rlopt.config.compatibility import LOWER
 from rlopt.config.options import RunConfig
 from rlopt.core.samples import Samples
 from rlopt.errors import UserError
@@ -20,7 +21,7 @@ from rlopt.inspection.inspect import Inspection, Pairs, inspect
 from rlopt.loggers import console
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.seeding import Purpose, integer
-from rlopt.training.factory import Setup, set_up
+from rlopt.training.factory import Setup, explain_lack_of_memory, set_up
 
 
 def restore_run(config: RunConfig, run_dir: Path, best: bool = False) -> tuple[Setup, int]:
@@ -30,7 +31,14 @@ def restore_run(config: RunConfig, run_dir: Path, best: bool = False) -> tuple[S
         step, tree = load_best(run_dir)
     else:
         step, tree = load_newest(run_dir, warn=lambda message: console.info(f"rlopt: {message}"))
-    start = set_up(config, cpu)
+    try:
+        check_same_config(config.plain, tree["config"], SIZES)  # before anything of these sizes is made
+    except UserError as error:
+        raise UserError(f"{run_dir}: {error}") from error
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{run_dir}: its checkpoint holds no configuration: {type(error).__name__}: {error}") from error
+    with explain_lack_of_memory("the policy", LOWER):
+        start = set_up(config, cpu)
     try:
         check_structure(tree, {"agent": start.state}, "checkpoint")
     except ValueError as error:

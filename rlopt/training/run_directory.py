@@ -8,6 +8,7 @@ folders); there a run goes on without one.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,30 +16,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlopt.errors import UserError
+from rlopt.files import shown
 from rlopt.parallel import ranks
 
 if TYPE_CHECKING:
     from rlopt.config.options import RunConfig
 
+_UNFINISHED = re.compile(r"\.(config\.yaml|summary\.json|scalars\.csv|nan_report\.json|error\.txt)\.\d+")
 _locks: set[int] = set()  # descriptors of the folders that this process has locked
 
 
 def choose_run_directory(config: RunConfig) -> Path:
-    """The folder that the run will be written to: run_dir, or a new one under runs/. Creates nothing.
+    """The folder that the run will be written to: run_dir, or a new one under runs/, as an absolute path.
 
-    Raises UserError where run_dir cannot be used or is not empty.
+    An environment may change the working directory. Creates nothing. Raises UserError where run_dir cannot be used or
+    holds more than what a run that was killed at its start has left.
     """
     if config.run_dir is not None:
+        if not config.run_dir:
+            raise UserError("run_dir= is empty; give a folder, such as run_dir=runs/NAME, or leave it out")
         try:
-            chosen = Path(config.run_dir).expanduser()
-            used = chosen.exists() and (not chosen.is_dir() or any(chosen.iterdir()))
+            chosen = Path(config.run_dir).expanduser().absolute()
+            used = chosen.exists() and (not chosen.is_dir() or not all(map(_is_unfinished, os.listdir(chosen))))
         except (OSError, RuntimeError) as error:  # RuntimeError: ~NAME of an unknown user
             raise UserError(f"run_dir={config.run_dir} cannot be used: {getattr(error, 'strerror', error)}") from error
         if used:
             raise _in_use(chosen)
         return chosen
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    return unused_path(Path("runs") / f"{config.algo}-{config.env.name.replace('/', '-')}-s{config.seed}-{stamp}")
+    return unused_path(
+        Path.cwd() / "runs" / f"{config.algo}-{config.env.name.replace('/', '-')}-s{config.seed}-{stamp}"
+    )
 
 
 def unused_path(base: Path) -> Path:
@@ -52,10 +60,11 @@ def unused_path(base: Path) -> Path:
 
 @contextmanager
 def exclusive_run_directory(run_dir: Path, new: bool = False) -> Iterator[None]:
-    """Within, no other process can train the run in ``run_dir``. Raises UserError where one already does.
+    """Lock ``run_dir`` for the block, so that no other process trains that run. Raises UserError where one does.
 
-    For a ``new`` run the folder is created and must be empty; it is removed again if nothing is written to it. A
-    folder that cannot be opened is not locked: whoever writes to it later reports what is wrong.
+    For a ``new`` run the folder is created and must be empty; it is removed again if nothing is written to it. What a
+    run that was killed has left unfinished is removed. A folder that cannot be opened is not locked: whoever writes to
+    it later reports what is wrong.
     """
     created = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
     descriptor = ranks.on_all_ranks(lambda: _lock(run_dir, new) if ranks.is_first_rank() else None)
@@ -90,11 +99,11 @@ def try_lock(descriptor: int) -> bool:
 
 def trained_elsewhere(run_dir: Path) -> UserError:
     """The error that says that another process trains this run."""
-    return UserError(f"{run_dir} is being trained by another process; it is left to that one")
+    return UserError(f"{shown(run_dir)} is being trained by another process; it is left to that one")
 
 
 def _in_use(run_dir: Path) -> UserError:
-    return UserError(f"run_dir={run_dir} is in use; give another, or remove it first")
+    return UserError(f"run_dir={shown(run_dir)} is in use; give another, or remove it first")
 
 
 def _lock(run_dir: Path, new: bool) -> int | None:
@@ -108,12 +117,20 @@ def _lock(run_dir: Path, new: bool) -> int | None:
     error = None
     if not try_lock(descriptor):
         error = trained_elsewhere(run_dir)
-    elif new and os.listdir(run_dir):
+    elif new and not all(map(_is_unfinished, os.listdir(run_dir))):
         error = _in_use(run_dir)
     if error is not None:
         os.close(descriptor)
         raise error
+    for name in filter(_is_unfinished, os.listdir(run_dir)):
+        with suppress(OSError):
+            (run_dir / name).unlink()
     return descriptor
+
+
+def _is_unfinished(name: str) -> bool:
+    """True for a file of a run that was killed while it wrote the file (`files.replace_file`)."""
+    return _UNFINISHED.fullmatch(name) is not None
 
 
 def _close_locks() -> None:

@@ -1,10 +1,10 @@
 """Signals that end a run so that it can be resumed: SIGINT, SIGTERM, SIGUSR1, and SIGHUP (its terminal was closed).
 
 In a single process the first signal interrupts what is going on: an unfinished update is dropped, and the state before
-it is saved. With several ranks each one only remembers the signal, until all of them stop after the same update. A
-signal that arrives while files are written waits. A second Ctrl-C leaves at once, with the last checkpoint as it is.
-Processes that are forked meanwhile obey SIGTERM alone: the other signals reach the whole group, and the run itself ends
-its processes.
+it is saved; an import is finished first. With several ranks each one only remembers the signal, until all of them stop
+after the same update. A signal that arrives while files are written waits. A second Ctrl-C leaves at once, with the
+last checkpoint as it is. Processes that are forked meanwhile obey SIGTERM alone: the other signals reach the whole
+group, and the run itself ends its processes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from types import FrameType
 
 from rlopt.errors import Signalled
 from rlopt.parallel.collectives import world_size
+from rlopt.parallel.interrupts import depth, is_importing
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
@@ -37,6 +38,7 @@ class SignalHandler:
         self._before_interrupt = before_interrupt  # called just before `Signalled` is raised
         self.received: int | None = None
         self._since = 0.0
+        self._depth = 0  # of the stack when the handlers were installed
         self._deferred = 0
 
     @contextmanager
@@ -50,6 +52,7 @@ class SignalHandler:
             yield
             return
         handled = [n for n in SIGNALS if n.name != "SIGHUP" or signal.getsignal(n) is not signal.SIG_IGN]
+        self._depth = depth(sys._getframe())
         before = {number: signal.signal(number, self._handle) for number in handled}
         _installed += 1
         try:
@@ -79,6 +82,10 @@ class SignalHandler:
         if _forking:
             _missed = number
             return
+        interrupts = self.received is None and not self._deferred and world_size() == 1
+        if interrupts and is_importing(frame, self._depth):  # half a module may be worse than none
+            threading.Timer(_LATER, os.kill, (os.getpid(), number)).start()
+            return
         if self.received is not None:
             if number == signal.SIGINT and time.monotonic() - self._since > _AGAIN:
                 with suppress(OSError, ValueError, AttributeError):
@@ -86,7 +93,7 @@ class SignalHandler:
                 os._exit(128 + number)
             return
         self.received, self._since = number, time.monotonic()
-        if not self._deferred and world_size() == 1:
+        if interrupts:
             self._before_interrupt()
             raise Signalled(number)
 

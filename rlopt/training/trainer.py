@@ -18,12 +18,12 @@ from rlopt.checkpoint.manager import CheckpointManager
 from rlopt.checkpoint.resume_rules import check_structure
 from rlopt.checkpoint.run_state import RunState, announce_slow_replay, env_state
 from rlopt.config.compatibility import advise
-from rlopt.config.compose import to_yaml
 from rlopt.config.options import RunConfig
+from rlopt.config.saved import to_yaml
 from rlopt.core.parts import State
 from rlopt.core.requirements import Incompatible
 from rlopt.errors import EnvironmentFault, RankLost, Signalled, Stopped, UserError, in_one_line
-from rlopt.files import replace_file, synchronise
+from rlopt.files import replace_file, shown, synchronise
 from rlopt.loggers import console
 from rlopt.loggers.logger import Logger
 from rlopt.loggers.progress import ProgressDisplay
@@ -83,7 +83,7 @@ class Trainer:
             if is_first_rank():
                 with suppress(OSError):
                     replace_file(file, traceback.format_exc())
-                    message += f"; the traceback is in {file}"
+                    message += f"; the traceback is in {shown(file)}"
             raise EnvironmentFault(message) from fault
         except RankLost as lost:
             raise RankLost(self._where_it_ended(lost)) from lost
@@ -243,7 +243,7 @@ class Trainer:
             logger = Logger(run_dir, config.plain, text, record.tensorboard, record.csv, self._resumed)
             (run_dir / "summary.json").unlink(missing_ok=True)  # a finished run that is extended is no longer finished
         except OSError as error:
-            raise UserError(f"run_dir={run_dir} cannot be written: {error}") from error
+            raise UserError(f"run_dir={shown(run_dir)} cannot be written: {error}") from error
         if self._warning:
             console.info(f"rlopt: {config.env.id} {self._warning}")
         return logger
@@ -295,7 +295,9 @@ class Trainer:
             return [] if entries is None else self._restore_environments(entries)
         except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
             message = f"{type(error).__name__}: {in_one_line(error)}"
-            raise UserError(f"{self.run_dir}: checkpoint and config.yaml do not belong together: {message}") from error
+            raise UserError(
+                f"{shown(self.run_dir)}: checkpoint and config.yaml do not belong together: {message}"
+            ) from error
 
     def _restore_environments(self, entries: list[dict[str, Any] | None]) -> list[int]:
         """Put the environments back into their running episodes; the numbers of those that begin new ones."""

@@ -6,14 +6,17 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
+import torch
 
 from rlopt.config import choices as catalogue
-from rlopt.config.compose import compose, read_choice
+from rlopt.config.compose import compose
+from rlopt.config.saved import read_choice
 from rlopt.errors import UserError
 from tests.support.building import resolve, trainer
 from tests.support.configurations import (
     ALGOS,
     ENVS,
+    ESTIMATORS,
     GROUPS,
     NEEDED,
     OF_STEPS,
@@ -94,6 +97,23 @@ SEE_NUMBERS = [(g, c) for g in ("policy", "critic") for c in GROUPS[g] if "cnn" 
 def test_every_network_learns(group, choice, env):
     small = [option for option in SMALL if choice != "shared" or not option.startswith("critic.")]
     assert learns_once(resolve([*small, *NEEDED.get(choice, []), f"{group}={choice}", f"env={env}"]))
+
+
+@pytest.mark.parametrize("choice", ESTIMATORS)
+@pytest.mark.parametrize("env", ["cartpole", "pendulum"])
+def test_every_estimator_moves_the_policy(choice, env):
+    config = resolve([*SMALL, "algo=vpg", "advantages.normalise=false", f"estimator={choice}", f"env={env}"])
+    run = trainer(config)
+    theta, moved = run.state["actor"]["theta"].clone(), []
+    for _ in range(6):
+        run.state, result = run.agent.learn(
+            run.state, run.collector.collect(run.agent.policy(run.state)), run.minibatches
+        )
+        assert result.failure is None
+        moved.append(not torch.equal(run.state["actor"]["theta"], theta))
+        theta = run.state["actor"]["theta"].clone()
+    run.collector.close()
+    assert moved == [i + 1 >= config["estimator"].get("batches", 1) for i in range(6)]
 
 
 @pytest.mark.parametrize("env", ENVS)

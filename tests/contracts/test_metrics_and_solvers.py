@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlopt.config.choices import conf_dir, parts
-from rlopt.config.compose import load
+from rlopt.config.choices import parts
+from rlopt.config.saved import read_choice
 from rlopt.config.schema import construct_part
 from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.objectives.value import Value
@@ -35,7 +35,7 @@ NEEDED = {"mahalanobis": {"diagonal": 2.0}}
 
 
 def part(group: str, name: str, **options: Any) -> Any:
-    return construct_part({**load(conf_dir() / group / f"{name}.yaml"), **options}, group)
+    return construct_part({**read_choice(group, name), **options}, group)
 
 
 METRICS = {name: part("metric", name, **NEEDED.get(name, {})) for name in parts("metric")}

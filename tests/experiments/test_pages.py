@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from rlopt.cli import main as cli
+from tests.support.building import resolve, trainer
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 PAGES = sorted(EXPERIMENTS.rglob("README.md"))
@@ -93,3 +95,25 @@ def test_links_lead_somewhere(page):
         if anchor:
             headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
             assert anchor in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}, anchor
+
+
+METHODS = re.findall(r"^\|.*\| `rlopt train ([^`]*)` \|$", (EXPERIMENTS / "README.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("typed", METHODS)
+def test_each_methods_command_trains_a_policy(typed):
+    """One update at a small size moves theta."""
+    small = ["total_steps=160"] if "enac" in typed else ["batch_size=80", "total_steps=160"]
+    networks = [f"{name}.hidden=[8]" for name in ("policy", "critic") if f"{name}.hidden" not in typed]
+    run = trainer(resolve([*typed.split(), *small, *networks]))
+    try:
+        before = run.state["actor"]["theta"].clone()
+        state, result = run.agent.learn(run.state, run.collector.collect(run.agent.policy(run.state)), run.minibatches)
+    finally:
+        run.collector.close()
+    assert result.failure is None
+    assert not torch.equal(state["actor"]["theta"], before)
+
+
+def test_the_table_of_methods_is_read():
+    assert len(METHODS) > 30

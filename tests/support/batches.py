@@ -31,6 +31,8 @@ def batch(
         "time": torch.zeros_like(rewards),
         "episode": NONE,
         "final": NONE,
+        "following": NONE,
+        "raw_final": NONE,
         "final_index": (NONE.long(), NONE.long()),
         "mask": torch.ones_like(rewards) if mask is None else mask,
     }

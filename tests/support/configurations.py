@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from rlopt.config import choices as catalogue
-from rlopt.config.compose import read_choice, to_yaml
+from rlopt.config.saved import read_choice, to_yaml
 from tests.support.building import resolve, trainer
 
 GROUPS = catalogue.groups()
@@ -19,6 +19,7 @@ WHERE = ["", "critic."]
 # options without which a critic, or a preset that has it, cannot be used here
 NEEDED = {"lstd": ["advantages.normalise=false"], "episodic": ["advantages.normalise=false", "batch_size=1200"]}
 NEEDED["enac"] = NEEDED["episodic"]
+ESTIMATORS = GROUPS["estimator"]
 
 
 def learns_once(config: dict[str, Any]) -> bool:

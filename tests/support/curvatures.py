@@ -29,8 +29,8 @@ def diagonal(method: str = EXACT, draws: int = 3, seed: int = 0) -> Diagonal:
     return Diagonal(method, draws, seed, chunk=5)  # of 17 samples: four chunks, the last smaller
 
 
-def block(by: str) -> Block:
-    return Block(by, chunk=5)
+def block(by: str, centred: bool = False, decay: float = 0.0, rank: int | None = None) -> Block:
+    return Block(by, 5, centred, decay, rank)
 
 
 def low_rank(rank: int, products: int = 200, start: str = "gradient", remainder: str = "none") -> LowRank:
@@ -53,11 +53,12 @@ SOLVERS: dict[str, Any] = {
     "layer": block("layer"),
     "incoming": block("incoming"),
     "outgoing": block("outgoing"),
+    "tonga": block("incoming", True, 0.9, 2),
     "low_rank": low_rank(4, 9),
     "low_rank_mean": low_rank(4, 9, "random", "mean"),
     "full_rank": low_rank(200),
     "gram": Gram(10_000),
-    "lbfgs": LBFGS(5, 1e-8),
+    "lbfgs": LBFGS(5, 1e-8, "products"),
 }
 
 

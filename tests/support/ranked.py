@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rlopt.config.choices import conf_dir
-from rlopt.config.compose import load
+from rlopt.config.saved import load
 from rlopt.config.schema import construct_part
 from rlopt.core.damping.constant import Constant
 from rlopt.core.damping.levenberg_marquardt import LevenbergMarquardt
@@ -28,7 +28,6 @@ from rlopt.core.steps.optimizer import Optimizer
 from rlopt.core.update import Update
 from rlopt.parallel.collectives import gather, local_slice, rank, world_size
 from rlopt.policy.normalisers import RewardScaler, empty_moments, merge_moments
-from rlopt.rollout.advantages import normalised
 from tests.support.building import resolve, trainer
 from tests.support.oracles import make_case, randn, seeded
 
@@ -98,7 +97,8 @@ def moments() -> dict[str, Any]:
     weight = (
         randn(COUNT, seed=1).abs()[: len(data)] if world_size() == 1 else randn(COUNT, seed=1).abs()[place(len(data))]
     )
-    return {**state, "normalised": torch.cat(gather(normalised(data[:, 0], weight)))}
+    normalised = Samples(data, data, weight, data[:, 0]).with_normalised_advantages().advantages
+    return {**state, "normalised": torch.cat(gather(normalised))}
 
 
 def place(count: int) -> slice:
@@ -172,5 +172,7 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "reward scale, float64": reward_scale,
     "hutchinson, float64": hutchinson,
     "trpo, float64": partial(whole_run, "algo=trpo", "critic.schedule.minibatch=32"),
+    "svrpg, float64": partial(whole_run, "algo=svrpg", "estimator.batches=2", "critic.schedule.minibatch=32"),
+    "storm_pg, float64": partial(whole_run, "algo=storm_pg", "env=pendulum", "critic.schedule.minibatch=32"),
     "ppo on pendulum, float64": partial(whole_run, "algo=ppo", "env=pendulum", "schedule.minibatch=50"),
 }

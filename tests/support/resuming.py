@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli import main as cli
+from tests.support.command_line import chosen as chosen
 
 SMALL = ["policy.hidden=[8]", "evaluation.episodes=2", "checkpoint.every_updates=1",
          "checkpoint.every_seconds=null", "checkpoint.keep=99"]  # fmt: skip
@@ -18,6 +19,11 @@ CASES = {
     "averages and draws": ("env.id=probe/Seeded-v0", "algo=acktr", "env.num_envs=3", "batch_size=30", "total_steps=150", "averaging.kind=ema", "step.momentum=0.9"),
     "state of its own": ("env.id=probe/Saved-v0", "env.kwargs={every: 3}", "algo=ppo", "env.num_envs=2", "batch_size=40", "total_steps=200"),
     "state of its own, two workers": ("env.id=probe/Saved-v0", "env.kwargs={every: 3}", "algo=ppo", "env.num_envs=2", "batch_size=40", "total_steps=200", "workers=2"),
+    "average of a metric": ("env=cartpole", "algo=trpo", "env.num_envs=4", "batch_size=40", "total_steps=200", "metric=average", "metric.of.samples=2", "metric.batches=3"),
+    "averages of blocks, pairs of gradients": ("env=cartpole", "algo=trpo", "env.num_envs=4", "batch_size=40", "total_steps=200", "metric=gradient_covariance", "solver=tonga", "critic.metric=hessian", "critic.solver=lbfgs", "critic.solver.pairs=gradients", "critic.step=trust_region", "critic.schedule=whole_batch"),
+    "cartpole svrpg": ("env=cartpole", "algo=svrpg", "env.num_envs=4", "batch_size=40", "total_steps=400", "estimator.period=3"),
+    "pendulum storm": ("env=pendulum", "algo=storm_pg", "env.num_envs=2", "batch_size=60", "total_steps=300"),
+    "schedules and history": ("env=cartpole", "algo=trpo", "step=kl_clip", "scheduler=cosine", "critic.optimizer=history", "critic.scheduler=linear", "env.num_envs=4", "batch_size=40", "total_steps=200"),
     "shared": ("env=cartpole", "algo=ppo", "critic=shared", "env.num_envs=4", "batch_size=40", "total_steps=200", "advantages.recompute=false"),
 }  # fmt: skip
 

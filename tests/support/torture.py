@@ -32,6 +32,7 @@ import rlopt.cli.train  # noqa: F401
 from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli import main as cli
 from tests.support.launching import until
+from tests.support.resuming import chosen
 from tests.support.traces import differences, table_of
 
 CASES = {
@@ -108,7 +109,7 @@ def killed(process: int, checkpoints: Path, seconds: float | None, saves: int) -
 def undisturbed(name: str, folder: Path) -> tuple[Path, float]:
     """The run that is never stopped, and the seconds it took."""
     run_dir, begun = folder / f"{name.replace(' ', '-')}-whole", time.monotonic()
-    process = forked(["train", *COMMON, *CASES[name], f"run_dir={run_dir}"], folder / "log.txt")
+    process = forked(["train", *chosen(*COMMON, *CASES[name]), f"run_dir={run_dir}"], folder / "log.txt")
     while (code := ended(process)) is None:
         time.sleep(0.01)
     assert code == 0, (folder / "log.txt").read_text()
@@ -123,7 +124,7 @@ def tortured(name: str, workers: int, kills: int, whole: Path, took: float, run_
             arguments = ["resume", str(run_dir)]
         else:  # it was killed before it had begun
             shutil.rmtree(run_dir, ignore_errors=True)
-            arguments = ["train", *COMMON, *CASES[name], f"workers={workers}", f"run_dir={run_dir}"]
+            arguments = ["train", *chosen(*COMMON, *CASES[name]), f"workers={workers}", f"run_dir={run_dir}"]
         process = forked(arguments, log)
         moments = [(random.uniform(0.1, took), 1), (None, random.randint(1, max(len(table_of(whole)) // 2, 1)))]
         moment = (math.inf, 1) if attempt == kills else random.choice(moments)

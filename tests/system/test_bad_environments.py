@@ -16,6 +16,7 @@ from rlopt.evaluation import episodes as evaluate
 from rlopt.parallel import processes as child
 from rlopt.rollout.seeding import Purpose, integer
 from rlopt.training.trainer import Trainer
+from tests.support.command_line import chosen
 from tests.support.failing import Fails, breaking, failed
 from tests.support.probes import make_trainer
 
@@ -226,8 +227,8 @@ def test_one_that_hangs_when_it_is_closed_in_a_worker_is_ended(tmp_path, monkeyp
 
 def test_the_command_line_says_it_in_one_line_and_exits_with_2(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    code = cli.main(["train", *SMALL, *breaking("hangs", which=1, at=7, count=3), "batch_size=15", "env.timeout=0.4",
-                     "run_dir=run"])  # fmt: skip
+    code = cli.main(["train", *chosen(*SMALL, *breaking("hangs", which=1, at=7, count=3), "batch_size=15", "env.timeout=0.4",
+                     "run_dir=run")])  # fmt: skip
     errors = capsys.readouterr().err
     assert code == 2 and "Traceback" not in errors
     assert errors.splitlines()[-1].startswith("rlopt: environment 1, at its step 7, has not come back")

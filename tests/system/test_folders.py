@@ -33,7 +33,7 @@ def test_a_folder_that_is_closed_is_one_line(run, monkeypatch, command):
     stat = os.stat
 
     def closed(path: object, *rest: object, **more: object) -> os.stat_result:
-        if str(path).startswith("locked/"):
+        if "locked/" in str(path):
             raise PermissionError(13, "Permission denied", str(path))
         return stat(path, *rest, **more)
 
@@ -66,4 +66,4 @@ def test_letters_that_the_locale_has_not_are_no_matter(tmp_path):
                           env=environment(**variables), capture_output=True)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert Path("é ☃/summary.json").is_file() and "eval 'é ☃'" in done.stdout.decode()
-    assert b"no longer recorded" not in done.stderr
+    assert b"cannot be written" not in done.stderr

@@ -23,7 +23,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "cli/sweep_run": ("system/test_sweep_ends.py", "a sweep is whole runs, here in other processes"),
     "cli/train": ("system/test_refusals.py", "it is the whole command"),
     "parallel/collectives": ("system/test_ranks.py", "a collective needs several processes"),
-    "parallel/processes": ("unit/rollout/test_workers.py", "a child process needs something to do"),
     "parallel/ranks": ("system/test_ranks.py", "ranks are processes"),
     "training/signals": ("system/test_signals.py", "a signal needs a process"),
 }

@@ -1,14 +1,17 @@
 """rlopt train -m: a run for every choice, its mistakes told before the first begins, and its end."""
 
 import json
+import os
 import signal
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 import torch
 import yaml
 
 from rlopt.checkpoint import manager as checkpoint
+from rlopt.errors import EnvironmentFault
 from rlopt.training.trainer import Trainer
 from tests.support.command_line import SHORT, created, one_line
 
@@ -81,11 +84,42 @@ def test_multirun_is_the_same_as_its_runs_one_by_one(run):
     assert torch.equal(a["agent"]["actor"]["theta"], b["agent"]["actor"]["theta"])
 
 
-def test_multirun_goes_on_after_a_mistake_and_returns_its_code(run):
-    code, _, err = run("train", "-m", "gamma=2,0.9", *SHORT)
+def test_multirun_goes_on_after_a_fault_and_returns_its_code(run, monkeypatch):
+    train = Trainer.run
+
+    def faulty(self: Trainer) -> dict:
+        if self.config.seed == 1:
+            raise EnvironmentFault("the simulator broke")
+        return train(self)
+
+    monkeypatch.setattr(Trainer, "run", faulty)
+    code, _, err = run("train", "-m", "seed=1,2", *SHORT)
     assert code == 2
-    assert "gamma must be between 0 and 1" in err
+    assert "rlopt: the simulator broke" in err
     assert len(list(Path("runs").glob("sweep-*/*/summary.json"))) == 1
+
+
+@pytest.mark.parametrize("typed, wanted", [
+    ("seed=1,abc", "seed must be a whole number; got 'abc'"),
+    ("gamma=0.9,2", "gamma must be between 0 and 1"),
+    ("env.num_envs=4,3 batch_size=40,41", "batch_size must be a multiple of env.num_envs"),
+    ("env.id=CartPole-v1,Nope-v0", "env.id=Nope-v0: Environment `Nope` doesn't exist"),
+    ("env.id=Dying-v0", "its environment ended the process that made it, with exit code 3"),
+    ("env=cartpole,humanoid policy=mlp,nature_cnn critic=mlp", "policy=nature_cnn"),
+    ("seed=range(0)", "seed=range(0) holds no value"),
+    ("seed=0,1 sweep_dir=", "sweep_dir=: all runs go into one folder"),
+    ("seed=0,1 seed=2", "seed is given twice"),
+    ("seed=0,1 run_dir=", "run_dir="),
+])  # fmt: skip
+def test_every_mistake_in_several_runs_is_told_beforehand(run, typed, wanted):
+    gym.register("Dying-v0", lambda **_: os._exit(3))
+    try:
+        code, out, err = run("train", "-m", *typed.split())
+    finally:
+        del gym.registry["Dying-v0"]
+    assert (code, out) == (2, "")
+    assert wanted in one_line(err)
+    assert created() == []
 
 
 def test_multirun_ends_when_it_is_interrupted(run, monkeypatch):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.support import ranked
+from tests.support.command_line import chosen
 from tests.support.launching import children, ended, environment, free_port, until
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
@@ -133,7 +134,7 @@ def curves(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
 def test_a_torchrun_run_is_that_of_one_process_and_written_once(tmp_path):
     from rlopt.cli.main import main
 
-    overrides = [*ranked.SMALL, "evaluation.episodes=2"]
+    overrides = chosen(*ranked.SMALL, "evaluation.episodes=2")
     process = torchrun(*overrides, "run_dir=two", cwd=tmp_path)
     with ended(process):
         said, errors = process.communicate(timeout=120)
@@ -174,7 +175,10 @@ def test_a_mistake_is_told_once_and_nothing_is_written(tmp_path):
 
 
 def test_a_rank_that_dies_ends_the_run_on_the_others(tmp_path):
-    ranks, table = started(tmp_path, *ranked.SMALL, "total_steps=500000", "run_dir=run"), tmp_path / "run/scalars.csv"
+    ranks, table = (
+        started(tmp_path, *chosen(*ranked.SMALL, "total_steps=500000", "run_dir=run")),
+        tmp_path / "run/scalars.csv",
+    )
     with ended(*ranks):
         assert until(lambda: table.exists() and len(table.read_text().splitlines()) > 2)  # after two updates
         ranks[1].kill()
@@ -187,7 +191,7 @@ def test_a_rank_that_dies_ends_the_run_on_the_others(tmp_path):
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads /proc")
 def test_a_signal_to_torchrun_ends_all_ranks_and_saves(tmp_path):
-    process = torchrun(*ranked.SMALL, "total_steps=500000", "run_dir=run", cwd=tmp_path)
+    process = torchrun(*chosen(*ranked.SMALL, "total_steps=500000", "run_dir=run"), cwd=tmp_path)
     with ended(process):
         assert until(lambda: list((tmp_path / "run").glob("events*")))
         ranks = children(process.pid)

@@ -1,5 +1,8 @@
 """A mistake on the command line is told in one line, which says what was wanted, what came and what to type instead."""
 
+import errno
+import os
+
 import gymnasium as gym
 import pytest
 import torch
@@ -13,13 +16,18 @@ ABSENT = "cuda:0" if not torch.cuda.is_available() else f"cuda:{torch.cuda.devic
 
 REFUSED = {
     # what is typed -> what the line must contain: what was wanted, what came, what to type instead
-    "unknown preset": ("algo=tpro", "no such algo", "did you mean trpo", "npg, ppo, trpo, vpg"),
+    "an option twice": ("seed=1 seed=2", "seed is given twice: seed=1 and seed=2", "leave one out"),
+    "an empty folder": ("run_dir=", "run_dir= is empty", "run_dir=runs/NAME", "leave it out"),
+    "no environment": ("env.id=null", "env.id=null: name an environment", "env.id=CartPole-v1"),
+    "a deep list": (f"policy.hidden={'[' * 120}4{']' * 120}", "policy.hidden: it is nested more than 40 deep"),
+    "a deeper one": (f"env.kwargs.a={'[' * 3000}4{']' * 3000}", "env.kwargs.a: it is nested more than 40 deep"),
+    "unknown preset": ("algo=tpro", "no such algo", "did you mean trpo", "npg, ppo, storm_pg, svrpg, trpo, vpg"),
     "unknown environment": ("env=cartpol", "no such env", "did you mean cartpole", "halfcheetah"),
     "unknown metric": ("metric=fischer", "no such metric", "did you mean fisher", "identity"),
     "unknown critic metric": ("critic.metric=fischer", "critic.metric=fischer", "did you mean fisher"),
     "unknown network": ("policy=xyz", "no such policy", "linear, mlp"),
     "unknown recipe": ("recipe=xyz", "no such recipe"),
-    "nothing chosen": ("algo=null", "no such algo", "npg, ppo, trpo, vpg"),
+    "nothing chosen": ("algo=null", "no such algo", "npg, ppo, storm_pg, svrpg, trpo, vpg"),
     "unknown group": ("alg=trpo", "there is no option alg", "did you mean algo"),
     "unknown option": ("total_step=5", "there is no option total_step", "did you mean total_steps"),
     "unknown nested option": ("policy.hiden=[8]", "there is no option policy.hiden", "policy.hidden"),
@@ -182,3 +190,25 @@ def test_a_missing_package_is_named_with_the_extra_to_install(run, monkeypatch, 
         assert code == 2
         assert f"pip install 'rlopt[{extra}]'" in one_line(err)
     assert created() == []
+
+
+@pytest.mark.parametrize(("number", "said"), [
+    (errno.EMFILE, "ulimit -n"), (errno.EAGAIN, "lower workers"), (errno.ENOMEM, "lower workers, batch_size"),
+])  # fmt: skip
+def test_a_limit_of_the_system_is_one_line(run, monkeypatch, number, said):
+    """As ``ulimit`` sets them: of open files, of processes, of memory."""
+
+    def limited(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("rlopt.training.factory.Workers", limited)
+    code, _, err = run("train", "workers=2", "run_dir=here")
+    line = one_line(err)
+    assert code == 2 and os.strerror(number) in line and said in line
+    assert created() == []
+
+
+def test_a_defect_is_still_raised(run, monkeypatch):
+    monkeypatch.setattr("rlopt.training.factory.Workers", lambda *_: (_ for _ in ()).throw(OSError(errno.EBADF, "bad")))
+    with pytest.raises(OSError, match="bad"):
+        run("train", "workers=2", "run_dir=here")

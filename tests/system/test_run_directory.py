@@ -2,12 +2,15 @@
 
 import fcntl
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
+from gymnasium.envs.classic_control import CartPoleEnv
 
 from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli import main as cli
@@ -57,6 +60,71 @@ def test_a_run_goes_on_where_there_are_no_locks(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", none)
     assert cli.main(["train", *SMALL, *CASES["cartpole trpo"], f"run_dir={tmp_path / 'run'}"]) == 0
+
+
+LEFT = [".config.yaml.4711", ".scalars.csv.1", ".summary.json.99"]  # by processes that were killed while they wrote
+
+
+@pytest.mark.parametrize("names", [[], LEFT[:1], LEFT], ids=len)
+def test_a_folder_with_unfinished_files_alone_is_free(tmp_path, names):
+    for name in names:
+        (tmp_path / name).write_text("half")
+    assert cli.main(["train", *SMALL, *CASES["cartpole trpo"], f"run_dir={tmp_path}"]) == 0
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("name", [".config.yaml", ".mine.4711", "config.yaml.4711", ".config.yaml.4711x"])
+def test_a_folder_with_anything_else_is_in_use(tmp_path, capsys, name):
+    for other in (name, LEFT[0]):
+        (tmp_path / other).write_text("mine")
+    assert cli.main(["train", *SMALL, *CASES["cartpole trpo"], f"run_dir={tmp_path}"]) == 2
+    assert "is in use" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, LEFT[0]])
+
+
+def test_a_resumed_run_removes_what_was_left_unfinished(tmp_path, runs):
+    part = tmp_path / "part"
+    cut(runs("cartpole trpo"), part, 2)
+    for name in [*LEFT, ".mine.4711"]:
+        (part / name).write_text("half")
+    assert resume(part) == 0
+    assert [path.name for path in part.iterdir() if path.name.startswith(".")] == [".mine.4711"]
+
+
+class Wandering(CartPoleEnv):
+    """Changes the working directory whenever it is reset."""
+
+    def reset(self, **how: Any) -> Any:
+        os.chdir(tempfile.mkdtemp(dir=os.environ["WANDERING"]))
+        return super().reset(**how)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_environment_that_changes_the_folder_moves_no_file(tmp_path, monkeypatch, capsys, workers):
+    gym.register("Wandering-v0", Wandering, max_episode_steps=20)
+    (tmp_path / "away").mkdir()
+    monkeypatch.setenv("WANDERING", str(tmp_path / "away"))
+    typed = [*SMALL, "env.id=Wandering-v0", "env.num_envs=4", "batch_size=40", "total_steps=120", f"workers={workers}"]
+    try:
+        monkeypatch.chdir(tmp_path)
+        assert cli.main(["train", *typed, "run_dir=here"]) == 0
+        os.chdir(tmp_path)
+        assert cli.main(["resume", "here", "total_steps=160"]) == 0
+        os.chdir(tmp_path)
+        assert cli.main(["eval", "here", "--episodes=1"]) == 0
+        os.chdir(tmp_path)
+        assert cli.main(["train", "-m", *typed, "sweep_dir=several", "seed=1,2"]) == 0
+    finally:
+        del gym.registry["Wandering-v0"]
+        os.chdir(tmp_path)
+    assert not [path for path in (tmp_path / "away").rglob("*") if path.is_file()]
+    assert {p.name.partition(".")[0] for p in (tmp_path / "here").iterdir()} == {
+        "checkpoints", "config", "events", "scalars", "summary"}  # fmt: skip
+    assert [checkpoint.load_newest(tmp_path / d)[0] for d in ("here", "several/seed=1", "several/seed=2")] == [
+        160,
+        120,
+        120,
+    ]
 
 
 def test_a_linked_folder_of_checkpoints_is_refused(tmp_path, runs, capsys):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rlopt.config import choices as catalogue
-from rlopt.config.compose import read_choice
+from rlopt.config.saved import read_choice
 from rlopt.config.schema import construct_part, part_class
 from rlopt.core.steps.optimizer import Optimizer
 from rlopt.errors import UserError
@@ -114,7 +114,7 @@ def test_what_could_not_is_left_alone(text):
 
 TARGETS = [
     "os.system", "builtins.eval", "subprocess.Popen", "torch.load", "torch.nn.Linear", "torch.optim.Adam", "rlopt.cli.main",
-    "rlopt.config.compose.load", "rlopt.core.checks.check", "rlopt.core.parts.Tensor", "rlopt.core.steps.optimizer.torch",
+    "rlopt.config.saved.load", "rlopt.core.checks.check", "rlopt.core.parts.Tensor", "rlopt.core.steps.optimizer.torch",
     "rlopt.core.steps.optimizer.inspect", "rlopt.core.metrics.mahalanobis.zipfile.ZipFile", "rlopt.core..os.system",
     "rlopt.core.../../planted.Evil", "rlopt.core.planted.Evil", "planted.Evil", "..planted.Evil", "", ".", "rlopt", None, 3,
     ["os.system"], {"_target_": "os.system"}, "rlopt.core.metrics.fisher.Fisher.__init__", "rlopt.core.metrics.fisher.__class__",

@@ -8,7 +8,7 @@ import torch
 from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli import main as cli
 from rlopt.config import check_config
-from rlopt.config.compose import load
+from rlopt.config.saved import load
 from rlopt.core.heads import Categorical, DiagonalGaussian, Joint
 from rlopt.training.restore import restore_run
 from tests.support.building import resolve, trainer

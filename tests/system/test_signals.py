@@ -22,7 +22,7 @@ from rlopt.training.signals import SignalHandler
 from rlopt.training.trainer import Trainer
 from tests.support import torture
 from tests.support.launching import until
-from tests.support.resuming import CASES, SMALL, cut, resume
+from tests.support.resuming import CASES, SMALL, chosen, cut, resume
 from tests.support.torture import forked
 from tests.support.traces import differences, tree_of
 
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("probe_environments")
 def test_a_signal_drops_the_update_saves_and_says_how_to_go_on(tmp_path, runs, capsys, monkeypatch, number, workers):
     """It arrives in the middle of the third update, when the actor has learned."""
     run_dir, whole = tmp_path / "run", runs("two workers")
-    overrides = [*SMALL, *CASES["two workers"], "checkpoint.every_updates=null", f"workers={workers}"]
+    overrides = chosen(*SMALL, *CASES["two workers"], "checkpoint.every_updates=null", f"workers={workers}")
     learn, count = Agent.learn, []
 
     def interrupted(self, state, batch, generator, on_policy_ready=None):
@@ -74,7 +74,7 @@ def test_a_signal_while_curves_are_written_loses_nothing(tmp_path, runs, capsys,
 
     with monkeypatch.context() as patch:
         patch.setattr(CSVWriter, "append", signalled)
-        overrides = [*SMALL, *CASES["cartpole trpo"], "checkpoint.every_updates=null"]
+        overrides = chosen(*SMALL, *CASES["cartpole trpo"], "checkpoint.every_updates=null")
         assert cli.main(["train", *overrides, f"run_dir={run_dir}"]) == 128 + signal.SIGTERM
     assert "Stopped at step 80; the policy so far is saved" in capsys.readouterr().err
     assert (run_dir / "scalars.csv").read_text().splitlines()[-1].startswith("120,")

@@ -80,6 +80,20 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(run, monkeypatch):
     assert torch.equal(theta("here/seed=2"), theta("alone"))
 
 
+def test_a_run_that_was_killed_at_its_first_file_is_taken_up(run):
+    Path("here/seed=1").mkdir(parents=True)
+    Path("here/seed=1/.config.yaml.4711").write_text("half")
+    assert run(*SWEEP, "seed=1,2")[0] == 0
+    assert set(done()) == {"seed=1", "seed=2"} and not list(Path("here").glob("*/.config.yaml.*"))
+
+
+def test_a_sweep_that_was_moved_goes_on(run):
+    assert run(*SWEEP, "seed=1,2")[0] == 0
+    Path("here").rename("there")
+    code, out, _ = run(*SWEEP[:2], "sweep_dir=there", *SHORT, "seed=1,2")
+    assert code == 0 and out.count("done before") == 2
+
+
 def test_a_folder_of_other_runs_is_refused(run):
     assert run(*SWEEP, "seed=1,2")[0] == 0
     before = done()
@@ -129,14 +143,15 @@ def test_an_absent_launcher_is_named_with_the_extra_to_install(run, monkeypatch,
 
 
 def test_joblib_trains_in_processes_what_one_process_trains(capfd):
-    """With parts of one's own; one combination is refused, and the others are done nevertheless."""
+    """With parts of one's own; one folder is another run's, and the others are done nevertheless."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     write(Path("my_parts"), FILES)
-    typed = ["--extensions", "my_parts", "solver=mine", "env=mine", "gamma=0.9,2,0.99"]
+    typed = ["--extensions", "my_parts", "solver=mine", "env=mine", "gamma=0.9,0.95,0.99"]
+    assert cli.main(["train", "run_dir='here/gamma=0.95'", *SHORT]) == 0
     code = cli.main([*SWEEP, *typed, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])
     assert code == 2
-    assert "rlopt: gamma=2 ended with exit code 2" in capfd.readouterr().err
-    assert set(done()) == {"gamma=0.9", "gamma=0.99"}
+    assert "rlopt: gamma=0.95 ended with exit code 2" in capfd.readouterr().err
+    assert set(done()) == {"gamma=0.9", "gamma=0.95", "gamma=0.99"}
     assert "steps/s" in Path("here/.sweep/gamma=0.9.log").read_text()
     assert cli.main(["train", "run_dir=alone", *typed[:-1], "gamma=0.9", *SHORT]) == 0
     assert torch.equal(theta("here/gamma=0.9"), theta("alone"))

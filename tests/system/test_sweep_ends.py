@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from rlopt.checkpoint import format as checkpoint
+from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli import sweep_run
 from rlopt.errors import Signalled
 from rlopt.training.run_directory import try_lock
-from tests.support.launching import environment, until
+from tests.support.launching import ended, environment, until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
@@ -25,6 +25,12 @@ def _quick(monkeypatch):
     monkeypatch.setattr(sweep_run, "_PARENT_INTERVAL", 0.01)
     monkeypatch.setattr(sweep_run, "_sweep_process", None)
     monkeypatch.setattr(sweep_run, "_signal_received", None)
+
+
+LONG = (
+    "train -m seed=0,1,2 sweep_dir=here hydra/launcher=joblib hydra.launcher.n_jobs=2 total_steps=400000 "
+    "batch_size=64 env.num_envs=2 policy.hidden=[8] critic.hidden=[8] checkpoint.every_updates=10"
+)
 
 
 def forked(work: Callable[[], object]) -> int:
@@ -106,12 +112,26 @@ def test_no_run_begins_in_a_process_that_was_told_to_end():
 
 
 @pytest.mark.learning
+def test_a_killed_worker_ends_the_sweep_in_one_line(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    sweep = subprocess.Popen([sys.executable, "-m", "rlopt", *LONG.split()], cwd=tmp_path, env=environment(), text=True,
+                             stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
+    lock = tmp_path / "here" / ".sweep" / "seed=0.lock"
+    with ended(sweep):
+        assert until(lambda: checkpoint.list_checkpoints(tmp_path / "here" / "seed=0" / "checkpoints"), 120)
+        os.kill(int(lock.read_text().split()[1]), signal.SIGKILL)
+        _, errors = sweep.communicate(timeout=30)
+    assert sweep.returncode == 2
+    (line,) = [line for line in errors.splitlines() if line.startswith("rlopt: ")]
+    assert "one of the processes that train was killed" in line and "sweep_dir=here continues" in line
+    assert until(lambda: not held(lock), 10)
+
+
+@pytest.mark.learning
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
 def test_joblibs_processes_save_when_the_sweep_ends(tmp_path, number):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    typed = "train -m seed=0,1,2 sweep_dir=here hydra/launcher=joblib hydra.launcher.n_jobs=2 total_steps=400000 "
-    typed += "batch_size=64 env.num_envs=2 policy.hidden=[8] critic.hidden=[8] checkpoint.every_updates=10"
-    sweep = subprocess.Popen([sys.executable, "-m", "rlopt", *typed.split()], cwd=tmp_path, env=environment(),
+    sweep = subprocess.Popen([sys.executable, "-m", "rlopt", *LONG.split()], cwd=tmp_path, env=environment(),
                              start_new_session=True)  # fmt: skip
     runs = [tmp_path / "here" / f"seed={seed}" for seed in (0, 1)]
     assert until(lambda: all(checkpoint.list_checkpoints(run / "checkpoints") for run in runs), 120)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rlopt.cli.main import main
+from tests.support.command_line import chosen
 from tests.support.launching import ended, environment
 from tests.support.ranked import SMALL
 
@@ -51,7 +52,7 @@ def hosts() -> Iterator[tuple[str, str]]:
 
 
 def test_two_hosts_run_as_one_process_and_the_first_writes(hosts, tmp_path):
-    overrides = [*SMALL, "evaluation.episodes=2"]
+    overrides = chosen(*SMALL, "evaluation.episodes=2")
     folders = [tmp_path / "a", tmp_path / "b"]
     processes = []
     for i, (host, folder) in enumerate(zip(hosts, folders, strict=True)):

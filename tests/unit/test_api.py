@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from rlopt.cli import main as cli
 from rlopt.config.overrides import take_env_kwargs, to_overrides
 from rlopt.errors import UserError
 from rlopt.rollout.seeding import Purpose, integer, sequence
+from tests.support.traces import differences
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "probe_environments")
 SMALL: dict[str, Any] = {
@@ -36,7 +38,7 @@ def test_import_is_light():
 
 def test_a_run_is_that_of_the_command_line():
     trained = rlopt.train("algo=ppo", seed=3, run_dir="a", **SMALL)
-    assert trained.run_dir == Path("a")
+    assert trained.run_dir == Path("a").absolute()
     typed = ["algo=ppo", "seed=3", "run_dir=b", "batch_size=80", "total_steps=240", "policy.hidden=[8]",
              "critic.hidden=[8]", "evaluation.episodes=3"]  # fmt: skip
     assert cli.main(["train", *typed]) == 0
@@ -198,3 +200,14 @@ def test_a_loaded_policy_plays_the_episodes_of_the_summary(env):
 
 
 # --- export
+
+
+def test_two_threads_train_at_once(tmp_path):
+    """Each gets the run that it would have had alone."""
+    typed = {**SMALL, "algo": "ppo"}
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(rlopt.train, seed=seed, run_dir=tmp_path / str(seed), **typed) for seed in (1, 2)]
+        found = [call.result() for call in calls]
+    for seed, run in zip((1, 2), found, strict=True):
+        alone = rlopt.train(seed=seed, run_dir=tmp_path / f"alone{seed}", **typed)
+        assert differences(run.run_dir, alone.run_dir) == []

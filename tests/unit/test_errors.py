@@ -1,11 +1,22 @@
 import pytest
 
-from rlopt.errors import first_line
+from rlopt.errors import first_line, in_one_line
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
 
 
 @pytest.mark.parametrize(
     ("error", "line"),
-    [(ValueError("\n one\ntwo"), "one"), (KeyError(), "KeyError"), (RuntimeError("  "), "RuntimeError")],
-)
+    [(ValueError("\n one\ntwo"), "one"), (KeyError(), "KeyError"), (RuntimeError("  "), "RuntimeError"),
+     (Unprintable(), "Unprintable")],
+)  # fmt: skip
 def test_an_error_in_one_line(error, line):
     assert first_line(error) == line
+
+
+def test_an_error_without_line_breaks():
+    assert in_one_line(ValueError("one\n  two")) == "one two"
+    assert in_one_line(Unprintable()) == "Unprintable"

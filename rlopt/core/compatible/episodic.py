@@ -9,8 +9,8 @@ phi = 1 alone v is the paper's constant offset J; more features of the start tak
 The normal matrix is that of the episode Fisher metric, M = sum_e Psi_e Psi_e^T / sum_t weight_t, less what phi
 explains, and the advantages Psi_e . w, the same along an episode, make g = M w.
 
-Deviations from the paper: ridge on w; an episode that is truncated counts as ended, which is right only where gamma to
-its length is small or the limit is part of the task.
+Deviations from the paper: a ridge on w, see `regression`; an episode that is truncated counts as ended, which is right
+only where gamma to its length is small or the limit is part of the task.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Episodic:
     Options:
         degrees: of the monomials of the first state in phi, different whole numbers, 0 or above; null takes the critic
             network's last hidden layer.
-        ridge: added to w's block, in units of the episodes' Fisher matrix; 0 or above.
+        ridge: added to w's block, in units of tr(F) / N with F the Fisher matrix of N episodes; 0 or above.
 
     Source: Peters and Schaal 2008, table 2. Raises ValueError where an option is out of its range, Incompatible where
     no episode begins and ends in the batch, NumericalFailure where the equations have no finite solution.

@@ -16,7 +16,7 @@ nothing but the actions is random, all lambda give the same.
 
 Deviations from the paper: share weighs states (discounted, for the gradient of the discounted return; the paper's are
 as visited); the trace decays by gamma lambda, not lambda; statistics are not carried over from batch to batch, since w
-belongs to the policy that acted; ridge on w.
+belongs to the policy that acted; a ridge on w, see `regression`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class LSTD:
         degrees: of the monomials of the state in phi, different whole numbers, 0 or above; null takes the critic
             network's last hidden layer.
         trace: lambda; between 0 and 1.
-        ridge: added to w's block, in units of the empirical Fisher matrix; 0 or above.
+        ridge: added to w's block, in units of tr(F) / N with F the empirical Fisher matrix of N samples; 0 or above.
 
     Source: Peters and Schaal 2008, table 1. Raises ValueError where an option is out of its range, NumericalFailure
     where the equations have no finite solution.

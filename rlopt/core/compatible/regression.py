@@ -1,11 +1,15 @@
 """The equations that compatible critics solve for w, by whichever is smaller of parameters and samples.
 
-    (Psi^T D R Psi + ridge I) w = Psi^T D R y                    rows psi_b (B, P) of Psi, D = diag(share)
-                              w = Psi^T D (R Psi Psi^T D + ridge I)^-1 R y        the same, by the push-through identity
+    (Psi^T D R Psi + rho I) w = Psi^T D R y                    rows psi_b (B, P) of Psi, D = diag(share)
+                            w = Psi^T D (R Psi Psi^T D + rho I)^-1 R y          the same, by the push-through identity
+                          rho = ridge tr(F) / N,   F = Psi^T D Psi,   N = (sum share)^2 / sum share^2
 
 R (B, B) is linear in what it is given: the critic's residual, from which the features of the state have been removed.
-The second form needs only the scores' inner products; it holds for a ridge above 0, on one rank. Without a ridge w is
-the shortest solution. Both are solved in float64.
+The ridge is relative to the trace of the scores' own Fisher matrix F, so it has no unit. N is the number of samples, or
+of episodes, that count. F's mean eigenvalue is tr(F) / P, and rho is ridge P / N of it: much where there are more
+parameters than samples and most of F is noise, next to nothing with many samples, where w goes to F^+ g. The second
+form needs only the scores' inner products; it holds for a ridge above 0, on one rank. Without a ridge w is the shortest
+solution. Both are solved in float64.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ class Scores(Protocol):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """B, P."""
+        """(B, P): the number of samples, and of parameters."""
 
     def rows(self) -> Tensor:
         """(B, P)."""
@@ -75,15 +79,18 @@ class GivenScores:
 
 
 def solve(scores: Scores, share: Tensor, residual: Callable[[Tensor], Tensor], y: Tensor, ridge: float) -> Tensor:
-    """w (P,) float64, for targets y (B,), share (B,) and R: (B, m) -> (B, m), all float64."""
+    """w (P,) float64, for targets y (B,), share (B,) and R: (B, m) -> (B, m), all float64; ridge 0 or above."""
     B, P = scores.shape
     target = residual(y[:, None])
     if P <= B or world_size() > 1 or not ridge:
         rows = scores.rows()
         weighted = rows * share[:, None]
         matrix, right = all_sum(weighted.t() @ residual(rows)), all_sum(weighted.t() @ target)
-        return _solved(matrix, ridge, right)
-    u = _solved(residual(scores.gram()) * share, ridge, target)
+        rho = ridge * _trace_of_a_sample(share, (weighted * rows).sum())
+        return _solved(matrix, rho, right)
+    gram = scores.gram()
+    rho = ridge * _trace_of_a_sample(share, torch.dot(share, gram.diagonal()))
+    u = _solved(residual(gram) * share, rho, target)
     return scores.pull(share * u).double()
 
 
@@ -97,11 +104,17 @@ def removed(features: Tensor, by: Tensor, share: Tensor) -> Callable[[Tensor], T
     return lambda u: u - by @ (inverse @ all_sum(instruments @ u))
 
 
-def _solved(matrix: Tensor, ridge: float, right: Tensor) -> Tensor:
-    """(N,) with (matrix + ridge I) x = right (N, 1)."""
+def _trace_of_a_sample(share: Tensor, trace: Tensor) -> Tensor:
+    """() tr(F) / N, from this rank's part of tr(F)."""
+    trace, total, squares = all_sum(torch.stack([trace, share.sum(), torch.dot(share, share)])).unbind()
+    return torch.where(total > 0, trace * squares / total**2, 0.0)
+
+
+def _solved(matrix: Tensor, rho: Tensor, right: Tensor) -> Tensor:
+    """(N,) with (matrix + rho I) x = right (N, 1)."""
     x: Tensor
-    if ridge:
-        matrix.diagonal().add_(ridge)
+    if rho:
+        matrix.diagonal().add_(rho)
         x, info = torch.linalg.solve_ex(matrix, right)
     else:
         x, info = _inverse(matrix) @ right, matrix.new_zeros(())

@@ -5,7 +5,14 @@ In sigma a step may leave the domain (sigma <= 0) and is then rejected; in log s
 
 With ``squash`` the environment receives tanh(a). Actions are stored before the squashing, where score, Fisher and KL
 are those of the Gaussian, because the change of variables does not depend on z. Only the entropy changes, by
-E[sum log(1 - tanh^2 a)], computed by Gauss-Hermite quadrature (to 3e-6 at sigma = 2, better below).
+E[sum log(1 - tanh^2 a)] = -2 E[sum log cosh a]:
+
+    log cosh a = E|a + n| - log 2 + r(a)                  n a standard normal
+    E|a + n|   = m erf(m / (s sqrt 2)) + s sqrt(2 / pi) exp(-m^2 / 2 s^2)      over a and n; m = mean, s^2 = sigma^2 + 1
+
+r is smooth and 0 far from a = 0, so that the trapezoidal rule finds its mean with an error that falls exponentially
+with the number of points (Trefethen and Weideman 2014). In float64 entropy, gradient and Hessian are right to 1e-6 for
+sigma up to 50.
 """
 
 from __future__ import annotations
@@ -15,14 +22,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check, positive
 from rlopt.core.heads.head import Head
 
-_QUADRATURE_POINTS = 64
+_SPACING, _REACH = 0.4, 25  # of the quadrature's points, and how many lie on either side of the middle
 
 
 @dataclass(frozen=True)
@@ -93,23 +99,25 @@ class DiagonalGaussian(Head):
         return _by_scale(-inverse * inverse, -2 * e * inverse, -2 * squared, squared - 1, slope)
 
     def entropy(self, z: Tensor) -> Tensor:
-        _, log_sigma, _ = self._parts(z)
+        mean, log_sigma, _ = self._parts(z)
         h = log_sigma.sum(1) + 0.5 * self.size * (1 + math.log(2 * math.pi))
         if self.squash:
-            points, weights, _ = self._quadrature(z)
-            # log(1 - tanh^2 a) = 2 (log 2 - a - softplus(-2 a)), stable for large |a|
-            log_slope = 2 * (math.log(2) - points - torch.nn.functional.softplus(-2 * points))
-            h = h + (log_slope * weights).sum((1, 2))
+            a, _, weights = self._quadrature(z)
+            size = a.abs()
+            r = torch.log1p((-2 * size).exp()) + size - _expected_size(size, 1.0)
+            wide = _expected_size(mean, _with_one(log_sigma))
+            h = h - 2 * (wide + (r * weights).sum(2) - math.log(2)).sum(1)
         return h
 
     def entropy_gradient(self, z: Tensor) -> Tensor:
         mean, log_sigma, slope = self._parts(z)
         by_mean, by_log_sigma = torch.zeros_like(mean), torch.ones_like(log_sigma)
         if self.squash:
-            points, weights, nodes = self._quadrature(z)
-            fall = -2 * points.tanh() * weights  # d log(1 - tanh^2 a) / da = -2 tanh a
-            by_mean = fall.sum(2)
-            by_log_sigma = 1 + (fall * nodes).sum(2) * log_sigma.exp()
+            a, _, weights = self._quadrature(z)
+            tanh = (mean / (_with_one(log_sigma) * math.sqrt(2))).erf()  # E of the smooth step erf(a / sqrt 2)
+            tanh = tanh + ((a.tanh() - (a / math.sqrt(2)).erf()) * weights).sum(2)
+            by_mean = -2 * tanh  # d log(1 - tanh^2 a) / da = -2 tanh a
+            by_log_sigma = 1 + self._fallen(log_sigma, a, weights)
         return torch.cat([by_mean, _times(by_log_sigma, slope)], 1)
 
     def entropy_hessian(self, z: Tensor) -> Tensor:
@@ -117,11 +125,9 @@ class DiagonalGaussian(Head):
         by_log_sigma, zero = torch.ones_like(log_sigma), torch.zeros_like(mean)
         if not self.squash:
             return _by_scale(zero, zero, zero, by_log_sigma, slope)
-        points, weights, nodes = self._quadrature(z)
-        tanh = points.tanh()
-        bend = -2 * (1 - tanh * tanh) * weights  # d^2 log(1 - tanh^2 a) / da^2
-        spread = nodes * log_sigma.exp()[:, :, None]  # da / d log sigma, which is also its own derivative
-        fallen = (-2 * tanh * weights * spread).sum(2)
+        a, spread, weights = self._quadrature(z)  # spread = da / d log sigma, which is also its own derivative
+        bend = -2 * (1 - a.tanh() ** 2) * weights  # d^2 log(1 - tanh^2 a) / da^2
+        fallen = self._fallen(log_sigma, a, weights)
         both, scale = (bend * spread).sum(2), (bend * spread * spread).sum(2) + fallen
         return _by_scale(bend.sum(2), both, scale, by_log_sigma + fallen, slope)
 
@@ -178,12 +184,33 @@ class DiagonalGaussian(Head):
         return torch.cat([(-2 * log_sigma).exp(), twice if slope is None else twice * slope**2], 1)
 
     def _quadrature(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Points mean + sigma x (B, A, N), probabilities (N,) and nodes x (N,) of a standard normal."""
+        """Points a, a - mean, and weights (B, A, N) of the trapezoidal rule, for functions that are 0 far from 0.
+
+        They reach 10 on either side of 0, or 10 sigma on either side of the mean where sigma < 1.
+        """
         mean, log_sigma, _ = self._parts(z)
-        x, w = np.polynomial.hermite_e.hermegauss(_QUADRATURE_POINTS)
-        nodes = torch.as_tensor(x, dtype=z.dtype, device=z.device)
-        weights = torch.as_tensor(w / w.sum(), dtype=z.dtype, device=z.device)
-        return mean[:, :, None] + log_sigma.exp()[:, :, None] * nodes, weights, nodes
+        mean, sigma = mean[:, :, None], log_sigma.exp()[:, :, None]
+        middle, unit = torch.where(sigma < 1, mean, 0.0), sigma.clamp(max=1)
+        t = _SPACING * torch.arange(-_REACH, _REACH + 1, dtype=z.dtype, device=z.device)
+        e = (middle - mean) / sigma + unit / sigma * t  # t itself where sigma < 1
+        weights = (-0.5 * e * e).exp() * (unit / sigma * (_SPACING / math.sqrt(2 * math.pi)))
+        return middle + unit * t, sigma * e, weights
+
+    def _fallen(self, log_sigma: Tensor, a: Tensor, weights: Tensor) -> Tensor:
+        """d E[log(1 - tanh^2 a)] / d log sigma (B, A) = sigma^2 E[-2 (1 - tanh^2 a)], by Stein's identity."""
+        sigma = log_sigma.exp()
+        return -2 * sigma * (sigma[:, :, None] * (1 - a.tanh() ** 2) * weights).sum(2)
+
+
+def _with_one(log_sigma: Tensor) -> Tensor:
+    """sqrt(sigma^2 + 1)."""
+    return torch.hypot(log_sigma.exp(), torch.ones_like(log_sigma))
+
+
+def _expected_size(mean: Tensor, s: Tensor | float) -> Tensor:
+    """E|y| of a Gaussian y of this mean and standard deviation s."""
+    u = mean / (s * math.sqrt(2))
+    return mean * u.erf() + s * math.sqrt(2 / math.pi) * (-u * u).exp()
 
 
 def _times(x: Tensor, slope: Tensor | None) -> Tensor:

@@ -73,7 +73,10 @@ class Head(Protocol):
         """(B, O, O) Hessian of `kl` in ``new``; at ``old`` itself the Fisher information."""
 
     def fisher_product(self, z: Tensor) -> Callable[[Tensor], Tensor]:
-        """t (B, O) -> C t (B, O) with C the Fisher information in z; computed once per z."""
+        """The function t -> C t, (B, O) each, with C_b the Fisher information of sample b in z.
+
+        What depends on z alone is computed here, once, and not at each product.
+        """
 
     def fisher_root(self, z: Tensor) -> Tensor:
         """U (K, B, O) with C_b = sum_k u_kb u_kb^T."""

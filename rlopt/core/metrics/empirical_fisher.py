@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from rlopt.core.curvature import factored
 from rlopt.core.heads import Head
-from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Bound, Metric, Objective, Requirements, State
+from rlopt.core.parts import BATCH, PRODUCT, ROOT, SEMIDEFINITE, Bound, Metric, Objective, Requirements, State
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 
@@ -25,7 +25,7 @@ class EmpiricalFisher(Metric):
     Source: Roux et al. 2008, TONGA; for what it is not, Kunstner et al. 2019.
     """
 
-    supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, ROOT, SEMIDEFINITE})
+    supplies: ClassVar[frozenset[str]] = frozenset({BATCH, PRODUCT, ROOT, SEMIDEFINITE})
     requirements: ClassVar[Requirements] = Requirements(reads_actions=True)
 
     def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:

@@ -22,7 +22,7 @@ from torch import Tensor
 from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import PullBack, factored
 from rlopt.core.heads import Head
-from rlopt.core.parts import KL, PRODUCT, ROOT, SEMIDEFINITE, Bound, Metric, Objective, Requirements, State
+from rlopt.core.parts import BATCH, KL, PRODUCT, ROOT, SEMIDEFINITE, Bound, Metric, Objective, Requirements, State
 from rlopt.core.samples import Samples, to_device
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import rank
@@ -44,7 +44,7 @@ class Fisher(Metric):
     samples: int | Literal["taken"] | None
     seed: int
 
-    supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, ROOT, SEMIDEFINITE, KL})
+    supplies: ClassVar[frozenset[str]] = frozenset({BATCH, PRODUCT, ROOT, SEMIDEFINITE, KL})
 
     def __post_init__(self) -> None:
         if isinstance(self.samples, int):

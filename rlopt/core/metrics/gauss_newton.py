@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rlopt.core.curvature import PullBack
 from rlopt.core.heads import Head
-from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Bound, Metric, Objective, State
+from rlopt.core.parts import BATCH, PRODUCT, ROOT, SEMIDEFINITE, Bound, Metric, Objective, State
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 
@@ -28,7 +28,7 @@ class GaussNewton(Metric):
     Source: Martens 2020, New insights and perspectives on the natural gradient method, section 8.
     """
 
-    supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, ROOT, SEMIDEFINITE})
+    supplies: ClassVar[frozenset[str]] = frozenset({BATCH, PRODUCT, ROOT, SEMIDEFINITE})
 
     def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         return PullBack(tape, samples.share, torch.clone, partial(_unit_vectors, tape.outputs)), state

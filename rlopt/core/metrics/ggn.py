@@ -20,7 +20,18 @@ from torch import Tensor
 from rlopt.core.checks import NumericalFailure, check
 from rlopt.core.curvature import PullBack, factored
 from rlopt.core.heads import Head
-from rlopt.core.parts import OBJECTIVE, PRODUCT, ROOT, SEMIDEFINITE, Bound, Metric, Objective, Requirements, State
+from rlopt.core.parts import (
+    BATCH,
+    OBJECTIVE,
+    PRODUCT,
+    ROOT,
+    SEMIDEFINITE,
+    Bound,
+    Metric,
+    Objective,
+    Requirements,
+    State,
+)
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 
@@ -46,7 +57,7 @@ class GGN(Metric):
     @property
     def supplies(self) -> frozenset[str]:
         both = {PRODUCT, OBJECTIVE}
-        return frozenset(both if self.curvature == "signed" else both | {ROOT, SEMIDEFINITE})
+        return frozenset(both if self.curvature == "signed" else both | {BATCH, ROOT, SEMIDEFINITE})
 
     def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         C = -objective.hessian(head, tape.outputs, samples)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rlopt.core.curvature import PullBack, factored
 from rlopt.core.heads import Head
-from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Bound, Metric, Objective, Requirements, State
+from rlopt.core.parts import BATCH, PRODUCT, ROOT, SEMIDEFINITE, Bound, Metric, Objective, Requirements, State
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import all_sum
@@ -43,7 +43,7 @@ class GradientCovariance(Metric):
 
     @property
     def supplies(self) -> frozenset[str]:
-        return frozenset({PRODUCT, SEMIDEFINITE} if self.centred else {PRODUCT, ROOT, SEMIDEFINITE})
+        return frozenset({PRODUCT, SEMIDEFINITE} if self.centred else {BATCH, PRODUCT, ROOT, SEMIDEFINITE})
 
     def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         _, slopes = objective.values_and_gradient(head, tape.outputs, samples)

@@ -5,6 +5,9 @@
 C_b is minus the Hessian in z of sample b and l_b its gradient there. The first term is the signed GGN, the second the
 network's own bend, by Pearlmutter's R-operator (1994, Fast exact multiplication by the Hessian). M is indefinite in
 general, and as ill-behaved as the objective away from a maximum: damp it, with a solver that can meet that.
+
+M is the derivative of minus the objective's gradient, which the curvature gives at other thetas too, on the same
+samples, for solvers that learn M from its differences.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from torch import Tensor
 
 from rlopt.core.curvature import ByProduct
 from rlopt.core.heads import Head
-from rlopt.core.parts import OBJECTIVE, PRODUCT, Bound, Metric, Objective, Requirements, State
+from rlopt.core.parts import GRADIENT, OBJECTIVE, PRODUCT, Bound, Metric, Objective, Requirements, State
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import all_sum
@@ -31,7 +34,7 @@ class Hessian(Metric):
     Pearlmutter 1994.
     """
 
-    supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, OBJECTIVE})
+    supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, GRADIENT, OBJECTIVE})
     requirements: ClassVar[Requirements] = Requirements(reads_actions=True)
 
     def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
@@ -44,4 +47,9 @@ class Hessian(Metric):
             Hv = tape.vjp(torch.einsum("bij,bj->bi", H, tape.jvp(v))) + tape.hvp(u, v)
             return -all_sum(Hv)
 
-        return ByProduct(tape, multiply), state
+        def gradient(theta: Tensor) -> Tensor:
+            there = tape.at(theta, samples.inputs)
+            _, slopes = objective.values_and_gradient(head, there.outputs, samples)
+            return -all_sum(there.vjp(slopes * share))
+
+        return ByProduct(tape, multiply, gradient), state

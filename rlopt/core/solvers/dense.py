@@ -7,7 +7,8 @@
 | shift      | M + (lambda - min(0, mu_1)) I                  | eigenvalues, mu_1 the least                       |
 
 mu_i, q_i are M's eigenvalues and eigenvectors. With the last two every direction lies in the gradient's half-plane
-whatever the signs of mu; for a positive semidefinite M all three are the same.
+whatever the signs of mu; for a positive semidefinite M all three are the same. A shift is a larger lambda, and is
+reported as that: lambda - min(0, mu_1).
 
 When the factorisation fails, or rounding has taken a pivot or eigenvalue, lambda goes to max(10 lambda, 1e-8 mean
 diag M) until it holds, and the lambda used is reported.
@@ -15,6 +16,7 @@ diag M) until it holds, and the lambda used is reported.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -24,10 +26,28 @@ from torch import Tensor
 
 from rlopt.core.checks import NumericalFailure, check
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import PRODUCT, Solution, Solve, Solver, State
+from rlopt.core.parts import PRODUCT, Requirements, Solution, Solve, Solver, State
+from rlopt.core.requirements import Incompatible, Remedy
 
 _ATTEMPTS = 8  # raises of lambda before giving up
 _LOST = 10  # a pivot or eigenvalue below this many roundings of its matrix's largest is none
+
+
+def _check_size(size: int) -> None:
+    """Raise Incompatible where the matrix, in float32, is larger than this machine's memory."""
+    if 4 * size**2 > (memory := _memory()):
+        reason = (
+            f"a matrix of {size:,} x {size:,} numbers takes {4e-9 * size**2:,.0f} GB, and here are {memory / 1e9:,.0f}"
+        )
+        raise Incompatible(reason, Remedy.OTHER_SOLVER)
+
+
+def _memory() -> float:
+    """Bytes of this machine's memory; infinite where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return float("inf")
 
 
 @dataclass(frozen=True)
@@ -45,6 +65,7 @@ class Dense(Solver):
     indefinite: Literal["refuse", "absolute", "shift"]
 
     needs: ClassVar[frozenset[str]] = frozenset({PRODUCT})
+    requirements: ClassVar[Requirements] = Requirements(check_size=_check_size)
 
     def __post_init__(self) -> None:
         choices = ("refuse", "absolute", "shift")
@@ -62,12 +83,14 @@ class Dense(Solver):
             return solve, state
 
         mu, Q = eigenvalues(matrix)
-        mu = mu.abs() if self.indefinite == "absolute" else mu - mu[0].clamp(max=0)
-        used = damping_for(mu, damping)
+        mu = mu.abs() if self.indefinite == "absolute" else mu
+        shift = -mu[0].clamp(max=0)
+        raised = mu + shift
+        used = damping_for(raised, damping)
 
         def solve_by_eigenvalues(g: Tensor) -> Solution:
-            x = Q @ (Q.t() @ g / (mu + used))
-            return Solution.measured(g, x, Q @ (mu * (Q.t() @ x)), used)
+            x = Q @ (Q.t() @ g / (raised + used))
+            return Solution.measured(g, x, Q @ (mu * (Q.t() @ x)), shift + used)
 
         return solve_by_eigenvalues, state
 

@@ -88,17 +88,14 @@ class Diagonal(Solver):
     def _diagonal(self, curvature: Curvature, state: State, like: Tensor) -> Tensor:
         """d (P,), of the type and on the device of ``like``."""
         if self.method == "exact":
-            return self._exact(curvature)
+            return exact_diagonal(curvature, self.chunk)
         if self.method == "hutchinson":
             signs = self._signs(state, (self.draws, curvature.size), like)  # the same on every rank
             return torch.stack([v * curvature.product(v) for v in signs]).mean(0)
         if self.method == "curvature_propagation":
-            return self._exact(self._propagated(curvature, state))
+            return exact_diagonal(self._propagated(curvature, state), self.chunk)
         means, shapes = layer_means(curvature, _sums if self.method == "lehman_sum" else self._magnitudes)
         return join([mean.square().sum(0) for mean in means], shapes)
-
-    def _exact(self, curvature: Curvature) -> Tensor:
-        return join(*layer_means(curvature, self._squares))
 
     def _propagated(self, curvature: Curvature, state: State) -> PullBack:
         """The curvature with ``draws`` random combinations of its factors in their place."""
@@ -106,14 +103,6 @@ class Diagonal(Solver):
         U = source.factors()
         signs = self._signs(state, (self.draws, *U.shape[:2]), U, rank())  # every sample has its own
         return factored(source.tape, source.share, torch.einsum("nkb,kbo->nbo", signs, U) / self.draws**0.5)
-
-    def _squares(self, layer: Layer, root: Tensor) -> Tensor:
-        """sum_b share_b sum_k (J_b^T u_kb)^2, (J, C)."""
-        if layer.signals.shape[2] == 1:
-            d = squares(layer)
-            by_weight = d.t() @ layer.activations[:, 0].square()
-            return torch.cat([by_weight, d.sum(0)[:, None]], 1) if layer.bias_name else by_weight
-        return torch.stack([gradients(part).square().sum((0, 1)) for part in chunks(layer, self.chunk)]).sum(0)
 
     def _magnitudes(self, layer: Layer, root: Tensor) -> Tensor:
         """sum_b share_b abs(J_b^T u_kb), (K, J, C)."""
@@ -127,6 +116,20 @@ class Diagonal(Solver):
         sequence = np.random.SeedSequence((self.seed, state["solves"], of))
         generator = torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
         return torch.randint(0, 2, shape, generator=generator).mul_(2).sub_(1).to(like)
+
+
+def exact_diagonal(curvature: Curvature, chunk: int) -> Tensor:
+    """diag M (P,), from the curvature's root; ``chunk`` samples at a time where a layer has positions."""
+
+    def squared(layer: Layer, root: Tensor) -> Tensor:
+        """sum_b share_b sum_k (J_b^T u_kb)^2, (J, C)."""
+        if layer.signals.shape[2] == 1:
+            d = squares(layer)
+            by_weight = d.t() @ layer.activations[:, 0].square()
+            return torch.cat([by_weight, d.sum(0)[:, None]], 1) if layer.bias_name else by_weight
+        return torch.stack([gradients(part).square().sum((0, 1)) for part in chunks(layer, chunk)]).sum(0)
+
+    return join(*layer_means(curvature, squared))
 
 
 def _sums(layer: Layer, root: Tensor) -> Tensor:

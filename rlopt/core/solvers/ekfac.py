@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import ROOT, Solve, Solver, State
+from rlopt.core.parts import BATCH, ROOT, Solve, Solver, State
 from rlopt.core.solvers.kronecker import factors as kronecker
 from rlopt.core.solvers.kronecker.solve import in_eigenbasis
 from rlopt.core.solvers.per_layer import squares
@@ -45,7 +45,7 @@ class EKFAC(Solver):
     refresh: int
     chunk: int
 
-    needs: ClassVar[frozenset[str]] = frozenset({ROOT})
+    needs: ClassVar[frozenset[str]] = frozenset({BATCH, ROOT})
 
     def __post_init__(self) -> None:
         for name in ("decay", "scale_decay"):
@@ -84,7 +84,10 @@ class EKFAC(Solver):
 
 
 def scales(layer: Layer, chunk: int) -> Tensor:
-    """(J, I) sum_b sum_k (sum_l d_l a_l^T)^2 of the rotated layer, whose inputs hold the bias's; squares come last."""
+    """(J, I) sum_b sum_k (sum_l d_l a_l^T)^2, squared elementwise after the sum over the positions l.
+
+    ``layer`` is rotated already, and its inputs include the bias's. ``chunk`` samples are taken at a time.
+    """
     a, d = layer.activations, layer.signals
     if a.shape[1] == 1:
         return squares(layer).t() @ a[:, 0].square()

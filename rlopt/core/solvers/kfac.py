@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import ROOT, Solve, Solver, State
+from rlopt.core.parts import BATCH, ROOT, Solve, Solver, State
 from rlopt.core.solvers.kronecker import factors as kronecker
 from rlopt.core.solvers.kronecker.solve import by_inverses, in_eigenbasis, invert
 from rlopt.core.solvers.per_layer import LayerShapes, rooted
@@ -44,7 +44,7 @@ class KFAC(Solver):
     refresh: int
     measure: int
 
-    needs: ClassVar[frozenset[str]] = frozenset({ROOT})
+    needs: ClassVar[frozenset[str]] = frozenset({BATCH, ROOT})
 
     def __post_init__(self) -> None:
         check_options(self.damping, self.decay, self.refresh)

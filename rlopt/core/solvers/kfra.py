@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import ROOT, Requirements, Solve, Solver, State
+from rlopt.core.parts import BATCH, ROOT, Requirements, Solve, Solver, State
 from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.solvers.kfac import check_options, solve_with
 from rlopt.core.solvers.kronecker import factors as kronecker
@@ -41,7 +41,7 @@ class KFRA(Solver):
     decay: float
     refresh: int
 
-    needs: ClassVar[frozenset[str]] = frozenset({ROOT})
+    needs: ClassVar[frozenset[str]] = frozenset({BATCH, ROOT})
     requirements: ClassVar[Requirements] = Requirements(needs_chain=True)
 
     def __post_init__(self) -> None:

@@ -131,5 +131,8 @@ def chunks(layer: Layer, size: int) -> Iterator[Layer]:
 
 
 def weighted(layer: Layer, root: Tensor) -> Layer:
-    """The layer with its signals, which carry root = sqrt(share) (B,), times root once more."""
+    """The layer with its signals times ``root`` (B,), the square root of each sample's share.
+
+    Signals hold that factor once already, so that they are then weighted by the share itself.
+    """
     return replace(layer, signals=layer.signals * root[:, None, None])

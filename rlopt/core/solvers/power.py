@@ -4,8 +4,11 @@
     diagonal   x = (m + lambda)^exponent g, entry by entry, with m (P,) the diagonal of M
 
 Eigenvalues within P roundings of 0 count as 0. Where mu + lambda is 0 the power is that of the pseudo-inverse, 0, if g
-has nothing there; otherwise there is no x (NaN). The solver's own matrix is M_s = (M + lambda I)^-exponent: the damping
-is within the power, and what is reported beside M_s is 0.
+has nothing there; otherwise there is no x (NaN). The solver's own matrix is M_s = (M + lambda I)^-exponent, which has
+the damping within the power: `Solution.damping`, which is added to M_s, is 0, and the scalar damping/value is lambda.
+
+lambda is AdaGrad's epsilon, there for the first updates and for directions without gradients. It is in units of squared
+gradients: with one that is large beside them x is g itself, times lambda^exponent.
 """
 
 from __future__ import annotations
@@ -60,6 +63,6 @@ class Power(Solver):
             y = torch.where(none, torch.where(lost, torch.nan, 0.0), base**self.exponent * c)
             My = torch.where(none, 0.0, base**-self.exponent * y)
             x, Mx = (y, My) if Q is None else (Q @ y, Q @ My)
-            return Solution.measured(g, x, Mx, 0.0)
+            return Solution.measured(g, x, Mx, 0.0, scalars={"damping/value": damping})
 
         return solve, state

@@ -17,9 +17,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from rlopt.core.checks import check, positive
 from rlopt.core.parts import Solution, State, Step, Taken
 from rlopt.core.problem import Problem
+from rlopt.core.steps.history import SGDWithHistory
 
 # momentum and averaging keep the direction's geometry; every other optimizer rescales coordinates
-_KEEPS_GEOMETRY = ("SGD", "ASGD")
+_KEEPS_GEOMETRY = ("SGD", "ASGD", "SGDWithHistory")
 _KERNELS = {"Adam": "_fused_adam_", "AdamW": "_fused_adamw_"}
 # need a closure, sparse gradients, matrices, a measured loss, or functions and objects that no yaml can hold
 _UNUSABLE = {
@@ -55,22 +56,21 @@ class Optimizer(Step):
     """One step of a torch optimizer along x, on the whole of theta at once; the state holds its moments.
 
     Options:
-        optimizer: ``_target_``, a class of torch.optim such as Adam, and its arguments, with torch's units and ranges.
+        optimizer: ``_target_``, a class of torch.optim such as Adam, or SGDWithHistory, and its arguments, with torch's
+            units and ranges.
         scheduler: ``_target_``, a class of torch.optim.lr_scheduler or InverseLR, and its arguments; it counts updates.
         max_norm: the Euclidean length to which a longer x is shortened; above 0, or null for never.
 
-    Optimizers that rescale coordinates (all but SGD and ASGD) are ``adaptive``. Where the step leaves the policy's
-    domain it is rejected. Raises ValueError where a class is unknown or does not take its arguments.
+    Optimizers that rescale coordinates (all but SGD, ASGD and SGDWithHistory) are ``adaptive``. Where the step leaves
+    the policy's domain it is rejected. Raises ValueError where a class is unknown or does not take its arguments.
     """
 
     def __init__(self, optimizer: dict[str, Any], scheduler: dict[str, Any], max_norm: float | None):
         if max_norm is not None:
             positive("max_norm", max_norm)
         self.max_norm = max_norm  # the direction is shortened to this Euclidean length
-        self._class, self._options = _find(torch.optim, torch.optim.Optimizer, "optimizer", optimizer)
-        self._scheduler_class, self._scheduler_options = _find(
-            torch.optim.lr_scheduler, LRScheduler, "scheduler", scheduler, InverseLR
-        )
+        self._class, self._options = _find(torch.optim, torch.optim.Optimizer, "optimizer", optimizer, SGDWithHistory)
+        self._scheduler_class, self._scheduler_options = find_scheduler(scheduler)
         # as it is, this method imports torch's compiler when it is first called: most of a second, for nothing
         plain = {"add_param_group": inspect.unwrap(self._class.add_param_group)}
         self._class = type(self._class.__name__, (self._class,), plain)
@@ -113,10 +113,7 @@ class Optimizer(Step):
     def advance(self, state: State) -> State:
         optimizer, scheduler = self._make(torch.zeros(1))
         optimizer.param_groups[0].update(state["group"])
-        scheduler.load_state_dict(state["schedule"])
-        with warnings.catch_warnings():  # the optimizer's steps came first, as torch asks, but of another object
-            warnings.filterwarnings("ignore", "Detected call of")
-            scheduler.step()
+        moved_on(scheduler, state["schedule"])
         self._bound = None
         return _snapshot(optimizer, scheduler, state["moments"])
 
@@ -153,6 +150,19 @@ class Optimizer(Step):
     def _make(self, theta: Tensor) -> tuple[torch.optim.Optimizer, LRScheduler]:
         optimizer = self._class([theta], **self._options)
         return optimizer, self._scheduler_class(optimizer, **self._scheduler_options)
+
+
+def find_scheduler(config: dict[str, Any]) -> tuple[type[Any], dict[str, Any]]:
+    """The scheduler that ``_target_`` names, and its arguments. Raises ValueError where it is none, or takes others."""
+    return _find(torch.optim.lr_scheduler, LRScheduler, "scheduler", config, InverseLR)
+
+
+def moved_on(scheduler: Any, state: State) -> None:
+    """Move the scheduler, whose state was ``state``, by one update."""
+    scheduler.load_state_dict(state)
+    with warnings.catch_warnings():  # the optimizer's steps came first, as torch asks, but of another object
+        warnings.filterwarnings("ignore", "Detected call of")
+        scheduler.step()
 
 
 def _snapshot(optimizer: Any, scheduler: Any, moments: State) -> State:

@@ -29,7 +29,7 @@ class AutogradTape:
     chain: ClassVar[bool] = False
 
     def __init__(self, module: nn.Module, layout: Layout, theta: Tensor, inputs: Tensor):
-        self._theta = theta.detach().requires_grad_()
+        self._module, self._theta = module, theta.detach().requires_grad_()
         self.layout, self.size = layout, layout.size
         self._calls: dict[str, _Call] = {}  # by the layer's name
         self._adjoint: tuple[Tensor, Tensor] | None = None
@@ -112,6 +112,12 @@ class AutogradTape:
 
     def parts(self, rows: int) -> Iterator[tuple[slice, AutogradTape]]:
         yield slice(None), self
+
+    def theta(self) -> Tensor:
+        return self._theta.detach().clone()
+
+    def at(self, theta: Tensor, inputs: Tensor) -> AutogradTape:
+        return AutogradTape(self._module, self.layout, theta, inputs)
 
     def _remember(self, name: str) -> Any:
         def hook(module: nn.Linear | nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -198,6 +198,12 @@ class MLPTape:
             part._scratch, part._bent = [None] * len(self._plan), None
             yield at, part
 
+    def theta(self) -> Tensor:
+        return torch.cat([view.flatten() for view in self._views.values()])
+
+    def at(self, theta: Tensor, inputs: Tensor) -> MLPTape:
+        return MLPTape(self._plan, self.layout, self.layout.views(theta), inputs)
+
     def _sent_back(self, u: Tensor) -> list[tuple[Tensor, Tensor | None]]:
         """For every layer d_l and f''_l (W_{l+1}^T d_{l+1}), None without activation; kept for the last u."""
         if self._bent is None or self._bent[0] is not u:
@@ -232,7 +238,10 @@ class MLPTape:
 
 
 def constant_layer(signals: Tensor) -> Layer:
-    """The head's constants as a layer whose input is the constant one; signals (K, B, S)."""
+    """The parameters that are outputs themselves, such as log sigma, as a layer whose input is 1.
+
+    ``signals`` are (K, B, S).
+    """
     nothing = signals.new_empty(signals.shape[1], 1, 0)
     return Layer(CONSTANTS, CONSTANTS, nothing, signals[:, :, None], None, None)
 

@@ -10,6 +10,7 @@ With J_b = dz_b / dtheta (O, P) for sample b:
 | hvp(u, v)         | the derivative of vjp(u) along v, u fixed -> (P,)     |
 | layers(U: (K,B,O))| for every layer its inputs and the signals U sends back |
 | parts(rows)       | the same record on fewer samples at a time            |
+| at(theta, inputs) | the same network's record at another theta            |
 
 A structured solver (diagonal, block, Kronecker, Gram) reads the layers and nothing else.
 """
@@ -83,3 +84,9 @@ class Tape(Protocol):
 
     def parts(self, rows: int) -> Iterator[tuple[slice, Tape]]:
         """The tape of ``rows`` samples at a time where that needs no new forward pass, else of all of them."""
+
+    def theta(self) -> Tensor:
+        """A copy of theta (P,)."""
+
+    def at(self, theta: Tensor, inputs: Tensor) -> Tape:
+        """A new record of the same network, at theta (P,) and inputs (B, ...)."""

@@ -7,14 +7,14 @@ import pytest
 
 from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli import main as cli
-from tests.support.command_line import SHORT, created, one_line
+from tests.support.command_line import SHORT, chosen, created, one_line
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 @pytest.fixture
 def trained(run):
-    assert run("train", "run_dir=here", *SHORT, "evaluation.episodes=7", "seed=5")[0] == 0
+    assert run("train", "run_dir=here", *chosen(*SHORT, "evaluation.episodes=7", "seed=5"))[0] == 0
     return json.loads(Path("here/summary.json").read_text())
 
 

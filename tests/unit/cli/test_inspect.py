@@ -119,7 +119,10 @@ def test_a_missing_matplotlib_is_one_line_beside_the_table(capsys, folders, monk
         (["{}", "--damping", "nan"], "--damping must be 0 or above; got nan"),
         (["{}", "--seed", "-1"], "--seed must be 0 or above; got -1"),
         (["{}", "--metric", "fischer"], "did you mean fisher"),
-        (["{}", "--metric", "fisher", "--solver", "identity"], "no solver of identity can serve a metric of fisher"),
+        (
+            ["{}", "--metric", "fisher", "--solver", "identity"],
+            "none of the solvers identity works with any of the metrics fisher",
+        ),
         (["{}", "--json", "--out", "f.png"], "--json writes no figure"),
         (["{}", "--jsn"], "--jsn"),
         (["{}", "--metric", "fisher", "--solver", "cg", "--out", "/nowhere/f.png"], "/nowhere/f.png cannot be written"),

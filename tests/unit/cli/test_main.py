@@ -10,7 +10,7 @@ import pytest
 from rlopt import __version__
 from rlopt.checkpoint import manager as checkpoint
 from rlopt.config import choices as catalogue
-from tests.support.command_line import SHORT, created, one_line
+from tests.support.command_line import SHORT, chosen, created, one_line
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -92,7 +92,7 @@ def test_a_raising_environment_is_one_line_and_a_traceback_file(run, monkeypatch
         return step(self, action)
 
     monkeypatch.setattr(CartPoleEnv, "step", breaking)
-    code, _, err = run("train", "run_dir=here", *SHORT, "total_steps=400")
+    code, _, err = run("train", "run_dir=here", *chosen(*SHORT, "total_steps=400"))
     line = err.splitlines()[-1]
     assert code == 2
     assert line.startswith("rlopt: environment 2, at its step 7, raised RuntimeError: the simulator broke")  # the 51st

@@ -30,6 +30,15 @@ def test_a_finished_run_with_a_broken_summary_is_evaluated_again(tmp_path, runs,
     assert f"{run_dir} is finished: trpo on CartPole-v1, seed 0: evaluation return" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "typed", ["evaluation.episodes=-1", "checkpoint.keep=abc", "workers=99", "checkpoint.keep=1 checkpoint.keep=2"]
+)
+def test_a_bad_value_is_refused_for_a_finished_run_as_well(tmp_path, runs, capsys, typed):
+    shutil.copytree(runs("cartpole trpo"), tmp_path / "run")
+    assert resume(tmp_path / "run", *typed.split()) == 2
+    assert typed.split("=")[0] in capsys.readouterr().err
+
+
 def test_returns_that_are_not_finite_end_a_run_like_others(tmp_path, runs):
     summary = json.loads((runs("cartpole trpo") / "summary.json").read_text())
     (tmp_path / "summary.json").write_text(json.dumps({**summary, "evaluation_return": None}))

@@ -21,7 +21,7 @@ def test_pairs_may_be_chosen_and_unknown_ones_are_named():
     assert name == "fisher" and list(solvers) == ["cg", "kfac"]
     with pytest.raises(UserError, match="there is no metric 'fishr'.*did you mean fisher"):
         catalogue.pairs(["fishr"])
-    with pytest.raises(UserError, match="no solver of kfac can serve a metric of hessian"):
+    with pytest.raises(UserError, match="none of the solvers kfac works with any of the metrics hessian"):
         catalogue.pairs(["hessian"], ["kfac"])
 
 

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from rlopt.config import choices as catalogue
-from rlopt.config.compose import compose, load
+from rlopt.config.compose import _with_usual_dampings, compose
+from rlopt.config.saved import load
 from tests.support.configurations import ALGOS
 
 CONF = catalogue.conf_dir()
@@ -53,7 +54,7 @@ def test_an_optimizer_that_is_typed_has_its_own_values(choice):
             {"_target_": "rlopt.core.steps.optimizer.InverseLR", "decay": 0.1},
         ),
         ("algo=vpg scheduler=linear", "step.scheduler", {"total_iters": 293}),  # of 300,000 / 1,024 updates
-        ("algo=nac env=lqr critic=episodic", "critic.compatible", {"degrees": [0], "ridge": 1e-3}),
+        ("algo=nac env=lqr critic=episodic", "critic.compatible", {"degrees": [0], "ridge": 0.1}),
         ("algo=nac env=lqr critic=mlp", "critic", {"compatible": None}),
         ("env=halfcheetah policy=linear", "policy", {"initial_sigma": 1.0}),
         ("algo=acktr solver=cg solver.preconditioner=kfac", "solver.preconditioner", {"measure": 1}),
@@ -64,6 +65,35 @@ def test_an_optimizer_that_is_typed_has_its_own_values(choice):
 def test_a_choice_other_than_the_presets_has_its_own_values(typed, place, values):
     found = at(compose(typed.split()), place)
     assert {name: found[name] for name in values} == values
+
+
+ADAGRAD = "metric=gradient_history solver=power"
+
+
+@pytest.mark.parametrize(
+    "typed, value, critics",
+    [
+        (ADAGRAD, 1e-8, 0.1),
+        (f"algo=acktr {ADAGRAD} step=fixed", 1e-8, 0.1),  # a solver that is typed is stronger than the preset's damping
+        (f"{ADAGRAD} damping.value=3", 3, 0.1),
+        (f"{ADAGRAD} damping=constant", 0.1, 0.1),
+        (f"{ADAGRAD} damping=acktr", 0.01, 0.1),
+        ("critic.metric=gradient_history critic.solver=power critic.step=fixed", 0.1, 1e-8),
+        ("experiment=bench_trpo", 0.1, 0.1),
+    ],
+)
+def test_a_solver_brings_its_usual_damping_unless_one_is_typed(typed, value, critics):
+    config = compose(typed.split())
+    assert (config["damping"]["value"], config["critic"]["damping"]["value"]) == (value, critics)
+    assert "usual_damping" not in {**config["solver"], **config["critic"]["solver"]}
+
+
+def test_a_usual_damping_goes_with_the_solver_that_is_left():
+    power, cg = {"solver": "power"}, {"solver": "cg"}
+    assert _with_usual_dampings([power, cg]) == [power, cg]
+    assert _with_usual_dampings([cg, power]) == [cg, {"solver": "power", "damping": "adagrad"}]
+    assert _with_usual_dampings([power, {"damping": "constant"}]) == [power, {"damping": "constant"}]
+    assert _with_usual_dampings([{"damping": "constant"}, power])[1]["damping"] == "adagrad"
 
 
 @pytest.mark.parametrize("algo", ALGOS)

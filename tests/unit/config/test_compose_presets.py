@@ -7,8 +7,9 @@ import pytest
 
 from rlopt.config import read_config
 from rlopt.config.choices import conf_dir, environment_with_id, own_choices
-from rlopt.config.compose import compose, load
+from rlopt.config.compose import compose
 from rlopt.config.options import OwnCritic, RunConfig
+from rlopt.config.saved import load
 from rlopt.envs.spec import EnvSpec
 from tests.support.configurations import ALGOS, ENVS
 

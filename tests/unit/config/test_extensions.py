@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rlopt.cli import main as cli
 from rlopt.config import choices as catalogue
 from rlopt.config.catalogue import pairs
-from rlopt.config.compose import load
 from rlopt.config.extensions import extended
+from rlopt.config.saved import load
 from tests.support.command_line import SHORT
 from tests.support.configurations import learns_once, small_config
 from tests.support.extending import FILES, PLAIN, write
+from tests.support.launching import environment
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -123,7 +125,7 @@ def test_they_pass_the_test_of_every_allowed_pair(parts):
 
 def test_a_process_of_its_own(run, parts):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    typed = ["train", "--extensions", "my_parts", *ALL, *SHORT, "evaluation.episodes=0", "run_dir=here"]
+    typed = ["train", "--extensions", "my_parts", *ALL, *SHORT, "run_dir=here"]
     subprocess.run([sys.executable, "-m", "rlopt", *typed], check=True, capture_output=True, env=environment)
     evaluate = ["eval", "here", "--json", "--episodes", "2"]
     refused = subprocess.run(
@@ -132,6 +134,34 @@ def test_a_process_of_its_own(run, parts):
     assert refused.returncode == 2 and "--extensions DIR" in refused.stderr and len(refused.stderr.splitlines()) == 1
     code, out, _ = run(*evaluate, "--extensions", "my_parts")
     assert code == 0 and json.loads(out)["env"] == "Mine-v0"
+
+
+def test_a_folder_of_environments_alone_will_do(run):
+    write(Path("only"), {"env/mine.py": FILES["env/mine.py"]})
+    typed = ["--extensions", "only", "env.id=Mine-v0", "env.num_envs=2", *SHORT, "run_dir=here"]
+    code, out, _ = run("train", *typed)
+    assert code == 0 and f"eval here --extensions {Path('only').resolve()}" in out
+    assert run("eval", "here", "--extensions", "only", "--episodes=1")[0] == 0
+
+
+def test_a_script_of_the_working_directory_can_be_imported():
+    """By the command itself, where no path leads to the folder, and by a process of its own; its neighbours too."""
+    write(
+        Path.cwd(),
+        {"scripted.py": "import neighbour", "neighbour.py": FILES["env/mine.py"], "json.py": "raise SystemError"},
+    )
+    typed = ["train", "--import", "scripted", "env.id=Mine-v0", "env.num_envs=2", *SHORT]
+    done = subprocess.run([sys.executable, "-m", "rlopt", *typed, "run_dir=here"], capture_output=True, text=True,
+                          env=environment())  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "eval here --import scripted" in done.stdout
+    assert str(Path.cwd()) not in sys.path
+    try:
+        assert cli.main([*typed, "run_dir=there"]) == 0
+        assert str(Path.cwd()) not in sys.path
+    finally:
+        for name in ("scripted", "neighbour"):
+            sys.modules.pop(name, None)
 
 
 def test_the_example_of_the_readme(run, tmp_path):

@@ -4,7 +4,16 @@ from typing import Any
 
 import pytest
 
-from rlopt.config.overrides import from_sweeper, parse, read_overrides, runs_to_compose, to_sweeper
+from rlopt.config.overrides import (
+    MOST_CHECKED,
+    check_once,
+    check_several,
+    from_sweeper,
+    parse,
+    read_overrides,
+    runs_to_check,
+    to_sweeper,
+)
 from rlopt.core.heads import Value
 from rlopt.errors import UserError
 from tests.support.building import resolve, trainer
@@ -90,7 +99,32 @@ def test_a_sweeper_is_given_plain_entries_and_gives_them_back(typed):
     ],
 )  # fmt: skip
 def test_a_run_for_each_combination_of_choices(typed, runs):
-    assert [" ".join(run) for run in runs_to_compose(typed.split())] == runs
+    assert [" ".join(run) for run in runs_to_check(typed.split())[0]] == runs
+
+
+def test_runs_that_differ_in_values_are_checked_too():
+    _, others = runs_to_check(["seed=0,1", "metric=fisher,ggn", "gamma=0.9"])
+    assert [" ".join(run) for run in others] == ["seed=1 metric=fisher gamma=0.9", "seed=1 metric=ggn gamma=0.9"]
+    by_choice, others = runs_to_check(
+        ["seed=range(20)", "gamma=0.9,0.99,1", "batch_size=range(8,80,8)", "algo=ppo,trpo"]
+    )
+    assert len(by_choice) == 2 and len(others) == 19 + 2 + 8
+    assert ["seed=0", "gamma=1", "batch_size=8", "algo=ppo"] in others
+    assert len(runs_to_check(["seed=range(100000)"])[1]) == MOST_CHECKED
+
+
+@pytest.mark.parametrize("typed", ["seed=range(0)", "seed=range(5,1)", "seed=choice()"])
+def test_several_values_that_are_none_are_refused(typed):
+    with pytest.raises(UserError, match="holds no value|cannot read"):
+        check_several([typed])
+
+
+@pytest.mark.parametrize("twice", [["seed=1", "seed=1"], ["optimizer.lr=0.1", "step.optimizer.lr=0.2"],
+                                   ["critic.metric=fisher", "metric@critic.metric=ggn"], ["seed=1", "+seed=2"]])  # fmt: skip
+def test_an_option_that_is_given_twice_is_refused(twice):
+    with pytest.raises(UserError, match="is given twice: .* and .*; leave one out"):
+        check_once(twice)
+    check_once([twice[0], "critic.optimizer.lr=0.1", "hydra/launcher=joblib"])
 
 
 def test_options_of_hydra_reach_a_sweeper_as_they_are():
@@ -125,7 +159,8 @@ def test_an_optimizer_may_have_any_option_of_torch():
 
 def test_preset_values_for_parts_not_chosen_are_dropped():
     config = resolve(["algo=ppo", "step=fixed", "objective=surrogate", "critic.step=fixed"])
-    assert config["step"] == {"_target_": "rlopt.core.steps.fixed.Fixed", "rate": 0.01}
+    constant = {"_target_": "torch.optim.lr_scheduler.ConstantLR", "factor": 1.0, "total_iters": 1}
+    assert config["step"] == {"_target_": "rlopt.core.steps.fixed.Fixed", "rate": 0.01, "scheduler": constant}
     assert config["critic"]["step"] == config["step"]
     assert "clip" not in config["objective"]
     trainer(config).collector.close()
@@ -142,7 +177,6 @@ def test_preset_values_for_parts_not_chosen_are_dropped():
         (["algo=ppo", "critic.step=fixed", "critic.optimizer.lr=0.5"], "critic.optimizer.lr"),
         (["algo=ppo", "critic.step=fixed", "critic.step.max_norm=1"], "critic.step.max_norm"),
         (["algo=trpo", "env=halfcheetah", "step=fixed", "step.radius=0.1"], "step.radius"),
-        (["algo=trpo", "scheduler=linear"], "scheduler"),
         (["algo=trpo", "objective.clip=0.2"], "objective.clip"),
         (["algo=trpo", "solver=dense", "solver.iterations=3"], "solver.iterations"),
     ],

@@ -43,6 +43,19 @@ def test_every_epoch_shuffles_anew_and_a_seed_repeats_it():
     assert epochs(0) == epochs(0) != epochs(1)
 
 
+def test_advantages_of_each_minibatch_can_be_normalised():
+    case = make_case("log_sigma", count=20)
+    update, generator, expected = make_preset(case, "ppo"), seeded(1), case.theta.clone()
+    expected_state = update.init(expected)
+    for batch in case.samples.minibatches(5, generator):
+        a = batch.advantages - batch.mean(batch.advantages)
+        a = a / batch.mean(a**2).sqrt()
+        expected, expected_state, _ = update(expected, expected_state, batch.replacing(advantages=a))
+    learner = Learner(make_preset(case, "ppo"), Schedule(1, 5, None), normalise=True)
+    theta, _, _ = learner.run(case.theta.clone(), learner.init(case.theta), case.samples, seeded(1), epochs=1)
+    torch.testing.assert_close(theta, expected, rtol=1e-12, atol=1e-14)
+
+
 @pytest.mark.parametrize("preset", ["vpg", "ppo", "npg", "npg_dense"])
 def test_a_learner_updates_on_every_minibatch_of_every_epoch(preset):
     case = make_case("log_sigma", weights="masked", count=23)

@@ -12,6 +12,7 @@ def test_the_defaults_ask_for_nothing():
     plain = Requirements()
     wanted = {
         "reads_damping": True,
+        "batches": 1,
         "linear": True,
         "check_size": None,
         "check_samples": None,

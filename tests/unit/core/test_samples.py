@@ -58,3 +58,51 @@ def test_a_device_that_they_are_on_already_changes_nothing():
     given = samples()
     assert given.to(torch.device("cpu")) is given
     assert to_device(given.weight, torch.device("cpu")) is given.weight
+
+
+def normalised(advantages: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+    weight = torch.ones_like(advantages) if weight is None else weight
+    return Samples(advantages, advantages, weight, advantages).with_normalised_advantages().advantages
+
+
+def test_normalised_advantages_have_weighted_mean_0_deviation_1():
+    generator = torch.Generator().manual_seed(1)
+    advantages = 3 + 20 * torch.randn(500, generator=generator, dtype=torch.float64)
+    weight = torch.rand(500, generator=generator, dtype=torch.float64)
+    out, share = normalised(advantages, weight), weight / weight.sum()
+    assert abs(share @ out) < 1e-14
+    assert share @ out**2 == pytest.approx(1, abs=1e-12)
+    assert out.mean().abs() > 1e-3  # the unweighted mean is another
+
+
+def test_advantages_of_weight_0_do_not_count():
+    generator = torch.Generator().manual_seed(2)
+    advantages = torch.randn(50, generator=generator, dtype=torch.float64)
+    weight = (torch.arange(50) % 3 > 0).to(torch.float64)
+    kept = weight > 0
+    spoilt = torch.where(kept, advantages, 1e6)
+    expected = normalised(advantages[kept], weight[kept])
+    torch.testing.assert_close(normalised(spoilt, weight)[kept], expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e-6, 1e3, 1e9])
+def test_normalised_advantages_do_not_depend_on_the_unit(unit):
+    advantages = torch.randn(100, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    torch.testing.assert_close(normalised(unit * advantages), normalised(advantages), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("count", [1, 2, 9, 128, 2048, 100_003])
+def test_equal_advantages_become_0(count, dtype):
+    for value in (0.3, -1 / 3, 2.5, 1e-20, 1e20, 0.0):
+        assert not normalised(torch.full((count,), value, dtype=dtype)).any()
+    weight = torch.rand(count, generator=torch.Generator().manual_seed(0), dtype=dtype) + 0.1
+    assert not normalised(torch.full((count,), 0.3, dtype=dtype), weight).any()
+
+
+def test_advantages_that_differ_by_their_last_bit_become_0():
+    few = torch.full((2048,), 0.3)
+    few[::3] = torch.nextafter(few[0], torch.tensor(1.0))
+    assert not normalised(few).any()
+    few[::3] = 0.3001
+    assert abs(normalised(few).std() - 1) < 0.01

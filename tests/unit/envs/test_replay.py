@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from rlopt.config.choices import choices, file
-from rlopt.config.compose import load
+from rlopt.config.saved import load
 from rlopt.envs.observations import InvalidOutput
 from rlopt.envs.replay import Script, extend_check, origin_of, replay, save
 

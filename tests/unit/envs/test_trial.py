@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rlopt.config.choices import choices, file
-from rlopt.config.compose import load
+from rlopt.config.saved import load
 from rlopt.envs.trial import NO_REPLAY, Trial, _differing_attribute, class_values, try_to_continue
 from rlopt.envs.wrappers import CheckedEnv
 from tests.support.generated import Generated, Plan
@@ -103,7 +103,7 @@ PAIRS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("a", "b"), PAIRS, ids=repr)
+@pytest.mark.parametrize(("a", "b"), PAIRS, ids=lambda value: type(value).__name__)
 def test_attributes_that_differ_are_found_wherever_they_are(a, b):
     found = _differing_attribute(Holds(a), Holds(b))
     assert found and found.startswith("Holds.thing.x[0][0]")

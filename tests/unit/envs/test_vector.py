@@ -96,6 +96,8 @@ def test_advantages_bootstrap_from_the_true_last_observation(resets_later):
 
 def test_masked_rows_teach_nobody_anything(resets_later):
     run = resets_later("env.id=probe/Counter-v0", "env.num_envs=2", "batch_size=80", "step.radius=0.1")
+    run.state, _ = run.agent.learn(run.state, collect(run), torch.Generator().manual_seed(0))
+    count, mean = run.state["observations"]["count"], run.state["observations"]["mean"]
     batch = collect(run)
     idle = batch.mask == 0
     spoilt = dataclasses.replace(batch, **{k: getattr(batch, k).clone() for k in ("observations", "inputs", "rewards")})
@@ -112,9 +114,9 @@ def test_masked_rows_teach_nobody_anything(resets_later):
     assert not torch.equal(clean["actor"]["theta"], run.state["actor"]["theta"])
     for name in ("count", "mean", "variance"):
         assert torch.equal(clean["observations"][name], other["observations"][name])
-    assert clean["observations"]["count"] == clean["rewards"]["count"] == batch.steps
-    happened = batch.observations[~idle]
-    torch.testing.assert_close(clean["observations"]["mean"], happened.mean(0))
+    assert clean["observations"]["count"] == clean["rewards"]["count"] == count + batch.steps
+    total = mean * count + batch.observations[~idle].sum(0)
+    torch.testing.assert_close(clean["observations"]["mean"], total / (count + batch.steps))
 
 
 def test_a_run_counts_the_steps_that_happened(resets_later, tmp_path):

@@ -11,7 +11,7 @@ from rlopt.cli import main as cli
 from rlopt.config import check_config
 from rlopt.config.catalogue import make_part, pairs
 from rlopt.config.choices import parts
-from rlopt.config.compose import load
+from rlopt.config.saved import load
 from rlopt.core.checks import NumericalFailure
 from rlopt.inspection.inspect import inspect
 from rlopt.training.factory import set_up

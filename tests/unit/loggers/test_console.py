@@ -75,4 +75,33 @@ def test_letters_that_a_terminal_has_not_are_spelled(monkeypatch):
     monkeypatch.setattr(telling.sys, "stdout", io.TextIOWrapper(buffer, "ascii"))
     assert cli.main() == 0
     console.output("é ☃ \udcc3")
-    assert buffer.getvalue().splitlines()[1] == b"\\xe9 \\u2603 \\udcc3"
+    assert buffer.getvalue().splitlines()[1] == b"\\xe9 \\u2603 \xc3"
+
+
+@pytest.mark.parametrize(("encoding", "text", "shown"), [
+    ("ascii", "r/\udcc3\udcbc.csv", b"r/\xc3\xbc.csv"),  # ü, as Python reads it where the locale has no such letter
+    ("ascii", "ü☃ \udcff", b"\\xfc\\u2603 \xff"),
+    ("latin-1", "ü☃", b"\xfc\\u2603"),
+    ("latin-1", "ü\udce2\udc98\udc83", b"\xfc\xe2\x98\x83"),
+    ("utf-8", "ü☃\udcff\ud800", "ü☃".encode() + b"\xff\\ud800"),
+])  # fmt: skip
+def test_a_name_is_shown_as_the_file_system_has_it(monkeypatch, encoding, text, shown):
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding, errors="strict")
+    monkeypatch.setattr("sys.stderr", stream)
+    console.show_every_name()
+    console.info(text)
+    assert raw.getvalue() == shown + b"\n"
+
+
+def test_control_characters_are_shown_and_move_nothing(capsys):
+    console.info("a\x1b[2Jb\x07\x9b\tc\nd")
+    assert capsys.readouterr().err == "a\\x1b[2Jb\\x07\\x9b\tc\nd\n"
+
+
+@pytest.mark.parametrize(("value", "shown"), [
+    (3.14159, "3.1"), (-123456.7, "-123456.7"), (31750000477757052481084871147520.0, "3.175e+31"), (-1e300, "-1.000e+300"),
+    (float("nan"), "nan"), (float("inf"), "inf"), (1e6, "1.000e+06"),
+])  # fmt: skip
+def test_a_large_number_has_four_significant_digits(value, shown):
+    assert console.short(value) == shown

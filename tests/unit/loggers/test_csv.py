@@ -8,7 +8,8 @@ import pytest
 
 from rlopt.loggers.csv import CSVWriter
 from rlopt.loggers.logger import Logger
-from tests.support.traces import rows
+from rlopt.loggers.tensorboard import TensorBoardWriter
+from tests.support.traces import read, rows
 
 ROWS = [
     ({"a": 0.1, "b": math.nan}, 10),
@@ -47,7 +48,7 @@ def test_a_resumed_table_drops_later_rows_and_cut_rows(tmp_path):
     assert [int(row["step"]) for row in rows(tmp_path)] == [10, 20, 50]
 
 
-def test_a_disk_that_is_full_is_told_once_and_the_run_goes_on(tmp_path, monkeypatch, capsys):
+def test_a_full_disk_is_told_once_and_its_rows_are_written_later(tmp_path, monkeypatch, capsys):
     written = Logger(tmp_path, {}, "", tensorboard=False, csv=True)
     written.scalars({"a": 1.0}, 1)
     monkeypatch.setattr(CSVWriter, "_rewrite", lambda *_: (_ for _ in ()).throw(OSError("no space left on device")))
@@ -57,7 +58,47 @@ def test_a_disk_that_is_full_is_told_once_and_the_run_goes_on(tmp_path, monkeypa
     written.scalars({"b": 1.0}, 4)
     written.close()
     assert capsys.readouterr().err.count("no space left") == 1
-    assert [row["step"] for row in rows(tmp_path)] == ["1", "4"]
+    assert [row["step"] for row in rows(tmp_path)] == ["1", "2", "3", "4"]
+
+
+def test_a_failing_event_file_does_not_stop_the_table(tmp_path, monkeypatch, capsys):
+    written = Logger(tmp_path, {}, "", tensorboard=True, csv=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(TensorBoardWriter, "_write", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        for step in (1, 2):
+            written.scalars({"a": float(step)}, step)
+            written.flush()
+        assert [row["step"] for row in rows(tmp_path)] == ["1", "2"]
+    written.scalars({"a": 3.0}, 3)
+    written.close()
+    assert [row["step"] for row in rows(tmp_path)] == ["1", "2", "3"]
+    assert [e.step for e in read(tmp_path).Scalars("a")] == [1, 2, 3]
+    assert capsys.readouterr().err.count("Input/output error") == 1
+
+
+def test_rows_that_are_never_written_are_counted_at_the_end(tmp_path, monkeypatch, capsys):
+    written = Logger(tmp_path, {}, "", tensorboard=False, csv=True)
+    monkeypatch.setattr(CSVWriter, "append", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    for step in (1, 2, 3):
+        written.scalars({"a": 1.0}, step)
+    written.flush()
+    written.close()
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 and f"3 rows of {tmp_path / 'scalars.csv'} are lost" in said[1]
+
+
+@pytest.mark.parametrize("size", ["a huge file", "a huge step", "a line without end"])
+def test_a_table_of_another_size_is_resumed_at_once(tmp_path, size):
+    path = tmp_path / "scalars.csv"
+    if size == "a huge file":
+        path.write_text(WHOLE)
+        os.truncate(path, 2**34)
+    else:
+        path.write_text(WHOLE + ("9" * 400 + ",1\n1e308,2\n" if size == "a huge step" else "30," + "1" * 5_000_000))
+    table = CSVWriter(tmp_path, 100)
+    table.append({"a": 1.0}, 40)
+    table.close()
+    assert [row["step"] for row in rows(tmp_path)] == ([] if size == "a huge file" else ["10", "20"]) + ["40"]
 
 
 WHOLE = "step,a\n10,0.5\n20,0.25\n"
@@ -90,7 +131,7 @@ def test_what_is_no_file_is_put_aside(tmp_path, make, capsys):
     (tmp_path / "scalars.csv.aside").touch()
     make(tmp_path / "scalars.csv")
     CSVWriter(tmp_path, 100).close()
-    assert "scalars.csv is no file; it is called scalars.csv.aside-2 now" in capsys.readouterr().err
+    assert "scalars.csv: it is no regular file; it is called scalars.csv.aside-2 now" in capsys.readouterr().err
     assert (tmp_path / "scalars.csv").read_text() == "step\n"
 
 

@@ -126,12 +126,12 @@ def test_transitions_that_did_not_happen_are_in_no_histogram():
 
 def test_the_spectrum_is_that_of_the_metric(tmp_path):
     """P is small, so that 50 products find all eigenvalues of the Fisher matrix."""
-    run = make_trainer("algo=npg", f"run_dir={tmp_path}", "batch_size=80", "total_steps=80", "policy=linear", "dtype=float64",
+    run = make_trainer("algo=npg", f"run_dir={tmp_path}", "batch_size=80", "total_steps=160", "policy=linear", "dtype=float64",
                        "policy.bias=true", "policy.last_gain=1.0", "critic.hidden=[8]", "evaluation.episodes=0", "record.spectrum_every=1")  # fmt: skip
     learn, kept = run.agent.learn, []
     run.agent.learn = lambda state, batch, *rest: kept.append((state, batch)) or learn(state, batch, *rest)
     run.run()
-    [(state, batch)] = kept
+    state, batch = kept[-1]
     z = batch.outputs.flatten(0, 1)
     p = torch.softmax(z, -1)
     C = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
@@ -140,12 +140,12 @@ def test_the_spectrum_is_that_of_the_metric(tmp_path):
     expected = torch.linalg.eigvalsh(M)
     expected = expected[expected > 1e-12]
     events = read(tmp_path)
-    told = events.Histograms("metric/log10_eigenvalues")[0].histogram_value
+    told = events.Histograms("metric/log10_eigenvalues")[-1].histogram_value
     assert told.num == len(expected)
     assert (told.min, told.max) == pytest.approx(
         (expected.min().log10().item(), expected.max().log10().item()), rel=1e-6
     )
-    [row] = rows(tmp_path)
+    row = rows(tmp_path)[-1]
     assert float(row["metric/largest"]) == pytest.approx(expected.max().item())
     assert float(row["metric/condition"]) == pytest.approx((expected.max() / expected.min()).item())
     assert float(row["metric/negative"]) == 0

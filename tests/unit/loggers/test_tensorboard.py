@@ -51,5 +51,5 @@ def test_events_are_whole_after_the_disk_was_full(tmp_path, capsys):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     written.scalars({"a": 10.0}, 10)
     written.close()
-    assert capsys.readouterr().err.count("are no longer recorded: ") == 1
+    assert capsys.readouterr().err.count("cannot be written: ") == 1
     assert [e.value for e in read(tmp_path).Scalars("a")] == list(range(1, 11))

@@ -10,6 +10,7 @@ from rlopt.policy.normalisers import ObservationNormaliser
 
 ACTIVATIONS = [nn.Tanh, nn.ReLU, nn.ELU, nn.Sigmoid, nn.SiLU]  # the last is no chain that a tape knows
 NORMALISER = ObservationNormaliser(enabled=True, clip=1.5)
+IDENTITY = ObservationNormaliser(enabled=False, clip=1.5)
 
 
 def network(activation: type[nn.Module], outputs: int, constants: int, width: int = 12, bias: bool = True) -> Network:
@@ -20,9 +21,9 @@ def network(activation: type[nn.Module], outputs: int, constants: int, width: in
 
 def policy(net: Network, head, normalises: bool = True) -> FrozenPolicy:
     theta = net.layout.flatten(net.module, torch.full((net_constants(net),), 0.3, dtype=torch.float64))
-    state = {"count": torch.tensor(9.0 * normalises, dtype=torch.float64), "mean": torch.arange(5.0, dtype=torch.float64),
+    state = {"count": torch.tensor(9.0, dtype=torch.float64), "mean": torch.arange(5.0, dtype=torch.float64),
              "variance": torch.linspace(0.5, 2, 5, dtype=torch.float64)}  # fmt: skip
-    return FrozenPolicy(net, head, NORMALISER, theta, state)
+    return FrozenPolicy(net, head, NORMALISER if normalises else IDENTITY, theta, state)
 
 
 def net_constants(net: Network) -> int:
@@ -72,7 +73,7 @@ def test_a_policy_at_other_parameters_leaves_the_first_as_it_was():
     other = acting.with_parameters(acting.theta * 2, (shift, scale))
     out = np.empty((BLOCK, 2))
     other.write_outputs(x.numpy(), out)
-    doubled = FrozenPolicy(net, Categorical(2), NORMALISER, acting.theta * 2, {"count": torch.tensor(0.0)})
+    doubled = FrozenPolicy(net, Categorical(2), IDENTITY, acting.theta * 2, {})
     expected = doubled.outputs(((x - 1) / 2).clamp(-1.5, 1.5))
     assert np.array_equal(out, expected)
     assert torch.equal(acting.outputs(x), before)

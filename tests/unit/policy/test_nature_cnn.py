@@ -12,7 +12,7 @@ from gymnasium import spaces
 from torch import nn
 
 from rlopt.config.choices import conf_dir
-from rlopt.config.compose import load
+from rlopt.config.saved import load
 from rlopt.core.network import Network
 from rlopt.envs.spaces import as_image
 from rlopt.policy.mlp import MLP

@@ -93,12 +93,51 @@ def test_finite_data_whose_sum_overflows_are_taken():
     assert state["mean"].item() == pytest.approx(3e38, rel=1e-6)
 
 
-def test_the_normaliser_is_the_identity_until_the_first_merge():
+def test_observations_are_0_until_the_first_merge():
+    normaliser, new = ObservationNormaliser(True, 10.0, indicators=(1,)), NORMALISER.init(3)
     observations = draw(4, 3, offset=500, scale=100)
-    out = NORMALISER.apply(NORMALISER.init(3), observations)
-    assert torch.equal(out, observations)
-    assert out is not observations
-    assert NORMALISER.shift_and_scale(NORMALISER.init(3), torch.float64) is None
+    observations[:, 1] = torch.tensor([0, 1, 0, 1])
+    out = normaliser.apply(new, observations)
+    assert out.tolist() == [[0, bit, 0] for bit in (0, 1, 0, 1)]
+    assert normaliser.is_new(new) and not normaliser.is_new(normaliser.merge(new, observations))
+
+
+UNITS = [1e-30, 1e-12, 1e-6, 1e6, 1e12]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+def test_normalised_observations_do_not_depend_on_the_unit(unit, offset):
+    data = draw(400, 3, offset=offset, scale=torch.tensor([1.0, 10.0, 1000.0]))
+    found = []
+    for one in (data, data * unit):
+        state = NORMALISER.merge(NORMALISER.init(3), one)
+        found.append(NORMALISER.apply(state, one))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-6, atol=1e-8)
+    assert abs(found[0].std(0) - 1).max() < 0.02
+
+
+def test_what_only_rounding_changes_is_normalised_to_nearly_0():
+    """A constant with a float32's rounding, and a 0 with the rounding of a number of size 1,000 beside it."""
+    noise = draw(400, 1)
+    data = torch.cat([3 + 1e-8 * noise, 1e-13 * noise, 1000 * noise], 1)
+    out = NORMALISER.apply(NORMALISER.merge(NORMALISER.init(3), data), data)
+    assert (out[:, :2].abs().max() < 0.1) and abs(out[:, 2].std() - 1) < 0.01
+    constant = torch.zeros(9, 2)
+    assert NORMALISER.apply(NORMALISER.merge(NORMALISER.init(2), constant), constant + 1).tolist() == [[1, 1]] * 9
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_scaled_rewards_do_not_depend_on_the_unit(unit):
+    rewards, ends, found = draw(40, 2, offset=1.0), torch.rand(40, 2) < 0.2, []
+    for one in (rewards, rewards * unit):
+        found.append(SCALER.apply(SCALER.merge(SCALER.init(2), one, ends, 0.9), one))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-9)
+
+
+def test_rewards_that_are_all_equal_are_clipped():
+    rewards, ends = torch.full((8, 1), 0.3), torch.ones(8, 1, dtype=torch.bool)
+    assert set(SCALER.apply(SCALER.merge(SCALER.init(1), rewards, ends, 0.9), rewards).flatten().tolist()) == {10}
 
 
 def test_normalised_observations_have_mean_0_and_deviation_1():
@@ -106,9 +145,9 @@ def test_normalised_observations_have_mean_0_and_deviation_1():
     state = NORMALISER.merge(NORMALISER.init(3), data)
     out = NORMALISER.apply(state, data).numpy()
     np.testing.assert_allclose(out.mean(0), 0, atol=1e-12)
-    np.testing.assert_allclose(out.std(0), 1, atol=1e-5)
-    expected = (data.numpy() - data.numpy().mean(0)) / np.sqrt(data.numpy().var(0) + 1e-8)
-    np.testing.assert_allclose(out, expected, rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(out.std(0), 1, atol=1e-9)
+    expected = (data.numpy() - data.numpy().mean(0)) / data.numpy().std(0)
+    np.testing.assert_allclose(out, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_normalised_observations_are_clipped_on_both_sides():
@@ -161,7 +200,6 @@ def test_rewards_are_divided_by_the_discounted_returns_deviation():
     for seed in range(4):
         rewards = draw(11, envs, seed=seed, offset=2.0, scale=5.0)
         ends = torch.rand(11, envs, generator=torch.Generator().manual_seed(seed)) < 0.2
-        assert torch.equal(rewards, SCALER.apply(state, rewards)) == (seed == 0)
         for t in range(11):
             for e in range(envs):
                 running[e] = gamma * running[e] + rewards[t, e].item()
@@ -171,8 +209,8 @@ def test_rewards_are_divided_by_the_discounted_returns_deviation():
         state = SCALER.merge(state, rewards, ends, gamma)
         np.testing.assert_allclose(state["returns"], gamma * running, rtol=1e-12)
         np.testing.assert_allclose(state["variance"], np.var(seen), rtol=1e-12)
-        expected = np.clip(rewards.numpy() / np.sqrt(np.var(seen) + 1e-8), -10, 10)
-        np.testing.assert_allclose(SCALER.apply(state, rewards), expected, rtol=1e-12)
+        expected = np.clip(rewards.numpy() / np.std(seen), -10, 10)
+        np.testing.assert_allclose(SCALER.apply(state, rewards), expected, rtol=1e-11)
 
 
 def test_scaled_rewards_are_clipped_and_not_centred():

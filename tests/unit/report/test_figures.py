@@ -9,6 +9,7 @@ from rlopt.errors import UserError
 from rlopt.report import figures
 from rlopt.report.grouping import groups
 from rlopt.report.runs import read_all
+from rlopt.report.statistics import Estimate
 from tests.support.recorded import LINE
 
 
@@ -43,3 +44,22 @@ def test_a_figure_is_written_in_known_kinds(grouped, kind, tmp_path):
 def test_another_kind_is_refused():
     with pytest.raises(UserError, match=".png, .pdf or .svg"):
         figures.check_name(Path("f.gif"))
+
+
+NAMES = [r"$\frac{1}$", "$x", "a$b$c", r"\$", "$" * 7, "_^{", "x" * 9000, "a b " * 900, "ü☃漢", "", " ", "\\", "%s{}"]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+def test_whatever_a_name_is_it_is_shown_as_text(write_run, tmp_path, name):
+    for seed in range(2):
+        write_run(f"a{seed}", LINE, seed=seed, env=name)
+        write_run(f"b{seed}", LINE, seed=seed, env=name, algo=name)
+    runs, _ = read_all([tmp_path], "episode/return", unfinished=False)
+    found, scores = groups(runs), [np.zeros(2), np.ones(2)]
+    for i, drawn in enumerate((
+        figures.curves(found, ("steps", "seconds"), name, "mean", "t"),
+        figures.returns(found, scores, "score"),
+        figures.improvements({(name, "b"): Estimate(*np.array([[0.5], [0.4], [0.6]])[:, 0])}),
+    )):  # fmt: skip
+        figures.write(drawn, tmp_path / f"{i}.png")
+    assert all(figure.get_figwidth() < 30 for figure in [drawn])

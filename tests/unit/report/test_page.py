@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from rlopt.cli import main as cli
 from tests.support.recorded import LINE
 
@@ -42,3 +44,32 @@ def test_a_report_on_several_environments_and_on_one_run(write_run, tmp_path):
     write_run("b", LINE, env="Pendulum-v1")
     write_run("c", LINE, env="Pendulum-v1", seed=1)
     assert "All environments together" in report(tmp_path, "--range", "CartPole-v1=0,500")
+
+
+NASTY = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "[a](javascript:b)", "![a](http://b)", "|a|", "a\nb\x1b[2J",
+         "`a`", r"$\frac{1}$"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NASTY, ids=range(len(NASTY)))
+def test_a_name_is_text_on_page_table_and_terminal(write_run, tmp_path, capsys, name):
+    for seed in range(2):
+        write_run(f"a{seed}", LINE, seed=seed, algo=name)
+        write_run(f"b{seed}", LINE, seed=seed, env=name)
+    text = report(tmp_path)
+    written, out = (tmp_path / "report.md").read_text(), capsys.readouterr().out
+    for shown in (text, written):
+        assert not re.search(r"<script|<img src=x|\x1b", shown)
+    assert not re.search(r"\]\(|[^\\]`", written) and "\x1b" not in out
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in written.splitlines() if line.startswith("| ")}) <= 2
+
+
+def test_returns_beyond_all_bounds_are_left_out_in_one_line(write_run, tmp_path, capsys):
+    write_run("a", LINE)
+    write_run("b", [(10, 1e30), (20, 2e30)], seed=1, score=1e30)
+    (tmp_path / "c").mkdir()
+    for name in ("config.yaml", "summary.json"):
+        (tmp_path / "c" / name).write_text((tmp_path / "a" / name).read_text().replace("seed: 0", "seed: 2"))
+    (tmp_path / "c" / "scalars.csv").write_text("step,episode/return\n10,1\n20,1e308\n")
+    text = report(tmp_path)
+    assert "it holds 1e+308, and no more than 1e+100 can be drawn" in capsys.readouterr().err
+    assert "5.000e+29" in text and "0" * 20 not in re.sub('base64,[^"]*', "", text)

@@ -1,10 +1,9 @@
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rlopt.rollout.advantages import gae, normalised
+from rlopt.rollout.advantages import gae
 
 GOES_ON, TERMINATES, TRUNCATES, BOTH = range(4)
 
@@ -89,29 +88,3 @@ def test_gae_changes_none_of_its_arguments():
     copies = [x.clone() for x in arguments]
     gae(*arguments, gamma=0.9, lambda_=0.8)
     assert all(torch.equal(x, copy) for x, copy in zip(arguments, copies, strict=True))
-
-
-def test_normalised_advantages_have_weighted_mean_0_deviation_1():
-    generator = torch.Generator().manual_seed(1)
-    advantages = 3 + 20 * torch.randn(500, generator=generator, dtype=torch.float64)
-    weight = torch.rand(500, generator=generator, dtype=torch.float64)
-    out, share = normalised(advantages, weight), weight / weight.sum()
-    assert abs(share @ out) < 1e-14
-    assert share @ out**2 == pytest.approx(1, abs=1e-8)
-    assert out.mean().abs() > 1e-3  # the unweighted mean is another
-
-
-def test_samples_of_weight_0_do_not_count():
-    generator = torch.Generator().manual_seed(2)
-    advantages = torch.randn(50, generator=generator, dtype=torch.float64)
-    weight = (torch.arange(50) % 3 > 0).to(torch.float64)
-    kept = weight > 0
-    spoilt = torch.where(kept, advantages, 1e6)
-    expected = normalised(advantages[kept], weight[kept])
-    torch.testing.assert_close(normalised(spoilt, weight)[kept], expected, rtol=1e-12, atol=1e-12)
-
-
-def test_equal_advantages_become_0():
-    assert (
-        normalised(torch.full((9,), 2.5, dtype=torch.float64), torch.ones(9, dtype=torch.float64)).tolist() == [0] * 9
-    )

@@ -62,6 +62,7 @@ def test_final_observations_are_in_the_order_of_time():
     names = (
         "inputs",
         "observations",
+        "following",
         "actions",
         "outputs",
         "rewards",
@@ -80,4 +81,5 @@ def test_final_observations_are_in_the_order_of_time():
     t, e = rollout.final_index
     assert (t.tolist(), e.tolist()) == ([0, 0, 2], [0, 1, 0])
     assert rollout.final[1:].tolist() == [[2.0], [40.0]] and rollout.final[0].isnan()
+    assert rollout.raw_final.tolist() == [[np.inf], [1.0], [20.0]]
     assert (rollout.first, rollout.total) == (4, 9)

@@ -11,7 +11,6 @@ from pathlib import Path
 import gymnasium as gym
 import pytest
 import torch
-from torch import Tensor
 
 from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli import main as cli
@@ -89,13 +88,8 @@ def test_the_next_rollout_is_collected_while_the_critic_learns(started):
     run.agent.learn(run.state, batch, run.minibatches, acts)
     assert course == ["next", "critic"]
     assert [name for name in FIELDS if not same(before, batch, name)] == []
-    assert torch.equal(ahead[0].observations[0], started_from(batch))
+    assert torch.equal(ahead[0].observations[0], batch.following[0])
     assert not torch.equal(ahead[0].inputs[0], batch.inputs[-1])  # by the normaliser that has taken in the batch
-
-
-def started_from(batch: Rollout) -> Tensor:
-    """Raw observations the batch ended with, which its inputs hold as long as nothing is normalised."""
-    return batch.inputs[-1]
 
 
 @pytest.mark.parametrize(
@@ -285,7 +279,7 @@ def test_an_environment_that_ends_its_worker_is_reported(started):
         (("workers=2", "env.backend=envpool"), "env.backend=envpool has threads of its own; leave out workers"),
         (
             ("env.backend=async",),
-            r"^env.backend must be sync or envpool; async is no longer one; type workers=K for K processes$",
+            r"^env.backend must be sync or envpool; async was removed: sync with workers=K runs K processes$",
         ),
     ],
 )

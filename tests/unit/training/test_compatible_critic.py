@@ -68,7 +68,7 @@ def test_the_presets_direction_is_any_solvers(tmp_path, algo, solver):
          "solver=compatible cannot serve metric=fisher: it needs the direction that critic=episodic or critic=lstd gives"),
         (["algo=nac", "critic=mlp"], "These can: .*solver=cg"),
         (["algo=nac", "critic.solver=compatible"], "critic.solver=compatible cannot serve critic.metric=identity"),
-        (["algo=nac", "advantages.normalise=true"], "critic=lstd makes.*add advantages.normalise=false"),
+        (["algo=nac", "advantages.normalise=batch"], "critic=lstd makes.*add advantages.normalise=false"),
         (["algo=enac", "advantages.recompute=true"], "critic=episodic makes.*add advantages.recompute=false"),
         (["algo=nac", "schedule.epochs=2"], "one direction a rollout; add schedule=whole_batch schedule.epochs=1"),
         (["algo=nac", "schedule=minibatch", "schedule.epochs=1"], "one direction a rollout; add schedule=whole_batch"),

@@ -20,6 +20,16 @@ def used(config: dict[str, Any]) -> None:
     assert lesson.failure is None
 
 
+@pytest.mark.parametrize("where", ["", "critic."])
+def test_a_dense_matrix_beyond_the_memory_is_refused_first(where, tmp_path):
+    network = "critic" if where else "policy"
+    chosen = [o for o in SMALL if not o.startswith(network)] + [f"{network}.hidden=[3000,3000]"]
+    config = resolve([*chosen, *(f"{where}{part}" for part in ("metric=ggn", "solver=dense", "step=trust_region"))])
+    with pytest.raises(UserError, match=f"^{where}solver=dense: a matrix of 9,0.* x 9,0.* GB, .*another {where}solver"):
+        trainer(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(("where", "parameters"), [("", 4 * 4 + 4 + 4 * 2 + 2), ("critic.", 4 * 4 + 4 + 4 + 1)])
 def test_a_matrix_that_is_not_of_the_networks_size_is_refused(where, parameters, tmp_path):
     chosen = [f"{where}{part}" for part in ("metric=mahalanobis", "solver=cg", "step=trust_region")]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rlopt.cli import main as cli
 from rlopt.errors import Stopped
+from tests.support.command_line import chosen
 from tests.support.training import NAN, SMALL, equal, leaves, saved, scalars, start
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
@@ -85,8 +86,8 @@ def test_an_infinite_last_observation_if_truncated_is_noticed(tmp_path):
 
 def test_a_run_that_is_stopped_exits_with_3(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    code = cli.main(["train", *SMALL, *NAN, "env.kwargs.what=reward", "env.kwargs.since=1", "max_bad_updates=2",
-                     "run_dir=run"])  # fmt: skip
+    code = cli.main(["train", *chosen(*SMALL, *NAN, "env.kwargs.what=reward", "env.kwargs.since=1", "max_bad_updates=2",
+                     "run_dir=run")])  # fmt: skip
     errors = capsys.readouterr().err.splitlines()
     assert code == 3
     assert errors[-1].startswith("rlopt: ") and "reward" in errors[-1]

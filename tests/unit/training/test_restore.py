@@ -7,7 +7,7 @@ import torch
 
 from rlopt.checkpoint.manager import load_newest
 from rlopt.config import check_config
-from rlopt.config.compose import load_run
+from rlopt.config.saved import load_run
 from rlopt.errors import UserError
 from rlopt.training.restore import fresh_samples, restore_run
 from tests.support.probes import make_trainer
@@ -47,7 +47,7 @@ def test_a_restored_run_has_its_environment_and_acts(folder):
 def test_a_checkpoint_of_another_network_is_refused(folder):
     other = make_trainer(*[o for o in SMALL if "policy" not in o], "policy.hidden=[5]")
     other.collector.close()
-    with pytest.raises(UserError, match="checkpoint and config.yaml do not belong together"):
+    with pytest.raises(UserError, match=r"config.yaml has policy.hidden=\[5\], and the checkpoint was made with \[4\]"):
         restore_run(other.config, folder)
 
 

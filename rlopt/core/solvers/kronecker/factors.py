@@ -31,7 +31,10 @@ def init() -> State:
 def statistics(
     curvature: Curvature, f: Callable[[Layer, Tensor], tuple[Tensor, ...]]
 ) -> tuple[LayerShapes, list[tuple[Tensor, ...]]]:
-    """`per_layer.statistics`; NumericalFailure where a number is not finite."""
+    """Each layer's shape, and ``f(layer, root)`` summed over all ranks; see `PullBack.layer_mean`.
+
+    Raises NumericalFailure where one of these sums holds a NaN or an infinity.
+    """
     shapes, values = per_layer.statistics(curvature, f)
     if not torch.stack([part.sum() for parts in values for part in parts]).sum().isfinite():
         raise NumericalFailure("a layer's curvature statistics hold a number that is not finite")

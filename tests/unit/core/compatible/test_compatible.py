@@ -33,7 +33,8 @@ def lstd_by_sums(case: Case, e: Experience, trace: float, ridge: float) -> np.nd
             b += z * float(e.rewards[t, i])
             if e.done[t, i]:
                 z = np.zeros(N + P)
-    A[N:, N:] += ridge * np.eye(P)
+    F = np.einsum("ti,tip,tiq->pq", share, psi, psi)
+    A[N:, N:] += ridge * F.trace() * (share**2).sum() * np.eye(P)
     return np.linalg.solve(A, b)
 
 
@@ -101,7 +102,7 @@ def test_the_episodic_critic_regresses_returns_on_summed_scores(head, features, 
     if weights == "discounted":
         total = sum(GAMMA**t for length in (3, 4, 5, 4) for t in range(length))
     X = np.hstack([phi, psi])
-    ridge = np.diag([0.0] * features + [0.02] * P)
+    ridge = np.diag([0.0] * features + [0.02 * (psi**2).sum() / total / len(psi)] * P)
     truth = np.linalg.solve(X.T @ X / total + ridge, X.T @ returns / total)[features:]
     found = Episodic(None, 0.02).estimate(e, GAMMA)
     assert close(found.natural, torch.from_numpy(truth), 1e-9)
@@ -130,7 +131,8 @@ def test_an_episode_starts_at_its_first_row_that_is_not_masked():
     e = replace(e, samples=e.samples.replacing(weight=weight.flatten(), time=time.flatten()))
     psi, phi, returns = episodes_by_hand(case, e)
     X = np.hstack([phi[:, :2], psi])
-    truth = np.linalg.solve(X.T @ X / 15 + np.diag([0.0] * 2 + [0.02] * psi.shape[1]), X.T @ returns / 15)[2:]
+    ridge = np.diag([0.0] * 2 + [0.02 * (psi**2).sum() / 15 / len(psi)] * psi.shape[1])
+    truth = np.linalg.solve(X.T @ X / 15 + ridge, X.T @ returns / 15)[2:]
     e = replace(e, features=e.features[:, :2])
     assert close(Episodic(None, 0.02).estimate(e, GAMMA).natural, torch.from_numpy(truth), 1e-9)
 

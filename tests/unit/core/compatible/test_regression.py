@@ -22,8 +22,24 @@ def share(B: int) -> torch.Tensor:
 @pytest.mark.parametrize("ridge", [1e-3, 0.5])
 def test_both_forms_are_the_ridge_regression(B, P, ridge):
     psi, y, d = randn(B, P, seed=1), randn(B, seed=2), share(B)
-    wanted = torch.linalg.solve(psi.T @ (d[:, None] * psi) + ridge * torch.eye(P).double(), psi.T @ (d * y))
+    F = psi.T @ (d[:, None] * psi)
+    rho = ridge * F.trace() * (d @ d)  # the shares come to 1
+    wanted = torch.linalg.solve(F + rho * torch.eye(P).double(), psi.T @ (d * y))
     assert close(solve(GivenScores(psi), d, same, y, ridge), wanted, 1e-9)
+
+
+@pytest.mark.parametrize(("B", "P"), [(12, 4), (4, 12)], ids=["by parameters", "by samples"])
+def test_a_ridge_has_no_unit_and_fades_with_more_samples(B, P):
+    """Scores of another unit, shares of another sum, rows that do not count: the same fit. Twice the data: half rho."""
+    psi, y, d = randn(B, P, seed=1), randn(B, seed=2), share(B)
+    usual = solve(GivenScores(psi), d, same, y, 0.5)
+    assert close(1e3 * solve(GivenScores(1e3 * psi), d, same, y, 0.5), usual, 1e-9)
+    assert close(solve(GivenScores(psi), 7 * d, same, y, 0.5), usual, 1e-9)
+    masked = torch.cat([d, torch.zeros(3).double()])
+    more = GivenScores(torch.cat([psi, randn(3, P, seed=8)]))
+    assert close(solve(more, masked, same, torch.cat([y, randn(3, seed=9)]), 0.5), usual, 1e-9)
+    twice = GivenScores(torch.cat([psi, psi]))
+    assert close(solve(twice, torch.cat([d, d]) / 2, same, torch.cat([y, y]), 1.0), usual, 1e-9)
 
 
 @pytest.mark.parametrize(("B", "P"), [(12, 4), (4, 12)])

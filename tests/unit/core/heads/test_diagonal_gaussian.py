@@ -83,17 +83,39 @@ def test_squashed_entropy_is_that_of_monte_carlo(scale):
     assert error < 0.01
 
 
-@pytest.mark.parametrize("mean", [0.0, 1.5])
-@pytest.mark.parametrize(("sigma", "tolerance"), [(0.1, 1e-12), (1.0, 1e-9), (2.0, 5e-6)])
-def test_squashed_entropy_is_the_integral_to_a_few_millionths(sigma, tolerance, mean):
-    z = torch.tensor([[mean, sigma]], dtype=torch.float64)
+def expectation(f, mean: float, sigma: float) -> float:
+    """E f(a) of a normal a, by adaptive quadrature."""
+    low, high = mean - 12 * sigma, mean + 12 * sigma
+    breaks = [x for x in (-12.0, -3.0, 0.0, 3.0, 12.0, mean) if low < x < high]
+    integrand = lambda a: f(a) * stats.norm.pdf(a, mean, sigma)  # noqa: E731
+    return integrate.quad(integrand, low, high, limit=2000, epsabs=1e-12, epsrel=1e-12, points=breaks)[0]
 
-    def log_slope(a):
-        return 2 * (math.log(2) - a - np.logaddexp(0, -2 * a)) * stats.norm.pdf(a, mean, sigma)
 
-    lost, _ = integrate.quad(log_slope, mean - 12 * sigma, mean + 12 * sigma, limit=400, epsabs=1e-12)
-    expected = stats.norm.entropy(mean, sigma) + lost
-    assert abs(squashed("sigma", 1).entropy(z).item() - expected) < tolerance
+@pytest.mark.parametrize("mean", [0.0, 0.7, -5.0, 30.0])
+@pytest.mark.parametrize("sigma", [0.1, 0.5, 0.99, 1.0, 1.7, 4.0, 10.0, 50.0])
+def test_squashed_entropy_and_derivatives_are_integrals(sigma, mean):
+    z = torch.tensor([[mean, math.log(sigma)]], dtype=torch.float64)
+    head = squashed("log_sigma", 1)
+    bend = lambda a: -2 / math.cosh(min(abs(a), 300)) ** 2  # noqa: E731
+    lost = expectation(lambda a: -2 * (np.logaddexp(a, -a) - math.log(2)), mean, sigma)
+    fall = expectation(lambda a: -2 * math.tanh(a), mean, sigma)
+    fallen = expectation(lambda a: -2 * math.tanh(a) * (a - mean), mean, sigma)
+    assert head.entropy(z).item() == pytest.approx(stats.norm.entropy(mean, sigma) + lost, abs=1e-6, rel=0)
+    assert head.entropy_gradient(z)[0].tolist() == pytest.approx([fall, 1 + fallen], abs=1e-6, rel=0)
+    by_mean, mixed = expectation(bend, mean, sigma), expectation(lambda a: bend(a) * (a - mean), mean, sigma)
+    by_scale = expectation(lambda a: bend(a) * (a - mean) ** 2, mean, sigma) + fallen
+    expected = [by_mean, mixed, mixed, by_scale]
+    assert head.entropy_hessian(z)[0].flatten().tolist() == pytest.approx(expected, abs=1e-6, rel=0)
+
+
+def test_squashed_entropy_of_extreme_scales_is_the_limit():
+    head = squashed("log_sigma", 1)
+    z = torch.tensor([[0.5, -60.0], [0.5, 60.0]])
+    narrow, wide = (head.entropy(z) - z[:, 1] - 0.5 * math.log(2 * math.pi * math.e)).tolist()
+    assert narrow == pytest.approx(-2 * math.log(math.cosh(0.5)), abs=1e-5)
+    assert wide == pytest.approx(-2 * math.exp(60) * math.sqrt(2 / math.pi), rel=1e-6)  # -2 E|a|
+    assert head.entropy_gradient(z)[0].tolist() == pytest.approx([-2 * math.tanh(0.5), 1.0], abs=1e-6)
+    assert head.entropy_hessian(z).isfinite().all()
 
 
 @pytest.mark.parametrize("scale", ["log_sigma", "sigma"])

@@ -15,6 +15,14 @@ from tests.support.oracles import close, make_case
 L2, RATE = 0.1, 0.01
 
 
+def test_the_lambda_within_a_power_is_reported():
+    case = make_case("log_sigma", weights="masked")
+    parts = GradientHistory(None, "full"), Power(-0.5), Constant(0.3), Fixed(RATE)
+    update = Update(case.network, case.head, Surrogate(0.0), *parts)
+    _, _, report = update(case.theta, update.init(case.theta), case.samples)
+    assert report.scalars["damping/value"] == 0.3
+
+
 @pytest.mark.parametrize("decay", [None, 0.9])
 @pytest.mark.parametrize("form", ["full", "diagonal"])
 def test_its_gradients_are_the_updates_own(form, decay):

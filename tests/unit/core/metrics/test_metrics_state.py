@@ -1,7 +1,5 @@
 """Metrics bound again, in single precision and on two ranks, and the one that remembers."""
 
-import threading
-
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +9,7 @@ from rlopt.core.metrics.gradient_history import GradientHistory
 from tests.support import oracles
 from tests.support.metrics import ENTROPY, METRICS, OBJECTIVES, bind, given
 from tests.support.oracles import TAPES, Case, bits, close, randn
+from tests.support.two_ranks import Ranks, halves
 
 DRAWN = {**METRICS, "fisher_sampled": Fisher(3, 5)}
 
@@ -81,31 +80,6 @@ def test_single_precision_stays_single_and_near_double(head, name):
     assert (product.double() - expected).norm() < (0.2 if name == "fisher_sampled" else 1e-4) * expected.norm()
 
 
-class Ranks:
-    """Two threads as two ranks: all_sum adds up what each brings."""
-
-    def __init__(self):
-        self.barrier, self.brought = threading.Barrier(2, timeout=5), {}
-
-    def all_sum(self, x: Tensor) -> Tensor:
-        self.brought[threading.current_thread().name] = x.clone()
-        self.barrier.wait()
-        total = self.brought["0"] + self.brought["1"]
-        self.barrier.wait()
-        return x.copy_(total)
-
-    def run(self, f) -> list:
-        results = {}
-
-        def one(i: int) -> None:
-            with torch.no_grad():
-                results[i] = f(i)
-
-        threads = [threading.Thread(target=one, args=(i,), name=str(i)) for i in range(2)]
-        [t.start() for t in threads], [t.join() for t in threads]
-        return [results[0], results[1]]
-
-
 @pytest.mark.parametrize("name", METRICS)
 def test_two_ranks_with_unequal_shares_bind_the_same_matrix(name, monkeypatch):
     case, objective, metric = given("log_sigma", "mlp", "masked"), OBJECTIVES["surrogate"], METRICS[name]
@@ -114,10 +88,7 @@ def test_two_ranks_with_unequal_shares_bind_the_same_matrix(name, monkeypatch):
     ranks = Ranks()
     for module in ("curvature", "metrics.gradient_covariance", "metrics.gradient_history", "metrics.hessian"):
         monkeypatch.setattr(f"rlopt.core.{module}.all_sum", ranks.all_sum)
-    slices = [slice(0, 4), slice(4, None)]
-    parts = [case.samples.take(place) for place in slices]
-    for part, place in zip(parts, slices, strict=True):
-        vars(part)["share"] = case.samples.share[place]  # of the weight on both ranks
+    parts = halves(case)
 
     def one(i: int) -> Tensor:
         tape = case.network.tape(case.theta.clone(), parts[i].inputs)

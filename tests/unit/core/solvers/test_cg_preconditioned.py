@@ -146,7 +146,7 @@ def test_a_warm_start_at_negative_curvature_stays_where_it_was():
     assert is_true(solution, -eye(4), randn(4, seed=1))
 
 
-@pytest.mark.parametrize("solver, kept", [(CG(3, 0.0, None, "warm", 0.9), "x"), (LBFGS(3, 1e-8), "last")])
+@pytest.mark.parametrize("solver, kept", [(CG(3, 0.0, None, "warm", 0.9), "x"), (LBFGS(3, 1e-8, "products"), "last")])
 def test_an_update_keeps_its_direction_unless_it_was_rejected(solver, kept):
     case = make_case("sigma", weights="masked")
     update = Update(case.network, case.head, Surrogate(0.0), Fisher(None, 0), solver, Constant(LAMBDA), Fixed(0.1))
@@ -164,7 +164,7 @@ def test_conjugate_gradient_cannot_precondition_itself():
     with pytest.raises(ValueError, match="preconditioner must be null or a solver that is linear"):
         CG(3, 0.0, cg(3, 0.0), "cold", 0.0)
     with pytest.raises(ValueError, match="preconditioner must be null or a solver that is linear .*; got 'lbfgs'"):
-        CG(3, 0.0, LBFGS(3, 1e-8), "cold", 0.0)  # which learns from directions that were taken
+        CG(3, 0.0, LBFGS(3, 1e-8, "products"), "cold", 0.0)  # which learns from directions that were taken
     with pytest.raises(ValueError, match="start must be cold or warm; got 'hot'"):
         CG(3, 0.0, None, "hot", 0.0)
     with pytest.raises(ValueError, match="decay must be between 0 and 1"):

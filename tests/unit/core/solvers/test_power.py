@@ -6,6 +6,7 @@ import torch
 from rlopt.core.checks import NumericalFailure
 from rlopt.core.curvature import Given
 from rlopt.core.solvers.power import Power
+from tests.support.building import resolve
 from tests.support.curvatures import solve
 from tests.support.oracles import close, eye, randn
 
@@ -91,3 +92,20 @@ def test_a_negative_matrix_has_no_power():
 def test_the_exponent_is_checked(exponent):
     with pytest.raises(ValueError, match="exponent must be -1 or above and below 0"):
         Power(exponent)
+
+
+def test_the_usual_damping_leaves_adagrad_what_it_is():
+    """Gradients of length .05, as policies have them: at lambda = .1 the step was the plain gradient's."""
+    usual = resolve(["metric=gradient_history", "solver=power"])["damping"]["value"]
+    G = history(8, 30) * torch.logspace(0, -2, 30, dtype=torch.float64)
+    G = 0.05 * G / G.norm(dim=1, keepdim=True)
+    g, M = G[-1], G.T @ G
+    _, s, Vh = torch.linalg.svd(G, full_matrices=False)
+    adagrad = Vh.T @ ((Vh @ g) / s)
+
+    def cosine(damping, to):
+        return float(torch.nn.functional.cosine_similarity(solve(ADAGRAD, Given(M), g, damping).x, to, 0))
+
+    assert cosine(usual, adagrad) > 1 - 1e-6
+    assert cosine(0.1, g) > 0.9999 > 0.99 > cosine(usual, g)
+    assert solve(ADAGRAD, Given(M), g, usual).scalars == {"damping/value": usual}

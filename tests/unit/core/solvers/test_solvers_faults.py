@@ -67,7 +67,7 @@ def short_cg() -> CG:
 def test_of_an_indefinite_matrix_too_where_a_solver_promises_it(seed):
     M, g = randn(6, 6, seed=seed), randn(6, seed=seed + 10)
     M = M + M.T
-    for solver in (Dense("absolute"), Dense("shift"), cg(20, 0.0), LBFGS(3, 1e-8), diagonal("hutchinson")):
+    for solver in (Dense("absolute"), Dense("shift"), cg(20, 0.0), LBFGS(3, 1e-8, "products"), diagonal("hutchinson")):
         state = solver.init()
         for _ in range(4):
             solution, state = step(solver, state, Matrix(M), g, LAMBDA)

@@ -35,6 +35,7 @@ every_head = pytest.mark.parametrize("head", HEADS)
 EXACT_SOLVERS = {
     **{name: SOLVERS[name] for name in ("dense", "dense_absolute", "dense_shift", "cg", "full_rank", "gram")},
     "full_rank_random": low_rank(200, 200, "random", "mean"),
+    "full_rank_diagonal": low_rank(200, 200, "random", "diagonal"),
     **{
         f"cg_{name}": CG(300, 1e-12, SOLVERS[name], "cold", 0.0)
         for name in SOLVERS
@@ -51,6 +52,7 @@ STRUCTURES = {
     "lehman_abs": (diagonal("lehman_abs"), lambda case, U, M: torch.diag(lehman(case, rows(case, U).abs()))),
     "leading": (low_rank(4), lambda case, U, M: leading(M, 4, "none")),
     "leading_mean": (low_rank(4, remainder="mean"), lambda case, U, M: leading(M, 4, "mean")),
+    "leading_diagonal": (low_rank(4, remainder="diagonal"), lambda case, U, M: leading(M, 4, "diagonal")),
 }
 
 
@@ -70,6 +72,9 @@ def lehman(case: Case, R: Tensor) -> Tensor:
 
 def leading(M: Tensor, rank: int, remainder: str) -> Tensor:
     mu, Q = torch.linalg.eigh(M)
+    if remainder == "diagonal":
+        kept = Q[:, -rank:] @ torch.diag(mu[-rank:]) @ Q[:, -rank:].T
+        return kept + torch.diag((M - kept).diagonal())
     left = mu[:-rank].mean() if remainder == "mean" else torch.zeros(())
     return Q[:, -rank:] @ torch.diag(mu[-rank:] - left) @ Q[:, -rank:].T + left * eye(len(M))
 
@@ -83,7 +88,8 @@ def test_exact_solvers_solve_the_oracles_system(head, tape, solver):
     solution = solve(solver, bind(case), g, LAMBDA)
     assert close(solution.x, torch.linalg.solve(F + LAMBDA * eye(len(g)), g), 1e-8)
     assert is_true(solution, F, g)
-    assert solution.residual < 1e-9 and solution.damping == LAMBDA
+    assert solution.residual < 1e-9
+    assert float(solution.damping) == pytest.approx(LAMBDA, rel=1e-12)  # dense_shift: less an eigenvalue of -1e-16
 
 
 @every_tape
@@ -147,6 +153,28 @@ def test_low_rank_finds_every_eigenvalue_of_many(start):
         assert is_true(solution, own, g) and solution.iterations == 6
 
 
+@pytest.mark.parametrize("products, tolerance", [(3, float("inf")), (30, 1e-8)])
+def test_a_diagonal_remainder_keeps_the_diagonal_of_m(products, tolerance):
+    """Above it where three products have not yet found the pairs, and nothing left may be negative."""
+    case = make_case("categorical")
+    U = randn(3, *case.tape.outputs.shape, seed=4)
+    M, solver = matrix(case, U), low_rank(2, products, "random", "diagonal")
+    inverse = torch.stack([solve(solver, bound(case, U), e, 0.1).x for e in eye(len(M))], 1)
+    own = torch.linalg.inv(inverse) - 0.1 * eye(len(M))
+    more = own.diagonal() - M.diagonal()
+    assert more.min() > -1e-8 and more.max() < tolerance
+    assert (own - M).norm() < (M - M.diagonal().diag()).norm()  # nearer than the diagonal alone
+
+
+def test_a_diagonal_remainder_without_damping_raises_it():
+    case = make_case("categorical", activation=torch.nn.ReLU)  # some units are dead, so that M is 0 there
+    U = 1e-3 * randn(1, *case.tape.outputs.shape, seed=4)
+    M = matrix(case, U)
+    assert (M.diagonal() == 0).any()
+    solution = solve(low_rank(2, 30, "random", "diagonal"), bound(case, U), M @ randn(len(M)), 0.0)
+    assert solution.damping > 0 and solution.x.isfinite().all()
+
+
 def test_low_rank_makes_as_many_products_as_asked_for():
     curvature = Matrix(torch.diag(torch.arange(1.0, 21.0, dtype=torch.float64)))
     solution = solve(low_rank(2, 7), curvature, randn(20), 0.1)
@@ -170,12 +198,20 @@ def test_gram_is_refused_if_it_is_not_exact_or_too_large(monkeypatch):
 def test_dense_makes_an_indefinite_matrix_positive(indefinite):
     Q, _ = torch.linalg.qr(randn(5, 5))
     mu = torch.tensor([-2.0, -0.1, 0.5, 1.0, 4.0], dtype=torch.float64)
-    own = Q @ torch.diag(mu.abs() if indefinite == "absolute" else mu + 2) @ Q.T
+    M = Q @ torch.diag(mu) @ Q.T
+    own, used = (Q @ torch.diag(mu.abs()) @ Q.T, LAMBDA) if indefinite == "absolute" else (M, 2 + LAMBDA)
     g = randn(5, seed=1)
-    solution = solve(Dense(indefinite), Matrix(Q @ torch.diag(mu) @ Q.T), g, LAMBDA)
-    assert close(solution.x, torch.linalg.solve(own + LAMBDA * eye(5), g), 1e-10)
-    assert is_true(solution, own, g) and solution.damping == LAMBDA
+    solution = solve(Dense(indefinite), Matrix(M), g, LAMBDA)
+    assert close(solution.x, torch.linalg.solve(own + used * eye(5), g), 1e-10)
+    assert is_true(solution, own, g) and float(solution.damping) == pytest.approx(used, rel=1e-12)
     assert torch.dot(g, solution.x) > 0
+
+
+def test_a_small_lambda_survives_a_large_shift():
+    """In float32 -1000 + (1000 + 1e-5) is 0: the least eigenvalue is raised first, and lambda is added to it."""
+    M, g = torch.diag(torch.tensor([-1000.0, 0.0])), torch.tensor([0.0, 1.0])
+    solution = solve(Dense("shift"), Matrix(M), g, 1e-2)
+    assert solution.x.isfinite().all() and float(solution.damping) == pytest.approx(1000.01)
 
 
 @pytest.mark.parametrize("indefinite", ["refuse", "absolute", "shift"])

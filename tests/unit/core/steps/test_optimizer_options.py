@@ -80,7 +80,8 @@ def test_every_choice_that_is_offered_can_be_made_from_numbers():
             Optimizer(*config, max_norm=None)
         return str(refusal.value).split("one of ")[1].split(";")[0].split(", ")
 
-    assert set(offered({"_target_": "?"}, CONSTANT)) == {configured(kind)["_target_"] for kind in OPTIMIZERS}
+    own = "rlopt.core.steps.history.SGDWithHistory"
+    assert set(offered({"_target_": "?"}, CONSTANT)) == {own, *(configured(kind)["_target_"] for kind in OPTIMIZERS)}
     schedules = offered({"_target_": "torch.optim.Adam"}, {"_target_": "?"})
     assert {"torch.optim.lr_scheduler.LinearLR", "rlopt.core.steps.optimizer.InverseLR"} < set(schedules)
     names = {schedule.rpartition(".")[2] for schedule in schedules}

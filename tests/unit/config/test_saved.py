@@ -8,7 +8,7 @@ import pytest
 
 import rlopt
 from rlopt.config import choices as catalogue
-from rlopt.config.compose import load, load_run, to_yaml
+from rlopt.config.saved import load, load_run, to_yaml
 from rlopt.errors import UserError
 from tests.support.building import resolve, trainer
 from tests.support.configurations import ALGOS, small_config
@@ -107,3 +107,23 @@ def test_conf_is_found_from_anywhere(tmp_path, monkeypatch):
     assert catalogue.conf_dir().is_absolute()
     assert resolve(["seed=3"])["seed"] == 3
     assert list(Path(tmp_path).iterdir()) == []
+
+
+@pytest.mark.parametrize(("group", "name", "value"), [
+    ("env", "num_envs", 10**9), ("policy", "hidden", [10**9, 10**9]), ("critic", "hidden", [8, 10**6, 10**6]),
+    ("policy", "hidden", [2**31]),
+])  # fmt: skip
+def test_a_saved_run_of_impossible_size_is_refused_at_once(tmp_path, group, name, value):
+    config = resolve(["algo=ppo"])
+    config[group][name] = value
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    with pytest.raises(UserError, match=f"{group}.{name}=.*, which is larger than a run can be"):
+        load_run(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["abc", ["a"], None, [], 3, [64, 64], [float("nan")]])
+def test_a_saved_size_of_another_kind_is_left_to_where_it_is_parsed(tmp_path, value):
+    config = resolve(["algo=ppo"])
+    config["policy"]["hidden"] = value
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert str(load_run(tmp_path)["policy"]["hidden"]) == str(value)

@@ -1,0 +1,92 @@
+"""Child processes that try something beforehand, and processes that end with their parent."""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from rlopt.errors import UserError
+from rlopt.parallel import processes
+from rlopt.parallel.processes import end_with_parent, ending_children, try_in_child
+from tests.support.launching import until
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+
+
+def refuse() -> None:
+    print("not to be seen")
+    raise UserError("it does not go: ü\udcff")
+
+
+def break_down() -> None:
+    raise RuntimeError("a defect is told where it matters")
+
+
+@pytest.mark.parametrize(("call", "said"), [
+    (lambda: None, None),
+    (refuse, "it does not go: ü?"),
+    (break_down, None),
+    (lambda: os._exit(3), "its environment ended the process that made it, with exit code 3"),
+    (lambda: sys.exit(4), "its environment ended the process that made it, with exit code 1"),
+    (lambda: os.kill(os.getpid(), signal.SIGKILL), "its environment ended the process that made it, with SIGKILL"),
+])  # fmt: skip
+def test_what_is_wrong_in_a_child_is_told(capfd, call, said):
+    assert try_in_child(call) == said
+    assert capfd.readouterr() == ("", "")
+
+
+def test_where_nothing_can_fork_it_is_called_here(monkeypatch):
+    monkeypatch.delattr(os, "fork")
+    assert try_in_child(lambda: None) is None
+    assert try_in_child(refuse) == "it does not go: ü\udcff"
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_children_of_a_killed_process_are_told_to_end(tmp_path, monkeypatch, killed):
+    """Those too that do not look for their parent, and were begun by another thread; not those of one that ends well."""
+    monkeypatch.setattr(processes, "_PARENT_INTERVAL", 0.01)
+    ready, told = tmp_path / "ready", tmp_path / "told"
+
+    def child() -> None:
+        signal.signal(signal.SIGTERM, lambda *_: (told.touch(), os._exit(0)))
+        ready.touch()
+        time.sleep(2)
+        os._exit(0)
+
+    parent = os.fork()
+    if not parent:
+        with ending_children():
+            threading.Thread(target=lambda: os.fork() or child(), daemon=True).start()
+            until(ready.exists, 20)
+            time.sleep(60 if killed else 0.2)
+        os._exit(0)
+    assert until(ready.exists, 20)
+    time.sleep(0.1)
+    if killed:
+        os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    assert until(told.exists, 20 if killed else 0.5) == killed
+
+
+def test_a_process_is_told_when_its_parent_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "_PARENT_INTERVAL", 0.01)
+    ready, told = tmp_path / "ready", tmp_path / "told"
+
+    def rank() -> None:
+        signal.signal(signal.SIGTERM, lambda *_: (told.touch(), os._exit(0)))
+        end_with_parent()
+        ready.touch()
+        time.sleep(60)
+
+    parent = os.fork()
+    if not parent:
+        if not os.fork():
+            rank()
+        time.sleep(60)
+    assert until(ready.exists, 20) and not told.exists()
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    assert until(told.exists, 20)
