@@ -29,7 +29,7 @@ SMALL = [
     "env.id=generated/Env-v0", "env.num_envs=3", "batch_size=15", "total_steps=60", "policy.hidden=[4]", "critic.hidden=[4]",
     "algo=ppo", "schedule.epochs=1", "critic.schedule.epochs=1", "evaluation.episodes=0", "checkpoint.every_updates=1", "checkpoint.keep=9",
     "checkpoint.every_seconds=null", "record.tensorboard=false", "record.csv=false", "record.histograms_every=null",
-    "max_bad_updates=1", "env.timeout=0.3",
+    "max_bad_updates=1", "env.timeout=1",
 ]  # fmt: skip
 
 

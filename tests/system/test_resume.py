@@ -101,7 +101,7 @@ def test_an_environment_without_replay_is_reported_and_restarts(tmp_path, capsys
     [
         ("kind: attribute, every: 2", "cannot be replayed", "these begin new ones"),
         ("kind: attribute, every: 1000", "something that outlives an episode, Lasting._episodes", "resumes at step"),
-        ("kind: generator, late: 70", "something that outlives an episode, Lasting._steps", "these begin new ones"),
+        ("kind: generator, late: 150", "something that outlives an episode, Lasting._steps", "resumes at step"),
     ],
 )
 def test_what_outlives_an_episode_is_told_before_and_after(tmp_path, capsys, options, first, then):
