@@ -11,7 +11,7 @@ class Unprintable(Exception):
 @pytest.mark.parametrize(
     ("error", "line"),
     [(ValueError("\n one\ntwo"), "one"), (KeyError(), "KeyError"), (RuntimeError("  "), "RuntimeError"),
-     (Unprintable(), "Unprintable")],
+     (Unprintable(), "(its text cannot be shown; Unprintable)")],
 )  # fmt: skip
 def test_an_error_in_one_line(error, line):
     assert first_line(error) == line
@@ -19,4 +19,4 @@ def test_an_error_in_one_line(error, line):
 
 def test_an_error_without_line_breaks():
     assert in_one_line(ValueError("one\n  two")) == "one two"
-    assert in_one_line(Unprintable()) == "Unprintable"
+    assert in_one_line(Unprintable()) == "(its text cannot be shown; Unprintable)"
