@@ -65,6 +65,7 @@ LAYOUT = {  # category -> chart -> scalars
         "last step alone: KL / nats": ["step/kl_measured"],
         "last step alone: improvement": ["step/improvement_measured"],
         "alpha or learning rate": ["step/size"],
+        "rate and radius, where a scheduler moves them": ["step/rate", "step/radius"],
         "accepted, shortened, at its largest": ["step/accepted", "step/clipped", "step/at_largest"],
         "candidates refused": ["step/backtracks"],
         "objective": ["objective/value"],

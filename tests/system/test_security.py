@@ -38,6 +38,8 @@ ALLOWED = {
     ("rlopt.config.schema", "import_module"),  # rlopt.core alone
     ("rlopt.config.extensions", "import_module"),  # folders and modules that the command line names
     ("rlopt.envs.vector", "import_module"),  # "envpool"
+    ("rlopt.rollout.workers", "pickle"),  # from the learner to its own workers, never from a file
+    ("rlopt.parallel.processes", "ctypes"),  # prctl of Linux, with fixed arguments
 }
 
 
