@@ -152,10 +152,11 @@ class RewardScaler:
         running = state["returns"][mine.start : mine.stop].numpy().copy()
         r, keep = (rewards if mask is None else rewards * mask).double().numpy(), gamma * (1 - done.double().numpy())
         returns = np.empty_like(r)
-        for t in range(len(r)):  # in numpy: these arrays are small, and there are T of them
-            running += r[t]
-            returns[t] = running
-            running *= keep[t]
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is found below
+            for t in range(len(r)):  # in numpy: these arrays are small, and there are T of them
+                running += r[t]
+                returns[t] = running
+                running *= keep[t]
         kept = returns if mask is None else returns[mask.numpy()]
         moments = merge_moments(state, torch.from_numpy(kept).reshape(-1), "a reward")
         of_all = torch.zeros_like(state["returns"])

@@ -33,7 +33,7 @@ def spec(id_: str = "CartPole-v1", **given) -> EnvSpec:
     ("given", "says"),
     [
         ({"num_envs": 0}, "num_envs"),
-        ({"backend": "async"}, "type workers=K"),
+        ({"backend": "async"}, "workers=K runs K processes"),
         ({"backend": "threads"}, "backend must be sync or envpool"),
         ({"timeout": 0.0}, "timeout"),
     ],
