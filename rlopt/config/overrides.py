@@ -84,9 +84,12 @@ def _plain(value: Any, name: str, depth: int = 0) -> Any:
                 raise UserError(f"{name} has the key {key!r}; keys must be text or whole numbers")
         return {key: _plain(inner, f"{name}.{key}", depth + 1) for key, inner in value.items()}
     if type(value) in (str, int, float, bool, type(None)):
-        if value == value and not _is_template(value):
+        if type(value) is int and abs(value) >= 2**63:
+            shown = "a whole number beyond 2^63"
+        elif value == value and not _is_template(value):
             return value
-        shown = f"the text {value!r}" if isinstance(value, str) else "nan"
+        else:
+            shown = f"the text {value!r}" if isinstance(value, str) else "nan"
     else:
         shown = type(value).__name__
     raise UserError(
@@ -136,11 +139,9 @@ def parse(text: str) -> Override:
     """One override. Raises UserError where it cannot be read, or is of a kind that is not served."""
     name, _, rest = text.partition("=")
     quoted = f"; a path like this takes quotes: \"{name}='{rest}'\"" if name in ("run_dir", "sweep_dir") else ""
-    if _depth(text) > _DEEPEST:
-        raise UserError(f"{name}: lists and mappings may be nested {_DEEPEST} deep, and no deeper")
     unreadable = UserError(f"cannot read {text!r}; an override is written name=value, such as seed=1{quoted}")
     try:
-        check_depth(text)
+        check_depth(text, _DEEPEST)
     except ValueError as error:
         raise UserError(f"{name}: {error}") from error
     try:
@@ -153,15 +154,6 @@ def parse(text: str) -> Override:
     if isinstance(value, Glob):
         raise UserError(f"{text}: patterns are not served; write the values themselves, such as seed=0,1")
     return override
-
-
-def _depth(text: str) -> int:
-    """How deep brackets are nested in a text."""
-    deepest = depth = 0
-    for letter in text:
-        depth += (letter in "[{") - (letter in "]}")
-        deepest = max(deepest, depth)
-    return deepest
 
 
 def full_name(override: Override) -> str:

@@ -155,7 +155,8 @@ def test_dampings_and_steps_are_found_through_their_yaml():
     for name in parts("step"):
         if name == "optimizer":  # whose options stand in groups of their own, see tests/unit/core/steps/test_steps.py
             continue
-        step = part("step", name)
+        values = {key: value for key, value in read_choice("step", name).items() if key != "scheduler"}  # a group's
+        step = construct_part(values, "step")
         state = step.init(theta)
         assert step.advance(state).keys() == state.keys()
         assert isinstance(step.requirements, Requirements) and isinstance(step.adaptive, bool)

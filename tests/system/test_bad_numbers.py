@@ -90,7 +90,7 @@ def test_an_environments_first_bad_number_is_named_and_described(tmp_path, what,
     t = 0 if what == "reward" else 1
     assert found["first"] == {"quantity": what, "t": t, "environment": 0}
     assert found["parts"]["actor"] == {"objective": "surrogate", "metric": "fisher", "solver": "cg",
-                                       "damping": "constant", "step": "kl_line_search"}  # fmt: skip
+                                       "damping": "constant", "step": "kl_line_search", "estimator": "plain"}  # fmt: skip
     entry = found["quantities"][what]
     count = 20 if what == "reward" else 16
     assert entry["shape"] == ([5, 4] if what == "reward" else [5, 4, 1])

@@ -18,7 +18,7 @@ FASTER = {
     "vpg": ["optimizer.lr=0.05"],
     "npg": ["step.radius=0.1"],
     "trpo": ["step.radius=0.1"],
-    "ppo": ["optimizer.lr=0.01", "scheduler=constant", "critic.scheduler=constant"],
+    "ppo": ["optimizer.lr=0.005", "scheduler=constant", "critic.scheduler=constant"],
 }
 
 

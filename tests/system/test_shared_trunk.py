@@ -72,7 +72,8 @@ def test_twenty_updates_train_the_one_network(preset, env, tmp_path):
 
 
 def test_one_network_learns_value_and_policy_from_one_batch():
-    run = make_trainer(*COUNTER, "algo=trpo", "rewards.scale=false", "advantages.normalise=false")
+    run = make_trainer(*COUNTER, "algo=trpo", "rewards.scale=false", "advantages.normalise=false",
+                       "observations.normalise=false")  # fmt: skip
     given, before = spied(run), run.state["actor"]["theta"].clone()
     batch, _, _ = learn(run)
     ((samples, epochs),) = given

@@ -52,7 +52,7 @@ def test_a_name_that_is_not_known_is_refused_with_those_that_are(module):
     inputs = torch.randn(6, 4, dtype=torch.float64)
     with pytest.raises(ValueError, match="did you mean fisher"):
         rlopt.curvature(module, heads.Categorical(3), inputs, metric="fischer")
-    with pytest.raises(ValueError, match="there is no metric 'zzz'; metric is one of empirical_fisher, "):
+    with pytest.raises(ValueError, match="there is no metric 'zzz'; metric is one of average, empirical_fisher, "):
         rlopt.curvature(module, heads.Categorical(3), inputs, metric="zzz")
     M = rlopt.curvature(module, heads.Categorical(3), inputs)
     with pytest.raises(ValueError, match="cannot serve metric 'fisher'.*cg.*dense"):

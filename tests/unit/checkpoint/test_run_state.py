@@ -21,7 +21,12 @@ def state(history: EpisodeHistory | None) -> RunState:
 
 
 def history() -> EpisodeHistory:
-    return EpisodeHistory(True).after(torch.arange(8).view(4, 2), [env(0, 3), env(1, 1)])
+    rollout = {
+        "actions": torch.arange(8).view(4, 2),
+        "observations": torch.zeros(4, 2, 1),
+        "rewards": torch.zeros(4, 2),
+    }
+    return EpisodeHistory(True).after(rollout, [env(0, 3), env(1, 1)])
 
 
 def test_a_checkpoint_has_the_entries_that_the_table_names():

@@ -3,6 +3,7 @@
 import re
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -86,8 +87,9 @@ def test_a_raising_environment_is_one_line_and_a_traceback_file(run, monkeypatch
     step, count = CartPoleEnv.step, []
 
     def breaking(self: CartPoleEnv, action: object) -> object:
-        count.append(1)
-        if len(count) > 75:  # 25 of them in the trial of replay, before the run
+        if not any(frame.filename.endswith("trial.py") for frame in traceback.extract_stack()):
+            count.append(1)
+        if len(count) > 50:
             raise RuntimeError("the simulator broke\nbadly")
         return step(self, action)
 

@@ -190,7 +190,9 @@ def test_small_images_are_for_a_perceptron_or_small_kernels(command, probe, type
 
 def test_a_large_image_for_a_perceptron_is_told_of(command):
     with registered_picture():
-        code, _, err = command("train", "env.id=plain/Picture-v0", *TINY, "evaluation.episodes=0", "policy.hidden=[2]")
+        code, _, err = command(
+            "train", "env.id=plain/Picture-v0", *TINY[:-1], "evaluation.episodes=0", "policy.hidden=[2]"
+        )
     assert code == 0 and "observations, Box(40, 36) of uint8, are taken as plain numbers; for a policy that sees" in err
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rlopt.core import heads
 from rlopt.core.network import Network
 from rlopt.core.samples import Samples
+from rlopt.envs.spaces import as_image
 from rlopt.policy.nature_cnn import NatureCNN
 from tests.support import oracles
 from tests.support.factors import (
@@ -137,7 +138,7 @@ def test_a_layer_with_other_rows_than_samples_is_refused_by_name():
 def of_pixels() -> Case:
     """Convolutions with the kernels and strides of Mnih et al. (2015) and fewer channels, on 36 x 36 bytes."""
     cnn = NatureCNN((2, 2, 3), (8, 4, 3), (4, 2, 1), (4,), "relu", 1.4, 1.0)
-    module = cnn.build(spaces.Box(0, 255, (36, 36), np.uint8), 3, seeded(1)).double()
+    module = cnn.build(as_image(spaces.Box(0, 255, (36, 36), np.uint8), "auto"), 3, seeded(1)).double()
     randomise(module, 1)
     network = Network(module)
     inputs = torch.randint(0, 256, (5, 36 * 36), generator=seeded(2), dtype=torch.uint8)
