@@ -84,7 +84,7 @@ def _plain(value: Any, name: str, depth: int = 0) -> Any:
                 raise UserError(f"{name} has the key {key!r}; keys must be text or whole numbers")
         return {key: _plain(inner, f"{name}.{key}", depth + 1) for key, inner in value.items()}
     if type(value) in (str, int, float, bool, type(None)):
-        if type(value) is int and abs(value) >= 2**63:
+        if _is_too_large(value):
             shown = "a whole number beyond 2^63"
         elif value == value and not _is_template(value):
             return value
@@ -95,6 +95,13 @@ def _plain(value: Any, name: str, depth: int = 0) -> Any:
     raise UserError(
         f"{name} is {shown}, which a configuration cannot hold; give numbers, text, None, or lists and dicts of them"
     )
+
+
+def _is_too_large(value: Any) -> bool:
+    """Whether a whole number in it has more than 63 bits."""
+    if isinstance(value, dict | list):
+        return any(map(_is_too_large, value.values() if isinstance(value, dict) else value))
+    return type(value) is int and abs(value) >= 2**63
 
 
 def _is_template(value: Any) -> bool:
@@ -151,6 +158,8 @@ def parse(text: str) -> Override:
         raise unreadable from error
     if not override.key_or_group:
         raise unreadable
+    if name.startswith("env.kwargs") and _is_too_large(value):  # other options have limits of their own
+        raise UserError(f"{name}: a whole number is beyond 2^63, which a saved configuration cannot hold")
     if isinstance(value, Glob):
         raise UserError(f"{text}: patterns are not served; write the values themselves, such as seed=0,1")
     return override

@@ -21,6 +21,7 @@ REFUSED = {
     "no environment": ("env.id=null", "env.id=null: name an environment", "env.id=CartPole-v1"),
     "a deep list": (f"policy.hidden={'[' * 120}4{']' * 120}", "policy.hidden: it is nested more than 20 deep"),
     "a deeper one": (f"env.kwargs.a={'[' * 3000}4{']' * 3000}", "env.kwargs.a: it is nested more than 20 deep"),
+    "a number of many digits": ("env.kwargs.n=[{a:9223372036854775808}]", "env.kwargs.n: a whole number is beyond 2^63"),
     "unknown preset": ("algo=tpro", "no such algo", "did you mean trpo", "npg, ppo, storm_pg, svrpg, trpo, vpg"),
     "unknown environment": ("env=cartpol", "no such env", "did you mean cartpole", "halfcheetah"),
     "unknown metric": ("metric=fischer", "no such metric", "did you mean fisher", "identity"),
