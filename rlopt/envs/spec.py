@@ -105,10 +105,11 @@ class EnvSpec:
     def try_constructor(self) -> None:
         """Make one in a process of its own, where it cannot end this one; Gymnasium's and rlopt's own are trusted.
 
-        Only on Linux. Raises UserError where that process ends, EnvironmentFault where it hangs; other errors are left
-        to `make`.
+        Only on Linux, and not within a multiprocessing.Pool, whose processes may have no children. Raises UserError
+        where that process ends, EnvironmentFault where it hangs; other errors are left to `make`.
         """
-        if sys.platform != "linux" or self._module.startswith(("gymnasium.", "rlopt.")):
+        trusted = self._module.startswith(("gymnasium.", "rlopt."))
+        if trusted or sys.platform != "linux" or multiprocessing.current_process().daemon:
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # about forking with threads: it uses none of them

@@ -2,6 +2,7 @@
 
 import ctypes
 import itertools
+import multiprocessing
 import os
 import re
 import signal
@@ -274,6 +275,12 @@ def test_a_constructor_that_hangs_in_compiled_code_is_told(register):
     made = replace(register(lambda: ctypes.PyDLL(None).sleep(1000)), timeout=0.2)
     with pytest.raises(EnvironmentFault, match="when it was made, has not come back for env.timeout=0.2 seconds"):
         made.try_constructor()
+
+
+def test_a_process_of_a_pool_which_has_no_children_tries_nothing(register, monkeypatch):
+    made = register(lambda: os._exit(1))
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
+    made.try_constructor()
 
 
 def test_a_constructor_that_raises_or_prints_is_left_to_the_run(register, capfd):
