@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlopt.config.choices import conf_dir
-from rlopt.config.saved import load
+from rlopt.config.saved import read_choice
 from rlopt.config.schema import construct_part
 from rlopt.core.damping.constant import Constant
 from rlopt.core.damping.levenberg_marquardt import LevenbergMarquardt
@@ -38,7 +37,7 @@ COUNT = 40
 
 
 def part(group: str, name: str, **options: Any) -> Any:
-    return construct_part({**load(conf_dir() / group / f"{name}.yaml"), **options}, group)
+    return construct_part({**read_choice(group, name), **options}, group)
 
 
 def mine(samples: Samples, how: str) -> Samples:

@@ -17,7 +17,12 @@ PLANTED = ["torch", "numpy", "yaml", "typing", "signal", "argparse", "hydra", "o
 
 def python(*arguments: str, **how) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-m", "rlopt", *arguments], env=environment(), text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **how)  # fmt: skip
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_ctrl_c, **how)  # fmt: skip
+
+
+def heed_ctrl_c() -> None:
+    """A shell lets what it starts in the background ignore Ctrl-C, these tests too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.mark.parametrize(
