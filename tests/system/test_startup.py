@@ -43,7 +43,10 @@ def interrupted(seconds: float, *arguments: str, **how) -> tuple[int, list[str]]
     process = python(*arguments, **how)
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    try:
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
     return process.returncode, said.splitlines()
 
 
