@@ -33,6 +33,7 @@ def test_the_page_shows_the_tables_of_the_results():
     page = (scales.HERE / "README.md").read_text()
     for name in ("before", "after"):
         assert "\n".join(scales.table(read_rows(scales.HERE / f"results/{name}.csv"))) in page
+    assert "\n".join(scales.mujoco_table(scales.HERE / "results")) in page
 
 
 def test_a_scaled_environment_is_the_same_in_another_unit():
