@@ -20,9 +20,9 @@ ORDER = (
 )  # fmt: skip
 GROUPS = (*ORDER, "recipe")
 PARTS = ("objective", "metric", "solver", "damping", "step")
+ACTOR_PARTS = (*PARTS, "estimator")  # of the actor's update
 UPDATE_GROUPS = (*PARTS, "schedule", "optimizer", "scheduler")  # of the actor's update and of the critic's
 USUAL_DAMPING = "usual_damping"  # in a solver's file: the choice of damping that goes with it
-ACTOR_PARTS = (*PARTS, "estimator")  # of the actor's update
 SHARED_CRITIC = "rlopt.config.options.SharedCritic"  # the _target_ of critic=shared
 _ID = re.compile(r"^  id: *([^\s#]+)", re.MULTILINE)
 

@@ -81,13 +81,9 @@ def _check_update(c: _Checked) -> None:
         raise _wrong_objective(c)
     if lacking := solver.needs - metric.supplies - c.given:
         raise _cannot_serve(c, lacking)
-    if world_size() > 1 and solver.requirements.one_rank:
-        raise _one_rank_only(c)
-    if world_size() > 1 and metric.requirements.one_rank:
-        raise UserError(
-            f"{c.typed('metric')} keeps each rank's own samples, and a checkpoint holds those of one; run without "
-            f"torchrun, or choose another {c.prefix}metric"
-        )
+    for group in ("solver", "metric") if world_size() > 1 else ():
+        if getattr(u, group).requirements.one_rank:
+            raise _one_rank_only(c, group)
     if u.damping.measures and not {KL, OBJECTIVE} & metric.supplies:
         raise _nothing_to_measure(c)
     if solver.requirements.needs_damping and not u.damping.current(u.damping.init()) > 0:
@@ -145,11 +141,12 @@ def _by_options(c: _Checked) -> str:
     return f", {c.typed('solver')} with {' '.join(instead)}" if instead else ""
 
 
-def _one_rank_only(c: _Checked) -> UserError:
-    able = typed_choices("solver", solvers_for(c.update.metric, c.given, one_rank=False), c.prefix)
+def _one_rank_only(c: _Checked, group: str) -> UserError:
+    known = solvers_for(c.update.metric, c.given) if group == "solver" else parts("metric")
+    able = [name for name in known if not make_part(group, name).requirements.one_rank]
     return UserError(
-        f"{c.typed('solver')} needs products between all samples, and those of other ranks are not at hand. "
-        f"These work on several ranks: {able}"
+        f"{c.typed(group)} needs all samples in one process, and those of other ranks are not at hand. These work on "
+        f"several ranks: {typed_choices(group, able, c.prefix)}"
     )
 
 

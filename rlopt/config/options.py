@@ -53,8 +53,7 @@ class UpdateOptions:
     @classmethod
     def parse(cls, plain: Plain, prefix: str) -> UpdateOptions:
         """From the groups in ``plain``, whose options' names begin with ``prefix``: nothing, or "critic."."""
-        groups = PARTS if prefix or "estimator" not in plain else ACTOR_PARTS  # older files do not have it
-        given = {group: options(plain, group, where=prefix) for group in groups}
+        given = {group: options(plain, group, where=prefix) for group in (PARTS if prefix else ACTOR_PARTS)}
         scheduler = _own_scheduler(given["step"], prefix)
         parts = {group: construct_part(values, f"{prefix}{group}") for group, values in given.items()}
         schedule = construct(Schedule, options(plain, "schedule", where=prefix), f"{prefix}schedule")

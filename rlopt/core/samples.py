@@ -106,14 +106,16 @@ class Samples:
         They become 0 where they differ by rounding alone, and so does that of a single sample.
         """
         advantages, share = self.advantages.double(), self.share.double()
-        (mean,) = all_sums(torch.dot(share, advantages))
+        mean = all_sum(torch.dot(share, advantages))
         centred = advantages - mean
         # of these the mean is the rounding of the first mean, which for equal advantages is all there is
         shift, square = all_sums(torch.dot(share, centred), torch.dot(share, centred**2))
         std = (square - shift**2).clamp(min=0).sqrt()
         rounding = 10 * torch.finfo(self.advantages.dtype).eps * mean.abs()
         normalised = (centred - shift) / torch.where(std > rounding, std, torch.inf)
-        return replace(self, advantages=normalised.to(self.advantages.dtype))
+        found = replace(self, advantages=normalised.to(self.advantages.dtype))
+        vars(found)["share"] = self.share  # over all ranks' weights, which are the same
+        return found
 
     def replacing(self, **values: Tensor) -> Samples:
         """The same samples with some fields replaced."""

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from rlopt.core.checks import positive
 from rlopt.core.parts import State
-from rlopt.parallel.collectives import all_sum, local_slice
+from rlopt.parallel.collectives import all_sum, all_sums, local_slice
 
 # A standard deviation is at least these shares of the root mean square: of the number itself, where it is rounding, and
 # of the largest number in the observation, whose rounding may have come into it.
@@ -46,12 +46,12 @@ def merge_moments(state: State, data: Tensor, what: str) -> State:
     overflow.
     """
     data = data.to(torch.float64)
-    n, total = all_sum(torch.stack([torch.ones_like(data).sum(0), data.sum(0)]))
+    n, total = all_sums(data.new_tensor(len(data)), data.sum(0))
     mean = total / n
     spread = all_sum(((data - mean) ** 2).sum(0))
     if not (total.isfinite() & spread.isfinite()).all():
         raise FloatingPointError(f"{what} is not finite")
-    before, count = state["count"], state["count"] + n.reshape(-1)[0]
+    before, count = state["count"], state["count"] + n
     apart = mean - state["mean"]
     spread = state["variance"] * before + spread + apart**2 * (before * n / count)
     return {"count": count, "mean": state["mean"] + apart * n / count, "variance": spread / count}

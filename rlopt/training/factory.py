@@ -65,12 +65,12 @@ def build(config: RunConfig, run_dir: Path) -> Trainer:
                 f"rlopt: observations, {describe_space(start.observations)}, are taken as plain numbers; for a policy "
                 "that sees them as images type policy=nature_cnn critic=nature_cnn"
             )
-        for warning in start.warnings if is_first_rank() else ():
+        trial = config.env.try_to_continue()
+        said = [*start.warnings, *([f"{config.env.id} {trial.warning}"] if trial.warning else [])]
+        for warning in said if is_first_rank() else ():
             console.info(f"rlopt: {warning}")
         minibatches = torch_generator(config.seed, Purpose.MINIBATCHES)
-        trial = config.env.try_to_continue()
-        collector = _collector(start, trial.replays)
-        return Trainer(config, run_dir, start.agent, collector, start.state, minibatches, trial.warning)
+        return Trainer(config, run_dir, start.agent, _collector(start, trial.replays), start.state, minibatches)
 
 
 @contextmanager

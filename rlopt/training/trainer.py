@@ -24,7 +24,6 @@ from rlopt.core.parts import State
 from rlopt.core.requirements import Incompatible
 from rlopt.errors import EnvironmentFault, RankLost, Signalled, Stopped, UserError, in_one_line
 from rlopt.files import replace_file, shown, synchronise
-from rlopt.loggers import console
 from rlopt.loggers.logger import Logger
 from rlopt.loggers.progress import ProgressDisplay
 from rlopt.parallel.collectives import gather, world_size
@@ -57,10 +56,9 @@ class Trainer:
         collector: Collector | Workers,
         state: State,
         minibatches: torch.Generator,
-        warning: str | None = None,  # what is to be said of the environment when the run begins
     ):
         self.config, self.run_dir, self.agent, self.collector = config, run_dir, agent, collector
-        self.state, self.minibatches, self._warning = state, minibatches, warning
+        self.state, self.minibatches = state, minibatches
         self.steps = self.updates = self.skipped = 0
         self.failures = FailurePolicy(config.max_bad_updates, run_dir, agent.learners)
         self.evaluator = Evaluator(config, agent)
@@ -244,8 +242,6 @@ class Trainer:
             (run_dir / "summary.json").unlink(missing_ok=True)  # a finished run that is extended is no longer finished
         except OSError as error:
             raise UserError(f"run_dir={shown(run_dir)} cannot be written: {error}") from error
-        if self._warning:
-            console.info(f"rlopt: {config.env.id} {self._warning}")
         return logger
 
     def _mean_return(self) -> float | None:

@@ -29,6 +29,15 @@ def test_what_was_learned_is_the_same_in_every_unit():
         assert len(set(before["cartpole", preset])) > 1
 
 
+def test_rewards_times_1000_kept_seven_presets_from_learning():
+    rows = {preset: cells("before")["cartpole", preset] for preset in scales.PRESETS}
+    at = scales.UNITS.index(("reward", 1e3))
+    kept = [preset for preset, row in rows.items() if float(row[at]) < 0.6 * float(row[0])]
+    assert len(kept) == 7 and "seven of eleven" in (scales.HERE / "README.md").read_text()
+    at = scales.UNITS.index(("observation", 1e-6))
+    assert all(float(row[at]) < 0.4 * max(map(float, row)) for row in rows.values())
+
+
 def test_the_page_shows_the_tables_of_the_results():
     page = (scales.HERE / "README.md").read_text()
     for name in ("before", "after"):

@@ -100,7 +100,7 @@ def test_every_single_byte_is_covered(tmp_path):
     written = place.read_bytes()
     for at in range(len(written)):
         place.write_bytes(written[:at] + bytes([written[at] ^ 1]) + written[at + 1 :])
-        refused(place)
+        assert refused(place)
 
 
 def test_a_file_cut_anywhere_is_refused(tmp_path):
@@ -108,7 +108,7 @@ def test_a_file_cut_anywhere_is_refused(tmp_path):
     written = place.read_bytes()
     for length in range(len(written)):
         place.write_bytes(written[:length])
-        refused(place)
+        assert refused(place)
 
 
 def other_step(place: Path) -> None:

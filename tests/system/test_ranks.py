@@ -105,7 +105,7 @@ def test_solvers_leave_their_loops_together(fault):
 def test_what_cannot_work_on_ranks_is_refused_by_name(fault):
     for name, where in (("gram", ""), ("critic's gram", "critic.")):
         for said in fault(name):
-            assert said.startswith(f"UserError: {where}solver=gram needs products between all samples")
+            assert said.startswith(f"UserError: {where}solver=gram needs all samples in one process")
             assert f"{where}solver=cg, " in said and said.count(f"{where}solver=gram") == 1
     assert all("all 2 ranks" in said and said.endswith("try env.num_envs=6") for said in fault("environments"))
 

@@ -1,15 +1,9 @@
-"""The estimator is an option of the policy's update alone, and files from before it have the plain one."""
+"""The estimator is an option of the policy's update alone."""
 
 from rlopt.config.options import RunConfig
 from rlopt.core.estimators.plain import Plain
 from rlopt.core.estimators.svrpg import SVRPG
 from tests.support.building import resolve
-
-
-def test_a_saved_configuration_without_it_has_the_plain_gradient():
-    config = resolve(["algo=vpg"])
-    del config["estimator"]
-    assert RunConfig.parse(config).actor.estimator == Plain()
 
 
 def test_the_critic_has_no_estimator_but_the_plain_one():

@@ -121,7 +121,7 @@ def test_a_run_that_meets_it_trains(folder, asks, part):
 def test_a_part_for_one_rank_is_refused_on_two(folder, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("rlopt.config.compatibility.world_size", lambda: 2)
-        with pytest.raises(UserError, match="solver=asks needs products between all samples.*These work.*solver=cg"):
+        with pytest.raises(UserError, match="solver=asks needs all samples in one process.*These work.*solver=cg"):
             train(folder, *typed("solver", "one_rank"))
     train(folder, *typed("solver", "one_rank"))
 

@@ -280,7 +280,10 @@ def test_a_constructor_that_hangs_in_compiled_code_is_told(register):
 def test_a_process_of_a_pool_which_has_no_children_tries_nothing(register, monkeypatch):
     made = register(lambda: os._exit(1))
     monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
+    began: list[object] = []
+    monkeypatch.setattr(multiprocessing, "get_context", lambda how: began.append(how))
     made.try_constructor()
+    assert began == []
 
 
 def test_a_constructor_that_raises_or_prints_is_left_to_the_run(register, capfd):

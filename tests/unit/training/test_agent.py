@@ -72,3 +72,19 @@ def test_recomputed_advantages_follow_the_critic_epoch_by_epoch(monkeypatch):
     run.collector.close()
     assert order == [("actor", 1), ("critic", 1), ("actor", 1), ("critic", 1), ("actor", 1)]
     assert not torch.equal(advantages[0], advantages[1]) and not torch.equal(advantages[1], advantages[2])
+
+
+@pytest.mark.parametrize("env", ["cartpole", "pendulum", "halfcheetah"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_first_policy_hardly_depends_on_the_normaliser(env, seed):
+    """What policy/normalisers.py says: below .001 nats between zeros and the first rollout's own statistics."""
+    run = make_trainer(f"env={env}", "env.num_envs=8", "batch_size=1024", f"seed={seed}")
+    rollout = run.collector.collect(run.agent.policy(run.state))
+    run.collector.close()
+    normaliser, state = run.agent.observations, run.state["observations"]
+    assert normaliser.is_new(state)
+    merged = normaliser.merge(state, rollout.visited)
+    seen = rollout.seen_by(run.agent.policy({"actor": run.state["actor"], "observations": merged}))
+    assert not seen.inputs.equal(rollout.inputs)
+    kl = run.agent.head.kl(rollout.outputs.flatten(0, 1), seen.outputs.flatten(0, 1)).mean()
+    assert 0 < kl < 1e-3

@@ -216,7 +216,9 @@ def test_a_run_is_refused_in_one_line_before_it_starts(typed, says, tmp_path):
 
 def test_batches_are_for_one_rank_and_a_matrix_is_for_any(monkeypatch, tmp_path):
     monkeypatch.setattr("rlopt.config.compatibility.world_size", lambda: 2)
-    with pytest.raises(UserError, match="metric=average keeps each rank's own samples, .* run without torchrun"):
+    with pytest.raises(
+        UserError, match="metric=average needs all samples in one process, .* ranks: metric=empirical_fisher"
+    ):
         trainer(resolve([*SMALL, f"run_dir={tmp_path}/run"]))
     trainer(resolve([*SMALL, "metric.memory=matrix", "policy.hidden=[4]", f"run_dir={tmp_path}/run"])).collector.close()
 
