@@ -14,9 +14,9 @@ improvement at one KL divergence, and its time. `rlopt.guide.words` explains the
 - For a value function: `gauss_newton`. For squared error it is the Gauss-Newton matrix and the Fisher matrix in one.
 - `ggn` and `hessian` depend on the objective, not only on the distribution. `hessian` is indefinite away from a
   maximum: use it with `damping=levenberg_marquardt` and a step that measures the improvement.
-- `average` is the decayed average of another metric over the last updates, `metric.of=fisher` by default. It steadies M
-  where batches are small, at one more product for each batch that is kept. `kfac`, `ekfac` and `kfra` average
-  themselves, by `solver.decay`.
+- `average` is the decayed average of another metric over the last updates, `metric.of=fisher` by default: less noise
+  of small batches in M, but M of thetas that are past. Each batch that is kept costs one more product. `kfac`, `ekfac`
+  and `kfra` average themselves, by `solver.decay`.
 - `identity` with `step=optimizer` is ordinary Adam or SGD. It has the cheapest steps, and suits PPO, which takes many.
 
 **Solver**, by the number of parameters P, samples B and factors K of the metric for each sample
