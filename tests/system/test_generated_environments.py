@@ -43,18 +43,20 @@ def generated(monkeypatch) -> None:
 
 
 def make(plan: Plan, run_dir: Path) -> Trainer:
+    """The run in the plan's environment."""
     config = resolved(*SMALL)
     config["env"]["kwargs"] = {"seed": plan.seed}
     config |= {"run_dir": str(run_dir), "workers": 2 if plan.fault == "dies" else 1}
     return trainer(config)
 
 
-def outcome(plan: Plan, run_dir: Path) -> tuple[str, str]:
-    """How a run in the plan's environment ends, and what is said."""
+def outcome(plan: Plan, run_dir: Path, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    """How a run in the plan's environment ends, and its error, or what was said before it began."""
     try:
         run = make(plan, run_dir)
     except UserError as error:
         return "refused", str(error)
+    warning = capsys.readouterr().err.strip()
     with closing(run.collector):
         try:
             assert run.run()["steps"] == 60
@@ -62,7 +64,7 @@ def outcome(plan: Plan, run_dir: Path) -> tuple[str, str]:
             return "fault", str(error)
         except Stopped as error:
             return "stopped", str(error)
-    return "trains", run._warning or ""
+    return "trains", warning
 
 
 def check_resumed(plan: Plan, run_dir: Path, warning: str) -> str:
@@ -79,13 +81,14 @@ def check_resumed(plan: Plan, run_dir: Path, warning: str) -> str:
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_generated_environments_end_as_they_must(generated, tmp_path, block):
+def test_generated_environments_end_as_they_must(generated, tmp_path, capsys, block):
     counts: Counter[str] = Counter()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for seed in range(block * BLOCK, (block + 1) * BLOCK):
             plan, run_dir = Plan.draw(seed), tmp_path / str(seed)
-            found, said = outcome(plan, run_dir)
+            capsys.readouterr()
+            found, said = outcome(plan, run_dir, capsys)
             counts[found] += 1
             assert "\n" not in said, (plan, said)
             if plan.ends == "fault":
