@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -61,6 +62,32 @@ def test_a_signal_drops_the_update_saves_and_says_how_to_go_on(tmp_path, runs, c
     assert checkpoint.load_newest(run_dir)[0] == 160
     assert resume(run_dir) == 0
     assert differences(run_dir, whole) == []
+
+
+def test_an_interrupt_does_not_wait_for_the_end_of_a_pass(tmp_path, capsys):
+    """An update of a million passes over the data ends within two seconds."""
+    long = [
+        "algo=ppo",
+        "env=cartpole",
+        "schedule.epochs=1000000",
+        "env.num_envs=2",
+        "batch_size=256",
+        "total_steps=256",
+    ]
+    sent: list[float] = []
+
+    def interrupt() -> None:
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Timer(3, interrupt)
+    timer.start()
+    try:
+        assert cli.main(["train", *long, f"run_dir={tmp_path / 'run'}"]) == 128 + signal.SIGINT
+    finally:
+        timer.cancel()
+    assert time.monotonic() - sent[0] < 2
+    assert "Stopped at step 0" in capsys.readouterr().err
 
 
 def test_a_signal_while_curves_are_written_loses_nothing(tmp_path, runs, capsys, monkeypatch):

@@ -222,13 +222,13 @@ def test_workers_that_are_not_forked_collect_the_same(tmp_path, monkeypatch, fla
     typed = ["env.id=mine/Swings-v0", "env.num_envs=2", "batch_size=80", "total_steps=160", "policy.hidden=[4]",
              "critic.hidden=[4]", "evaluation.episodes=0"]  # fmt: skip
     trees = []
-    for method, workers in (("fork", 1), ("spawn", 2)):
+    for method, workers in (("fork", 1), ("spawn", 2), ("forkserver", 2)):
         monkeypatch.setattr(child, "START_METHOD", method)
         assert cli.main(["train", *named, *typed, f"workers={workers}", f"run_dir={tmp_path / method}"]) == 0
         trees.append(tree_of(tmp_path / method))
         gym.registry.pop("mine/Swings-v0", None)
         sys.modules.pop("swings_of_mine", None)
-    assert same_tree(*trees)
+    assert all(same_tree(trees[0], tree) for tree in trees[1:])
 
 
 def test_a_fault_in_a_worker_that_is_not_forked_is_named(tmp_path, monkeypatch):
