@@ -54,8 +54,8 @@ into the gradient. Watch `solver/residual` (a value near 1 means that the system
 
 - `critic/explained_variance` is near 0 or below: improve the critic first, by more epochs, another learning rate, or
   `critic.metric=gauss_newton critic.solver=kfac critic.step=kl_clip`.
-- Actions have no bounds: set `policy.initial_sigma` to about the size of useful actions, since a step's KL divergence is
-  measured in sigmas. The default is 0.5 in the action's own unit.
+- Actions have no bounds: set `policy.initial_sigma` to about the size of useful actions, since KL divergence measures a
+  step in sigmas. The default is 0.5 in the action's own unit.
 - `step/accepted` is 0: change the radius or the damping.
 - `policy/entropy` falls at once: `objective.entropy=0.01`, or a smaller radius.
 - `update/skipped` rises: numbers overflow; nan_report.json in the run's folder names the first.
