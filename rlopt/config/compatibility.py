@@ -228,7 +228,7 @@ def _check_counts(config: RunConfig) -> None:
         )
     if config.workers > 1 and config.workers > envs // ranks:
         raise UserError(f"workers={config.workers} are more than the {envs // ranks} environments they would share")
-    if config.workers > 1 and config.env.backend != "sync":
+    if config.workers > 1 and config.env.steps_by == "envpool":
         raise UserError(f"env.backend={config.env.backend} has threads of its own; leave out workers")
     for prefix, update in config.updates_of.items():
         epochs, minibatch = update.schedule.epochs, update.schedule.minibatch or config.batch_size

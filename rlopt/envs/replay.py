@@ -121,7 +121,7 @@ def _put_back(env: gym.Env, saved: dict[str, Any]) -> None:
         raise ValueError("the environment has no restore(state)")
     methods[1](_as_given(saved["state"]))
     if saved["generator"] is not None:
-        env.unwrapped.np_random = _generator(saved["generator"])
+        env.unwrapped.np_random = generator_of(saved["generator"])
     limits = [layer for layer in layers(env) if isinstance(layer, TimeLimit)]
     for layer, steps in zip(limits, saved["limits"], strict=True):
         layer._elapsed_steps = steps
@@ -172,11 +172,12 @@ def begin(env: gym.Env, origin: Origin) -> Any:
     """Reset to the beginning of the episode with this origin; its first observation."""
     if "seed" in origin:
         return env.reset(seed=origin["seed"])[0]
-    env.unwrapped.np_random = _generator(origin)
+    env.unwrapped.np_random = generator_of(origin)
     return env.reset()[0]
 
 
-def _generator(state: Origin) -> np.random.Generator:
+def generator_of(state: Origin) -> np.random.Generator:
+    """The generator whose bit generator is in ``state``."""
     bits = _GENERATORS[state["bit_generator"]]()
     bits.state = state
     return np.random.Generator(bits)

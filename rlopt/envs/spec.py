@@ -13,16 +13,17 @@ import sysconfig
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.vector import VectorEnv
 
 import rlopt.tasks  # noqa: F401  # registers rlopt's own environments
 from rlopt.core.checks import at_least_one, between, check
+from rlopt.envs.mujoco import MujocoEnvs, task_of
 from rlopt.envs.observations import check_observation_space, describe_kind
 from rlopt.envs.spaces import as_image
 from rlopt.envs.trial import NO_REPLAY, CountedCalls, Trial, class_values, try_to_continue
@@ -33,7 +34,7 @@ from rlopt.errors import EnvironmentFault, UserError, first_line, in_one_line
 from rlopt.loggers import console
 from rlopt.parallel.processes import describe_exit
 
-BACKENDS = ("sync", "envpool")
+BACKENDS = ("auto", "sync", "mujoco", "envpool")
 _EXTRAS = {  # module of an environment's code -> the extra of rlopt that installs what it needs
     "gymnasium.envs.mujoco": "mujoco",
     "gymnasium.envs.box2d": "box2d",
@@ -53,7 +54,7 @@ class EnvSpec:
     name: str
     id: str
     num_envs: int
-    backend: str  # sync or envpool
+    backend: str  # one of BACKENDS; see rlopt.envs.vector
     timeout: float | None  # seconds for a step, a reset, making or closing one environment; None: no limit
     kwargs: dict[str, Any]  # for gymnasium.make
     image: str = "none"  # whether observations are images, as spaces.as_image has it
@@ -61,10 +62,20 @@ class EnvSpec:
     def __post_init__(self) -> None:
         at_least_one("num_envs", self.num_envs)
         if self.backend == "async":
-            raise ValueError("backend must be sync or envpool; async was removed: sync with workers=K runs K processes")
+            raise ValueError(f"backend must be {' or '.join(BACKENDS)}; async was removed: workers=K runs K processes")
         check(self.backend in BACKENDS, "backend", " or ".join(BACKENDS), self.backend)
+        if self.backend == "mujoco" and task_of(self.id) is None:
+            own = ", ".join(sorted(id for id in gym.registry if task_of(id)))
+            raise ValueError(f"backend=mujoco steps {own}, and {self.id} is none of them; type env.backend=sync")
         if self.timeout is not None:
             between("timeout", self.timeout, 0.01, 1e6)  # timers take no more
+
+    @property
+    def steps_by(self) -> str:
+        """The backend that is used: sync, mujoco or envpool."""
+        if self.backend == "auto":
+            return "sync" if task_of(self.id) is None else "mujoco"
+        return self.backend
 
     def make(self, render_mode: str | None = None) -> CheckedEnv:
         """One environment whose observations are a Box and whose outputs are checked.
@@ -89,18 +100,26 @@ class EnvSpec:
         count: int | None = None,
         counter: StepCounter | None = None,
         like: tuple[gym.Space, gym.Space] | None = None,
-    ) -> VectorEnv:
+    ) -> SyncEnvs | MujocoEnvs | EnvPoolEnvs:
         """``count`` environments, by default all, that are stepped together; the first has the number ``first``.
 
         ``counter`` follows which environment is being stepped. All must have the observations and actions ``like``, by
         default those of the first: raises EnvironmentFault where one has others.
         """
         count = self.num_envs if count is None else count
-        if self.backend == "envpool":
-            example = self.make()
-            example.close()
+        if self.steps_by == "sync":
+            return SyncEnvs([self.make] * count, first, counter, like)
+        with closing(self.make()) as example:
+            if self.steps_by == "mujoco":
+                return MujocoEnvs(self.id, example, self.kwargs, count, first, counter)
             return EnvPoolEnvs(self.id, example, count, self.kwargs)
-        return SyncEnvs([self.make] * count, first, counter, like=like)
+
+    def make_players(self, count: int) -> SyncEnvs | MujocoEnvs:
+        """``count`` environments for whole episodes, each of which is given a seed."""
+        if self.steps_by == "mujoco":
+            with closing(self.make()) as example:
+                return MujocoEnvs(self.id, example, self.kwargs, count)
+        return SyncEnvs([self.make] * count)
 
     def try_constructor(self) -> None:
         """Make one in a process of its own, where it cannot end this one; Gymnasium's and rlopt's own are trusted.
@@ -147,8 +166,10 @@ class EnvSpec:
 
     def try_to_continue(self) -> Trial:
         """Try on two environments whether a resumed run can continue in the middle of its episodes."""
-        if self.backend == "envpool":
+        if self.steps_by == "envpool":
             return NO_REPLAY
+        if self.steps_by == "mujoco":
+            return Trial(False, None)  # it saves whole states
         calls = [0]
         pair = CountedCalls(self.make(), calls), CountedCalls(self.make(), calls)
         try:

@@ -1,9 +1,11 @@
-"""Vector environments: SyncEnvs and EnvPoolEnvs step E environments together, without info dictionaries.
+"""Vector environments step E environments together, without info dictionaries: here SyncEnvs and EnvPoolEnvs.
 
-| env.backend | how it steps                                             | after the end of an episode |
+| env.backend | how it steps                                              | after the end of an episode |
 |---|---|---|
 | sync        | one environment after another, in the process that acts  | resets in the same step     |
+| mujoco      | Gymnasium's MuJoCo tasks as arrays (rlopt.envs.mujoco)   | resets in the same step     |
 | envpool     | EnvPool's own environments in C++, on its own threads    | resets in the next step     |
+| auto        | mujoco where it serves the environment, sync elsewhere   |                             |
 
 With a reset in the same step, the last observation of a finished episode comes as ``info["final_obs"]``, and the
 observation returned is the first of the next episode. A reset in the next step adds transitions that never happened;
@@ -79,9 +81,9 @@ class SyncEnvs(SyncVectorEnv):
     """Gymnasium's SyncVectorEnv with a shorter loop: it resets in the same step and drops infos but ``final_obs``.
 
     What `step` and `reset` return is valid until the next call. ``counter.environment`` is the number, counted from
-    ``first``, of the environment that is being stepped. ``restart(e)`` begins the next episode of environment e and
-    returns its first observation, or None to leave the environment idle; by default it is reset. All environments must
-    have the observation and action space ``like``, by default those of the first.
+    ``first``, of the environment that is being stepped. ``restart(e)``, which may be replaced, begins the next
+    episode of environment e and returns its first observation, or None to leave the environment idle; it resets. All
+    environments must have the observation and action space ``like``, by default those of the first.
     """
 
     def __init__(
@@ -89,13 +91,13 @@ class SyncEnvs(SyncVectorEnv):
         makers: Sequence[Callable[[], gym.Env]],
         first: int = 0,
         counter: StepCounter | None = None,
-        restart: Callable[[int], Any] | None = None,
         like: tuple[gym.Space, gym.Space] | None = None,
     ):
         made = _make_alike(makers, first, like)
         super().__init__([partial(made.pop, 0)] * len(makers), copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
+        self.spec = self.envs[0].spec
         self._first, self.counter = first, counter or StepCounter()
-        self._restart = restart or self._reset_one
+        self.restart: Callable[[int], Any] = self.reset_one
         self._active = list(enumerate(self.envs))
         self.origins: list[Origin | None] = [None] * self.num_envs  # of the present episodes
 
@@ -104,7 +106,7 @@ class SyncEnvs(SyncVectorEnv):
         self._observations = array
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        for e, (env, own) in enumerate(zip(self.envs, _seeds(seed, self.num_envs), strict=True)):
+        for e, (env, own) in enumerate(zip(self.envs, seeds_for(seed, self.num_envs), strict=True)):
             self.counter.environment = self._first + e
             self.origins[e] = origin_of(env, own)
             self._observations[e] = env.reset(seed=own, options=options)[0]
@@ -121,7 +123,7 @@ class SyncEnvs(SyncVectorEnv):
                 if not info:
                     info = {"final_obs": np.full(self.num_envs, None, object)}
                 info["final_obs"][e] = copy(observation)  # the reset may write into the same array
-                if (following := self._restart(e)) is None:
+                if (following := self.restart(e)) is None:
                     self._active = [(other, env) for other, env in self._active if other != e]
                 else:
                     observation = following
@@ -144,7 +146,7 @@ class SyncEnvs(SyncVectorEnv):
 
     def cut_short(self, e: int) -> None:
         """End the running episode of environment e: it begins the next one, or stays idle."""
-        if (following := self._restart(e)) is None:
+        if (following := self.restart(e)) is None:
             self._active = [(other, env) for other, env in self._active if other != e]
         else:
             self._observations[e] = following
@@ -157,9 +159,10 @@ class SyncEnvs(SyncVectorEnv):
             found.append(save(env))
         return found
 
-    def _reset_one(self, e: int) -> Any:
-        self.origins[e] = origin_of(self.envs[e])
-        return self.envs[e].reset()[0]
+    def reset_one(self, e: int, seed: int | None = None) -> Any:
+        """The first observation of a new episode of environment e."""
+        self.origins[e] = origin_of(self.envs[e], seed)
+        return self.envs[e].reset(seed=seed)[0]
 
 
 class EnvPoolEnvs(VectorEnv):
@@ -198,7 +201,7 @@ class EnvPoolEnvs(VectorEnv):
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         if self._pool is None or seed is not None:
-            seeds = [own or 0 for own in _seeds(0 if seed is None else seed, self.num_envs)]
+            seeds = [own or 0 for own in seeds_for(0 if seed is None else seed, self.num_envs)]
             self._pool = self._make("make", env_type="gymnasium", seed=seeds)
         return self._without_warnings(self._pool.reset)[0], {}
 
@@ -260,7 +263,7 @@ def _make_alike(
     return made
 
 
-def _seeds(seed: Any, count: int) -> Sequence[int | None]:
+def seeds_for(seed: Any, count: int) -> Sequence[int | None]:
     """One seed for every environment."""
     if seed is None or isinstance(seed, int):
         return [None if seed is None else seed + e for e in range(count)]

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 
 from rlopt.core.heads import Head
+from rlopt.envs.mujoco import MujocoEnvs
 from rlopt.envs.spaces import ActionTransform, observation_dtype, observation_size
 from rlopt.envs.spec import EnvSpec
 from rlopt.envs.vector import SyncEnvs
@@ -71,8 +71,8 @@ def evaluate(
     An episode is cut off after ``max_steps`` transitions, by default after LONGEST where the environment has no time
     limit. How many were is said, and counted in the result. Raises EnvironmentFault where an environment fails.
     """
-    makers = [spec.make] * min(episodes, _SIDE_BY_SIDE)
-    player = EpisodePlayer(makers, policy, head, episodes, seed, deterministic, max_steps)
+    envs = spec.make_players(min(episodes, _SIDE_BY_SIDE))
+    player = EpisodePlayer(envs, policy, head, episodes, seed, deterministic, max_steps)
     last_message = time.monotonic()
     with closing(player), watched(player.progress, spec.timeout, player.describe):
         for _ in player.play():
@@ -96,7 +96,7 @@ class EpisodePlayer:
 
     def __init__(
         self,
-        makers: Sequence[Callable[[], gym.Env]],
+        envs: SyncEnvs | MujocoEnvs,
         policy: FrozenPolicy,
         head: Head,
         episodes: int,
@@ -111,24 +111,20 @@ class EpisodePlayer:
         self._generators: dict[int, np.random.Generator] = {}  # environment -> noise of its episode
         self._policy, self._head, self._seed = policy, head, seed
         self._deterministic, self._title = deterministic, title
-        self._envs = SyncEnvs(makers, restart=self._restart)
+        self._envs, envs.restart = envs, self._restart
         self._transform = ActionTransform(self._envs.single_action_space, getattr(head, "squash", False))
-        limited = (spec := self.envs[0].spec) is not None and spec.max_episode_steps is not None
+        limited = (spec := envs.spec) is not None and spec.max_episode_steps is not None
         self.longest = max_steps or (sys.maxsize if limited else LONGEST)  # transitions of an episode
-        count, space = len(makers), self._envs.single_observation_space
+        count, space = envs.num_envs, self._envs.single_observation_space
         dtype = policy.theta.dtype
         self._raw = torch.zeros(count, observation_size(space), dtype=observation_dtype(space, dtype))
         self._inputs = torch.zeros_like(self._raw)
         self._noise = torch.zeros(count, head.noise_size, dtype=dtype)
         self._envs.write_observations_to(self._raw.numpy().reshape(count, *space.shape))  # type: ignore[misc]
 
-    @property
-    def envs(self) -> Sequence[gym.Env]:
-        return self._envs.envs
-
     def play(self) -> Iterator[None]:
         """Play all episodes; yields after the first resets, and after each step of all environments."""
-        first = range(len(self.envs))
+        first = range(self._envs.num_envs)
         with guard(self.describe):
             self._envs.reset(seed=[integer(self._seed, Purpose.EVALUATION_ENVIRONMENT, e) for e in first])
         for e in first:
@@ -182,7 +178,7 @@ class EpisodePlayer:
         del self.playing[e]
         if self.begun == len(self.returns):
             return None
-        observation, _ = self.envs[e].reset(seed=integer(self._seed, Purpose.EVALUATION_ENVIRONMENT, self.begun))
+        observation = self._envs.reset_one(e, integer(self._seed, Purpose.EVALUATION_ENVIRONMENT, self.begun))
         self._assign_episode(e)
         return observation
 

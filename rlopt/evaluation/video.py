@@ -21,6 +21,7 @@ import numpy as np
 
 from rlopt.envs.spaces import PolicyHead
 from rlopt.envs.spec import EnvSpec
+from rlopt.envs.vector import SyncEnvs
 from rlopt.envs.wrappers import FAULTS, guard
 from rlopt.errors import UserError, in_one_line
 from rlopt.evaluation.episodes import EpisodePlayer
@@ -38,8 +39,9 @@ class Video:
 
     def __init__(self, spec: EnvSpec, policy: FrozenPolicy, head: PolicyHead, seed: int):
         self._id = spec.id
-        self._player = EpisodePlayer([lambda: _make_drawable(spec)], policy, head, 1, seed, True, title="the video")
-        self._env = self._player.envs[0]
+        envs = SyncEnvs([lambda: _make_drawable(spec)])
+        self._player = EpisodePlayer(envs, policy, head, 1, seed, True, title="the video")
+        self._env = envs.envs[0]
         self.rate = float(self._env.metadata.get("render_fps") or _RATE)  # frames per second
 
     @property

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rlopt.envs.replay import Script
 from rlopt.envs.spaces import ActionTransform, PolicyHead, observation_dtype, observation_size
-from rlopt.envs.vector import StepCounter, SyncEnvs
+from rlopt.envs.vector import StepCounter
 from rlopt.envs.wrappers import guard
 from rlopt.policy.inference import BLOCK, FrozenPolicy, numpy_sampler
 from rlopt.rollout.buffer import Buffer, Rollout
@@ -140,7 +140,7 @@ class Sampler:
         origins = getattr(self.envs, "origins", None) or [None] * len(self._numbers)
         last, noise = self._raw[-1, self._own].numpy().copy(), [dict(g.bit_generator.state) for g in self._generators]
         with guard(self.counter.describe):
-            saved = self.envs.saved_states() if isinstance(self.envs, SyncEnvs) else [None] * len(self._numbers)
+            saved = getattr(self.envs, "saved_states", lambda: [None] * len(self._numbers))()
         time, episode, over = self._time.tolist(), self._episode.tolist(), self._over.tolist()
         return [
             EnvState(

@@ -92,7 +92,7 @@ def _collector(start: Setup, replays: bool) -> Collector | Workers:
     steps, dtype = config.batch_size // environment.num_envs, getattr(torch, config.dtype)
     if config.workers == 1:
         envs = local.make_vector(first=mine.start, like=(start.observations, start.actions))
-        timeout = environment.timeout if environment.backend == "sync" else None  # EnvPool has threads of its own
+        timeout = environment.timeout if environment.steps_by != "envpool" else None  # which has threads of its own
         return Collector(envs, head, steps, config.seed, dtype, mine.start, environment.num_envs, timeout, replays)
     return Workers(
         local, start.observations, start.actions, start.agent.policy(start.state), head, steps, config.seed,

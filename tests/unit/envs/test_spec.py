@@ -35,7 +35,7 @@ def spec(id_: str = "CartPole-v1", **given) -> EnvSpec:
     [
         ({"num_envs": 0}, "num_envs"),
         ({"backend": "async"}, "workers=K runs K processes"),
-        ({"backend": "threads"}, "backend must be sync or envpool"),
+        ({"backend": "threads"}, "backend must be auto or sync or mujoco or envpool"),
         ({"timeout": 0.0}, "timeout"),
     ],
 )

@@ -1,0 +1,43 @@
+"""Pusher-v5: push a cylinder to a goal."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from rlopt.envs.mujoco.task import Array, Physics, Start, Task, library, square_sum
+
+
+class Pusher(Task):
+    """-w_near |object - tip| - w_dist |object - goal| - w_control |a|^2."""
+
+    reads: ClassVar[tuple[str, ...]] = ("qpos", "qvel", "xpos")
+
+    def __init__(self, model: Any, options: SimpleNamespace, dt: float):
+        super().__init__(model, options, dt)
+        self._tip, self._object, self._goal = (model.body(name).id for name in ("tips_arm", "object", "goal"))
+
+    def observe(self, s: Physics) -> Array:
+        bodies = (s.xpos[:, body] for body in (self._tip, self._object, self._goal))
+        return library(s.qpos).concatenate((s.qpos[:, :7], s.qvel[:, :7], *bodies), 1)
+
+    def reward(self, s: Physics, actions: Array, speed: Array, healthy: Array) -> Array:
+        o, xpos = self.options, s.xpos
+        near = square_sum(xpos[:, self._object] - xpos[:, self._tip]) ** 0.5
+        distance = square_sum(xpos[:, self._object] - xpos[:, self._goal]) ** 0.5
+        control = square_sum(actions) * o.reward_control_weight
+        return -distance * o.reward_dist_weight - control - near * o.reward_near_weight
+
+    def draw(self, generator: np.random.Generator, qpos: np.ndarray, qvel: np.ndarray) -> Start:
+        """The cylinder is uniform in a rectangle, at least 0.17 m from the goal."""
+        while True:
+            cylinder = np.concatenate([generator.uniform(-0.3, 0, 1), generator.uniform(-0.2, 0.2, 1)])
+            if np.linalg.norm(cylinder) > 0.17:
+                break
+        qpos = qpos.copy()
+        qpos[-4:-2], qpos[-2:] = cylinder, 0
+        qvel = qvel + generator.uniform(-0.005, 0.005, len(qvel))
+        qvel[-4:] = 0
+        return qpos, qvel
