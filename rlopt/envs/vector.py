@@ -33,7 +33,7 @@ from rlopt.envs.replay import Origin, Replayed, Script, origin_of, replay, save
 from rlopt.errors import EnvironmentFault, UserError, in_one_line
 from rlopt.parallel.processes import shared_zeros
 
-_STEP, _ENVIRONMENT, _STOP, _REPLAY = range(4)  # indices of a StepCounter's numbers
+_STEP, _ENVIRONMENT, _STOP, _REPLAY, _PHYSICS = range(5)  # indices of a StepCounter's numbers
 
 
 def _number(index: int) -> Any:
@@ -42,7 +42,7 @@ def _number(index: int) -> Any:
 
 
 class StepCounter:
-    """Which environment is being stepped, and how far it is: four numbers that another process may read and write.
+    """Which environment is being stepped, and how far it is: five numbers that another process may read and write.
 
     The watchdog compares two ``snapshot``s to see whether an environment is stuck.
     """
@@ -50,11 +50,12 @@ class StepCounter:
     step: int = _number(_STEP)  # vector steps begun since the run began
     environment: int = _number(_ENVIRONMENT)  # number, over the whole run, of the one being stepped; -1: none
     stop_requested: int = _number(_STOP)  # 1: end the rollout before its next step
+    physics: int = _number(_PHYSICS)  # nanoseconds within the simulator, where the backend measures them
     replay_calls: int = _number(_REPLAY)  # calls made so far while an episode is replayed; 0: no replay
 
     def __init__(self, shared: bool = False):
         """With ``shared``, worker processes see the same numbers."""
-        self._set(shared_zeros((4,), torch.int64) if shared else torch.zeros(4, dtype=torch.int64))
+        self._set(shared_zeros((5,), torch.int64) if shared else torch.zeros(5, dtype=torch.int64))
         self.environment = -1
 
     def _set(self, memory: torch.Tensor) -> None:

@@ -88,6 +88,7 @@ LAYOUT = {  # category -> chart -> scalars
         "skipped steps": ["update/skipped"],
         "steps per second": ["time/steps_per_second"],
         "seconds of an update": ["time/collect", "time/update"],
+        "share of the time within MuJoCo": ["time/physics"],
     },
     "6 Of some parts only": {
         "spread of evaluations": ["evaluation/std"],

@@ -135,6 +135,11 @@ class Workers:
         self._current, self._policy = (self._current + 1) % _BUFFERS, None
         return rollout
 
+    @property
+    def physics(self) -> float:
+        """Seconds that the simulator took so far in each worker, on average, where the backend measures them; else 0."""
+        return sum(worker.counter.physics for worker in self._workers) / len(self._workers) / 1e9
+
     def collect(self, policy: FrozenPolicy) -> Rollout:
         """`start` and `finish`."""
         self.start(policy)

@@ -93,7 +93,10 @@ def _collector(start: Setup, replays: bool) -> Collector | Workers:
     if config.workers == 1:
         envs = local.make_vector(first=mine.start, like=(start.observations, start.actions))
         timeout = environment.timeout if environment.steps_by != "envpool" else None  # which has threads of its own
-        return Collector(envs, head, steps, config.seed, dtype, mine.start, environment.num_envs, timeout, replays)
+        return Collector(
+            envs, head, steps, config.seed, dtype, mine.start, environment.num_envs, timeout, replays,
+            background=environment.steps_by == "mujoco",  # MuJoCo lets other threads run meanwhile
+        )  # fmt: skip
     return Workers(
         local, start.observations, start.actions, start.agent.policy(start.state), head, steps, config.seed,
         config.workers, mine.start, environment.num_envs, replays,

@@ -65,6 +65,7 @@ class Trainer:
         self.checkpoints = CheckpointManager(config.checkpoint, run_dir)
         self.signals, self.callbacks = SignalHandler(), Callbacks()
         self._episodes = EpisodeTracker(collector.num_envs)
+        self._physics = 0.0  # seconds of the simulator that were reported
         self._recent: deque[float] = deque(maxlen=_RECENT)  # returns of the last training episodes
         self._timer = Timer()
         self._between_updates: RunState  # after the last whole update: what a checkpoint holds
@@ -138,7 +139,10 @@ class Trainer:
         when_ready = (lambda policy: None) if is_last else self._start_rollout
         self.state, result = self.agent.learn(before, rollout, self.minibatches, when_ready)
         times = {"time/collect": collected - started, "time/update": time.perf_counter() - collected}
-        seconds = self._timer.lap()
+        trained, seconds = self._timer.training, self._timer.lap()
+        if physics := self.collector.physics - self._physics:
+            self._physics += physics
+            times["time/physics"] = physics / (seconds - trained)
 
         stats = RolloutStats.of(rollout, self._episodes.take(rollout))
         self.steps += stats.steps

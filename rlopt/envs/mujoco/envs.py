@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -181,7 +182,7 @@ class MujocoEnvs(VectorEnv):
     def _simulate(self, actions: np.ndarray) -> None:
         """One step of every environment that is not idle."""
         step, model, count, forces = self._mujoco.mj_step, self._model, self._frame_skip, self.task.contact_forces
-        counter, first = self.counter, self._first
+        counter, first, begun = self.counter, self._first, time.perf_counter_ns()
         for e, data in self._active:
             counter.environment = first + e
             self._controls[e][:] = actions[e]
@@ -189,6 +190,7 @@ class MujocoEnvs(VectorEnv):
             if forces:
                 self._mujoco.mj_rnePostConstraint(model, data)
         counter.environment = -1
+        counter.physics += time.perf_counter_ns() - begun
 
     def _gather(self) -> Physics:
         """What the task reads, of all environments."""
