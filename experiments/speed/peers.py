@@ -38,7 +38,7 @@ OURS, THEIRS = ROOT / ".venv/bin/python", ROOT / ".venv-peers/bin/python"
 RESULTS = HERE / "results/peers.json"
 SEED = 0
 
-Measurement = dict[str, float]  # steps, seconds, and of these the seconds spent in updates
+Measurement = dict[str, float]  # steps, seconds, and of these the seconds spent in updates, or within mj_step
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,12 @@ CONTESTS = (
     Contest("TRPO", "sb3-contrib TRPO", ("experiment=bench_trpo",), "baselines.py", "trpo", 12),
     Contest("PPO", "stable-baselines3 PPO", ("experiment=bench_ppo",), "baselines.py", "ppo", 8),
     Contest("NPG", "tianshou NPG", ("experiment=bench_npg",), "tianshous.py", "npg", 16),
-    Contest("TRPO, 16", "tianshou TRPO", ("experiment=bench_npg", "algo=trpo", "step.radius=0.01"), "tianshous.py",
-            "trpo", 16, like="NPG"),
     Contest("A2C", "stable-baselines3 A2C", ("experiment=bench_a2c",), "baselines.py", "a2c", 400),
+    Contest("PPO in JAX", "sbx PPO", ("experiment=bench_ppo",), "baselines.py", "sbx-ppo", 8),
+    *(Contest(f"TRPO, {env}", "sb3-contrib TRPO", ("experiment=bench_trpo", f"env={env}", "recipe=null"),
+              "baselines.py", "trpo", 6, like="TRPO") for env in ("walker2d", "ant")),
+    *(Contest(f"PPO, {env}", "stable-baselines3 PPO", ("experiment=bench_ppo", f"env={env}", "recipe=null"),
+              "baselines.py", "ppo", 5, like="PPO") for env in ("walker2d", "ant")),
 )  # fmt: skip
 VECTORS = {"baselines.py": ("dummy", "subproc"), "tianshous.py": ("dummy", "subproc", "shmem")}
 RAW = {  # side -> (vector environment, the cores of its processes; None: wherever the system puts it)
@@ -111,33 +114,38 @@ def measure_rlopt(contest: Contest, variant: str, updates: int) -> Measurement:
         events = EventAccumulator(f"{folder}/run")
         events.Reload()
         rates, updating = events.Scalars("time/steps_per_second"), events.Scalars("time/update")
+        physics = events.Scalars("time/physics")[1:]
     first, last = rates[0], rates[-1]
     return {
         "steps": last.step - first.step,
         "seconds": last.step / last.value - first.step / first.value,
         "updating": sum(event.value for event in updating[1:]),
+        "physics": statistics.mean(event.value for event in physics),
     }
 
 
-def measure_simulator(kind: str, cores: tuple[int | None, ...], num_envs: int, env: str, seconds: float) -> Measurement:
+def measure_simulator(
+    kind: str, cores: tuple[int | None, ...], num_envs: int, env: str, seconds: float, python: Path = OURS
+) -> Measurement:
     """All processes at once, each with its part of the environments."""
     processes = []
     for number, core in enumerate(cores):
         asked = {"env": env, "vector": kind, "num_envs": num_envs // len(cores), "core": core, "seed": number,
                  "seconds": seconds}  # fmt: skip
-        command = [str(OURS), str(HERE / "runners/simulator.py"), json.dumps(asked)]
+        command = [str(python), str(HERE / "runners/simulator.py"), json.dumps(asked)]
         processes.append(
             subprocess.Popen(command, env=with_threads(1), cwd=tempfile.gettempdir(), stdin=subprocess.PIPE,
                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         )  # fmt: skip
     for process in processes:
         if process.stdout.readline().strip() != "ready":
-            raise SystemExit(f"the simulator did not start: {process.args}")
+            raise SystemExit(f"the simulator did not start: {process.args[2]}")
     for process in processes:
         process.stdin.write("go\n")
         process.stdin.flush()
     parts = [json.loads(process.communicate()[0]) for process in processes]
-    return {"steps": sum(p["steps"] / p["seconds"] for p in parts) * seconds, "seconds": seconds, "updating": 0.0}
+    return {"steps": sum(p["steps"] / p["seconds"] for p in parts) * seconds, "seconds": seconds, "updating": 0.0,
+            "physics": sum(p["physics"] / p["seconds"] for p in parts) * seconds}  # fmt: skip
 
 
 def rate(measured: Measurement) -> float:
@@ -185,10 +193,10 @@ def run(repeats: int, quick: bool, variants: list[str]) -> dict[str, Any]:
     raw: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for turn in range(repeats):
         print(f"round {turn + 1} of {repeats}", flush=True)
-        for num_envs in (8,) if quick else (8, 16):
+        for env, num_envs in sorted({(settings(c)["env"], settings(c)["num_envs"]) for c in contests}):
             for side, (kind, cores) in RAW.items():
-                measured = measure_simulator(kind, cores, num_envs, "HalfCheetah-v5", 0.5 if quick else 1.0)
-                raw[str(num_envs)][side].append(rate(measured))
+                measured = measure_simulator(kind, cores, num_envs, env, 0.5 if quick else 1.0)
+                raw[f"{env}, {num_envs}"][side].append(rate(measured))
         for contest in contests:
             updates = max(contest.updates // 4, 2) if quick else contest.updates
             sides = rates[contest.title]
@@ -211,6 +219,11 @@ def run(repeats: int, quick: bool, variants: list[str]) -> dict[str, Any]:
                 "updating": {
                     side: statistics.median(m["updating"] / m["seconds"] for m in ms)
                     for side, ms in rates[contest.title].items()
+                },
+                "physics": {
+                    side: statistics.median(m["physics"] for m in ms)
+                    for side, ms in rates[contest.title].items()
+                    if side != contest.peer
                 },
             }
             for contest in contests

@@ -19,14 +19,14 @@ FILLS = ("0.85", "0.55", "0.2", "0.0")  # peer, then rlopt's variants
 def show(results: dict[str, Any]) -> None:
     """Steps per second, the ratio to the peer, the share of the simulator's rate and of time spent in updates."""
     print(f"\n{results['machine']}; load {' to '.join(f'{x:.1f}' for x in results['load'])} before and after\n")
-    print(f"{'Gymnasium HalfCheetah-v5, random actions':<52}steps/s, median (range)")
-    for num_envs, sides in results["raw"].items():
+    print(f"{'Gymnasium, random actions':<52}steps/s, median (range)")
+    for env, sides in results["raw"].items():
         for side, values in sides.items():
-            print(f"  {f'{num_envs} environments, {side}':<50}{spread(values)}")
+            print(f"  {f'{env} environments, {side}':<50}{spread(values)}")
     heads = ("of one core", "of all cores", "in updates")
     print(f"\n{'training':<42}{'steps/s, median (range)':<30}{'against the peer (by round)':<30}{'  '.join(heads)}")
     for title, contest in results["contests"].items():
-        one, every = raw_rates(results, contest["num_envs"])
+        one, every = raw_rates(results, contest["settings"])
         rates = contest["steps_per_second"]
         for side, values in rates.items():
             against = "" if side == contest["peer"] else ratio(values, rates[contest["peer"]])
@@ -36,9 +36,9 @@ def show(results: dict[str, Any]) -> None:
         print(f"    {contest['peer']} with {contest['best']['vector']} and {contest['best']['threads']} threads")
 
 
-def raw_rates(results: dict[str, Any], num_envs: int) -> tuple[float, float]:
+def raw_rates(results: dict[str, Any], settings: dict[str, Any]) -> tuple[float, float]:
     """The simulator's rate on one core and on all, medians; the best of the ways measured."""
-    sides = results["raw"].get(str(num_envs)) or next(iter(results["raw"].values()))
+    sides = results["raw"][f"{settings['env']}, {settings['num_envs']}"]
     middles = {side: statistics.median(values) for side, values in sides.items()}
     one = max(middle for side, middle in middles.items() if side.endswith("one core"))
     return one, max(middles.values())
@@ -57,18 +57,20 @@ def spread(values: list[float]) -> str:
 
 def write(results: dict[str, Any]) -> None:
     """The table, into the README."""
-    lines = ["| | steps/s, median (range) | against the peer (by round) | of one core | of all cores | in updates |",
-             "|---|---|---|---|---|---|"]  # fmt: skip
+    lines = ["| | steps/s, median (range) | against the peer (by round) | of one core | of all cores | in updates | "
+             "of mj_step |",
+             "|---|---|---|---|---|---|---|"]  # fmt: skip
     for title, contest in results["contests"].items():
         rates = contest["steps_per_second"]
         for side, values in rates.items():
             against = "" if side == contest["peer"] else ratio(values, rates[contest["peer"]])
-            shares = [statistics.median(values) / raw for raw in raw_rates(results, contest["num_envs"])]
+            shares = [statistics.median(values) / raw for raw in raw_rates(results, contest["settings"])]
             cells = [
                 f"{title}: {side}",
                 spread(values),
                 against,
                 *(f"{x:.0%}" for x in (*shares, contest["updating"][side])),
+                f"{contest['physics'][side]:.0%}" if side in contest["physics"] else "",
             ]
             lines.append(f"| {' | '.join(' '.join(cell.split()) for cell in cells)} |")
     chosen = (
@@ -76,8 +78,8 @@ def write(results: dict[str, Any]) -> None:
         for c in results["contests"].values()
     )
     raw = (
-        f"{n} environments, {side}: {spread(v).strip()}"
-        for n, sides in results["raw"].items()
+        f"{env} environments, {side}: {spread(v).strip()}"
+        for env, sides in results["raw"].items()
         for side, v in sides.items()
     )
     lines += [
@@ -101,13 +103,13 @@ def draw(results: dict[str, Any], path: Path) -> None:
             if side != contest["peer"]:
                 axis.text(place, max(values) / 1000 + 0.4, f"{middle * 1000 / theirs:.1f}x", ha="center", fontsize=9,
                           bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})  # fmt: skip
-        for level, words in zip(raw_rates(results, contest["num_envs"]), ("one core", "all cores"), strict=True):
+        for level, words in zip(raw_rates(results, contest["settings"]), ("one core", "all cores"), strict=True):
             axis.axhline(level / 1000, color="black", linestyle="--", linewidth=0.8)
             if number == 0:
                 axis.text(-0.45, level / 1000 + 0.3, f"simulator alone, {words}", fontsize=7)
         labels = [side.replace(" ", "\n").replace("-b", "-\nb") for side in rates]
         axis.set_xticks(range(len(rates)), labels, fontsize=7)
-        axis.set_title(f"{title.partition(',')[0]}, {contest['num_envs']} environments", fontsize=9)
+        axis.set_title(title, fontsize=9)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("thousand environment steps per second")
     figure.tight_layout()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,12 @@ def again(name: str) -> None:
 
 
 def write(name: str, data: dict[str, Any]) -> None:
-    tables: dict[str, Callable[[dict[str, Any]], list[str]]] = {
-        "run": run, "parts": parts, "growth": growth, "device": device, "acktr": acktr,
+    from experiments.speed import simulators
+
+    tables: dict[str, Callable[[dict[str, Any]], Iterable[str]]] = {
+        "simulators": simulators.table, "run": run, "parts": parts, "growth": growth, "device": device, "acktr": acktr,
     }  # fmt: skip
-    insert(name, tables[name](data))
+    insert(name, list(tables[name](data)))
 
 
 def insert(name: str, lines: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""One measurement of stable-baselines3's PPO or A2C or sb3-contrib's TRPO: python baselines.py '{"algo": "ppo", ...}'
+"""One measurement of stable-baselines3's PPO or A2C, sb3-contrib's TRPO or sbx's PPO: python baselines.py '{...}'
 
 Prints one line of JSON: environment steps and seconds between the end of the first update and the end of the last, and
 the seconds of them spent in updates. The clock hangs on the end of an update: nothing is added to a step.
@@ -41,8 +41,11 @@ def build(s: dict[str, Any]) -> PPO | A2C | TRPO:
         "device": "cpu",
         "policy_kwargs": {"net_arch": s["hidden"], "log_std_init": math.log(s["sigma"])},
     }
-    if s["algo"] == "ppo":
-        return PPO(**common, batch_size=s["minibatch"], n_epochs=s["epochs"], learning_rate=s["lr"],
+    if s["algo"].endswith("ppo"):
+        kind = PPO
+        if s["algo"] == "sbx-ppo":
+            from sbx import PPO as kind
+        return kind(**common, batch_size=s["minibatch"], n_epochs=s["epochs"], learning_rate=s["lr"],
                    max_grad_norm=s["max_norm"])  # fmt: skip
     if s["algo"] == "a2c":
         return A2C(**common, learning_rate=s["lr"], max_grad_norm=s["max_norm"])
