@@ -35,7 +35,7 @@ TensorBoard see loggers/tensorboard.py; for what is recorded only every few upda
 | update/skipped                       | steps not taken since training began because a number was not finite |
 | time/steps_per_second                | over the whole run so far, without start-up and evaluations |
 | time/collect, time/update            | seconds of this update |
-| time/physics                         | steps a second as a share of what MuJoCo alone does on as many cores (mujoco backend) |
+| time/physics                         | steps a second as a share of what mj_step alone does on as many cores |
 | at_a_glance/...                      | TensorBoard alone: copies of eight scalars, see loggers/tensorboard.py |
 | final/...                            | TensorBoard alone: the returns in summary.json |
 """

@@ -137,7 +137,7 @@ class Workers:
 
     @property
     def physics(self) -> float:
-        """Seconds that the simulator took so far in each worker, on average, where the backend measures them; else 0."""
+        """Seconds that the simulator took so far, on average over workers, where the backend measures them; else 0."""
         return sum(worker.counter.physics for worker in self._workers) / len(self._workers) / 1e9
 
     def collect(self, policy: FrozenPolicy) -> Rollout:

@@ -96,9 +96,8 @@ class MujocoEnvs(VectorEnv):
 
         self.num_envs, self._first, self.counter = count, first, counter or StepCounter()
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
-        self.spec, self.single_observation_space, self.single_action_space = (
-            example.spec, example.observation_space, example.action_space,
-        )  # fmt: skip
+        self.spec, self.single_observation_space = example.spec, example.observation_space
+        self.single_action_space = example.action_space
         self.observation_space = batch_space(self.single_observation_space, count)
         self.action_space = batch_space(self.single_action_space, count)
         self._observations = np.zeros(self.observation_space.shape or ())

@@ -1,0 +1,107 @@
+"""Every task against Gymnasium's own environment, to the bit, and on tensors."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from rlopt.envs.mujoco import MujocoEnvs, task_of
+from rlopt.envs.mujoco.ant import Ant
+from rlopt.envs.mujoco.half_cheetah import HalfCheetah
+from rlopt.envs.mujoco.hopper import Hopper
+from rlopt.envs.mujoco.humanoid import Humanoid
+from rlopt.envs.mujoco.humanoid_standup import HumanoidStandup
+from rlopt.envs.mujoco.inverted_double_pendulum import InvertedDoublePendulum
+from rlopt.envs.mujoco.inverted_pendulum import InvertedPendulum
+from rlopt.envs.mujoco.pusher import Pusher
+from rlopt.envs.mujoco.reacher import Reacher
+from rlopt.envs.mujoco.swimmer import Swimmer
+from rlopt.envs.mujoco.task import Task
+from rlopt.envs.mujoco.walker2d import Walker2d
+from tests.support.mujoco import make, random_actions
+
+CLASSES: list[type[Task]] = [
+    HalfCheetah, Hopper, Walker2d, Ant, Humanoid, HumanoidStandup, Swimmer, Reacher, Pusher, InvertedPendulum,
+    InvertedDoublePendulum,
+]  # fmt: skip
+TASKS = [task.__name__ for task in CLASSES]
+PARTS = ("observations", "rewards", "terminations", "truncations")
+OPTIONS = {
+    "HalfCheetah": {"exclude_current_positions_from_observation": False, "frame_skip": 2, "ctrl_cost_weight": 1},
+    "Hopper": {"terminate_when_unhealthy": False, "healthy_state_range": [-3.0, 3.0], "reset_noise_scale": 0.1},
+    "Walker2d": {"healthy_z_range": [1.1, 1.3], "healthy_reward": 2.5, "forward_reward_weight": 3},
+    "Ant": {"include_cfrc_ext_in_observation": False, "contact_force_range": [-0.5, 0.5], "main_body": 2},
+    "Humanoid": {"include_cinert_in_observation": False, "contact_cost_weight": 0.01, "contact_cost_range": [0, 1]},
+    "HumanoidStandup": {"include_cvel_in_observation": False, "impact_cost_weight": 0.1, "max_episode_steps": 30},
+    "Pusher": {"reward_near_weight": 2.0, "max_episode_steps": 7},
+    "Reacher": {"reward_control_weight": 0.5},
+    "InvertedDoublePendulum": {"healthy_reward": 3},
+}
+
+
+def compare(id: str, count: int, episodes: int, steps: int, **kwargs: object) -> int:
+    """Step both backends until ``episodes`` have ended, ``steps`` at most; how many did. All must be equal."""
+    theirs, own = (make(id, backend, count, **kwargs) for backend in ("sync", "mujoco"))
+    act, ended = random_actions(own, 0), 0
+    first = [envs.reset(seed=[3 * e for e in range(count)])[0] for envs in (theirs, own)]
+    assert np.array_equal(*first)
+    for t in range(steps):
+        actions = act(first[0])
+        (*found, info), (*wanted, expected) = own.step(actions), theirs.step(actions)
+        for part, x, y in zip(PARTS, found, wanted, strict=True):
+            assert np.array_equal(x, y), f"{part} at step {t}"
+        assert ("final_obs" in info) == ("final_obs" in expected)
+        for x, y in zip(info.get("final_obs", ()), expected.get("final_obs", ()), strict=True):
+            assert (x is None and y is None) or np.array_equal(x, y)
+            ended += x is not None
+        if ended >= episodes:
+            break
+    return ended
+
+
+@pytest.mark.parametrize("task", CLASSES)
+def test_ids_are_known(task):
+    assert task_of(f"{task.__name__}-v5") is task
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_number_is_gymnasiums(task):
+    assert compare(f"{task}-v5", 3, 9, 60, max_episode_steps=25) >= 6
+
+
+@pytest.mark.parametrize("task", OPTIONS)
+def test_options_mean_what_they_do_in_gymnasium(task):
+    compare(f"{task}-v5", 2, 4, 60, **OPTIONS[task])
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize("task", TASKS)
+def test_two_hundred_episodes_are_gymnasiums(task):
+    assert compare(f"{task}-v5", 8, 200, 10**6) >= 200
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_tensors_give_what_arrays_give(task):
+    envs = make(f"{task}-v5", "mujoco", 3)
+    assert isinstance(envs, MujocoEnvs)
+    envs.reset(seed=1)
+    act = random_actions(envs, 2)
+    for _ in range(5):
+        envs.step(actions := act(np.empty(0)).astype(np.float64))
+    s = envs.physics
+    tensors = SimpleNamespace(**{name: torch.from_numpy(x.copy()) for name, x in vars(s).items()})
+    speed, healthy = np.linspace(-1, 1, 3), envs.task.healthy(s)
+    their_healthy = envs.task.healthy(tensors)
+    pairs = [
+        (envs.task.place(s), envs.task.place(tensors)),
+        (envs.task.observe(s), envs.task.observe(tensors)),
+        (
+            envs.task.reward(s, actions, speed, healthy),
+            envs.task.reward(tensors, torch.from_numpy(actions), torch.from_numpy(speed), their_healthy),
+        ),
+    ]
+    for x, y in pairs:
+        assert isinstance(y, torch.Tensor)
+        np.testing.assert_allclose(y.numpy(), x, rtol=1e-12, atol=1e-12)
+    assert healthy is None or np.array_equal(healthy, their_healthy.numpy())
