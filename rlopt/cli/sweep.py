@@ -35,7 +35,7 @@ from rlopt.config.overrides import (
     to_overrides,
     to_sweeper,
 )  # fmt: skip
-from rlopt.errors import UserError, in_one_line
+from rlopt.errors import UserError, in_one_line, needs_extra
 from rlopt.files import shown
 from rlopt.loggers import console
 from rlopt.parallel.processes import ending_children, try_in_child
@@ -159,4 +159,4 @@ def _check_launcher(overrides: list[str]) -> None:
     for override in map(parse, overrides):
         plugin = _PLUGINS.get(str(override.value())) if override.key_or_group == "hydra/launcher" else None
         if plugin and importlib.util.find_spec(f"hydra_plugins.hydra_{plugin}_launcher") is None:
-            raise UserError(f"{override.input_line} needs a package that is not installed: pip install 'rlopt[sweep]'")
+            raise UserError(needs_extra(f"{override.input_line} needs a package that is not installed", "sweep"))
