@@ -116,7 +116,7 @@ def main(state: str, *names: str) -> None:
     table = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     asked = all_extras(names, table)
     VENV.mkdir(exist_ok=True)
-    with (VENV / ".lock").open("w") as lock:
+    with (VENV / ".preparing").open("w") as lock:  # not .lock, which uv takes itself
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
