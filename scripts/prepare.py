@@ -91,7 +91,7 @@ def find_uv() -> str | None:
     if path := shutil.which("uv") or (str(own) if own.exists() else None):
         return path
     say("getting uv, which installs the rest")
-    return str(own) if pip_install("--quiet", "--constraint", CONSTRAINTS, "uv") and own.exists() else None
+    return str(own) if pip_install("--quiet", "--quiet", "--constraint", CONSTRAINTS, "uv") and own.exists() else None
 
 
 def pip_install(*wanted: str | Path) -> bool:
