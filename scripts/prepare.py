@@ -124,13 +124,14 @@ def main(state: str, *names: str) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX)
         before, had = installed()
         extras = all_extras({*asked, *(name for name in had if name in table)}, table)
-        copied = any(VENV.glob("lib/python*/site-packages/rlopt"))
+        copied = any(VENV.glob("lib/python*/site-packages/rlopt/__init__.py"))
         if before == state and extras == had and not copied:  # the other script did it
             return
         began = time.monotonic()
         say(f"preparing it for {', '.join(extras) or 'training'} (once)")
         record("unfinished", extras)
-        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
+        if before != state:  # else it only wants more extras
+            subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
         install(extras)
         record(state, extras)
         say(f"ready after {time.monotonic() - began:.0f} s")

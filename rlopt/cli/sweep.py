@@ -158,5 +158,10 @@ def _check_launcher(overrides: list[str]) -> None:
     """Raise UserError if the launcher's package is not installed."""
     for override in map(parse, overrides):
         plugin = _PLUGINS.get(str(override.value())) if override.key_or_group == "hydra/launcher" else None
-        if plugin and importlib.util.find_spec(f"hydra_plugins.hydra_{plugin}_launcher") is None:
+        if plugin and not _has_module("hydra_plugins", f"hydra_plugins.hydra_{plugin}_launcher"):
             raise UserError(needs_extra(f"{override.input_line} needs a package that is not installed", "sweep"))
+
+
+def _has_module(*names: str) -> bool:
+    """Whether there are a package and then, in it, a module."""
+    return all(importlib.util.find_spec(name) is not None for name in names)

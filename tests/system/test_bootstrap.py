@@ -14,8 +14,24 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-# stands for pip and uv: writes down what they were asked for
-RECORD = '#!{python}\nimport sys\nopen({log!r}, "a").write(" ".join(sys.argv[1:]) + "\\n")\nsys.exit({code})\n'
+# stands for uv, which locks .venv/.lock, and waits where another has it; writes down what it was asked for
+RECORD = """#!{python}
+import fcntl, sys
+fcntl.flock(open({venv!r} + "/.lock", "w"), fcntl.LOCK_EX | fcntl.LOCK_NB)
+open({log!r}, "a").write(" ".join(sys.argv[1:]) + "\\n")
+sys.exit({code})
+"""
+
+# stand for the modules: a virtual environment without anything in it, and a pip that can install nothing
+MODULES = {
+    "venv": """import os, pathlib, sys
+venv = pathlib.Path(sys.argv[1])
+(venv / "bin").mkdir(exist_ok=True)
+(venv / "lib/python3/site-packages").mkdir(parents=True, exist_ok=True)
+(venv / "bin/python").exists() or os.symlink(sys.executable, venv / "bin/python")
+""",
+    "pip": "import sys\nsys.exit(1)\n",
+}
 
 
 @pytest.fixture
@@ -27,25 +43,30 @@ def prepare():
 
 
 class Clone:
-    """A clone's scripts, with a .venv whose Python is a link to this one and whose uv only writes down what it is told."""
+    """A clone's scripts, with stand-ins for venv, pip and uv."""
 
     def __init__(self, root: Path):
         self.root, self.log = root, root / "log"
         (root / "scripts").mkdir()
         for name in ("scripts/bootstrap", "scripts/prepare.py", "scripts/constraints.txt", "pyproject.toml"):
             shutil.copy(ROOT / name, root / name)
+        (root / "modules").mkdir()
+        for name, text in MODULES.items():
+            (root / "modules" / f"{name}.py").write_text(text)
         self.uv(0)
 
     def uv(self, code: int) -> None:
         tool = self.root / "bin/uv"
         tool.parent.mkdir(exist_ok=True)
-        tool.write_text(RECORD.format(python=sys.executable, log=str(self.log), code=code))
+        venv = str(self.root / ".venv")
+        tool.write_text(RECORD.format(python=sys.executable, venv=venv, log=str(self.log), code=code))
         tool.chmod(tool.stat().st_mode | stat.S_IEXEC)
 
     def start(self, *extras: str) -> subprocess.Popen:
         path = f"{self.root / 'bin'}:{os.environ['PATH']}"
         return subprocess.Popen([self.root / "scripts/bootstrap", *extras], stderr=subprocess.PIPE, text=True,
-                                env={**os.environ, "PATH": path, "PYTHON": sys.executable})  # fmt: skip
+                                env={**os.environ, "PATH": path, "PYTHON": sys.executable,
+                                     "PYTHONPATH": str(self.root / "modules")})  # fmt: skip
 
     def bootstrap(self, *extras: str) -> tuple[int, str]:
         process = self.start(*extras)
@@ -89,11 +110,8 @@ def test_a_change_of_what_is_wanted_keeps_the_extras(clone):
 
 def test_an_installation_that_failed_is_done_again(clone):
     clone.uv(1)
-    (clone.root / "pyproject.toml").write_text("not a project")  # what pip refuses as well, after uv
-    (clone.root / "pyproject.toml").write_text("[project.optional-dependencies]\nplot = []\n[project]\nname = 1\n")
-    code, said = clone.bootstrap("plot")
+    code, said = clone.bootstrap("plot")  # and so does pip, which follows
     assert code == 1 and "uv failed; once more, with pip" in said and "ready" not in said
-    shutil.copy(ROOT / "pyproject.toml", clone.root)
     clone.uv(0)
     assert clone.bootstrap()[0] == 0 and clone.asked() == ["plot", "plot"]
 
@@ -102,6 +120,8 @@ def test_a_copy_of_rlopt_that_hides_the_clone_is_replaced(clone):
     clone.bootstrap()
     packages = next((clone.root / ".venv/lib").glob("python*/site-packages"))
     (packages / "rlopt").mkdir()
+    assert clone.bootstrap() == (0, "")  # an editable installation puts the conf folder there
+    (packages / "rlopt/__init__.py").touch()
     assert clone.bootstrap()[0] == 0 and clone.asked() == ["", ""]
 
 
