@@ -30,6 +30,14 @@ class RankLost(Exception):
     """Another rank of this run has ended or does not answer. Exit code 1."""
 
 
+def needs_extra(what: str, extra: str) -> str:
+    """``what`` it is that needs an extra of pyproject.toml, and the commands that install it.
+
+    They name the clone: rlopt on the public index is another project.
+    """
+    return f"{what}: pip install '.[{extra}]' in a clone, or scripts/bootstrap {extra} for its .venv"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message; its type where it has no message."""
     lines = _message(error).strip().splitlines()

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from rlopt.errors import RankLost, Signalled, Stopped, UserError
+from rlopt.errors import RankLost, Signalled, Stopped, UserError, needs_extra
 from rlopt.loggers import console
 from rlopt.parallel import ranks
 
@@ -78,4 +78,4 @@ def check_plotting(command: str) -> None:
     """Raise UserError unless the packages that ``command`` draws with are installed."""
     absent = [name for name in ("matplotlib", "scipy") if importlib.util.find_spec(name) is None]
     if absent:
-        raise UserError(f"{command} needs {' and '.join(absent)}: pip install 'rlopt[plot]'")
+        raise UserError(needs_extra(f"{command} needs {' and '.join(absent)}", "plot"))

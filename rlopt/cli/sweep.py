@@ -35,7 +35,7 @@ from rlopt.config.overrides import (
     to_overrides,
     to_sweeper,
 )  # fmt: skip
-from rlopt.errors import UserError, in_one_line
+from rlopt.errors import UserError, in_one_line, needs_extra
 from rlopt.files import shown
 from rlopt.loggers import console
 from rlopt.parallel.processes import ending_children, try_in_child
@@ -158,5 +158,10 @@ def _check_launcher(overrides: list[str]) -> None:
     """Raise UserError if the launcher's package is not installed."""
     for override in map(parse, overrides):
         plugin = _PLUGINS.get(str(override.value())) if override.key_or_group == "hydra/launcher" else None
-        if plugin and importlib.util.find_spec(f"hydra_plugins.hydra_{plugin}_launcher") is None:
-            raise UserError(f"{override.input_line} needs a package that is not installed: pip install 'rlopt[sweep]'")
+        if plugin and not _has_module("hydra_plugins", f"hydra_plugins.hydra_{plugin}_launcher"):
+            raise UserError(needs_extra(f"{override.input_line} needs a package that is not installed", "sweep"))
+
+
+def _has_module(*names: str) -> bool:
+    """Whether there are a package and then, in it, a module."""
+    return all(importlib.util.find_spec(name) is not None for name in names)

@@ -30,7 +30,7 @@ from rlopt.envs.trial import NO_REPLAY, CountedCalls, Trial, class_values, try_t
 from rlopt.envs.vector import EnvPoolEnvs, StepCounter, SyncEnvs
 from rlopt.envs.watchdog import watched
 from rlopt.envs.wrappers import FAULTS, CheckedEnv, guard
-from rlopt.errors import EnvironmentFault, UserError, first_line, in_one_line
+from rlopt.errors import EnvironmentFault, UserError, first_line, in_one_line, needs_extra
 from rlopt.loggers import console
 from rlopt.parallel.processes import describe_exit
 
@@ -224,8 +224,8 @@ class EnvSpec:
             return f"env.id={self.id}: {error}"
         if isinstance(error, ImportError | gym.error.DependencyNotInstalled):
             extra = next((extra for prefix, extra in _EXTRAS.items() if self._module.startswith(prefix)), None)
-            advice = f"pip install 'rlopt[{extra}]'" if extra else first_line(error)
-            return f"env.id={self.id} needs a package that is not installed: {advice}"
+            missing = f"env.id={self.id} needs a package that is not installed"
+            return needs_extra(missing, extra) if extra else f"{missing}: {first_line(error)}"
         if isinstance(error, gym.error.DeprecatedEnv):
             return f"env.id={self.id}: {error}"
         if isinstance(error, gym.error.Error):

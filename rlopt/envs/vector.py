@@ -30,7 +30,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from rlopt.envs.replay import Origin, Replayed, Script, origin_of, replay, save
-from rlopt.errors import EnvironmentFault, UserError, in_one_line
+from rlopt.errors import EnvironmentFault, UserError, in_one_line, needs_extra
 from rlopt.parallel.processes import shared_zeros
 
 _STEP, _ENVIRONMENT, _STOP, _REPLAY, _PHYSICS = range(5)  # indices of a StepCounter's numbers
@@ -177,9 +177,8 @@ class EnvPoolEnvs(VectorEnv):
         try:
             self._envpool = self._without_warnings(lambda: importlib.import_module("envpool"))
         except ImportError as error:
-            raise UserError(
-                "env.backend=envpool needs a package that is not installed: pip install 'rlopt[envpool]'"
-            ) from error
+            missing = "env.backend=envpool needs a package that is not installed"
+            raise UserError(needs_extra(missing, "envpool")) from error
         known = self._envpool.list_all_envs()
         if id not in known:
             raise UserError(f"EnvPool has no env.id={id}; choose env.backend=sync")

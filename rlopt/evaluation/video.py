@@ -23,13 +23,12 @@ from rlopt.envs.spaces import PolicyHead
 from rlopt.envs.spec import EnvSpec
 from rlopt.envs.vector import SyncEnvs
 from rlopt.envs.wrappers import FAULTS, guard
-from rlopt.errors import UserError, in_one_line
+from rlopt.errors import UserError, in_one_line, needs_extra
 from rlopt.evaluation.episodes import EpisodePlayer
 from rlopt.policy.inference import FrozenPolicy
 
 KINDS = (".mp4", ".webm", ".gif")
 _RATE = 30.0  # frames per second, where the environment does not say
-_EXTRA = "pip install 'rlopt[video]'"
 _WIDTH = 240  # pixels, about, of a GIF for TensorBoard
 _EVERY = 2  # frames of an episode for one frame of such a GIF
 
@@ -65,7 +64,7 @@ class Video:
 def check(spec: EnvSpec) -> None:
     """Raise UserError where the environment cannot be drawn, or a package is missing."""
     if not (find_spec("imageio") and find_spec("imageio_ffmpeg")):
-        raise UserError(f"a video needs imageio and imageio-ffmpeg: {_EXTRA}")
+        raise UserError(needs_extra("a video needs imageio and imageio-ffmpeg", "video"))
     with closing(_make_drawable(spec)) as env:
         with guard(lambda: f"env.id={spec.id}, when it was drawn,"):
             env.reset(seed=0)
@@ -141,7 +140,9 @@ def _draw(env: gym.Env, id_: str) -> np.ndarray:
     try:
         drawn = env.render()
     except gym.error.DependencyNotInstalled as error:
-        raise UserError(f"env.id={id_} cannot be drawn without a package that is missing: {_EXTRA}") from error
+        raise UserError(
+            needs_extra(f"env.id={id_} cannot be drawn without a package that is missing", "video")
+        ) from error
     except FAULTS as error:  # OpenGL raises many kinds
         said = in_one_line(error) or type(error).__name__
         if hasattr(env.unwrapped, "mujoco_renderer"):

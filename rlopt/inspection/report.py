@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rlopt.errors import UserError
+from rlopt.errors import UserError, needs_extra
 from rlopt.files import replace_file
 from rlopt.inspection.inspect import Direction, Inspection
 from rlopt.loggers import console
@@ -43,7 +43,7 @@ def publish(about: Mapping[str, Any], found: Inspection, run_dir: Path, out: Pat
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error}") from error
     if importlib.util.find_spec("matplotlib") is None:
-        console.info("rlopt: no figure, it needs matplotlib: pip install 'rlopt[plot]'")
+        console.info(f"rlopt: {needs_extra('no figure, it needs matplotlib', 'plot')}")
         print(f"  data:      {path}")
         return
     from rlopt.inspection.figure import draw_figure

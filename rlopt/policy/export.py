@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from rlopt.core.flat import CONSTANTS
 from rlopt.core.heads import DiagonalGaussian
 from rlopt.envs.spaces import observation_dtype, observation_size, scale_and_shift
-from rlopt.errors import UserError
+from rlopt.errors import UserError, needs_extra
 from rlopt.policy.policy import Policy
 
 _EXAMPLES = 3  # observations to trace with; the graph takes any number of them
@@ -72,7 +72,7 @@ class Graph(nn.Module):
 def export(policy: Policy, path: str | Path) -> Path:
     """Write ``policy`` to ``path``, which must end in .onnx or .pt2. Raises UserError where it does not.
 
-    ONNX needs the extra rlopt[export].
+    ONNX needs the extra `export`.
     """
     path = Path(path)
     if path.suffix not in (".onnx", ".pt2"):
@@ -89,7 +89,7 @@ def export(policy: Policy, path: str | Path) -> Path:
     try:
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise UserError("ONNX needs packages that are not installed: pip install 'rlopt[export]'") from error
+        raise UserError(needs_extra("ONNX needs packages that are not installed", "export")) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own code causes some
         outputs = ["action", "outputs"]

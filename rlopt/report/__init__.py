@@ -1,1 +1,1 @@
-"""Many runs side by side: read, grouped, averaged over seeds with intervals, drawn. Needs ``rlopt[plot]``."""
+"""Many runs side by side: read, grouped, averaged over seeds with intervals, drawn. Needs the extra ``plot``."""

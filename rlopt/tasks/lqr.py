@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rlopt.core.checks import check
-from rlopt.errors import UserError
+from rlopt.errors import UserError, needs_extra
 
 Array = NDArray[np.float64]
 
@@ -130,7 +130,7 @@ class LQR:
         try:
             from scipy.linalg import solve_discrete_are
         except ImportError as error:
-            raise UserError("the optimum of an LQR needs scipy: pip install 'rlopt[plot]'") from error
+            raise UserError(needs_extra("the optimum of an LQR needs scipy", "plot")) from error
         s, g = self.matrices, self.gamma
         P = solve_discrete_are(g**0.5 * s.A, g**0.5 * s.B, s.Q, s.R)
         K = -np.linalg.solve(s.R + g * s.B.T @ P @ s.B, g * s.B.T @ P @ s.A)

@@ -3,6 +3,7 @@
 import importlib
 import re
 import shlex
+import tomllib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from tests.system.test_sweep import test_joblib_trains_in_processes_what_one_pro
 pytestmark = pytest.mark.usefixtures("elsewhere")
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 SHORT = {"total_steps": 80, "batch_size": 80, "evaluation": {"episodes": 2}, "critic": {"hidden": [4]}}
 SMALL = [
     "batch_size=40",
@@ -85,6 +87,8 @@ def carry_out(line: str) -> None:
             assert list(Path(arguments[1]).rglob("events.out.tfevents.*"))
     elif program == "torchrun":
         resolve([a for a in typed[typed.index("train") + 1 :]])  # tests/system/test_ranks.py runs them
+    elif program == "scripts/bootstrap":
+        assert arguments and set(arguments) <= set(EXTRAS), line
     else:
         assert program in (".", "scripts/test") and "$root/.venv" in (ROOT / "scripts/bootstrap").read_text(), line
 

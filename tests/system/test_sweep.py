@@ -136,10 +136,14 @@ def test_a_folder_that_cannot_be_written_is_one_line(run):
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "submitit_slurm"])
 def test_an_absent_launcher_is_named_with_the_extra_to_install(run, monkeypatch, launcher):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    def find_spec(name: str) -> None:
+        if "." in name:  # as Python does where there is no package around it
+            raise ModuleNotFoundError(f"No module named {name.partition('.')[0]!r}")
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
     code, out, err = run("train", "-m", "seed=0,1", f"hydra/launcher={launcher}")
     assert (code, out) == (2, "")
-    assert "pip install 'rlopt[sweep]'" in err and len(err.splitlines()) == 1
+    assert "pip install '.[sweep]'" in err and len(err.splitlines()) == 1
 
 
 def test_joblib_trains_in_processes_what_one_process_trains(capfd):

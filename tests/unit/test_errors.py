@@ -1,6 +1,6 @@
 import pytest
 
-from rlopt.errors import first_line, in_one_line
+from rlopt.errors import first_line, in_one_line, needs_extra
 
 
 class Unprintable(Exception):
@@ -20,3 +20,10 @@ def test_an_error_in_one_line(error, line):
 def test_an_error_without_line_breaks():
     assert in_one_line(ValueError("one\n  two")) == "one two"
     assert in_one_line(Unprintable()) == "(its text cannot be shown; Unprintable)"
+
+
+def test_an_extra_is_installed_from_a_clone_not_by_name():
+    """On the public index rlopt is another project."""
+    assert needs_extra("x needs scipy", "plot") == (
+        "x needs scipy: pip install '.[plot]' in a clone, or scripts/bootstrap plot for its .venv"
+    )

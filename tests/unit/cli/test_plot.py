@@ -27,4 +27,7 @@ def test_absent_packages_are_named(write_run, tmp_path, monkeypatch, capsys):
         "importlib.util.find_spec", lambda name, *rest: None if name == "scipy" else find_spec(name, *rest)
     )
     assert cli.main(["plot", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == "rlopt: rlopt plot needs scipy: pip install 'rlopt[plot]'\n"
+    assert (
+        capsys.readouterr().err
+        == "rlopt: rlopt plot needs scipy: pip install '.[plot]' in a clone, or scripts/bootstrap plot for its .venv\n"
+    )
