@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from math import inf
 from pathlib import Path
 
 from rlopt.cli.exit_codes import Parser
 from rlopt.errors import UserError
+
+_QUICK = 0.5  # seconds of one solve
 
 
 def run(arguments: list[str]) -> int:
@@ -17,8 +20,12 @@ def run(arguments: list[str]) -> int:
     add("--samples", type=int, metavar="N", help="transitions in the fresh batch (the run's batch_size)")
     add("--radius", type=float, default=0.01, metavar="R", help="KL divergence of every step, nats (0.01)")
     add("--damping", type=float, metavar="L", help="lambda (the run's)")
-    add("--metric", metavar="A,B", help="only these metrics; dense matrices of large networks are slow")
-    add("--solver", metavar="A,B", help="only these solvers")
+    add("--metric", metavar="A,B", help="only these metrics")
+    add("--solver", metavar="A,B", help="only these solvers, however long they take")
+    quick = f"leave out pairs that would take more than {_QUICK} s for one solve (quick), or inspect all"
+    add("--pairs", choices=("quick", "all"), default="quick", help=quick)
+    exact = "factorise M + lambda I in float64 for every exact solution, however large it is (CG where that is enough)"
+    add("--exact", action="store_true", help=exact)
     add("--fresh", action="store_true", help="inspect the initial policy, not the newest checkpoint")
     add("--seed", type=int, help="seed of the batch (the run's)")
     add("--json", action="store_true", help="print one JSON object and nothing else; write no file")
@@ -36,8 +43,9 @@ def run(arguments: list[str]) -> int:
     from rlopt.config import check_config
     from rlopt.config.catalogue import pairs
     from rlopt.config.saved import load_run
+    from rlopt.inspection.budget import Limits
     from rlopt.inspection.report import publish
-    from rlopt.loggers.console import terminal
+    from rlopt.loggers.progress import PairsDisplay
     from rlopt.parallel.processes import use_one_thread
     from rlopt.training.factory import explain_lack_of_memory
     from rlopt.training.restore import inspect_run
@@ -46,9 +54,12 @@ def run(arguments: list[str]) -> int:
     chosen = pairs(*(names and names.split(",") for names in (options.metric, options.solver)))
     config = check_config(load_run(options.run_dir))
     memory = explain_lack_of_memory("the inspection", "lower --samples, or name fewer of --metric and --solver")
-    with memory, terminal().status("") as status:
+    limits = Limits(inf if options.pairs == "all" or options.solver else _QUICK, options.exact)
+    with memory, PairsDisplay(sum(len(solvers) for _, _, solvers in chosen)) as display:
         sizes = options.samples, options.radius, options.damping
-        about, found = inspect_run(config, options.run_dir, chosen, *sizes, options.fresh, options.seed, status.update)
+        about, found = inspect_run(
+            config, options.run_dir, chosen, *sizes, options.fresh, options.seed, display.update, limits
+        )
     if options.json:
         print(json.dumps({**about, **found.plain()}))
     else:
