@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from math import inf
 from pathlib import Path
 
@@ -22,23 +23,16 @@ def run(arguments: list[str]) -> int:
     add("--damping", type=float, metavar="L", help="lambda (the run's)")
     add("--metric", metavar="A,B", help="only these metrics")
     add("--solver", metavar="A,B", help="only these solvers, however long they take")
-    quick = f"leave out pairs that would take more than {_QUICK} s for one solve (quick), or inspect all"
+    quick = f"quick leaves out what would take more than {_QUICK} s a solve; all leaves out nothing (quick)"
     add("--pairs", choices=("quick", "all"), default="quick", help=quick)
-    exact = "factorise M + lambda I in float64 for every exact solution, however large it is (CG where that is enough)"
+    exact = "find exact solutions by factorising M + lambda I in float64, however long it takes (by conjugate gradient)"
     add("--exact", action="store_true", help=exact)
     add("--fresh", action="store_true", help="inspect the initial policy, not the newest checkpoint")
     add("--seed", type=int, help="seed of the batch (the run's)")
     add("--json", action="store_true", help="print one JSON object and nothing else; write no file")
     add("--out", type=Path, metavar="F.png", help="file of the figure (RUN_DIR/inspect.png)")
     options = parser.parse_args(arguments)
-    for name, least in (("samples", 1), ("seed", 0), ("damping", 0)):
-        value = getattr(options, name)
-        if value is not None and not least <= value < float("inf"):
-            raise UserError(f"--{name} must be {least} or above; got {value}")
-    if not 0 < options.radius < float("inf"):
-        raise UserError(f"--radius must be a number above 0; got {options.radius}")
-    if options.json and options.out:
-        raise UserError("--json writes no figure; leave out --json or --out")
+    _check(options)
 
     from rlopt.config import check_config
     from rlopt.config.catalogue import pairs
@@ -55,7 +49,8 @@ def run(arguments: list[str]) -> int:
     config = check_config(load_run(options.run_dir))
     memory = explain_lack_of_memory("the inspection", "lower --samples, or name fewer of --metric and --solver")
     limits = Limits(inf if options.pairs == "all" or options.solver else _QUICK, options.exact)
-    with memory, PairsDisplay(sum(len(solvers) for _, _, solvers in chosen)) as display:
+    total = sum(len(solvers) for _, _, solvers in chosen)
+    with memory, PairsDisplay(total, lines=not options.json) as display:
         sizes = options.samples, options.radius, options.damping
         about, found = inspect_run(
             config, options.run_dir, chosen, *sizes, options.fresh, options.seed, display.update, limits
@@ -65,3 +60,15 @@ def run(arguments: list[str]) -> int:
     else:
         publish(about, found, options.run_dir, options.out)
     return 0
+
+
+def _check(options: Namespace) -> None:
+    """Raise UserError where a value is out of its range."""
+    for name, least in (("samples", 1), ("seed", 0), ("damping", 0)):
+        value = getattr(options, name)
+        if value is not None and not least <= value < float("inf"):
+            raise UserError(f"--{name} must be {least} or above; got {value}")
+    if not 0 < options.radius < float("inf"):
+        raise UserError(f"--radius must be a number above 0; got {options.radius}")
+    if options.json and options.out:
+        raise UserError("--json writes no figure; leave out --json or --out")

@@ -56,8 +56,8 @@ class PairsDisplay:
     comes after a few seconds, so that a short inspection prints none.
     """
 
-    def __init__(self, total: int, console: Console | None = None):
-        self._total = total
+    def __init__(self, total: int, console: Console | None = None, lines: bool = True):
+        self._total, self._lines = total, lines  # lines: whether there are any without a terminal
         self._console = console or terminal()
         self._last = time.monotonic()
         self._bar: Progress | None = None
@@ -76,7 +76,7 @@ class PairsDisplay:
         """Show that ``done`` pairs are inspected, and what comes next."""
         if self._bar:
             self._bar.update(self._task, completed=done, text=text)
-        elif time.monotonic() - self._last > _PLAIN_SECONDS:
+        elif self._lines and time.monotonic() - self._last > _PLAIN_SECONDS:
             self._last = time.monotonic()
             self._console.print(f"{done} / {self._total} pairs  {text}", soft_wrap=True)
 
