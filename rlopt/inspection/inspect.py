@@ -148,21 +148,37 @@ def inspect(
         found.spectra.append(Spectrum.of(name, reference.eigenvalues))
         if reference.left_out:
             found.left_out.append(LeftOut(name, None, None))
-        clock = Clock(curvature, g)
-        for solver, part in solvers.items():
-            watch(found.done, f"metric={name} solver={solver}")
-            try:
-                seconds = clock.estimate(part)
-                if seconds > limits.seconds:
-                    found.left_out.append(LeftOut(name, solver, seconds))
-                    continue
-                slow = seconds > _SLOW
-                values = _direction(part, curvature, start, theta, g, reference.exact, damping + l2, radius, slow)
-                values["damping"] -= l2
-            except _FAILURES as error:
-                values = {"failure": in_one_line(error)}
-            found.directions.append(Direction(name, solver, **values))
+        setting = curvature, start, theta, g, reference.exact, damping + l2, radius
+        _inspect_solvers(found, name, solvers, setting, l2, watch, limits)
     return found
+
+
+def _inspect_solvers(
+    found: Inspection,
+    metric: str,
+    solvers: Mapping[str, Solver],
+    setting: tuple[Curvature, Problem, Tensor, Tensor, Tensor | None, float, float],
+    l2: float,
+    watch: Watch,
+    limits: Limits,
+) -> None:
+    """Add to ``found`` what every solver does with one metric. ``setting`` is what `_direction` takes between the
+    solver and ``once``; l2 is the part of its damping that belongs to M.
+    """
+    curvature, _, _, g, *_ = setting
+    clock = Clock(curvature, g)
+    for solver, part in solvers.items():
+        watch(found.done, f"metric={metric} solver={solver}")
+        try:
+            seconds = clock.estimate(part)
+            if seconds > limits.seconds:
+                found.left_out.append(LeftOut(metric, solver, seconds))
+                continue
+            values = _direction(part, *setting, once=seconds > _SLOW)
+            values["damping"] -= l2
+        except _FAILURES as error:
+            values = {"failure": in_one_line(error)}
+        found.directions.append(Direction(metric, solver, **values))
 
 
 def _reference(metric: Metric, problem: Problem, g: Tensor, damping: float, limits: Limits) -> Reference:
