@@ -34,7 +34,7 @@ def inspected(run_dir: Path, samples: int, solvers: list[str] | None, radius: fl
     """Rows of `rlopt inspect RUN_DIR --damping .01`, with the run's step."""
     config = check_config(load_run(run_dir))
     about, found = inspect_run(
-        config, run_dir, pairs(METRICS, solvers), samples, radius, DAMPING, False, None, lambda _: None
+        config, run_dir, pairs(METRICS, solvers), samples, radius, DAMPING, False, None, lambda *_: None
     )
     return [{"step": about["step"], "radius": radius, **asdict(d)} for d in found.directions]
 

@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlopt.errors import UserError
+
+if TYPE_CHECKING:
+    from rlopt.core.curvature import Curvature
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one `prepare` of a solver and one solve take, to within a factor of a few."""
+
+    products: float = 0.0  # of M with a vector
+    operations: float = 0.0  # floating-point operations besides
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,12 @@ class Requirements:
     check_samples: Callable[[int, int], None] | None = None
     """K and B, the metric's factors for each sample and the samples of a step, -> None. Raises Incompatible where
     these are too many."""
+
+    holds_matrix: bool = False
+    """A metric that is stored as a matrix of P^2 numbers."""
+
+    work: Callable[[Curvature], Work] | None = None
+    """A solver's work for a curvature, where it may be more than some ten products. `rlopt inspect` reads it."""
 
     unread: Mapping[str, str] = field(default_factory=dict)
     """Options of this part that have no effect at present -> the option whose value makes it so."""

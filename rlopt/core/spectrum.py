@@ -26,12 +26,22 @@ def ritz_values(curvature: Curvature, like: Tensor, products: int, seed: int) ->
 
     ``like`` (P,) gives dtype and device, ``seed`` the random vector. A value within P roundings of 0 is 0.
     """
+    _, H = ritz_space(curvature, like, products, seed)
+    return nonzero(torch.linalg.eigvalsh(H), len(like))
+
+
+def ritz_space(curvature: Curvature, like: Tensor, products: int, seed: int) -> tuple[Tensor, Tensor]:
+    """V (P, m) and V^T M V (m, m), whose eigenvalues are the Ritz values; see `ritz_values`."""
     generator = torch.Generator().manual_seed(seed)
     v = curvature.product(torch.randn(len(like), generator=generator, dtype=torch.float64).to(like))
     V, MV = krylov(curvature, v, products)
     H = V.t() @ MV
-    mu: Tensor = torch.linalg.eigvalsh((H + H.t()) / 2)
-    return mu[mu.abs() > len(like) * torch.finfo(like.dtype).eps * mu.abs().amax()] if len(mu) else mu
+    return V, (H + H.t()) / 2
+
+
+def nonzero(mu: Tensor, size: int) -> Tensor:
+    """Those of the eigenvalues mu (m,) of a matrix (P, P) that are more than ``size`` = P roundings of the largest."""
+    return mu[mu.abs() > size * torch.finfo(mu.dtype).eps * mu.abs().amax()] if len(mu) else mu
 
 
 def krylov(

@@ -57,7 +57,7 @@ def _draw_directions(axes: Any, found: Inspection, solvers: list[str]) -> None:
     axes.tick_params(length=0)
     axes.set_title(
         f"improvement of the objective at KL {found.radius:g} nats (darker is more, white a loss)\n"
-        "over cosine to the gradient; blank where the solver cannot serve the metric",
+        "over cosine to the gradient; blank where the solver cannot serve the metric or was left out",
         fontsize=9,
     )
     axes.spines[:].set_visible(False)

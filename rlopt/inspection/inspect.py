@@ -4,7 +4,8 @@
 
 F is the analytic Fisher matrix, whatever the metric, so that all steps have the same predicted length: ``radius`` nats.
 The improvement and the mean KL that each step really makes are measured on the same batch, by the update's objective.
-Exact solutions and eigenvalues are the metric's in float64, whatever the dtype of the run.
+Exact solutions and eigenvalues are the metric's in float64, whatever the dtype of the run, found once for all solvers;
+see `reference`. A pair that would take too long may be left out; see `budget`.
 
 Every pair starts without history: running means hold this batch alone, and past gradients are this one.
 """
@@ -14,32 +15,32 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from rlopt import files
 from rlopt.core.checks import NumericalFailure
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import HISTORY, OBJECTIVE, History, Metric, Solution, Solver
+from rlopt.core.parts import HISTORY, OBJECTIVE, SEMIDEFINITE, History, Metric, Solution, Solver
 from rlopt.core.problem import Problem, step_length
 from rlopt.core.samples import Samples
-from rlopt.core.solvers.dense import factorise
-from rlopt.core.spectrum import ritz_values
 from rlopt.core.update import Update
 from rlopt.errors import Stopped, UserError, in_one_line
-from rlopt.files import finite
+from rlopt.inspection.budget import NO_LIMITS, Clock, LeftOut, Limits
 from rlopt.inspection.memory import NewTensors
+from rlopt.inspection.reference import Reference, find_reference, quick_products
 from rlopt.parallel.collectives import all_sum
 
 Pairs = Iterable[tuple[str, Metric, Mapping[str, Solver]]]  # metrics by name, each with the solvers that can serve it
+Watch = Callable[[int, str], None]  # how many pairs are done, and what comes next
 
 _FAILURES = (NumericalFailure, UserError, ValueError, RuntimeError)  # of one pair; the others are still inspected
 _REPEATS = 3  # how often a pair is timed
-_PATIENCE = 2.0  # seconds; a pair that has taken longer is not timed again
-_EXACT_UP_TO = 1000  # parameters; a larger network gets no exact solution
-_PRODUCTS = 100  # matrix-vector products for a spectrum, at most
+_PATIENCE = 0.5  # seconds; a pair that has taken longer is not timed again
+_SLOW = 2.0  # seconds; a pair that is estimated to take longer runs once, for memory and time
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Direction:
     solver: str
     failure: str | None = None  # why numbers are missing
     cosine_gradient: float | None = None
-    cosine_exact: float | None = None  # to (M + lambda I)^-1 g; None where that matrix is not positive definite
+    cosine_exact: float | None = None  # to (M + lambda I)^-1 g; None where that is not known
     damping: float | None = None  # lambda that was used; a factorisation may need more than was asked for
     residual: float | None = None  # |g - (M_s + lambda I) x| / |g|, where M_s is the solver's own matrix
     iterations: float | None = None
@@ -97,10 +98,16 @@ class Inspection:
     gradient_norm: float
     directions: list[Direction]
     spectra: list[Spectrum]
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """How many pairs need no more work."""
+        return len(self.directions) + sum(pair.solver is not None for pair in self.left_out)
 
     def plain(self) -> dict[str, Any]:
         """As JSON can hold it: a number that is not finite is None."""
-        plain: dict[str, Any] = finite(asdict(self))
+        plain: dict[str, Any] = files.finite(asdict(self))
         return plain
 
 
@@ -112,9 +119,10 @@ def inspect(
     pairs: Pairs,
     damping: float,
     radius: float,
-    watch: Callable[[str], None],
+    watch: Watch,
+    limits: Limits = NO_LIMITS,
 ) -> Inspection:
-    """Inspect every pair at theta (P,). ``watch`` is called with the pair that comes next.
+    """Inspect every pair at theta (P,), but for those above the limits. ``watch`` is told what comes next.
 
     ``damping`` is lambda, in units of M; ``radius`` is in nats. Raises Stopped where the gradient is not finite.
     """
@@ -123,29 +131,63 @@ def inspect(
         raise Stopped("the objective's gradient is not finite on this batch")
     wide = samples.map(lambda value: value.double() if value.is_floating_point() else value)
     exact, exact_g = _problem(update, theta.double(), wide)
-    directions: list[Direction] = []
-    spectra: list[Spectrum] = []
+    found = Inspection(len(g), len(samples), damping, radius, float(g.norm()), [], [])
     for name, metric, solvers in pairs:
-        watch(f"metric={name}")
-        try:
-            truth, curvature = _bind(metric, exact, exact_g), _bind(metric, start, g)
-            spectrum = Spectrum.of(name, ritz_values(truth, exact_g, _PRODUCTS, seed=0).tolist())
-            l2 = update.l2 if OBJECTIVE in metric.supplies else 0.0  # added to M, as in the update
-            x = _exact(truth, exact_g, damping + l2) if len(g) <= _EXACT_UP_TO else None
-        except _FAILURES as error:
-            spectra.append(Spectrum(name, in_one_line(error)))
-            directions += [Direction(name, solver, in_one_line(error)) for solver in solvers]
+        watch(found.done, f"metric={name}")
+        if not limits.allow(metric, len(g)):
+            found.left_out.extend(LeftOut(name, solver, None) for solver in solvers)
             continue
-        spectra.append(spectrum)
-        for solver, part in solvers.items():
-            watch(f"metric={name} solver={solver}")
-            try:
-                values = _direction(part, curvature, start, theta, g, x, damping + l2, radius)
-                values["damping"] -= l2
-            except _FAILURES as error:
-                values = {"failure": in_one_line(error)}
-            directions.append(Direction(name, solver, **values))
-    return Inspection(len(g), len(samples), damping, radius, float(g.norm()), directions, spectra)
+        l2 = update.l2 if OBJECTIVE in metric.supplies else 0.0  # added to M, as in the update
+        try:
+            reference = _reference(metric, exact, exact_g, damping + l2, limits)
+            curvature = _bind(metric, start, g)
+        except _FAILURES as error:
+            found.spectra.append(Spectrum(name, in_one_line(error)))
+            found.directions.extend(Direction(name, solver, in_one_line(error)) for solver in solvers)
+            continue
+        found.spectra.append(Spectrum.of(name, reference.eigenvalues))
+        if reference.left_out:
+            found.left_out.append(LeftOut(name, None, None))
+        setting = curvature, start, theta, g, reference.exact, damping + l2, radius
+        _inspect_solvers(found, name, solvers, setting, l2, watch, limits)
+    return found
+
+
+def _inspect_solvers(
+    found: Inspection,
+    metric: str,
+    solvers: Mapping[str, Solver],
+    setting: tuple[Curvature, Problem, Tensor, Tensor, Tensor | None, float, float],
+    l2: float,
+    watch: Watch,
+    limits: Limits,
+) -> None:
+    """Add to ``found`` what every solver does with one metric. ``setting`` is what `_direction` takes between the
+    solver and ``once``; l2 is the part of its damping that belongs to M.
+    """
+    curvature, _, _, g, *_ = setting
+    clock = Clock(curvature, g)
+    for solver, part in solvers.items():
+        watch(found.done, f"metric={metric} solver={solver}")
+        try:
+            seconds = clock.estimate(part)
+            if seconds > limits.seconds:
+                found.left_out.append(LeftOut(metric, solver, seconds))
+                continue
+            values = _direction(part, *setting, once=seconds > _SLOW)
+            values["damping"] -= l2
+        except _FAILURES as error:
+            values = {"failure": in_one_line(error)}
+        found.directions.append(Direction(metric, solver, **values))
+
+
+def _reference(metric: Metric, problem: Problem, g: Tensor, damping: float, limits: Limits) -> Reference:
+    """The metric's eigenvalues and exact solution, at a problem in float64."""
+    semidefinite, M = SEMIDEFINITE in metric.supplies, _bind(metric, problem, g)
+    if limits.quick and not limits.exact:
+        few = quick_products(len(g), len(problem.samples))
+        return find_reference(M, g, damping, semidefinite, exact=False, products=few)
+    return find_reference(M, g, damping, semidefinite, limits.exact)
 
 
 def _problem(update: Update, theta: Tensor, samples: Samples) -> tuple[Problem, Tensor]:
@@ -173,21 +215,27 @@ def _direction(
     exact: Tensor | None,
     damping: float,
     radius: float,
+    once: bool,
 ) -> dict[str, Any]:
-    """The fields of a Direction, but for its names. ``exact`` is the exact solution (P,), if it is known."""
+    """The fields of a Direction, but for its names. ``exact`` is the exact solution (P,), if it is known.
+
+    With ``once`` the time is that of the run in which memory is counted, which makes it a few percent longer.
+    """
 
     def solve() -> Solution:
         return solver.prepare(solver.init(), curvature, damping)[0](g)
 
+    begin = time.perf_counter()
     with NewTensors() as memory:
         solution = solve()
     x = solution.x
-    seconds: list[float] = []
-    while len(seconds) < _REPEATS and sum(seconds) < _PATIENCE:
+    finite = bool(x.sum().isfinite())  # waits until an accelerator has finished
+    seconds = [time.perf_counter() - begin] if once else []
+    while not once and len(seconds) < _REPEATS and sum(seconds) < _PATIENCE:
         begin = time.perf_counter()
-        solve().x.sum().item()  # waits until an accelerator has finished
+        solve().x.sum().item()
         seconds.append(time.perf_counter() - begin)
-    if not x.sum().isfinite():
+    if not finite:
         raise NumericalFailure("the direction is not finite")
     q = torch.dot(x, start.fisher(x))
     alpha = step_length(q, x, 0.0, radius, float("inf"))
@@ -207,15 +255,6 @@ def _direction(
     if not trial.in_domain & (trial.objective + trial.kl).isfinite():
         return {**found, "failure": "at this radius the step leaves the policy's domain, or what is finite"}
     return {**found, "improvement": float(trial.objective - start.value), "kl": float(trial.kl)}
-
-
-def _exact(curvature: Curvature, g: Tensor, damping: float) -> Tensor | None:
-    """(M + damping I)^-1 g, or None where that matrix is not positive definite beyond rounding."""
-    try:
-        factor, used = factorise(curvature.dense(), damping)
-    except NumericalFailure:
-        return None
-    return torch.cholesky_solve(g[:, None], factor).squeeze(1) if used == damping else None
 
 
 def _cosine(a: Tensor, b: Tensor) -> float:

@@ -13,9 +13,11 @@ from rich.table import Table
 
 from rlopt.errors import UserError, needs_extra
 from rlopt.files import replace_file
+from rlopt.inspection.budget import LeftOut
 from rlopt.inspection.inspect import Direction, Inspection
 from rlopt.loggers import console
 
+_NAMED = 4  # metrics; more of them are counted
 _WIDTH = 120  # columns of the table; a narrower terminal breaks its lines
 _HEADS = (
     "metric", "largest\neigenvalue", "condition\nat least", "solver", "cosine\nto g", "cosine\nto exact",
@@ -23,7 +25,7 @@ _HEADS = (
 )  # fmt: skip
 LEGEND = """\
 gain: improvement of the objective by the step along the direction whose predicted KL is the radius
-exact: (M + lambda I)^-1 g in float64; - for large networks, and where M + lambda I is not positive definite
+exact: (M + lambda I)^-1 g in float64; - where M + lambda I is not positive definite
 time, memory: of prepare and solve; memory of new tensors that are alive at once, without libraries' workspace
 every pair starts without history: running means, past gradients and pairs of L-BFGS hold this batch alone"""
 
@@ -106,3 +108,27 @@ def _notes(found: Inspection) -> Iterator[str]:
     for d in found.directions:
         if d.failure:
             yield f"metric={d.metric} solver={d.solver}: {d.failure}"
+    yield from _left_out(found.left_out)
+
+
+def _left_out(left_out: list[LeftOut]) -> Iterator[str]:
+    """What was too slow, in one line, and which exact solutions were, each with the option that brings it back."""
+    slow: dict[str, list[LeftOut]] = {}
+    for pair in left_out:
+        if pair.solver and pair.seconds is not None:
+            slow.setdefault(pair.solver, []).append(pair)
+    large = sorted({pair.metric for pair in left_out if pair.solver and pair.seconds is None})
+    groups = [f"solver={solver} with {_with_times(group)}" for solver, group in slow.items()]
+    groups += [f"metric={metric}, whose matrix is large" for metric in large]
+    if groups:
+        yield f"left out, too slow: {', '.join(groups)}; --pairs all brings them back"
+    if missing := [pair.metric for pair in left_out if not pair.solver]:
+        yield f"no exact solution by conjugate gradient: metric={','.join(missing)}; --exact factorises the matrix"
+
+
+def _with_times(group: list[LeftOut]) -> str:
+    """fisher, ggn (12 to 15 s a solve)"""
+    names = ", ".join(pair.metric for pair in group) if len(group) <= _NAMED else f"{len(group)} metrics"
+    seconds = [pair.seconds for pair in group if pair.seconds is not None]
+    least, most = (f"{value:.1f}" if value < 10 else f"{value:,.0f}" for value in (min(seconds), max(seconds)))
+    return f"{names} ({least if least == most else f'{least} to {most}'} s a solve)"

@@ -1,9 +1,10 @@
-"""Progress: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""Progress of a run or of an inspection: a bar on a terminal, a plain line every few seconds elsewhere."""
 
 from __future__ import annotations
 
 import math
 import time
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -46,6 +47,40 @@ class ProgressDisplay:
             self._console.print(f"{steps:,} / {self._total:,} steps  {text}", soft_wrap=True)
 
     def close(self) -> None:
+        if self._bar:
+            self._bar.stop()
+
+
+class PairsDisplay:
+    """Shows how many pairs of metric and solver are inspected, and which is next. Without a terminal the first line
+    comes after a few seconds, so that a short inspection prints none.
+    """
+
+    def __init__(self, total: int, console: Console | None = None, lines: bool = True):
+        self._total, self._lines = total, lines  # lines: whether there are any without a terminal
+        self._console = console or terminal()
+        self._last = time.monotonic()
+        self._bar: Progress | None = None
+        if self._console.is_terminal:
+            columns = TextColumn("{task.completed:>3} / {task.total} pairs"), BarColumn(40)
+            text = TextColumn("{task.fields[text]}")
+            self._bar = Progress(*columns, text, console=self._console, transient=True)
+            self._task = self._bar.add_task("", total=total, text="")
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def update(self, done: int, text: str) -> None:
+        """Show that ``done`` pairs are inspected, and what comes next."""
+        if self._bar:
+            self._bar.update(self._task, completed=done, text=text)
+        elif self._lines and time.monotonic() - self._last > _PLAIN_SECONDS:
+            self._last = time.monotonic()
+            self._console.print(f"{done} / {self._total} pairs  {text}", soft_wrap=True)
+
+    def __exit__(self, *_: object) -> None:
         if self._bar:
             self._bar.stop()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,8 @@ from rlopt.config.memory import LOWER
 from rlopt.config.options import RunConfig
 from rlopt.core.samples import Samples
 from rlopt.errors import UserError
-from rlopt.inspection.inspect import Inspection, Pairs, inspect
+from rlopt.inspection.budget import NO_LIMITS, Limits
+from rlopt.inspection.inspect import Inspection, Pairs, Watch, inspect
 from rlopt.loggers import console
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.seeding import Purpose, integer
@@ -48,7 +48,7 @@ def restore_run(config: RunConfig, run_dir: Path, best: bool = False) -> tuple[S
 
 def inspect_run(
     config: RunConfig, run_dir: Path, pairs: Pairs, samples: int | None, radius: float, damping: float | None,
-    fresh: bool, seed: int | None, watch: Callable[[str], None],
+    fresh: bool, seed: int | None, watch: Watch, limits: Limits = NO_LIMITS,
 ) -> tuple[dict[str, Any], Inspection]:  # fmt: skip
     """Inspect the actor of the newest checkpoint, or with ``fresh`` the initial one: (what was inspected, the results).
 
@@ -66,7 +66,7 @@ def inspect_run(
         "run_dir": str(run_dir), "algo": run.config.algo, "env": run.config.env.id, "step": step, "fresh": fresh,
         "seed": seed, "objective": stands_for(update.objective), "dtype": run.config.dtype,
     }  # fmt: skip
-    return about, inspect(update, actor["theta"], batch, pairs, damping, radius, watch)
+    return about, inspect(update, actor["theta"], batch, pairs, damping, radius, watch, limits)
 
 
 def fresh_samples(run: Setup, count: int, seed: int) -> Samples:

@@ -99,6 +99,7 @@ class Average(Metric):
             one_rank=by_batches,
             batches=self.batches if by_batches else 1,
             check_size=self._check_size,
+            holds_matrix=not by_batches,
             unread={"largest": "memory"} if by_batches else {"batches": "memory"},
             instead={f"of.{option}": value for option, value in self.of.requirements.instead.items()},
         )

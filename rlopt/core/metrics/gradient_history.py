@@ -41,7 +41,10 @@ class GradientHistory(History):
     form: Literal["full", "diagonal"]
 
     supplies: ClassVar[frozenset[str]] = frozenset({PRODUCT, SEMIDEFINITE, HISTORY})
-    requirements: ClassVar[Requirements] = Requirements(reads_actions=True)
+
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(reads_actions=True, holds_matrix=self.form == "full")
 
     def __post_init__(self) -> None:
         if self.decay is not None:

@@ -23,6 +23,7 @@ more samples than a unit has weights.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,6 +33,7 @@ from torch import Tensor
 from rlopt.core.checks import at_least_one, check
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import BATCH, ROOT, Requirements, Solution, Solve, Solver, State
+from rlopt.core.requirements import Work
 from rlopt.core.solvers.dense import damping_for, eigenvalues, factorise_blocks
 from rlopt.core.solvers.per_layer import (
     LayerShape,
@@ -40,6 +42,7 @@ from rlopt.core.solvers.per_layer import (
     join,
     layer_shape,
     one_factor,
+    rooted,
     split,
     statistics,
     weighted,
@@ -82,7 +85,19 @@ class Block(Solver):
 
     @property
     def requirements(self) -> Requirements:
-        return Requirements(instead={"decay": 0.0} if self.decay else {})
+        return Requirements(instead={"decay": 0.0} if self.decay else {}, work=self._work)
+
+    def _work(self, curvature: Curvature) -> Work:
+        """Of the products of all gradients with themselves, block by block."""
+        source = rooted(curvature)
+        rows = float(len(source.share) * (1 if self.by == "incoming" else len(source.factors())))
+        sizes = [(shape[0], math.prod(shape[1:])) for shape in source.tape.layout.shapes if len(shape) > 1]
+        squares = {
+            "layer": sum((J * C) ** 2 for J, C in sizes),
+            "incoming": sum(J * C**2 for J, C in sizes),
+            "outgoing": sum(C * J**2 for J, C in sizes),
+        }
+        return Work(operations=2 * rows * squares[self.by])
 
     @property
     def needs(self) -> frozenset[str]:

@@ -27,9 +27,10 @@ from torch import Tensor
 from rlopt.core.checks import NumericalFailure, check
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import PRODUCT, Requirements, Solution, Solve, Solver, State
-from rlopt.core.requirements import Incompatible, Remedy
+from rlopt.core.requirements import Incompatible, Remedy, Work
 
 _ATTEMPTS = 8  # raises of lambda before giving up
+EIGENVECTORS = 9  # times P^3: operations for eigenvalues and eigenvectors of a matrix (P, P)
 _LOST = 10  # a pivot or eigenvalue below this many roundings of its matrix's largest is none
 
 
@@ -65,11 +66,18 @@ class Dense(Solver):
     indefinite: Literal["refuse", "absolute", "shift"]
 
     needs: ClassVar[frozenset[str]] = frozenset({PRODUCT})
-    requirements: ClassVar[Requirements] = Requirements(check_size=_check_size)
+
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(check_size=_check_size, work=self._work)
 
     def __post_init__(self) -> None:
         choices = ("refuse", "absolute", "shift")
         check(self.indefinite in choices, "indefinite", "refuse, absolute or shift", self.indefinite)
+
+    def _work(self, curvature: Curvature) -> Work:
+        P = float(curvature.size)
+        return Work(products=P, operations=P**3 / 3 if self.indefinite == "refuse" else EIGENVECTORS * P**3)
 
     def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         matrix = curvature.dense()

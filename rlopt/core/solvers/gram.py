@@ -19,10 +19,12 @@ from torch import Tensor
 from rlopt.core.checks import NumericalFailure, at_least_one
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import ROOT, Requirements, Solution, Solve, Solver, State
-from rlopt.core.requirements import Incompatible, Remedy
+from rlopt.core.requirements import Incompatible, Remedy, Work
 from rlopt.core.solvers.dense import factorise
 from rlopt.core.solvers.per_layer import products, rooted
 from rlopt.parallel.collectives import world_size
+
+_PASSES = 1000  # operations in whose time an entry of the (K B, K B) products is made, by passes through memory
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,15 @@ class Gram(Solver):
 
     @property
     def requirements(self) -> Requirements:
-        return Requirements(one_rank=True, needs_damping=True, check_samples=self._check_samples)
+        return Requirements(one_rank=True, needs_damping=True, check_samples=self._check_samples, work=self._work)
+
+    def _work(self, curvature: Curvature) -> Work:
+        """Of inner products of the signals and of activations, which have P numbers or fewer, and a Cholesky factor."""
+        K, B = rooted(curvature).factors().shape[:2]
+        rows = float(K * B)
+        if rows > self.largest:
+            return Work()  # it is refused at once
+        return Work(operations=rows**2 * (rows / 3 + _PASSES))
 
     def _check_samples(self, factors: int, samples: int) -> None:
         """Raise Incompatible where these are too many."""

@@ -21,8 +21,14 @@ from torch import Tensor
 
 from rlopt.core.checks import NumericalFailure, check
 from rlopt.core.curvature import Curvature, Given
-from rlopt.core.parts import HISTORY, Solution, Solve, Solver, State
-from rlopt.core.solvers.dense import check_finite, eigenvalues
+from rlopt.core.parts import HISTORY, Requirements, Solution, Solve, Solver, State
+from rlopt.core.requirements import Work
+from rlopt.core.solvers.dense import EIGENVECTORS, check_finite, eigenvalues
+
+
+def _work(curvature: Curvature) -> Work:
+    full = cast(Given, curvature).entries.ndim == 2
+    return Work(operations=EIGENVECTORS * float(curvature.size) ** 3 if full else 0.0)
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class Power(Solver):
     exponent: float
 
     needs: ClassVar[frozenset[str]] = frozenset({HISTORY})
+    requirements: ClassVar[Requirements] = Requirements(work=_work)
 
     def __post_init__(self) -> None:
         check(-1 <= self.exponent < 0, "exponent", "-1 or above and below 0", self.exponent)

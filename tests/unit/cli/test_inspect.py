@@ -1,6 +1,7 @@
 """rlopt inspect as a command: what decides its numbers, what it shows, writes and refuses."""
 
 import json
+import math
 import re
 import shutil
 import sys
@@ -9,6 +10,12 @@ import pytest
 
 from tests.support.inspecting import SAMPLES, SMALL, as_json, command, directions
 from tests.support.probes import make_trainer
+
+
+@pytest.fixture(autouse=True)
+def no_progress(monkeypatch):
+    """No line of progress, however slow the machine."""
+    monkeypatch.setattr("rlopt.loggers.progress._PLAIN_SECONDS", math.inf)
 
 
 def test_json_alone_is_printed_and_nothing_is_written(capsys, folders, tmp_path):
@@ -75,6 +82,28 @@ def test_pairs_that_fail_are_shown_with_the_reason(capsys, folders):
     assert found["hessian", "cg"]["cosine_exact"] is None  # no positive definite matrix to hold it against
 
 
+def test_slow_pairs_are_left_out_and_come_back(capsys, folders, monkeypatch):
+    monkeypatch.setattr("rlopt.cli.inspect._QUICK", 1e-9)
+    metric = "--samples", SAMPLES, "--metric", "fisher"
+    code, out, _ = command(capsys, folders["cartpole"], *metric)
+    assert code == 0
+    assert re.search(r"\nleft out, too slow: solver=block with fisher \(.* s a solve\), solver=dense with .*; "
+                     r"--pairs all brings them back\n", out)  # fmt: skip
+    found = json.loads((folders["cartpole"] / "inspect.json").read_text())
+    assert [pair["solver"] for pair in found["left_out"]] == ["block", "dense", "gram"]
+    assert ("fisher", "cg") in directions(found) and ("fisher", "dense") not in directions(found)
+    for back in (["--pairs", "all"], ["--solver", "dense"]):
+        again = as_json(capsys, folders["cartpole"], "--metric", "fisher", *back)
+        assert again["left_out"] == [] and directions(again)["fisher", "dense"]["failure"] is None
+
+
+def test_exact_solutions_by_factorisation_are_the_same(capsys, folders):
+    quick, exact = (as_json(capsys, folders["pendulum"], "--metric", "fisher", *more) for more in ([], ["--exact"]))
+    assert quick["spectra"] == exact["spectra"]
+    for pair, d in directions(exact).items():
+        assert directions(quick)[pair]["cosine_exact"] == pytest.approx(d["cosine_exact"], abs=1e-6)
+
+
 def test_a_step_out_of_the_domain_is_shown_as_such(capsys, folders):
     data = as_json(capsys, folders["pendulum"], "--radius", 1e4, "--metric", "identity", "--solver", "identity")
     (d,) = data["directions"]
@@ -125,6 +154,7 @@ def test_a_missing_matplotlib_is_one_line_beside_the_table(capsys, folders, monk
         ),
         (["{}", "--json", "--out", "f.png"], "--json writes no figure"),
         (["{}", "--jsn"], "--jsn"),
+        (["{}", "--pairs", "most"], "choose from"),
         (["{}", "--metric", "fisher", "--solver", "cg", "--out", "/nowhere/f.png"], "/nowhere/f.png cannot be written"),
         (["{}", "--metric", "fisher", "--solver", "cg", "--out", "f.xyz"], "f.xyz cannot be written"),
     ],

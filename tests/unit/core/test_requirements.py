@@ -16,6 +16,7 @@ def test_the_defaults_ask_for_nothing():
         "linear": True,
         "check_size": None,
         "check_samples": None,
+        "work": None,
         "unread": {},
         "instead": {},
     }

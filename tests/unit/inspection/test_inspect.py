@@ -13,6 +13,7 @@ from rlopt.config.catalogue import make_part, pairs
 from rlopt.config.choices import parts
 from rlopt.config.saved import load
 from rlopt.core.checks import NumericalFailure
+from rlopt.core.parts import Requirements
 from rlopt.inspection.inspect import inspect
 from rlopt.training.factory import set_up
 from rlopt.training.restore import fresh_samples, restore_run
@@ -137,6 +138,7 @@ class Broken:
     """A metric or solver that fails wherever it is asked for something."""
 
     supplies = frozenset()
+    requirements = Requirements()
 
     def init(self):
         return {}
@@ -163,7 +165,7 @@ def test_what_fails_does_not_stop_the_others(folders):
         run.agent.actor.update, run.state["actor"]["theta"], fresh_samples(run, SAMPLES, 0),
         [("broken", Broken(), {"a": Broken(), "b": Broken()}),
          (name, identity, {"c": Broken(), "d": Endless(), **solvers})],
-        DAMPING, RADIUS, told.append,
+        DAMPING, RADIUS, lambda done, text: told.append((done, text)),
     )  # fmt: skip
     reasons = {(d.metric, d.solver): d.failure for d in found.directions}
     assert reasons == {
@@ -171,4 +173,8 @@ def test_what_fails_does_not_stop_the_others(folders):
         ("identity", "d"): "the direction is not finite", ("identity", "identity"): None,
     }  # fmt: skip
     assert [s.failure for s in found.spectra] == ["no metric today", None]
-    assert "metric=identity solver=c" in told
+    assert told == [
+        (0, "metric=broken"),
+        (2, "metric=identity"),
+        *((2 + i, f"metric=identity solver={s}") for i, s in enumerate(["c", "d", "identity"])),
+    ]

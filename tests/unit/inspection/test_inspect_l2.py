@@ -43,7 +43,7 @@ def test_every_direction_is_that_of_the_update(name):
     x = torch.linalg.solve(M + damping * eye(P), g)
     x = x * (2 * RADIUS / (x @ F @ x)) ** 0.5
     update = Update(case.network, case.head, LogProb(0.0), Euclidean(), Identity(), Constant(0.0), Fixed(1.0), l2=L2)
-    found = inspect(update, case.theta, case.samples, [("m", metric, {"s": solver})], damping, RADIUS, lambda _: None)
+    found = inspect(update, case.theta, case.samples, [("m", metric, {"s": solver})], damping, RADIUS, lambda *_: None)
     (direction,) = found.directions
     assert direction.failure is None
     gain = penalised(case, case.theta + x) - penalised(case, case.theta)

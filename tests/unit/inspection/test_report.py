@@ -4,6 +4,7 @@ import io
 
 from rich.console import Console
 
+from rlopt.inspection.budget import LeftOut
 from rlopt.inspection.inspect import Direction, Inspection, Spectrum
 from rlopt.inspection.report import LEGEND, print_table
 
@@ -13,9 +14,9 @@ NUMBERS = {
 }  # fmt: skip
 
 
-def shown(directions: list[Direction], spectra: list[Spectrum], width: int = 200) -> str:
+def shown(directions: list[Direction], spectra: list[Spectrum], width: int = 200, left_out=()) -> str:
     out = io.StringIO()
-    found = Inspection(3, 4, 0.1, 0.01, 0.5, directions, spectra)
+    found = Inspection(3, 4, 0.1, 0.01, 0.5, directions, spectra, list(left_out))
     print_table(found, "title", Console(file=out, width=width))
     return out.getvalue()
 
@@ -49,3 +50,21 @@ def test_a_damping_that_was_raised_is_told():
 def test_a_narrow_terminal_breaks_no_row():
     pairs = [Direction("fisher", "cg", **NUMBERS)], [Spectrum.of("fisher", [1.0])]
     assert shown(*pairs, width=40) == shown(*pairs, width=120)
+
+
+def test_what_was_left_out_is_one_line_with_its_option():
+    dense = [LeftOut(metric, "dense", seconds) for metric, seconds in (("fisher", 1.25), ("ggn", 1234.0))]
+    many = [LeftOut(f"m{i}", "power", 2.0) for i in range(5)]
+    whole = [LeftOut("history", solver, None) for solver in ("cg", "dense")]
+    text = shown([], [], left_out=[*dense, *many, *whole])
+    assert (
+        "\nleft out, too slow: solver=dense with fisher, ggn (1.2 to 1,234 s a solve), solver=power with 5 metrics "
+        "(2.0 s a solve), metric=history, whose matrix is large; --pairs all brings them back\n"
+    ) in text
+    assert "--exact" not in text and "--pairs" not in shown([], [])
+
+
+def test_an_exact_solution_that_is_missing_names_the_option():
+    text = shown([], [], left_out=[LeftOut("fisher", None, None), LeftOut("ggn", None, None)])
+    assert "\nno exact solution by conjugate gradient: metric=fisher,ggn; --exact factorises the matrix\n" in text
+    assert "--pairs" not in text

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from rlopt.loggers import progress
-from rlopt.loggers.progress import ProgressDisplay
+from rlopt.loggers.progress import PairsDisplay, ProgressDisplay
 
 
 def lines(stream: io.StringIO) -> list[str]:
@@ -44,3 +44,23 @@ def test_on_a_terminal_there_is_a_bar_that_never_passes_its_end(steps):
     display.close()
     assert f"{min(steps, 1000):,} / 1,000 steps" in stream.getvalue()
     assert "return 5.0" in stream.getvalue()
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(1e9, []), (-1.0, ["0 / 7 pairs  metric=a", "3 / 7 pairs  metric=b"])])
+def test_pairs_without_a_terminal_are_lines_now_and_then(monkeypatch, seconds, shown):
+    monkeypatch.setattr(progress, "_PLAIN_SECONDS", seconds)
+    stream = io.StringIO()
+    with PairsDisplay(7, Console(file=stream)) as display:
+        display.update(0, "metric=a")
+        display.update(3, "metric=b")
+    assert lines(stream) == shown
+    with PairsDisplay(7, Console(file=io.StringIO()), lines=False) as silent:
+        silent.update(0, "metric=a")
+    assert not silent._console.file.getvalue()
+
+
+def test_pairs_on_a_terminal_are_a_bar():
+    stream = io.StringIO()
+    with PairsDisplay(7, Console(file=stream, force_terminal=True, width=120)) as display:
+        display.update(3, "metric=b solver=cg")
+    assert "3 / 7 pairs" in stream.getvalue() and "metric=b solver=cg" in stream.getvalue()
