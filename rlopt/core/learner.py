@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -90,14 +91,18 @@ class Learner:
         return self.update.init(theta)
 
     @torch.no_grad()
+    @np.errstate(all="ignore")  # the update finds and names what is not finite
     def run(
         self, theta: Tensor, state: State, samples: Samples, generator: torch.Generator, epochs: int
     ) -> tuple[Tensor, State, TrainingResult]:
         """``epochs`` passes over the samples, from theta (P,)."""
         before = theta.clone() if world_size() > 1 else theta  # an optimizer may change theta in place
         steps, skipped, failure, last, stopped = 0, 0, None, Report(), False
+        size = self.schedule.minibatch
+        largest = len(samples) if size is None or size > len(samples) else size + len(samples) % size
+        given = samples.arrays if self.update.takes_arrays(theta, samples, largest) else samples
         for _ in range(epochs):
-            for minibatch in samples.minibatches(self.schedule.minibatch, generator):
+            for minibatch in given.minibatches(size, generator):
                 if self._normalise:
                     minibatch = minibatch.with_normalised_advantages()
                 theta, state, report = self.update(theta, state, minibatch)

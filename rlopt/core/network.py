@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import cast
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from rlopt.core.flat import CONSTANTS, Layout
+from rlopt.core.tapes.array import ArrayTape, Chain, bind, suits
 from rlopt.core.tapes.autograd import AutogradTape
 from rlopt.core.tapes.mlp import Affine, MLPTape, plan
 from rlopt.core.tapes.tape import Tape
@@ -26,12 +30,22 @@ class Network:
         self.layout = Layout.of(module, constants)
         self.plan = plan(module)
         self._seen: tuple[Tensor, dict[str, Tensor]] | None = None
+        self._bound: Chain | None = None  # the same views as arrays, where they were asked for
 
-    def tape(self, theta: Tensor, inputs: Tensor) -> Tape:
-        """Forward pass that keeps what the Jacobian products need."""
+    def tape(self, theta: Tensor, inputs: Tensor | np.ndarray) -> Tape:
+        """Forward pass that keeps what the Jacobian products need; of an array where `takes_arrays` says so."""
         if self.plan is None:
-            return AutogradTape(self.module, self.layout, theta, inputs)
-        return MLPTape(self.plan, self.layout, self.views(theta), inputs)
+            return AutogradTape(self.module, self.layout, theta, cast(Tensor, inputs))
+        views = self.views(theta)
+        if isinstance(inputs, Tensor):
+            return MLPTape(self.plan, self.layout, views, inputs)
+        if self._bound is None:
+            self._bound = bind(self.plan, self.layout, views)
+        return cast(Tape, ArrayTape(self.plan, self._bound, self.layout, views, inputs))
+
+    def takes_arrays(self, theta: Tensor, inputs: Tensor, count: int) -> bool:
+        """True where a tape of ``count`` of these inputs at a time is better made of arrays."""
+        return self.plan is not None and suits(self.plan, self.views(theta), inputs, count)
 
     def outputs(self, theta: Tensor, inputs: Tensor) -> Tensor:
         """Forward pass only: z (B, O)."""
@@ -52,5 +66,5 @@ class Network:
     def views(self, theta: Tensor) -> dict[str, Tensor]:
         """Named views of theta; those of the theta seen last are kept."""
         if self._seen is None or self._seen[0] is not theta:
-            self._seen = theta, self.layout.views(theta)
+            self._seen, self._bound = (theta, self.layout.views(theta)), None
         return self._seen[1]

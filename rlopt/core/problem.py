@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Literal, Protocol, cast
 
 import torch
@@ -68,10 +69,15 @@ class Problem:
     network: Network
     head: Head
     objective: Objective
-    samples: Samples
+    given: Samples  # tensors or arrays
     tape: Tape  # at the theta the step starts from
-    value: Tensor  # () mean objective there
+    value: Tensor | float  # () mean objective there
     l2: float = 0.0  # of its term -l2 / 2 |theta|^2
+
+    @cached_property
+    def samples(self) -> Samples:
+        """The samples, as tensors."""
+        return self.given.tensors
 
     def trial(self, theta: Tensor) -> Trial:
         """Objective, KL from the start of this step, and domain at theta."""

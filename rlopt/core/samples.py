@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import accumulate, pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,10 +52,24 @@ class Samples:
     def __len__(self) -> int:
         return len(self.weight)
 
+    @property
+    def device(self) -> torch.device:
+        return self.weight.device if isinstance(self.weight, Tensor) else torch.device("cpu")
+
     @cached_property
     def share(self) -> Tensor:
         """(B,) weight over its sum on all ranks: what a sample counts for in every mean."""
         return self.weight / all_sum(self.weight.sum())
+
+    @cached_property
+    def arrays(self) -> Samples:
+        """The same samples as numpy's arrays in the same memory, see `core.arrays`."""
+        return self.map(lambda value: value.numpy())  # type: ignore[arg-type, return-value]
+
+    @cached_property
+    def tensors(self) -> Samples:
+        """The same samples as tensors; themselves if they are."""
+        return self if isinstance(self.weight, Tensor) else self.map(torch.from_numpy)
 
     def mean(self, values: Tensor) -> Tensor:
         """Weighted mean over all ranks' samples of values (B,) -> ()."""
@@ -65,8 +81,8 @@ class Samples:
 
     def map(self, f: Callable[[Tensor], Tensor]) -> Samples:
         """The samples with ``f`` applied to every field that is not None."""
-        values = (getattr(self, field.name) for field in fields(self))
-        return Samples(*(None if value is None else f(value) for value in values))  # type: ignore[arg-type]
+        values = [getattr(self, name) for name in _NAMES]
+        return Samples(*[None if value is None else f(value) for value in values])  # type: ignore[arg-type]
 
     def minibatches(self, size: int | None, generator: torch.Generator) -> Iterator[Samples]:
         """One epoch: shuffled once, then consecutive slices of ``size``; ``None`` is the whole batch.
@@ -75,12 +91,12 @@ class Samples:
         ranks are shuffled as one, each rank having its own of every slice, maybe none: the partition is that of one
         rank with all samples.
         """
-        here = gather_counts(len(self), self.weight.device) if size is not None else []
+        here = gather_counts(len(self), self.device) if size is not None else []
         total = sum(here)
         if size is None or size >= total:
             yield self
             return
-        order = to_device(torch.randperm(total, generator=generator), self.weight.device)
+        order = to_device(torch.randperm(total, generator=generator), self.device)
         count = total // size
         sizes = [size] * (count - 1) + [total - (count - 1) * size]
         if world_size() > 1:
@@ -89,7 +105,12 @@ class Samples:
             positions, order = torch.argsort(order)[index].sort()  # of this rank's samples in the whole order
             sizes = torch.bincount((positions // size).clamp(max=count - 1), minlength=count).tolist()
         # a minibatch holds parts of episodes, for which time and episode are of no use
-        shuffled = replace(self, time=None, episode=None, index=None).take(order)  # type: ignore[arg-type]
+        shuffled = replace(self, time=None, episode=None, index=None)  # type: ignore[arg-type]
+        if isinstance(self.weight, np.ndarray):
+            rows = order.numpy()
+            yield from shuffled.map(lambda value: value.take(rows, 0))._slices(sizes)  # quicker than by brackets
+            return
+        shuffled = shuffled.take(order)
         values = (getattr(shuffled, field.name) for field in fields(self))
         columns = [[None] * count if value is None else value.split(sizes) for value in values]
         if world_size() > 1:  # the weights of all minibatches in one sum, in place of one for each
@@ -100,11 +121,23 @@ class Samples:
                 vars(minibatch)["share"] = minibatch.weight / weights[i]
             yield minibatch
 
+    def _slices(self, sizes: list[int]) -> Iterator[Samples]:
+        """Consecutive parts of these sizes, of samples that are arrays on one rank."""
+        starts = [0, *accumulate(sizes)]
+        share = self.weight / np.repeat(np.add.reduceat(self.weight, starts[:-1]), sizes)
+        values = [getattr(self, name) for name in _NAMES]
+        for start, end in pairwise(starts):
+            part = Samples(*[None if value is None else value[start:end] for value in values])  # type: ignore[arg-type]
+            vars(part)["share"] = share[start:end]
+            yield part
+
     def with_normalised_advantages(self) -> Samples:
         """The same samples, their advantages with weighted mean 0 and standard deviation 1 over all ranks.
 
         They become 0 where they differ by rounding alone, and so does that of a single sample.
         """
+        if isinstance(self.weight, np.ndarray):
+            return self.tensors.with_normalised_advantages().arrays
         advantages, share = self.advantages.double(), self.share.double()
         mean = all_sum(torch.dot(share, advantages))
         centred = advantages - mean
@@ -126,3 +159,6 @@ class Samples:
         if self.weight.device == device:
             return self
         return self.map(lambda value: to_device(value, device))
+
+
+_NAMES = [field.name for field in fields(Samples)]

@@ -28,20 +28,23 @@ policy further. M is the metric itself, not a solver's approximation of it, as i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
 import torch
 from torch import Tensor
 
+from rlopt.core.arrays import squared_length, takes_arrays
 from rlopt.core.checks import NumericalFailure, non_negative
 from rlopt.core.curvature import Curvature
 from rlopt.core.estimators.plain import Plain
+from rlopt.core.gradient import value_and_gradient
 from rlopt.core.heads import Head, Joint
 from rlopt.core.importance import Batch
 from rlopt.core.network import Network
 from rlopt.core.parts import (
+    EUCLIDEAN,
     HISTORY,
     KL,
     OBJECTIVE,
@@ -127,14 +130,17 @@ class Update:
         objective = adaptive_objective(self.objective)
         return objective.at(state["objective"]) if objective else self.objective
 
-    @torch.no_grad()
+    def takes_arrays(self, theta: Tensor, samples: Samples, count: int) -> bool:
+        """True where steps on ``count`` of these samples at a time are better made with arrays, see `core.arrays`."""
+        plain = EUCLIDEAN in self.solver.needs and not self.estimator.reduces and world_size() == 1
+        parts = takes_arrays(self.head) and takes_arrays(self.objective)
+        return plain and parts and self.network.takes_arrays(theta, samples.inputs, count)
+
     def __call__(self, theta: Tensor, state: State, samples: Samples) -> tuple[Tensor, State, Report]:
         """One step on these samples, from theta (P,)."""
         tape, objective = self.network.tape(theta, samples.inputs), self.current_objective(state)
-        values, dz = objective.values_and_gradient(self.head, tape.outputs, samples)
-        bound = self._bind_metric(state, tape, samples, objective)
-        own = tape.vjp(dz * samples.share[:, None])
-        own, value, bound = _sum_over_ranks(own, torch.dot(samples.share, values), bound)
+        value, own = value_and_gradient(tape, self.head, objective, samples)
+        own, value, bound = _sum_over_ranks(own, value, self._bind_metric(state, tape, samples, objective))
         estimate = self._estimate(theta, state, samples, objective, own)
         if estimate.g is None:
             return _wait(theta, state, value, own, estimate)
@@ -147,13 +153,14 @@ class Update:
             solution = solve(g)
         except NumericalFailure as failure:
             return theta, state, Report(first_nonfinite({"objective": value, "gradient": g}) or str(failure))
-        x, squared = solution.x, torch.dot(g, g)
+        x = solution.x
+        squared = solution.squared if x is g else squared_length(g)
         direction = {} if x is g else {"direction": x}
         if bad := first_nonfinite({"objective": value, "gradient": squared, **direction}):
             return theta, state, Report(bad)
 
         problem = Problem(self.network, self.head, objective, samples, tape, value, self.l2)
-        slope = squared if x is g else torch.dot(g, x)
+        slope = cast(Tensor, squared) if x is g else torch.dot(g, x)  # a number serves as well
         # an optimizer overwrites theta, which the tape reads again where the damping measures
         start = theta.clone() if self.damping.measures else theta
         moved, step_state, scalars = self.step.step(state["step"], start, solution, slope, problem)
@@ -206,11 +213,14 @@ def _wait(theta: Tensor, state: State, value: Tensor, g: Tensor, estimate: Estim
     return theta, {**state, "estimator": estimate.state}, Report(None, {**scalars, **estimate.scalars})
 
 
-def _sum_over_ranks(g: Tensor, value: Tensor, bound: MaybeBound) -> tuple[Tensor, Tensor, MaybeBound]:
+def _sum_over_ranks(g: Tensor, given: Tensor | float, bound: MaybeBound) -> tuple[Tensor, Tensor, MaybeBound]:
     """Gradient and objective of all ranks' samples, and the metric, or its failure where one rank has failed."""
+    value = cast(Tensor, given)  # which is a number on one rank alone
+    if world_size() == 1:
+        return g, value, bound
     failed = isinstance(bound, NumericalFailure)
     g, value, failures = all_sums(g, value, value.new_full((), float(failed)))
-    if not failed and world_size() > 1 and failures:
+    if not failed and failures:
         bound = NumericalFailure("the metric of another rank's samples")
     return g, value, bound
 
@@ -235,13 +245,13 @@ def agreement(
     return torch.where(model > 0, actual / model, torch.nan)
 
 
-def _report(step: Scalars, solution: Solution, value: Tensor, squared: Tensor, coefficients: State) -> Report:
+def _report(step: Scalars, solution: Solution, value: Tensor, squared: Tensor | float, coefficients: State) -> Report:
     """The report of a finite step; ``squared`` is |g|^2, ``coefficients`` are those of an adaptive objective."""
     scalars = {
         **step,
         **solution.scalars,
         "objective/value": value,
-        "objective/gradient_norm": squared.sqrt(),
+        "objective/gradient_norm": squared**0.5,
         "solver/iterations": solution.iterations,
         "damping/value": solution.scalars.get("damping/value", solution.damping),
         **{f"objective/{name}": coefficient for name, coefficient in coefficients.items()},
@@ -249,12 +259,14 @@ def _report(step: Scalars, solution: Solution, value: Tensor, squared: Tensor, c
     return Report(None, scalars, {"solver/residual": lambda: solution.residual})
 
 
-def first_nonfinite(named: Mapping[str, Tensor], over_ranks: bool = False) -> str | None:
+def first_nonfinite(named: Mapping[str, Tensor | float], over_ranks: bool = False) -> str | None:
     """Name of the first tensor that holds a NaN or an infinity, or None. Reads the device once.
 
     A tensor's sum is finite if and only if no entry is bad, unless finite entries overflow it, which is as bad.
     ``over_ranks``: the tensors differ from rank to rank, and all ranks get the same answer.
     """
-    sums = torch.stack([x if x.ndim == 0 else x.sum() for x in named.values()])
-    totals = (all_sum(sums) if over_ranks else sums).tolist()
+    totals: Sequence[Tensor | float] = [x if isinstance(x, float) or x.ndim == 0 else x.sum() for x in named.values()]
+    if over_ranks or not all(isinstance(x, float) for x in totals):
+        sums = torch.stack([torch.as_tensor(x) for x in totals])
+        totals = (all_sum(sums) if over_ranks else sums).tolist()
     return next((name for name, total in zip(named, totals, strict=True) if not math.isfinite(total)), None)

@@ -25,6 +25,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from rlopt.core.arrays import library
 from rlopt.core.checks import at_least_one, check, positive
 from rlopt.core.heads.head import Head
 
@@ -74,6 +75,10 @@ class DiagonalGaussian(Head):
     def bounded(self) -> bool:
         return self.scale == "sigma"
 
+    @property
+    def takes_arrays(self) -> bool:
+        return not self.squash  # whose entropy is torch's alone
+
     def initial_constants(self) -> Tensor:
         sigma = self.initial_sigma
         return torch.full((self.constants,), math.log(sigma) if self.scale == "log_sigma" else sigma)
@@ -85,11 +90,11 @@ class DiagonalGaussian(Head):
 
     def log_prob_and_score(self, z: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_sigma, slope = self._parts(z)
-        inverse = (-log_sigma).exp()
+        inverse = library(z).exp(-log_sigma)
         e = (actions - mean) * inverse
         squared = e * e
         log_prob = -(0.5 * squared + log_sigma).sum(1) - 0.5 * self.size * math.log(2 * math.pi)
-        return log_prob, torch.cat([e * inverse, _times(squared - 1, slope)], 1)
+        return log_prob, library(z).concatenate([e * inverse, _times(squared - 1, slope)], 1)
 
     def log_prob_hessian(self, z: Tensor, actions: Tensor) -> Tensor:
         mean, log_sigma, slope = self._parts(z)
@@ -111,14 +116,15 @@ class DiagonalGaussian(Head):
 
     def entropy_gradient(self, z: Tensor) -> Tensor:
         mean, log_sigma, slope = self._parts(z)
-        by_mean, by_log_sigma = torch.zeros_like(mean), torch.ones_like(log_sigma)
+        by_mean, by_log_sigma = library(z).zeros_like(mean), library(z).ones_like(log_sigma)
         if self.squash:
             a, _, weights = self._quadrature(z)
             tanh = (mean / (_with_one(log_sigma) * math.sqrt(2))).erf()  # E of the smooth step erf(a / sqrt 2)
             tanh = tanh + ((a.tanh() - (a / math.sqrt(2)).erf()) * weights).sum(2)
             by_mean = -2 * tanh  # d log(1 - tanh^2 a) / da = -2 tanh a
             by_log_sigma = 1 + self._fallen(log_sigma, a, weights)
-        return torch.cat([by_mean, _times(by_log_sigma, slope)], 1)
+        gradient: Tensor = library(z).concatenate([by_mean, _times(by_log_sigma, slope)], 1)
+        return gradient
 
     def entropy_hessian(self, z: Tensor) -> Tensor:
         mean, log_sigma, slope = self._parts(z)
@@ -176,7 +182,7 @@ class DiagonalGaussian(Head):
         mean, scale = z[:, : self.size], z[:, self.size :]
         if self.scale == "log_sigma":
             return mean, scale, None
-        return mean, scale.log(), scale.reciprocal()
+        return mean, library(z).log(scale), 1 / scale
 
     def _fisher_diagonal(self, z: Tensor) -> Tensor:
         mean, log_sigma, slope = self._parts(z)

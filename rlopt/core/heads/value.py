@@ -31,6 +31,7 @@ class Value(Head):
     noise: ClassVar[Literal["normal", "uniform"]] = "normal"
     network_outputs: ClassVar[int] = 1
     noise_size: ClassVar[int] = 1
+    takes_arrays: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive("variance", self.variance)
@@ -42,7 +43,7 @@ class Value(Head):
         error = actions - z
         score = error / self.variance if self.variance != 1 else error
         constant = 0.5 * math.log(2 * math.pi * self.variance)
-        return (error * score).squeeze(1).mul_(-0.5).sub_(constant), score
+        return -0.5 * (error * score)[:, 0] - constant, score
 
     def entropy(self, z: Tensor) -> Tensor:
         return z.new_full((len(z),), 0.5 * (1 + math.log(2 * math.pi * self.variance)))

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
+from rlopt.core.arrays import library
 from rlopt.core.checks import non_negative, positive
 from rlopt.core.heads import Head
 from rlopt.core.objectives.surrogate import add_entropy, add_entropy_hessian, ratio_hessian
@@ -34,6 +34,7 @@ class Clipped:
 
     serves: ClassVar[Literal["policy", "critic"]] = "policy"
     requirements: ClassVar[Requirements] = Requirements()
+    takes_arrays: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive("clip", self.clip)
@@ -54,12 +55,13 @@ class Clipped:
         return add_entropy_hessian(self.entropy, head, z, ratio_hessian(head, z, samples, slope))
 
     def _clip(self, log_prob: Tensor, samples: Samples) -> tuple[Tensor, Tensor]:
-        ratio = (log_prob - samples.old_log_prob).exp_()
+        ratio = library(log_prob).exp(log_prob - samples.old_log_prob)
         unclipped = ratio * samples.advantages
-        clipped = ratio.clamp_(1 - self.clip, 1 + self.clip).mul_(samples.advantages)
-        return torch.minimum(unclipped, clipped), unclipped
+        clipped = ratio.clip(1 - self.clip, 1 + self.clip) * samples.advantages
+        return library(log_prob).minimum(unclipped, clipped), unclipped
 
 
 def _slope(values: Tensor, unclipped: Tensor) -> Tensor:
     """(B,) derivative in log pi: where the minimum is r A it is r A itself, elsewhere 0."""
-    return torch.where(values == unclipped, unclipped, 0.0)
+    slope: Tensor = library(values).where(values == unclipped, unclipped, 0.0)
+    return slope

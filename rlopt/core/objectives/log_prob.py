@@ -31,6 +31,7 @@ class LogProb:
 
     serves: ClassVar[Literal["policy", "critic"]] = "policy"
     requirements: ClassVar[Requirements] = Requirements()
+    takes_arrays: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         non_negative("entropy", self.entropy)

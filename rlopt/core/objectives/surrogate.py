@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from rlopt.core.arrays import library
 from rlopt.core.checks import non_negative
 from rlopt.core.heads import Head
 from rlopt.core.requirements import Requirements
@@ -31,6 +32,7 @@ class Surrogate:
 
     serves: ClassVar[Literal["policy", "critic"]] = "policy"
     requirements: ClassVar[Requirements] = Requirements()
+    takes_arrays: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         non_negative("entropy", self.entropy)
@@ -41,7 +43,7 @@ class Surrogate:
 
     def values_and_gradient(self, head: Head, z: Tensor, samples: Samples) -> tuple[Tensor, Tensor]:
         log_prob, score = head.log_prob_and_score(z, samples.actions)
-        values = (log_prob - samples.old_log_prob).exp_().mul_(samples.advantages)
+        values = library(z).exp(log_prob - samples.old_log_prob) * samples.advantages
         return add_entropy(self.entropy, head, z, values, values[:, None] * score)
 
     def hessian(self, head: Head, z: Tensor, samples: Samples) -> Tensor:

@@ -25,6 +25,7 @@ class Value:
 
     serves: ClassVar[Literal["policy", "critic"]] = "critic"
     requirements: ClassVar[Requirements] = Requirements()
+    takes_arrays: ClassVar[bool] = True
 
     def values(self, head: Head, z: Tensor, samples: Samples) -> Tensor:
         return head.log_prob(z, samples.actions)

@@ -7,6 +7,7 @@ the torch objects are mere functions of it, bound to the state that a step is gi
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
+from rlopt.core.arrays import add_one_
 from rlopt.core.checks import check, positive
 from rlopt.core.parts import Solution, State, Step, Taken
 from rlopt.core.problem import Problem
@@ -99,7 +101,7 @@ class Optimizer(Step):
     def step(self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem) -> Taken:
         x = solution.x
         if self.max_norm is not None:
-            x = x * (self.max_norm / (torch.dot(x, x).sqrt() + 1e-6)).clamp_(max=1.0)
+            x = shortened(solution, self.max_norm)
         if problem.head.bounded:  # the step may have to be taken back: work on copies
             copy, copied = theta.clone(), {**state, "moments": _copy(state["moments"])}
             self._apply(copy, copied, x)
@@ -121,7 +123,7 @@ class Optimizer(Step):
         group, moments = state["group"], state["moments"]
         if self._kernel and group.get("fused") and moments:
             largest = [moments["max_exp_avg_sq"]] if group["amsgrad"] else []
-            averages = [moments["exp_avg"]], [moments["exp_avg_sq"]], largest, [moments["step"].add_(1)]
+            averages = [moments["exp_avg"]], [moments["exp_avg_sq"]], largest, [add_one_(moments["step"])]
             options = {name: group[name] for name in ("lr", "weight_decay", "eps", "amsgrad")}
             beta1, beta2 = group["betas"]
             self._kernel([theta], [x], *averages, beta1=beta1, beta2=beta2, maximize=not group["maximize"], **options)
@@ -150,6 +152,15 @@ class Optimizer(Step):
     def _make(self, theta: Tensor) -> tuple[torch.optim.Optimizer, LRScheduler]:
         optimizer = self._class([theta], **self._options)
         return optimizer, self._scheduler_class(optimizer, **self._scheduler_options)
+
+
+def shortened(solution: Solution, longest: float) -> Tensor:
+    """x (P,), no longer than ``longest``."""
+    x, squared = solution.x, solution.squared
+    if isinstance(squared, Tensor):  # on a device, which nothing waits for
+        return x * (longest / (squared.sqrt() + 1e-6)).clamp_(max=1.0)
+    factor = longest / (math.sqrt(squared) + 1e-6)
+    return torch.from_numpy(x.numpy() * factor) if factor < 1 else x
 
 
 def find_scheduler(config: dict[str, Any]) -> tuple[type[Any], dict[str, Any]]:

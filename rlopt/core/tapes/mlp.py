@@ -17,11 +17,19 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rlopt.core.flat import CONSTANTS, Layout
 from rlopt.core.tapes.tape import Layer
+
+
+class ArrayActivation(NamedTuple):
+    """f of one layer in numpy."""
+
+    apply_: Callable[[np.ndarray], object]  # s -> f(s), in place
+    backward: Callable[[np.ndarray, np.ndarray], np.ndarray]  # g, h -> g f'
 
 
 class Activation(NamedTuple):
@@ -31,9 +39,18 @@ class Activation(NamedTuple):
     backward_: Callable[[Tensor, Tensor], Tensor]  # g, h -> g f', in place on g, one kernel
     derivative: Callable[[Tensor], Tensor]  # h -> f'
     second: Callable[[Tensor], Tensor]  # h -> f''
+    in_numpy: ArrayActivation | None = None  # for few samples, where there is one
 
 
 _aten = torch.ops.aten
+
+
+def _tanh_backward(g: np.ndarray, h: np.ndarray) -> np.ndarray:
+    derivative: np.ndarray = h * h
+    np.subtract(1, derivative, out=derivative)
+    np.multiply(g, derivative, out=derivative)
+    return derivative
+
 
 ACTIVATIONS: dict[type[nn.Module], Activation] = {
     nn.Tanh: Activation(
@@ -41,12 +58,14 @@ ACTIVATIONS: dict[type[nn.Module], Activation] = {
         lambda g, h: _aten.tanh_backward.grad_input(g, h, grad_input=g),
         lambda h: 1 - h * h,
         lambda h: -2 * h * (1 - h * h),
+        ArrayActivation(lambda s: np.tanh(s, out=s), _tanh_backward),
     ),
     nn.ReLU: Activation(
         torch.relu_,
         lambda g, h: _aten.threshold_backward.grad_input(g, h, 0, grad_input=g),
         lambda h: (h > 0).to(h.dtype),
         torch.zeros_like,
+        ArrayActivation(lambda s: np.maximum(s, 0, out=s), lambda g, h: np.where(h > 0, g, 0)),
     ),
     nn.ELU: Activation(
         lambda s: torch.nn.functional.elu_(s),
@@ -101,16 +120,7 @@ class MLPTape:
     def __init__(self, layers: list[Affine], layout: Layout, views: dict[str, Tensor], inputs: Tensor):
         self._plan, self.layout, self._views = layers, layout, views
         self.size = layout.size
-        self._hidden = [inputs]  # h_0 .. h_last
-        h = inputs
-        for layer in layers:
-            h = _affine(views, layer, h)
-            if layer.activation:
-                h = layer.activation.apply_(h)
-            self._hidden.append(h)
-        self.width = h.shape[1]
-        constants = views.get(CONSTANTS)
-        self.outputs = h if constants is None else torch.cat([h, constants.expand(len(h), -1)], 1)
+        self._forward(inputs)
         self._scratch: list[Tensor | None] = [None] * len(layers)  # (B, J) per hidden layer, for s' and d
         self._bent: tuple[Tensor, list[tuple[Tensor, Tensor | None]]] | None = None  # hvp's results for its last u
 
@@ -203,6 +213,19 @@ class MLPTape:
 
     def at(self, theta: Tensor, inputs: Tensor) -> MLPTape:
         return MLPTape(self._plan, self.layout, self.layout.views(theta), inputs)
+
+    def _forward(self, inputs: Tensor) -> None:
+        """The forward pass: activations, outputs and their number."""
+        self._hidden = [inputs]  # h_0 .. h_last
+        h = inputs
+        for layer in self._plan:
+            h = _affine(self._views, layer, h)
+            if layer.activation:
+                h = layer.activation.apply_(h)
+            self._hidden.append(h)
+        self.width = h.shape[1]
+        constants = self._views.get(CONSTANTS)
+        self.outputs = h if constants is None else torch.cat([h, constants.expand(len(h), -1)], 1)
 
     def _sent_back(self, u: Tensor) -> list[tuple[Tensor, Tensor | None]]:
         """For every layer d_l and f''_l (W_{l+1}^T d_{l+1}), None without activation; kept for the last u."""

@@ -130,6 +130,9 @@ class Scripted:
     def __init__(self, *reports: Report):
         self.reports = iter(reports)
 
+    def takes_arrays(self, theta, samples, count):
+        return False
+
     def __call__(self, theta, state, samples):
         return theta, state, next(self.reports)
 

@@ -1,0 +1,45 @@
+"""What lets one text of a formula serve torch's tensors and numpy's arrays.
+
+On arrays of a few hundred numbers an operator of numpy takes a fifth of the time of torch's, of which most goes into
+calling it. So the heads and objectives that minibatches meet take both in `values_and_gradient` and what it calls; in
+their annotations Tensor then stands for either. They say so by ``takes_arrays``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+_ONE_THREAD = 8192  # numbers of which numpy's library takes the product in one thread, whatever the machine
+
+
+def library(x: Any) -> Any:
+    """torch or numpy, whichever ``x`` is of; exp, log, minimum, where, concatenate bear one name in both."""
+    return torch if isinstance(x, torch.Tensor) else np
+
+
+def takes_arrays(part: object) -> bool:
+    """True for a head or an objective whose values and gradients are as good for arrays as for tensors."""
+    return getattr(part, "takes_arrays", False)
+
+
+def squared_length(x: torch.Tensor) -> torch.Tensor | float:
+    """x^T x of a vector (P,), a number where it is on the host."""
+    if not x.is_cpu:
+        return torch.dot(x, x)
+    array = x.numpy()
+    if len(array) <= _ONE_THREAD:
+        return float(np.dot(array, array))
+    parts = (array[i : i + _ONE_THREAD] for i in range(0, len(array), _ONE_THREAD))
+    return float(sum(np.dot(part, part) for part in parts))
+
+
+def add_one_(x: torch.Tensor) -> torch.Tensor:
+    """x + 1, in place."""
+    if not x.is_cpu:
+        return x.add_(1)
+    array = x.numpy()
+    array += 1
+    return x
