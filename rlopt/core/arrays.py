@@ -2,7 +2,7 @@
 
 On arrays of a few hundred numbers an operator of numpy takes a fifth of the time of torch's, of which most goes into
 calling it. So the heads and objectives that minibatches meet take both in `values_and_gradient` and what it calls; in
-their annotations Tensor then stands for either. They say so by ``takes_arrays``.
+their annotations Tensor then stands for either. Those that do say so by ``takes_arrays = True``.
 """
 
 from __future__ import annotations

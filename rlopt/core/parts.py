@@ -21,13 +21,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
-from rlopt.core.arrays import squared_length
 from rlopt.core.curvature import Curvature
 from rlopt.core.heads import Head
 from rlopt.core.importance import Batch
@@ -102,11 +100,6 @@ class Solution:
     def quadratic(self) -> Tensor:
         """x^T M x, undamped."""
         return self.form() if callable(self.form) else self.form
-
-    @cached_property
-    def squared(self) -> Tensor | float:
-        """x^T x."""
-        return squared_length(self.x)
 
     @classmethod
     def measured(

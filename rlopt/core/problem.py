@@ -77,7 +77,7 @@ class Problem:
     @cached_property
     def samples(self) -> Samples:
         """The samples, as tensors."""
-        return self.given.tensors
+        return self.given if isinstance(self.given.weight, Tensor) else self.given.map(torch.from_numpy)
 
     def trial(self, theta: Tensor) -> Trial:
         """Objective, KL from the start of this step, and domain at theta."""

@@ -30,8 +30,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,7 +40,6 @@ from rlopt.core.arrays import squared_length, takes_arrays
 from rlopt.core.checks import NumericalFailure, non_negative
 from rlopt.core.curvature import Curvature
 from rlopt.core.estimators.plain import Plain
-from rlopt.core.gradient import value_and_gradient
 from rlopt.core.heads import Head, Joint
 from rlopt.core.importance import Batch
 from rlopt.core.network import Network
@@ -62,6 +62,7 @@ from rlopt.core.parts import (
 from rlopt.core.problem import Objective, Problem, adaptive_objective
 from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.samples import Samples
+from rlopt.core.tapes.array import ArrayTape
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import all_sum, all_sums, world_size
 
@@ -154,7 +155,7 @@ class Update:
         except NumericalFailure as failure:
             return theta, state, Report(first_nonfinite({"objective": value, "gradient": g}) or str(failure))
         x = solution.x
-        squared = solution.squared if x is g else squared_length(g)
+        squared = squared_length(g)
         direction = {} if x is g else {"direction": x}
         if bad := first_nonfinite({"objective": value, "gradient": squared, **direction}):
             return theta, state, Report(bad)
@@ -202,6 +203,17 @@ class Update:
         if g is not own and HISTORY in self.metric.supplies and not isinstance(bound, NumericalFailure):
             bound = cast(History, self.metric).add(state["metric"], g)
         return g, value, damping, bound
+
+
+def value_and_gradient(tape: Tape, head: Head, objective: Objective, samples: Samples) -> tuple[Tensor | float, Tensor]:
+    """The objective's weighted sum over this rank's samples and its gradient (P,), a new tensor; in numpy by arrays."""
+    if not isinstance(tape, ArrayTape):
+        values, dz = objective.values_and_gradient(head, tape.outputs, samples)
+        return torch.dot(samples.share, values), tape.vjp(dz * samples.share[:, None])
+    share: Any = samples.share
+    values, dz = objective.values_and_gradient(head, cast(Tensor, tape.z), samples)
+    dz *= share[:, None]
+    return float(np.dot(share, values)), torch.from_numpy(tape.array_vjp(cast(Any, dz)))
 
 
 def _wait(theta: Tensor, state: State, value: Tensor, g: Tensor, estimate: Estimate) -> tuple[Tensor, State, Report]:

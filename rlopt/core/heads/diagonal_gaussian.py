@@ -76,7 +76,7 @@ class DiagonalGaussian(Head):
         return self.scale == "sigma"
 
     @property
-    def takes_arrays(self) -> bool:
+    def takes_arrays(self) -> bool:  # see `core.arrays`
         return not self.squash  # whose entropy is torch's alone
 
     def initial_constants(self) -> Tensor:

@@ -36,11 +36,6 @@ class Head(Protocol):
         """True where some z are outside the domain (a scale that could fall to 0)."""
         return False
 
-    @property
-    def takes_arrays(self) -> bool:
-        """True where log-probability, score, entropy and its gradient are as good for numpy's arrays, see `arrays`."""
-        return False
-
     def initial_constants(self) -> Tensor:
         """(S,) what the constants start from."""
         return torch.zeros(self.constants)

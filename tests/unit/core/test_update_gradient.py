@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from rlopt.core.gradient import value_and_gradient
 from rlopt.core.objectives.value import Value
+from rlopt.core.update import value_and_gradient
 from tests.support.oracles import close, make_case
 from tests.support.updates import OBJECTIVES
 
