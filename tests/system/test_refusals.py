@@ -64,7 +64,7 @@ REFUSED = {
     "weighting": ("state_weighting=none", "state_weighting must be one of uniform, discounted", "'none'"),
     "activation": ("policy.activation=tahn", "policy.activation must be one of tanh, relu", "'tahn'"),
     "scale": ("env=pendulum policy.scale=tau", "policy.scale must be log_sigma or sigma", "'tau'"),
-    "backend": ("env.backend=thread", "env.backend must be sync", "'thread'"),
+    "backend": ("env.backend=thread", "env.backend must be auto or sync", "'thread'"),
     "batch and environments": ("batch_size=2049", "multiple of env.num_envs=8", "2049", "batch_size=2048"),
     "small batch": ("batch_size=4", "multiple of env.num_envs=8", "4", "batch_size=8"),
     "environment id": ("env.id=Cartpol-v1", "env.id=Cartpol-v1", "did you mean CartPole-v1"),

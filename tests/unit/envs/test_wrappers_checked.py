@@ -92,9 +92,9 @@ def test_every_environment_that_is_made_is_checked():
 
 def test_a_step_counter_has_names_and_describes_itself():
     counter = StepCounter(shared=True)
-    assert counter.snapshot() == [0, -1, 0, 0] and counter.describe() == "the environment, at its first reset,"
+    assert counter.snapshot() == [0, -1, 0, 0, 0] and counter.describe() == "the environment, at its first reset,"
     counter.step += 1200
     counter.environment, counter.stop_requested = 3, 1
-    assert counter.snapshot() == [1200, 3, 1, 0] and counter.describe() == "environment 3, at its step 1,200,"
+    assert counter.snapshot() == [1200, 3, 1, 0, 0] and counter.describe() == "environment 3, at its step 1,200,"
     counter.replay_calls = 2
     assert counter.describe() == "environment 3, while its episode was replayed,"

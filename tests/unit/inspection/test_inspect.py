@@ -67,7 +67,8 @@ def test_every_step_goes_equally_far_by_prediction_and_nearly_so(inspected):
         assert d["failure"] is None, pair
         assert d["kl_predicted"] == pytest.approx(RADIUS, rel=1e-9), pair
         assert 0 < d["kl"] < 10 * RADIUS, pair
-        assert d["milliseconds"] > 0 and d["peak_bytes"] > 0, pair
+        assert d["milliseconds"] > 0, pair
+        assert d["peak_bytes"] > 0 or pair == ("identity", "identity"), pair  # which gives back what it is given
 
 
 def test_cosines_of_what_is_exact_are_one(inspected):

@@ -210,8 +210,8 @@ gym.register("mine/Swings-v0", entry_point=Swings, max_episode_steps=20)
 """
 
 
-@pytest.mark.parametrize("flag", ["--import", "--extensions"])
-def test_workers_that_are_not_forked_collect_the_same(tmp_path, monkeypatch, flag):
+@pytest.mark.parametrize(("flag", "method"), [("--import", "forkserver"), ("--extensions", "spawn")])
+def test_workers_that_are_not_forked_collect_the_same(tmp_path, monkeypatch, flag, method):
     """They know the environments that the command line names."""
     module = tmp_path / "folder/env/swings_of_mine.py"
     module.parent.mkdir(parents=True)
@@ -222,13 +222,13 @@ def test_workers_that_are_not_forked_collect_the_same(tmp_path, monkeypatch, fla
     typed = ["env.id=mine/Swings-v0", "env.num_envs=2", "batch_size=80", "total_steps=160", "policy.hidden=[4]",
              "critic.hidden=[4]", "evaluation.episodes=0"]  # fmt: skip
     trees = []
-    for method, workers in (("fork", 1), ("spawn", 2), ("forkserver", 2)):
-        monkeypatch.setattr(child, "START_METHOD", method)
-        assert cli.main(["train", *named, *typed, f"workers={workers}", f"run_dir={tmp_path / method}"]) == 0
-        trees.append(tree_of(tmp_path / method))
+    for start, workers in (("fork", 1), (method, 2)):
+        monkeypatch.setattr(child, "START_METHOD", start)
+        assert cli.main(["train", *named, *typed, f"workers={workers}", f"run_dir={tmp_path / start}"]) == 0
+        trees.append(tree_of(tmp_path / start))
         gym.registry.pop("mine/Swings-v0", None)
         sys.modules.pop("swings_of_mine", None)
-    assert all(same_tree(trees[0], tree) for tree in trees[1:])
+    assert same_tree(*trees)
 
 
 def test_a_fault_in_a_worker_that_is_not_forked_is_named(tmp_path, monkeypatch):
