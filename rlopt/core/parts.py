@@ -90,6 +90,7 @@ class Solution:
     damping: Tensor | float  # lambda that was used; above the one asked for where a factorisation needed it
     scalars: Scalars = field(default_factory=dict)  # worth a curve; damping/value where lambda acts within M_s
     state: State = field(default_factory=dict)  # kept of x by the solver, beside the state `prepare` returned
+    squared: Tensor | float | None = None  # x^T x, where the solver has it
 
     @property
     def residual(self) -> Tensor | float:

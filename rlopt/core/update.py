@@ -155,7 +155,7 @@ class Update:
         except NumericalFailure as failure:
             return theta, state, Report(first_nonfinite({"objective": value, "gradient": g}) or str(failure))
         x = solution.x
-        squared = squared_length(g)
+        squared = squared_length(g) if solution.squared is None else solution.squared
         direction = {} if x is g else {"direction": x}
         if bad := first_nonfinite({"objective": value, "gradient": squared, **direction}):
             return theta, state, Report(bad)

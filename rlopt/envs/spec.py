@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import closing
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,11 @@ class EnvSpec:
             return "sync" if task_of(self.id) is None else "mujoco"
         return self.backend
 
+    @property
+    def in_background(self) -> bool:
+        """True where a thread collects while the networks learn: MuJoCo lets other threads run."""
+        return self.steps_by == "mujoco"
+
     def make(self, render_mode: str | None = None) -> CheckedEnv:
         """One environment whose observations are a Box and whose outputs are checked.
 
@@ -116,10 +121,10 @@ class EnvSpec:
 
     def make_players(self, count: int) -> SyncEnvs | MujocoEnvs:
         """``count`` environments for whole episodes, each of which is given a seed."""
-        if self.steps_by == "mujoco":
-            with closing(self.make()) as example:
-                return MujocoEnvs(self.id, example, self.kwargs, count)
-        return SyncEnvs([self.make] * count)
+        spec = replace(self, backend="sync") if self.steps_by == "envpool" else self
+        envs = spec.make_vector(count=count)
+        assert not isinstance(envs, EnvPoolEnvs)
+        return envs
 
     def try_constructor(self) -> None:
         """Make one in a process of its own, where it cannot end this one; Gymnasium's and rlopt's own are trusted.

@@ -33,7 +33,7 @@ from rlopt.envs.replay import Origin, Replayed, Script, origin_of, replay, save
 from rlopt.errors import EnvironmentFault, UserError, in_one_line, needs_extra
 from rlopt.parallel.processes import shared_zeros
 
-_STEP, _ENVIRONMENT, _STOP, _REPLAY, _PHYSICS = range(5)  # indices of a StepCounter's numbers
+_STEP, ENVIRONMENT, _STOP, _REPLAY, _PHYSICS = range(5)  # indices of a StepCounter's numbers
 
 
 def _number(index: int) -> Any:
@@ -48,7 +48,7 @@ class StepCounter:
     """
 
     step: int = _number(_STEP)  # vector steps begun since the run began
-    environment: int = _number(_ENVIRONMENT)  # number, over the whole run, of the one being stepped; -1: none
+    environment: int = _number(ENVIRONMENT)  # number, over the whole run, of the one being stepped; -1: none
     stop_requested: int = _number(_STOP)  # 1: end the rollout before its next step
     physics: int = _number(_PHYSICS)  # nanoseconds within the simulator, where the backend measures them
     replay_calls: int = _number(_REPLAY)  # calls made so far while an episode is replayed; 0: no replay
@@ -118,7 +118,7 @@ class SyncEnvs(SyncVectorEnv):
         rewards, terminations, truncations = self._rewards, self._terminations, self._truncations
         info: dict[str, Any] = {}
         for e, env in self._active:
-            numbers[_ENVIRONMENT] = first + e
+            numbers[ENVIRONMENT] = first + e
             observation, rewards[e], terminated, truncated, _ = env.step(actions[e])
             if terminated or truncated:
                 if not info:
@@ -129,7 +129,7 @@ class SyncEnvs(SyncVectorEnv):
                 else:
                     observation = following
             observations[e], terminations[e], truncations[e] = observation, terminated, truncated
-        numbers[_ENVIRONMENT] = -1
+        numbers[ENVIRONMENT] = -1
         return observations, rewards, terminations, truncations, info
 
     def replay(self, scripts: Sequence[Script]) -> list[Replayed]:

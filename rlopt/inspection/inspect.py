@@ -21,7 +21,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from rlopt import files
 from rlopt.core.checks import NumericalFailure
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import HISTORY, OBJECTIVE, SEMIDEFINITE, History, Metric, Solution, Solver
@@ -29,6 +28,7 @@ from rlopt.core.problem import Problem, step_length
 from rlopt.core.samples import Samples
 from rlopt.core.update import Update
 from rlopt.errors import Stopped, UserError, in_one_line
+from rlopt.files import finite
 from rlopt.inspection.budget import NO_LIMITS, Clock, LeftOut, Limits
 from rlopt.inspection.memory import NewTensors
 from rlopt.inspection.reference import Reference, find_reference, quick_products
@@ -107,7 +107,7 @@ class Inspection:
 
     def plain(self) -> dict[str, Any]:
         """As JSON can hold it: a number that is not finite is None."""
-        plain: dict[str, Any] = files.finite(asdict(self))
+        plain: dict[str, Any] = finite(asdict(self))
         return plain
 
 

@@ -95,7 +95,7 @@ def _collector(start: Setup, replays: bool) -> Collector | Workers:
         timeout = environment.timeout if environment.steps_by != "envpool" else None  # which has threads of its own
         return Collector(
             envs, head, steps, config.seed, dtype, mine.start, environment.num_envs, timeout, replays,
-            background=environment.steps_by == "mujoco",  # MuJoCo lets other threads run meanwhile
+            background=environment.in_background,
         )  # fmt: skip
     return Workers(
         local, start.observations, start.actions, start.agent.policy(start.state), head, steps, config.seed,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from rlopt.core.arrays import squared_length
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import EUCLIDEAN, Requirements, Solution, Solve, Solver, State
 
@@ -24,4 +26,5 @@ class Identity(Solver):
 
 
 def _solve(g: Tensor) -> Solution:
-    return Solution(x=g, iterations=0.0, error=0.0, form=lambda: torch.dot(g, g), damping=0.0)
+    form = partial(torch.dot, g, g)
+    return Solution(x=g, iterations=0.0, error=0.0, form=form, damping=0.0, squared=squared_length(g))

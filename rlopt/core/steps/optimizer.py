@@ -101,7 +101,7 @@ class Optimizer(Step):
     def step(self, state: State, theta: Tensor, solution: Solution, slope: Tensor, problem: Problem) -> Taken:
         x = solution.x
         if self.max_norm is not None:
-            x = shortened(x, self.max_norm)
+            x = shortened(x, solution.squared, self.max_norm)
         if problem.head.bounded:  # the step may have to be taken back: work on copies
             copy, copied = theta.clone(), {**state, "moments": _copy(state["moments"])}
             self._apply(copy, copied, x)
@@ -154,9 +154,9 @@ class Optimizer(Step):
         return optimizer, self._scheduler_class(optimizer, **self._scheduler_options)
 
 
-def shortened(x: Tensor, longest: float) -> Tensor:
-    """x (P,), no longer than ``longest``."""
-    squared = squared_length(x)
+def shortened(x: Tensor, squared: Tensor | float | None, longest: float) -> Tensor:
+    """x (P,), no longer than ``longest``; ``squared`` is x^T x, where it is known."""
+    squared = squared_length(x) if squared is None else squared
     if isinstance(squared, Tensor):  # on a device, which nothing waits for
         return x * (longest / (squared.sqrt() + 1e-6)).clamp_(max=1.0)
     factor = longest / (math.sqrt(squared) + 1e-6)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from rlopt.envs.mujoco.task import Array, Physics, Task, library, square_sum
+from rlopt.core.arrays import library
+from rlopt.envs.mujoco.task import Array, Physics, Task, square_sum
 
 
 class Ant(Task):

@@ -27,7 +27,7 @@ from rlopt.envs.mujoco.swimmer import Swimmer
 from rlopt.envs.mujoco.task import Array, Physics, Task
 from rlopt.envs.mujoco.walker2d import Walker2d
 from rlopt.envs.replay import Origin, Replayed, Script, generator_of
-from rlopt.envs.vector import StepCounter, seeds_for
+from rlopt.envs.vector import ENVIRONMENT, StepCounter, seeds_for
 
 _GYMNASIUM = "gymnasium.envs.mujoco."
 _TASKS: dict[str, type[Task]] = {  # Gymnasium's classes, by where they are
@@ -100,14 +100,14 @@ class MujocoEnvs(VectorEnv):
         self.single_action_space = example.action_space
         self.observation_space = batch_space(self.single_observation_space, count)
         self.action_space = batch_space(self.single_action_space, count)
-        self._observations = np.zeros(self.observation_space.shape or ())
+        self._observations, self._shared = np.zeros(self.observation_space.shape or ()), False  # with the caller
         self.restart: Callable[[int], Any] = self.reset_one
         self.origins: list[Origin | None] = [None] * count  # a state is saved, so no episode is replayed
         self._never = np.zeros(count, bool)
 
     def write_observations_to(self, array: np.ndarray) -> None:
         """Write observations to this array (E, D), in its type, from now on."""
-        self._observations = array
+        self._observations, self._shared = array, True
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         for e, own in enumerate(seeds_for(seed, self.num_envs)):
@@ -146,7 +146,10 @@ class MujocoEnvs(VectorEnv):
                 if ended[e]:
                     info["final_obs"][e] = observations[e].copy()
                     self._continue(e, observations)
-        self._observations[:] = observations
+        if self._shared:
+            self._observations[:] = observations
+        else:
+            self._observations = observations
         return self._observations, rewards, terminations, truncations, info
 
     def cut_short(self, e: int) -> None:
@@ -181,15 +184,15 @@ class MujocoEnvs(VectorEnv):
     def _simulate(self, actions: np.ndarray) -> None:
         """One step of every environment that is not idle."""
         step, model, count, forces = self._mujoco.mj_step, self._model, self._frame_skip, self.task.contact_forces
-        counter, first, begun = self.counter, self._first, time.perf_counter_ns()
+        numbers, first, begun = self.counter.numbers, self._first, time.perf_counter_ns()
         for e, data in self._active:
-            counter.environment = first + e
+            numbers[ENVIRONMENT] = first + e
             self._controls[e][:] = actions[e]
             step(model, data, count)
             if forces:
                 self._mujoco.mj_rnePostConstraint(model, data)
-        counter.environment = -1
-        counter.physics += time.perf_counter_ns() - begun
+        numbers[ENVIRONMENT] = -1
+        self.counter.physics += time.perf_counter_ns() - begun
 
     def _gather(self) -> Physics:
         """What the task reads, of all environments."""

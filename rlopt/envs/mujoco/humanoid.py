@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from rlopt.envs.mujoco.task import Array, Physics, Task, between, library, square_sum
+from rlopt.core.arrays import library
+from rlopt.envs.mujoco.task import Array, Physics, Task, between, square_sum
 
 
 class Humanoid(Task):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from rlopt.core.arrays import library
 from rlopt.envs.mujoco.humanoid import Humanoid
-from rlopt.envs.mujoco.task import Array, Physics, library, square_sum
+from rlopt.envs.mujoco.task import Array, Physics, square_sum
 
 
 class HumanoidStandup(Humanoid):

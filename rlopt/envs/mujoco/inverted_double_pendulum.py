@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from rlopt.envs.mujoco.task import Array, Physics, Task, library
+from rlopt.core.arrays import library
+from rlopt.envs.mujoco.task import Array, Physics, Task
 
 
 class InvertedDoublePendulum(Task):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rlopt.envs.mujoco.task import Array, Physics, Task, library
+from rlopt.core.arrays import library
+from rlopt.envs.mujoco.task import Array, Physics, Task
 
 
 class InvertedPendulum(Task):

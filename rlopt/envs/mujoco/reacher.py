@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from rlopt.envs.mujoco.task import Array, Physics, Start, Task, library, square_sum
+from rlopt.core.arrays import library
+from rlopt.envs.mujoco.task import Array, Physics, Start, Task, square_sum
 
 
 class Reacher(Task):

@@ -6,18 +6,20 @@ environment gives.
 
 from __future__ import annotations
 
-from types import ModuleType, SimpleNamespace
+from abc import ABC, abstractmethod
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
+
+from rlopt.core.arrays import library
 
 Array = Any  # a numpy array or a torch tensor
 Start = tuple[np.ndarray, np.ndarray]  # positions and velocities
 Physics = SimpleNamespace  # arrays [E, ...] out of MuJoCo's mjData, by their names there
 
 
-class Task:
+class Task(ABC):
     """Base of the tasks: what most of them share.
 
     ``model`` is MuJoCo's, ``options`` are the arguments of Gymnasium's constructor, ``dt`` is the time of one step of
@@ -46,9 +48,9 @@ class Task:
         """[E] whether the body has not fallen; None where no such thing ends an episode."""
         return None
 
+    @abstractmethod
     def reward(self, s: Physics, actions: Array, speed: Array, healthy: Array) -> Array:
         """[E] rewards of the step to ``s``; ``speed`` [E] is the change of `place` in it, in metres a second."""
-        raise NotImplementedError
 
     def draw(self, generator: np.random.Generator, qpos: np.ndarray, qvel: np.ndarray) -> Start:
         """Positions and velocities of an episode's beginning, around the model's own."""
@@ -61,11 +63,6 @@ class Task:
         scale = self.options.reset_noise_scale
         qpos = qpos + generator.uniform(-scale, scale, len(qpos))
         return qpos, qvel + scale * generator.standard_normal(len(qvel))
-
-
-def library(x: Array) -> ModuleType:
-    """numpy or torch, whichever ``x`` belongs to."""
-    return np if isinstance(x, np.ndarray) else torch
 
 
 def square_sum(x: Array) -> Array:

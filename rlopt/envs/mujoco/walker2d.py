@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rlopt.envs.mujoco.task import Array, Physics, Task, between, library, square_sum
+from rlopt.core.arrays import library
+from rlopt.envs.mujoco.task import Array, Physics, Task, between, square_sum
 
 
 class Walker2d(Task):
