@@ -24,7 +24,6 @@ class Categorical(Head):
     count: int
 
     noise: ClassVar[Literal["normal", "uniform"]] = "uniform"
-    bounded: ClassVar[bool] = False
     noise_size: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
