@@ -2,8 +2,8 @@
 
 Start from a preset and change one part at a time. `rlopt inspect RUN_DIR` shows what each pair of metric and solver
 would have done at a policy that you have trained: its angle to the exact direction, its predicted and measured
-improvement at one KL divergence, and its time. Slow pairs are left out unless
-`--pairs all` is given. `rlopt.guide.words` explains the words.
+improvement at one KL divergence, and its time. Slow pairs are left out unless `--pairs all` is given.
+`rlopt.guide.words` explains the words.
 
 **Metric**
 
