@@ -13,6 +13,7 @@ from rlopt.envs.spec import EnvSpec
 from tests.support.building import resolve, trainer
 from tests.support.mujoco import make, random_actions
 from tests.support.traces import same, tree_of
+from tests.support.training import scalars
 
 
 @pytest.mark.parametrize("task", ["HalfCheetah", "Hopper", "Ant", "Humanoid", "Reacher"])
@@ -48,7 +49,7 @@ SMALL = ["algo=trpo", "env=hopper", "env.num_envs=4", "batch_size=200", "total_s
 
 @pytest.mark.parametrize("more", [[], ["workers=2"]], ids=["one process", "two workers"])
 def test_training_is_that_of_the_sync_backend(tmp_path, more):
-    """Theta and every average after five updates, and the evaluation."""
+    """Theta and every average after five updates, and the evaluation; it alone knows how long MuJoCo took."""
     trees = []
     for backend in ("sync", "auto"):
         run = trainer(resolve([*SMALL, *more, f"env.backend={backend}", f"run_dir={tmp_path / backend}"]))
@@ -56,6 +57,9 @@ def test_training_is_that_of_the_sync_backend(tmp_path, more):
         run.collector.close()
         trees.append({"agent": tree_of(tmp_path / backend)["agent"], "return": summary["evaluation_return"]})
     assert same(*trees)
+    assert "time/physics" not in scalars(tmp_path / "sync")
+    shares = [share for _, share in scalars(tmp_path / "auto")["time/physics"]]
+    assert len(shares) == 5 and all(0 < share < 1 for share in shares)
 
 
 class Mine(HalfCheetahEnv):
