@@ -12,6 +12,7 @@ from torch.func import functional_call
 from rlopt.core.flat import CONSTANTS, Layout
 from rlopt.core.tapes.array import ArrayTape, Chain, bind, suits
 from rlopt.core.tapes.autograd import AutogradTape
+from rlopt.core.tapes.masked import MaskedTape, apply_mask
 from rlopt.core.tapes.mlp import Affine, MLPTape, plan
 from rlopt.core.tapes.tape import Tape
 
@@ -22,11 +23,14 @@ class Network:
     """Maps theta (P,) and inputs (B, ...) to outputs z (B, O).
 
     ``constants`` numbers at the end of theta are outputs that do not depend on the input (a Gaussian's scale).
-    Chains of Linear layers and tanh, ReLU, ELU or sigmoid run without autograd; any other module runs with it.
+    Chains of Linear layers and tanh, ReLU, ELU or sigmoid run without autograd; any other module runs with it. The
+    module does not see the last ``unread`` columns of the inputs; if the network is ``masked`` these say, by 1 and 0,
+    which of as many last outputs are allowed.
     """
 
-    def __init__(self, module: nn.Module, constants: int = 0):
+    def __init__(self, module: nn.Module, constants: int = 0, unread: int = 0, masked: bool = False):
         self.module = module
+        self.unread, self.masked = unread, masked
         self.layout = Layout.of(module, constants)
         self.plan = plan(module)
         self._seen: tuple[Tensor, dict[str, Tensor]] | None = None
@@ -34,6 +38,15 @@ class Network:
 
     def tape(self, theta: Tensor, inputs: Tensor | np.ndarray) -> Tape:
         """Forward pass that keeps what the Jacobian products need; of an array where `takes_arrays` says so."""
+        if not self.unread:
+            return self._tape(theta, inputs)
+        tape, mask = self._tape(theta, inputs[:, : -self.unread]), inputs[:, -self.unread :]
+        if isinstance(tape, ArrayTape):  # of a network that is not masked
+            return tape
+        return cast(Tape, MaskedTape(tape, self.unread, cast(Tensor, mask) if self.masked else None))
+
+    def _tape(self, theta: Tensor, inputs: Tensor | np.ndarray) -> Tape:
+        """The record of inputs without unread columns."""
         if self.plan is None:
             return AutogradTape(self.module, self.layout, theta, cast(Tensor, inputs))
         views = self.views(theta)
@@ -45,10 +58,17 @@ class Network:
 
     def takes_arrays(self, theta: Tensor, inputs: Tensor, count: int) -> bool:
         """True where a tape of ``count`` of these inputs at a time is better made of arrays."""
-        return self.plan is not None and suits(self.plan, self.views(theta), inputs, count)
+        return self.plan is not None and not self.masked and suits(self.plan, self.views(theta), inputs, count)
 
     def outputs(self, theta: Tensor, inputs: Tensor) -> Tensor:
         """Forward pass only: z (B, O)."""
+        if not self.unread:
+            return self._outputs(theta, inputs)
+        z = self._outputs(theta, inputs[:, : -self.unread])
+        return apply_mask(z, inputs[:, -self.unread :])[0] if self.masked else z
+
+    def _outputs(self, theta: Tensor, inputs: Tensor) -> Tensor:
+        """z of inputs without unread columns."""
         if self.plan is not None:
             return self._chain(self.plan, theta, inputs)
         views = dict(self.views(theta))

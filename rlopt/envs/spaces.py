@@ -43,6 +43,44 @@ class ImageBox(spaces.Box):
     image: Image
 
 
+class MaskedBox(spaces.Box):
+    """Rows of an observation and an action mask, [D | M], see rlopt.envs.masks; ``inner`` is of the observation."""
+
+    inner: spaces.Box
+
+    @classmethod
+    def of(cls, inner: spaces.Box, count: int) -> MaskedBox:
+        """Rows of observations of ``inner`` with a mask of ``count`` numbers."""
+        low, high = np.zeros(count, inner.dtype), np.ones(count, inner.dtype)
+        bounds = np.concatenate([inner.low.reshape(-1), low]), np.concatenate([inner.high.reshape(-1), high])
+        found = cls(*bounds, dtype=inner.dtype)  # type: ignore[arg-type]
+        found.inner = inner
+        return found
+
+
+def unmasked(space: gym.Space) -> gym.Space:
+    """The Box of the observations alone; the space itself where there is no mask."""
+    return space.inner if isinstance(space, MaskedBox) else space
+
+
+def mask_size(space: gym.Space) -> int:
+    """M, the numbers of the mask in a row of ``space``; 0 where there is none."""
+    return observation_size(space) - observation_size(space.inner) if isinstance(space, MaskedBox) else 0
+
+
+def mask_counts(actions: gym.Space) -> tuple[int, ...] | None:
+    """How many actions each category has; None where actions can have no mask."""
+    if isinstance(actions, spaces.Discrete):
+        return (int(actions.n),)
+    return tuple(actions.nvec.reshape(-1).tolist()) if isinstance(actions, spaces.MultiDiscrete) else None
+
+
+def has_mask_key(observations: gym.Space, actions: gym.Space) -> bool:
+    """Whether observations are of Dict({"observation", "action_mask"}), and actions of a kind that can be masked."""
+    keys = set(observations.spaces) if isinstance(observations, spaces.Dict) else set()
+    return keys == {"observation", "action_mask"} and mask_counts(actions) is not None
+
+
 @dataclass(frozen=True)
 class Gaussian:
     """The options of a Gaussian policy; see heads.DiagonalGaussian."""
@@ -97,11 +135,13 @@ def _has_channels_last(shape: tuple[int, ...]) -> bool:
 
 def image(space: gym.Space) -> Image | None:
     """The shape of the images that the observations are; None where they are no images."""
+    space = unmasked(space)
     return space.image if isinstance(space, ImageBox) else None
 
 
 def may_be_pictures(space: gym.Space) -> bool:
     """Whether these numbers look like pictures: bytes, 36 or more along two of two or three axes."""
+    space = unmasked(space)
     plain = isinstance(space, spaces.Box) and space.dtype == np.uint8 and image(space) is None
     return plain and len(space.shape or ()) in (2, 3) and sorted(space.shape or ())[-2] >= 36
 

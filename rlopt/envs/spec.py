@@ -17,7 +17,7 @@ from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import gymnasium as gym
 
@@ -25,7 +25,7 @@ import rlopt.tasks  # noqa: F401  # registers rlopt's own environments
 from rlopt.core.checks import at_least_one, between, check
 from rlopt.envs.mujoco import MujocoEnvs, task_of
 from rlopt.envs.observations import check_observation_space, describe_kind
-from rlopt.envs.spaces import as_image
+from rlopt.envs.spaces import as_image, has_mask_key, mask_counts, unmasked
 from rlopt.envs.trial import NO_REPLAY, CountedCalls, Trial, class_values, try_to_continue
 from rlopt.envs.vector import EnvPoolEnvs, StepCounter, SyncEnvs
 from rlopt.envs.watchdog import watched
@@ -33,6 +33,9 @@ from rlopt.envs.wrappers import FAULTS, CheckedEnv, guard
 from rlopt.errors import EnvironmentFault, UserError, first_line, in_one_line, needs_extra
 from rlopt.loggers import console
 from rlopt.parallel.processes import describe_exit
+
+if TYPE_CHECKING:
+    from rlopt.envs.masks import MaskedEnv
 
 BACKENDS = ("auto", "sync", "mujoco", "envpool")
 _EXTRAS = {  # module of an environment's code -> the extra of rlopt that installs what it needs
@@ -57,6 +60,7 @@ class EnvSpec:
     backend: str  # one of BACKENDS; see rlopt.envs.vector
     timeout: float | None  # seconds for a step, a reset, making or closing one environment; None: no limit
     kwargs: dict[str, Any]  # for gymnasium.make
+    mask: Literal["auto", "info", "none"] = "auto"  # where an action mask comes from, see rlopt.envs.masks
     image: str = "none"  # whether observations are images, as spaces.as_image has it
 
     def __post_init__(self) -> None:
@@ -67,6 +71,7 @@ class EnvSpec:
         if self.backend == "mujoco" and task_of(self.id) is None:
             own = ", ".join(sorted(id for id in gym.registry if task_of(id)))
             raise ValueError(f"backend=mujoco steps {own}, and {self.id} is none of them; type env.backend=sync")
+        check(self.mask != "info" or self.steps_by == "sync", "mask", "auto or none with this env.backend", self.mask)
         if self.timeout is not None:
             between("timeout", self.timeout, 0.01, 1e6)  # timers take no more
 
@@ -82,16 +87,22 @@ class EnvSpec:
         """True where a thread collects while the networks learn: MuJoCo lets other threads run."""
         return self.steps_by == "mujoco"
 
-    def make(self, render_mode: str | None = None) -> CheckedEnv:
-        """One environment whose observations are a Box and whose outputs are checked.
+    def make(self, render_mode: str | None = None) -> CheckedEnv | MaskedEnv:
+        """One environment whose observations are a Box, with a mask behind them if it has any, and are checked.
 
         Raises UserError, with what to do instead, where it cannot be made or rlopt cannot use its observations.
         """
         env = self._make_unchecked(render_mode)
         try:
-            check_observation_space(getattr(env, "observation_space", None))
+            found = getattr(env, "observation_space", None)
             if not isinstance(actions := getattr(env, "action_space", None), gym.Space):
+                check_observation_space(found)
                 raise UserError(f"its action_space is {describe_kind(actions)}, and no space of gymnasium.spaces")
+            if self.mask == "info" or (self.mask == "auto" and has_mask_key(found, actions)):
+                from rlopt.envs.masks import with_mask
+
+                return with_mask(env, self.image)
+            check_observation_space(found)
             checked = CheckedEnv(env)
             checked.observation_space = as_image(checked.observation_space, self.image)
             return checked
@@ -125,6 +136,21 @@ class EnvSpec:
         envs = spec.make_vector(count=count)
         assert not isinstance(envs, EnvPoolEnvs)
         return envs
+
+    def gives_mask(self, env: gym.Env) -> bool:
+        """True where env.mask=auto has to become info: the info of the first reset of ``env`` holds an action mask.
+
+        An environment that fails or hangs gives none: the run itself will report the failure.
+        """
+        if self.mask != "auto" or env.observation_space is not unmasked(env.observation_space):
+            return False
+        if self.steps_by != "sync" or mask_counts(env.action_space) is None:
+            return False
+        try:
+            with watched(lambda: None, self.timeout, lambda: f"env.id={self.id}, at its first reset,"):
+                return "action_mask" in env.reset(seed=0)[1]
+        except FAULTS:
+            return False
 
     def try_constructor(self) -> None:
         """Make one in a process of its own, where it cannot end this one; Gymnasium's and rlopt's own are trusted.
@@ -167,6 +193,9 @@ class EnvSpec:
         """Observations and actions as the environment declares them, before observations are flattened."""
         env = self._make_unchecked(None)
         env.close()
+        if self.mask == "auto" and has_mask_key(env.observation_space, env.action_space):
+            parts = dict(env.observation_space.spaces)  # type: ignore[attr-defined]
+            return gym.spaces.Dict(parts | {"observation": as_image(parts["observation"], self.image)}), env.action_space
         return as_image(env.observation_space, self.image), env.action_space
 
     def try_to_continue(self) -> Trial:

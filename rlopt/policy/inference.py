@@ -22,6 +22,7 @@ from rlopt.core.flat import CONSTANTS
 from rlopt.core.heads import Categorical, DiagonalGaussian, Head
 from rlopt.core.network import Network
 from rlopt.core.parts import State
+from rlopt.core.tapes.masked import FORBIDDEN
 from rlopt.policy.normalisers import ObservationNormaliser
 
 BLOCK = 8  # rows; 4, 8 and 16 gave the same bits where this was measured, 1 and 2 did not
@@ -59,10 +60,11 @@ class FrozenPolicy:
     def __getstate__(self) -> dict[str, Any]:
         """What a process needs that was not forked: the network's plan holds functions without a name."""
         kept = {name: getattr(self, name) for name in ("theta", "shift_and_scale", "width", "clip", "_count")}
-        return {**kept, "module": self.network.module}
+        network = self.network
+        return {**kept, "module": network.module, "columns": (network.unread, network.masked)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.network = Network(state.pop("module"), state["_count"])
+        self.network = Network(state.pop("module"), state["_count"], *state.pop("columns"))
         vars(self).update(state)
         self._layers = []
         self._bind_parameters()
@@ -112,7 +114,8 @@ class FrozenPolicy:
             for z, block in blocks:
                 z.copy_(self.network.outputs(self.theta, block)[:, -self.width :])
             return
-        h = inputs
+        unread = self.network.unread
+        h = inputs[:, :-unread] if unread else inputs
         for layer, s in zip(self._layers, self._allocate(len(inputs)), strict=True):
             multiply = np.matmul if layer.weight.size * BLOCK <= _SMALL else _multiply_in_torch
             for row in range(0, len(inputs), BLOCK):
@@ -125,6 +128,8 @@ class FrozenPolicy:
         out[:, : h.shape[1] - self._skipped] = h[:, self._skipped :]
         if self._constants is not None:
             out[:, h.shape[1] - self._skipped :] = self._constants
+        if self.network.masked:
+            np.copyto(out, FORBIDDEN, where=inputs[:, -unread:] == 0)
 
     def _allocate(self, rows: int) -> list[np.ndarray]:
         """Memory for the outputs (E, J) of every layer."""

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
 from torch import Tensor
 
-from rlopt.envs.spaces import ActionTransform, PolicyHead, observation_dtype, observation_size
+from rlopt.envs.spaces import ActionTransform, PolicyHead, has_mask_key, observation_dtype, observation_size
 from rlopt.policy.inference import FrozenPolicy
 
 
@@ -25,31 +25,60 @@ class Policy:
 
     def __init__(self, frozen: FrozenPolicy, head: PolicyHead, observation_space: gym.Space, action_space: gym.Space):
         self.frozen, self.head = frozen, head
-        is_box = isinstance(observation_space, spaces.Box)
-        self.flat = observation_space if is_box else spaces.flatten_space(observation_space)  # a Box
         self.observation_space, self.action_space = observation_space, action_space
+        self._has_mask_key = frozen.network.masked and has_mask_key(observation_space, action_space)
+        # of what the network sees, without a mask
+        self._observed = observation_space["observation"] if self._has_mask_key else observation_space  # type: ignore[index]
+        is_box = isinstance(self._observed, spaces.Box)
+        self.flat = self._observed if is_box else spaces.flatten_space(self._observed)  # a Box
         self._transform = ActionTransform(action_space, getattr(head, "squash", False))
 
-    def __call__(self, observation: Any) -> np.ndarray:
-        """The most probable action of each observation."""
-        z, single = self._outputs(observation)
+    def __call__(self, observation: Any, action_mask: Any = None) -> np.ndarray:
+        """The most probable action of each observation.
+
+        Where the policy learned with masks, the actions are those that ``action_mask`` (M,) or (N, M) allows; it may be
+        left out where observations are of Dict({"observation", "action_mask"}).
+        """
+        z, single = self._outputs(observation, action_mask)
         return self._actions(self.head.mode(z), single)
 
-    def sample(self, observation: Any, generator: np.random.Generator) -> np.ndarray:
+    def sample(self, observation: Any, generator: np.random.Generator, action_mask: Any = None) -> np.ndarray:
         """An action for each observation, drawn with ``generator``, which alone decides the draw."""
-        z, single = self._outputs(observation)
+        z, single = self._outputs(observation, action_mask)
         draw = generator.standard_normal if self.head.noise == "normal" else generator.random
         noise = torch.from_numpy(draw((len(z), self.head.noise_size))).to(z.dtype)
         return self._actions(self.head.sample(z, noise), single)
 
-    def outputs(self, observation: Any) -> np.ndarray:
+    def outputs(self, observation: Any, action_mask: Any = None) -> np.ndarray:
         """Parameters of the distribution, z (O,) or (N, O): logits, or means and then scales; see core.heads."""
-        z, single = self._outputs(observation)
+        z, single = self._outputs(observation, action_mask)
         return z[0].numpy() if single else z.numpy()
 
-    def rows(self, observation: Any) -> tuple[Tensor, bool]:
-        """Flat observations (N, D), not yet normalised, and True if there was a single one. Raises ValueError."""
-        leaf_space, leaf = self.observation_space, observation
+    def rows(self, observation: Any, action_mask: Any = None) -> tuple[Tensor, bool]:
+        """Flat observations (N, D), not yet normalised, and True if there was a single one. Raises ValueError.
+
+        Where the policy learned with masks, the mask (N, M) stands behind them.
+        """
+        if self._has_mask_key:
+            if action_mask is None:
+                action_mask = observation["action_mask"]
+            observation = observation["observation"]
+        raw, single = self._flat_observations(observation)
+        if not self.frozen.network.masked:
+            if action_mask is not None:
+                raise ValueError("this policy learned without action masks and takes none")
+            return raw, single
+        if action_mask is None:
+            raise ValueError("this policy learned with action masks: policy(observation, action_mask=...)")
+        mask = _flat_masks(action_mask, len(raw))
+        if mask.shape != (len(raw), self.frozen.width) or not ((mask == 0) | (mask == 1)).all():
+            wanted = f"({self.frozen.width},), or (N, {self.frozen.width}) for N observations"
+            raise ValueError(f"an action mask has 0 and 1 in the shape {wanted}; got {np.shape(action_mask)}")
+        return torch.cat([raw, torch.as_tensor(mask, dtype=raw.dtype)], 1), single
+
+    def _flat_observations(self, observation: Any) -> tuple[Tensor, bool]:
+        space = self._observed
+        leaf_space, leaf = space, observation
         while isinstance(leaf_space, spaces.Dict | spaces.Tuple):
             key = next(iter(leaf_space.keys())) if isinstance(leaf_space, spaces.Dict) else 0
             leaf_space, leaf = leaf_space[key], leaf[key]  # type: ignore[index]
@@ -58,17 +87,24 @@ class Policy:
             raise ValueError(f"an observation has shape {shape}, and N of them have {('N', *shape)}; got {given}")
         single = len(given) == len(shape)
         count, size = 1 if single else len(leaf), observation_size(self.flat)
-        if isinstance(self.observation_space, spaces.Box):
+        if isinstance(space, spaces.Box):
             flat = np.asarray(observation).reshape(count, size)
         else:
-            each = [observation] if single else iterate(batch_space(self.observation_space, count), observation)
-            flat = np.array([spaces.flatten(self.observation_space, one) for one in each]).reshape(count, size)
+            each = [observation] if single else iterate(batch_space(space, count), observation)
+            flat = np.array([spaces.flatten(space, one) for one in each]).reshape(count, size)
         return torch.as_tensor(flat, dtype=observation_dtype(self.flat, self.frozen.theta.dtype)), single
 
-    def _outputs(self, observation: Any) -> tuple[Tensor, bool]:
-        raw, single = self.rows(observation)
+    def _outputs(self, observation: Any, action_mask: Any) -> tuple[Tensor, bool]:
+        raw, single = self.rows(observation, action_mask)
         return self.frozen.outputs(self.frozen.normalise(raw, torch.empty_like(raw))), single
 
     def _actions(self, actions: Tensor, single: bool) -> np.ndarray:
         taken = self._transform(actions)
         return taken[0] if single else taken
+
+
+def _flat_masks(mask: Any, count: int) -> np.ndarray:
+    """Masks of ``count`` observations as (count, M); those of a MultiDiscrete may be a tuple, an array a category."""
+    if isinstance(mask, tuple):
+        return np.concatenate([np.reshape(part, (count, -1)) for part in mask], 1)
+    return np.reshape(mask, (count, -1))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import torch
@@ -22,7 +22,7 @@ from rlopt.core.objectives.joint import JointObjective
 from rlopt.core.parts import State
 from rlopt.core.update import Update
 from rlopt.envs.observations import describe_space, indicators
-from rlopt.envs.spaces import head_for, image, may_be_pictures, observation_size
+from rlopt.envs.spaces import head_for, image, mask_size, may_be_pictures, observation_size, unmasked
 from rlopt.envs.wrappers import CheckedEnv, describe_normalisers
 from rlopt.errors import UserError
 from rlopt.evaluation import video
@@ -37,6 +37,9 @@ from rlopt.rollout.workers import Workers
 from rlopt.training.agent import Agent
 from rlopt.training.compatible_critic import CompatibleEstimator
 from rlopt.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from rlopt.envs.masks import MaskedEnv
 
 _TOO_LARGE = re.compile("allocate|size calculation overflow|too large|index-sized")  # errors of torch and Python
 
@@ -57,7 +60,8 @@ def build(config: RunConfig, run_dir: Path) -> Trainer:
     """The run that ``config`` describes, to be written to ``run_dir``. Raises UserError before anything is written."""
     with explain_lack_of_memory("the run", LOWER):
         config.env.try_constructor()
-        start = set_up(config)
+        start = set_up(config, looks_for_mask=True)
+        config = start.config
         if config.record.video_steps is not None:
             video.check(config.env)
         if may_be_pictures(start.observations) and is_first_rank():
@@ -103,10 +107,15 @@ def _collector(start: Setup, replays: bool) -> Collector | Workers:
     )  # fmt: skip
 
 
-def set_up(config: RunConfig, device: torch.device | None = None) -> Setup:
-    """The environment, the agent and its first state, on ``device`` or on the configuration's."""
+def set_up(config: RunConfig, device: torch.device | None = None, looks_for_mask: bool = False) -> Setup:
+    """The environment, the agent and its first state, on ``device`` or on the configuration's.
+
+    With ``looks_for_mask`` env.mask=auto becomes info where the environment gives masks in that way.
+    """
     device = device or select_device(config.device)
     with closing(config.env.make()) as probe:
+        if looks_for_mask and config.env.gives_mask(probe):
+            return set_up(_with_mask_of_info(config), device)
         check_memory(config, observation_size(probe.observation_space))
         agent = _agent(config, probe, device)
         space, actions, spec = probe.observation_space, probe.action_space, probe.spec
@@ -127,6 +136,16 @@ def set_up(config: RunConfig, device: torch.device | None = None) -> Setup:
     return Setup(config, space, actions, agent, state, warnings)
 
 
+def _with_mask_of_info(config: RunConfig) -> RunConfig:
+    """The configuration with env.mask=info, to be recorded."""
+    console.info(
+        f"rlopt: {config.env.id} gives info['action_mask'], and takes no action that this forbids; "
+        "to leave the mask out type env.mask=none"
+    )
+    plain = {**config.plain, "env": {**config.plain["env"], "mask": "info"}}
+    return replace(config, env=replace(config.env, mask="info"), plain=plain)
+
+
 def select_device(name: str) -> torch.device:
     """The device of this process. Raises UserError where it is not there."""
     name = local_device(name)
@@ -142,7 +161,7 @@ def select_device(name: str) -> torch.device:
     return device
 
 
-def _agent(config: RunConfig, probe: CheckedEnv, device: torch.device) -> Agent:
+def _agent(config: RunConfig, probe: CheckedEnv | MaskedEnv, device: torch.device) -> Agent:
     head = _named("policy", lambda: head_for(probe.action_space, config.policy.gaussian))
     by_minibatch = config.advantages.normalise == "minibatch"
     space, critic, compatible, trace = probe.observation_space, None, None, config.gamma * config.gae_lambda
@@ -157,7 +176,9 @@ def _agent(config: RunConfig, probe: CheckedEnv, device: torch.device) -> Agent:
         actor = _learner(config.actor, network, head, trace, by_minibatch)
         critic, compatible = _critic(config, config.critic, space)
     normalises = config.observations.normalise and not image(space)
-    observations = ObservationNormaliser(normalises, config.observations.clip, indicators(probe.declared))
+    size = observation_size(space)
+    unchanged = (*indicators(probe.declared), *range(size - mask_size(space), size))
+    observations = ObservationNormaliser(normalises, config.observations.clip, unchanged)
     return Agent(config, head, actor, critic, compatible, observations, device)
 
 
@@ -172,11 +193,16 @@ def _critic(config: RunConfig, critic: OwnCritic, space: gym.Space) -> tuple[Lea
 def _network(
     config: RunConfig, where: str, factory: NetworkFactory, head: Head, space: gym.Space, purpose: Purpose
 ) -> Network:
-    """The network from observations to ``head``'s outputs, its weights drawn for this purpose."""
-    compatibility.check_sees(where, factory, space)
+    """The network from observations to ``head``'s outputs, its weights drawn for this purpose.
+
+    The policy's is masked where ``space`` has a mask.
+    """
+    seen, unread = unmasked(space), mask_size(space)
+    compatibility.check_sees(where, factory, seen)
     generator = torch_generator(config.seed, purpose)
-    module = _named(where, lambda: factory.build(space, head.network_outputs, generator))
-    return Network(module.to(getattr(torch, config.dtype)), head.constants)
+    module = _named(where, lambda: factory.build(seen, head.network_outputs, generator))
+    masked = unread > 0 and where == "policy"
+    return Network(module.to(getattr(torch, config.dtype)), head.constants, unread, masked)
 
 
 def _learner(

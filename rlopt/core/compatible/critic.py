@@ -70,7 +70,7 @@ def check_degrees(degrees: tuple[int, ...] | None) -> None:
 def state_features(degrees: tuple[int, ...] | None, network: Network, theta: Tensor, inputs: Tensor) -> Tensor:
     """(N, n) phi at inputs (N, ...): all monomials of these degrees, or None: the last hidden layer and a constant."""
     if degrees is not None:
-        return monomials(inputs.flatten(1), degrees)
+        return monomials(inputs.flatten(1)[:, : -network.unread or None], degrees)
     tape = network.tape(theta, inputs)
     (a,) = tape.layers(torch.ones_like(tape.outputs)[None])[-1].inputs.unbind(1)
     return a

@@ -89,8 +89,16 @@ class Categorical(Head):
 
     def sample(self, z: Tensor, noise: Tensor) -> Tensor:
         """Inverse of the cumulative distribution at uniform noise (B, 1)."""
-        below = z.softmax(1).cumsum(1) <= noise
-        return below.sum(1).clamp_(max=self.count - 1)
+        cumulative = z.softmax(1).cumsum(1)
+        return (cumulative <= below_total(noise, cumulative[:, -1:])).sum(1)
 
     def mode(self, z: Tensor) -> Tensor:
         return z.argmax(1)
+
+
+def below_total(noise: Tensor, total: Tensor) -> Tensor:
+    """``noise``, below the ``total`` that rounding left of a cumulative distribution.
+
+    So where it is compared with that distribution it finds an action, and none that has no probability.
+    """
+    return torch.minimum(noise, torch.nextafter(total, torch.zeros_like(total)))

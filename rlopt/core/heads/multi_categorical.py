@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check
+from rlopt.core.heads.categorical import below_total
 from rlopt.core.heads.head import Head
 
 
@@ -106,9 +107,8 @@ class MultiCategorical(Head):
 
     def sample(self, z: Tensor, noise: Tensor) -> Tensor:
         """Inverse of each category's cumulative distribution at uniform noise (B, M)."""
-        below = self._log_p(z).exp_().cumsum(2) <= noise[:, :, None]
-        last = torch.tensor(self.counts, device=z.device) - 1
-        return torch.minimum(below.sum(2), last)
+        cumulative = self._log_p(z).exp_().cumsum(2)
+        return (cumulative <= below_total(noise[:, :, None], cumulative[:, :, -1:])).sum(2)
 
     def mode(self, z: Tensor) -> Tensor:
         return torch.stack([z_i.argmax(1) for z_i in z.split(self.counts, 1)], 1)
