@@ -149,7 +149,8 @@ def _this_process() -> tuple[str, int]:
 def _check_same(overrides: list[str], run_dir: Path) -> None:
     """Raise UserError if the run in ``run_dir`` has another configuration than these overrides give."""
     for key, here, there in config_differences(compose(overrides), load_run(run_dir)):
-        if key != "run_dir":  # the folder may have been moved
+        found = (key, here, there) == ("env.mask", "auto", "info")  # as the run recorded it
+        if key != "run_dir" and not found:  # the folder may have been moved
             name = shown(run_dir)
             raise UserError(f"{name} holds another run: there {key} is {there}, now {here}; give another sweep_dir")
 

@@ -75,7 +75,7 @@ class MaskedEnv(gym.Wrapper[Any, Any, Any, Any]):
         box = env.observation_space
         assert isinstance(box, spaces.Box)
         self.declared, self.observation_space = env.declared, MaskedBox.of(box, sum(counts))
-        self._counts, self._starts = counts, np.cumsum(counts) - counts
+        self._counts, self._starts = counts, np.cumsum(counts, dtype=np.int64) - np.array(counts)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)

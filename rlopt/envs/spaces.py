@@ -8,6 +8,7 @@ action: clipping and squashing come after it, in ActionTransform.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -53,7 +54,7 @@ class MaskedBox(spaces.Box):
         """Rows of observations of ``inner`` with a mask of ``count`` numbers."""
         low, high = np.zeros(count, inner.dtype), np.ones(count, inner.dtype)
         bounds = np.concatenate([inner.low.reshape(-1), low]), np.concatenate([inner.high.reshape(-1), high])
-        found = cls(*bounds, dtype=inner.dtype)  # type: ignore[arg-type]
+        found = cls(*bounds, dtype=inner.dtype)
         found.inner = inner
         return found
 
@@ -75,7 +76,7 @@ def mask_counts(actions: gym.Space) -> tuple[int, ...] | None:
     return tuple(actions.nvec.reshape(-1).tolist()) if isinstance(actions, spaces.MultiDiscrete) else None
 
 
-def has_mask_key(observations: gym.Space, actions: gym.Space) -> bool:
+def has_mask_key(observations: Any, actions: gym.Space) -> bool:
     """Whether observations are of Dict({"observation", "action_mask"}), and actions of a kind that can be masked."""
     keys = set(observations.spaces) if isinstance(observations, spaces.Dict) else set()
     return keys == {"observation", "action_mask"} and mask_counts(actions) is not None

@@ -195,7 +195,8 @@ class EnvSpec:
         env.close()
         if self.mask == "auto" and has_mask_key(env.observation_space, env.action_space):
             parts = dict(env.observation_space.spaces)  # type: ignore[attr-defined]
-            return gym.spaces.Dict(parts | {"observation": as_image(parts["observation"], self.image)}), env.action_space
+            parts["observation"] = as_image(parts["observation"], self.image)
+            return gym.spaces.Dict(parts), env.action_space
         return as_image(env.observation_space, self.image), env.action_space
 
     def try_to_continue(self) -> Trial:

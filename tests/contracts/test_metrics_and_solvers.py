@@ -17,15 +17,18 @@ from torch import Tensor
 from rlopt.config.choices import parts
 from rlopt.config.saved import read_choice
 from rlopt.config.schema import construct_part
+from rlopt.core import heads
 from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.objectives.value import Value
 from rlopt.core.requirements import Requirements
+from rlopt.core.tapes.masked import MaskedTape
 from tests.support import oracles
 from tests.support.curvatures import blocks_of, groups, rows
 from tests.support.factors import assembled, layer_inputs, spots
+from tests.support.masking import allowed, masked_case
 from tests.support.oracles import Case, close, eye, make_case, randn, share
 
-HEADS = ("log_sigma", "sigma", "categorical", "value")
+HEADS = ("log_sigma", "sigma", "categorical", "value", "action masks")
 EXACT = {"dense", "cg", "gram", "low_rank", "identity"}
 OPTIONS = {  # with which a solver goes to its limit
     "cg": {"iterations": 600, "tolerance": 1e-14},
@@ -46,7 +49,10 @@ PAIRS = [(m, s) for m in METRICS for s in SOLVERS if SOLVERS[s].needs <= METRICS
 @cache
 def bound(metric: str, head: str) -> tuple[Case, Any, Tensor, float]:
     """A case, the metric's curvature there, its matrix M, and a lambda with which M + lambda I is positive definite."""
-    case = make_case(head, weights="masked", count=11, hidden=(4,), moved=0.2)
+    if head == "action masks":
+        case = masked_case(heads.Categorical(4), hidden=(4,), count=11)
+    else:
+        case = make_case(head, weights="masked", count=11, hidden=(4,), moved=0.2)
     objective = Value() if head == "value" else Surrogate(0.0)
     curvature, _ = METRICS[metric].bind(METRICS[metric].init(), case.tape, case.head, case.samples, objective)
     M = curvature.dense()
@@ -79,6 +85,8 @@ def ekfac(case: Case, curvature: Any, M: Tensor) -> Tensor:
 def kfra(case: Case, curvature: Any, M: Tensor) -> Tensor:
     """Mean signals' second moments sent back through the layers by mean derivatives, from the mean of C."""
     U, w = curvature.root(), share(case.samples)
+    if isinstance(case.tape, MaskedTape):
+        U = U * allowed(case)  # dz / dtheta is 0 elsewhere
     C = torch.einsum("b,kbi,kbj->ij", w, U, U).contiguous()
     linears = [child for child in case.module if hasattr(child, "weight")]
     width = linears[-1].weight.shape[0]

@@ -77,7 +77,7 @@ def output_curvature(case: Case) -> Tensor:
 
 def layer_inputs(case: Case) -> list[Tensor]:
     """(B, I) of every Linear of a Sequential, with the bias's one, then the constants' one."""
-    h, found = case.samples.inputs, []
+    h, found = case.samples.inputs[:, : case.module[0].in_features], []
     for child in case.module:
         if isinstance(child, nn.Linear):
             found.append(torch.cat([h, torch.ones(len(h), 1, dtype=h.dtype)], 1))

@@ -1,4 +1,4 @@
-"""Environments with action masks: Offers has many actions of which few are allowed, Chooses one of every kind of mask."""
+"""Environments with action masks: Offers has many actions of which few are allowed, Halves has several categories."""
 
 from __future__ import annotations
 
@@ -62,4 +62,29 @@ class Offers(gym.Env):
         return observation, {"action_mask": self.mask}
 
 
-gym.register("Offers-v0", Offers)
+class Halves(gym.Env):
+    """MultiDiscrete([3, 2]) actions, with a mask that is a tuple, one array for each category; images or numbers.
+
+    One action of each category is not allowed, another one at each step; it raises where one of these is taken.
+    """
+
+    def __init__(self, image: bool = False, render_mode: str | None = None):
+        self.observation_space = spaces.Box(0, 255, (6, 6, 2), np.uint8) if image else spaces.Discrete(4)
+        self.action_space = spaces.MultiDiscrete([3, 2])
+        self.image = image
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.t = 0
+        return self._show()
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert all(mask[a] for mask, a in zip(self.masks, action, strict=True)), f"{action} is not allowed"
+        self.t += 1
+        observation, info = self._show()
+        return observation, float(action[0]), self.t == 7, False, info if self.t < 7 else {}
+
+    def _show(self) -> tuple[Any, dict[str, Any]]:
+        self.masks = tuple(np.arange(n) != self.np_random.integers(n) for n in (3, 2))
+        seen = self.np_random.integers(0, 256, (6, 6, 2), np.uint8) if self.image else self.t % 4
+        return seen, {"action_mask": self.masks}

@@ -33,6 +33,7 @@ from tests.support.building import resolve, trainer
 from tests.support.choices import CHOICES
 from tests.support.failing import Breaks, Fails, InvalidOutput, NotFinite, Raises, Strict
 from tests.support.lasting import Forgetful, Lasting, Saved, Unsavable
+from tests.support.masked import Halves, Offers
 
 GAMMA = 0.5  # of the probes
 
@@ -159,6 +160,8 @@ PROBES: dict[str, Callable[..., gym.Env]] = {
     "Saved": Saved,
     "Forgetful": Forgetful,
     "Unsavable": Unsavable,
+    "Offers": Offers,
+    "Halves": Halves,
     "Endless": partial(Probe, _sign, lambda x, a, t: x, length=10**9),
 }
 

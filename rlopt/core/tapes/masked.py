@@ -30,12 +30,14 @@ def apply_mask(z: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class MaskedTape:
-    """A tape whose inputs have ``unread`` further columns, the ``mask`` (B, M) of its last outputs where there is one."""
+    """A tape whose inputs have ``unread`` further columns: the ``mask`` (B, M) of its last outputs, if there is one."""
 
     def __init__(self, tape: Tape, unread: int, mask: Tensor | None):
         self._tape, self._unread, self._mask = tape, unread, mask
         self.chain, self.layout, self.size, self.width = tape.chain, tape.layout, tape.size, tape.width
-        self.outputs, self._allowed = (tape.outputs, None) if mask is None else apply_mask(tape.outputs, mask)
+        self.outputs, self._allowed = tape.outputs, cast(Tensor | None, None)
+        if mask is not None:
+            self.outputs, self._allowed = apply_mask(tape.outputs, mask)
         self._sent: tuple[Tensor, Tensor] | None = None  # the last u of hvp, and what of it is allowed
 
     def jvp(self, v: Tensor) -> Tensor:
