@@ -3,7 +3,8 @@
     observation (N, ...)  ->  action (N, ...), outputs (N, O)
 
 Observations of a Box have the environment's shape, and the type that the policy was trained in (images: bytes). Those
-of any other space are flat, (N, D), as gymnasium.spaces.flatten gives them. The graph normalises observations, squashes
+of any other space are flat, (N, D), as gymnasium.spaces.flatten gives them; with an action mask they are flat too, and
+the mask stands behind them, (N, D + M). The graph normalises observations, squashes
 actions and keeps them within their bounds. The action is the most probable one, as the environment takes it. The
 outputs are the parameters of the distribution.
 """
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from rlopt.core.flat import CONSTANTS
 from rlopt.core.heads import DiagonalGaussian
+from rlopt.core.tapes.masked import FORBIDDEN
 from rlopt.envs.spaces import observation_dtype, observation_size, scale_and_shift
 from rlopt.errors import UserError, needs_extra
 from rlopt.policy.policy import Policy
@@ -39,7 +41,7 @@ class Graph(nn.Module):
         self.network = copy.deepcopy(frozen.network.module)
         self.network.load_state_dict(views)
         self.network.requires_grad_(False)
-        self.head, self.clip = policy.head, frozen.clip
+        self.head, self.clip, self.mask = policy.head, frozen.clip, frozen.network.unread
         self.shape, self.dtype = space.shape or (), torch.from_numpy(np.zeros(0, space.dtype)).dtype
         self.normalises = frozen.shift_and_scale is not None
         if frozen.shift_and_scale:
@@ -56,7 +58,11 @@ class Graph(nn.Module):
         if self.normalises:
             shift, scale = self.get_buffer("shift_and_scale")
             x = ((x - shift) * scale).clamp(-self.clip, self.clip)
-        z = self.network(x)[:, -self.head.network_outputs :]  # after the values, if the network has any
+        allowed = x[:, x.shape[1] - self.mask :] > 0
+        z = self.network(x[:, : x.shape[1] - self.mask])
+        z = z[:, -self.head.network_outputs :]  # after the values, if the network has any
+        if self.mask:
+            z = torch.where(allowed, z, FORBIDDEN)
         z = torch.cat([z, self.get_buffer("constants").expand(z.shape[0], -1)], 1)
         return self._transform(self.head.mode(z)), z
 
@@ -78,7 +84,9 @@ def export(policy: Policy, path: str | Path) -> Path:
     if path.suffix not in (".onnx", ".pt2"):
         raise UserError(f"{path}: a policy is exported to .onnx or to .pt2, which torch.export.load reads")
     box, dtype = policy.flat, policy.frozen.theta.dtype
-    shape = box.shape if isinstance(policy.observation_space, spaces.Box) else (observation_size(box),)
+    mask = policy.frozen.network.unread
+    is_flat = mask or not isinstance(policy.observation_space, spaces.Box)
+    shape = (observation_size(box) + mask,) if is_flat else box.shape
     example = torch.zeros(_EXAMPLES, *(shape or ()), dtype=observation_dtype(box, dtype))
     count = torch.export.Dim("count")
     program = torch.export.export(Graph(policy).eval(), (example,), dynamic_shapes=({0: count},))
