@@ -5,6 +5,7 @@ A folder has the shape of conf/, with the code beside the choice that stands for
     DIR/metric/mine.yaml     _target_: metric.mine.Mine, and its options
     DIR/metric/mine.py       class Mine
     DIR/env/*.py             imported at once, so that they can register environments; it may be all that there is
+    DIR/wrapper/mine.py      class Mine, a wrapper of environments: env.wrappers=[wrapper.mine:Mine]
 
 Its modules live in a package of their own, so that they can neither hide installed ones nor be hidden by them, and a
 file may import its neighbours by relative imports. A config.yaml or a checkpoint can name what the folders hold; it
@@ -20,10 +21,11 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any, cast
 
 from rlopt.config.choices import GROUPS, conf_dir, extra_dirs, nearest, own_choices, set_extra_dirs
 from rlopt.errors import UserError
@@ -87,6 +89,23 @@ def module(name: str) -> ModuleType | None:
     return _import(f"{_PACKAGE}.{name}", str(file)) if file else None
 
 
+def own_callable(module_name: str, name: str, where: str) -> Callable[..., Any]:
+    """The class or function ``name`` of a module in a folder of --extensions, or of one that --import names.
+
+    Raises UserError, which begins with the option ``where``, where there is none.
+    """
+    found = sys.modules.get(module_name) if module_name in _active[1] else module(module_name)
+    if found is None:
+        folders = " or ".join(map(str, extra_dirs())) or "a folder that --extensions DIR names"
+        raise UserError(
+            f"{where}: there is no module {module_name} in {folders}, and --import names none; mine.py in the folder's "
+            "wrapper/ is wrapper.mine"
+        )
+    if not callable(thing := getattr(found, name, None)):
+        raise UserError(f"{where}: there is no class or function {name} in {module_name}")
+    return cast(Callable[..., Any], thing)
+
+
 def _activate(folders: tuple[Path, ...]) -> None:
     if folders == extra_dirs():
         return
@@ -115,7 +134,7 @@ def _import(name: str, told: str) -> ModuleType:
 def _checked(folder: Path) -> Path:
     if not folder.is_dir():
         raise UserError(f"--extensions {folder}: there is no such folder")
-    if not any(_choices(folder)) and not any(folder.glob("env/*.py")):
+    if not any(_choices(folder)) and not any(any(folder.glob(f"{kind}/*.py")) for kind in ("env", "wrapper")):
         odd = sorted(file.parent.name for file in folder.glob("*/*.yaml"))
         hint = f"; {odd[0]} is no group{nearest(odd[0], list(GROUPS))}" if odd else ""
         raise UserError(

@@ -7,7 +7,7 @@ actions. What the options mean stands beside their values in conf/.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
@@ -16,6 +16,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rlopt.config.choices import ACTOR_PARTS, PARTS, SHARED_CRITIC
+from rlopt.config.extensions import own_callable
 from rlopt.config.schema import construct, construct_part, convert, options, parameters, part_class
 from rlopt.core.averaging import Averaging
 from rlopt.core.checks import at_least_one, between, check, non_negative, positive
@@ -134,6 +135,7 @@ class ObservationOptions:
 class RewardOptions:
     scale: bool
     clip: float  # standard deviations of the discounted return, > 0
+    sign: bool  # the networks learn from the sign of each reward
 
     def __post_init__(self) -> None:
         positive("clip", self.clip)
@@ -245,8 +247,10 @@ class RunConfig:
         policy = _parse_policy(options(plain, "policy"))
         seen = construct(ObservationOptions, options(plain, "observations", example="normalise"), "observations")
         image = "none" if seen.image == "auto" and not sees_images(policy.network) else seen.image
+        env = options(plain, "env")
+        own = own_wrappers(env["wrappers"]) if env.get("wrappers") else {}
         groups = {
-            "env": construct(EnvSpec, options(plain, "env"), "env", image=image),
+            "env": construct(EnvSpec, env, "env", image=image, own_wrappers=own),
             "policy": policy,
             "actor": UpdateOptions.parse(plain, ""),
             "critic": _parse_critic(options(plain, "critic")),
@@ -279,6 +283,15 @@ _GROUPS: dict[str, type[Any]] = {
 }
 _NESTED = ("env", "policy", "actor", "critic", *_GROUPS, "typed", "plain")
 _SINGLE = tuple(name for name in RunConfig.__dataclass_fields__ if name not in _NESTED)
+
+
+def own_wrappers(entries: Any) -> dict[str, Callable[..., Any]]:
+    """The user's own wrappers among the entries of env.wrappers, by their entries."""
+    from rlopt.envs.named_wrappers import own_name
+
+    texts = [entry for entry in entries if isinstance(entry, str)] if isinstance(entries, list | tuple) else []
+    named = {entry: found for entry in texts if (found := own_name(entry))}
+    return {entry: own_callable(*found, "env.wrappers") for entry, found in named.items()}
 
 
 def sees_images(network: NetworkFactory) -> bool:

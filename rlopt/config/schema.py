@@ -141,7 +141,8 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise UserError(f"{where} must be a list such as [64,64]; got {value!r}")
+            example = "[a,b]" if args[0] is str else "[64,64]"
+            raise UserError(f"{where} must be a list such as {example}; got {value!r}")
         return tuple(convert(v, args[0], f"{where}[{i}]") for i, v in enumerate(value))
     if origin is dict:
         if not isinstance(value, Mapping):

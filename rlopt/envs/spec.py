@@ -12,10 +12,10 @@ import sys
 import sysconfig
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -61,6 +61,8 @@ class EnvSpec:
     timeout: float | None  # seconds for a step, a reset, making or closing one environment; None: no limit
     kwargs: dict[str, Any]  # for gymnasium.make
     mask: Literal["auto", "info", "none"] = "auto"  # where an action mask comes from, see rlopt.envs.masks
+    wrappers: tuple[str, ...] = ()  # the first is the outermost; see rlopt.envs.named_wrappers
+    own_wrappers: Mapping[str, Callable[..., gym.Env]] = field(default_factory=dict)  # of the user, by their entries
     image: str = "none"  # whether observations are images, as spaces.as_image has it
 
     def __post_init__(self) -> None:
@@ -71,6 +73,14 @@ class EnvSpec:
         if self.backend == "mujoco" and task_of(self.id) is None:
             own = ", ".join(sorted(id for id in gym.registry if task_of(id)))
             raise ValueError(f"backend=mujoco steps {own}, and {self.id} is none of them; type env.backend=sync")
+        if self.wrappers:
+            from rlopt.envs.named_wrappers import check_entries
+
+            check_entries(self.wrappers)
+            if self.steps_by != "sync":
+                raise ValueError(
+                    f"wrappers are around single environments: backend={self.backend} has none; choose sync"
+                )
         check(self.mask != "info" or self.steps_by == "sync", "mask", "auto or none with this env.backend", self.mask)
         if self.timeout is not None:
             between("timeout", self.timeout, 0.01, 1e6)  # timers take no more
@@ -79,7 +89,7 @@ class EnvSpec:
     def steps_by(self) -> str:
         """The backend that is used: sync, mujoco or envpool."""
         if self.backend == "auto":
-            return "sync" if task_of(self.id) is None else "mujoco"
+            return "sync" if self.wrappers or task_of(self.id) is None else "mujoco"
         return self.backend
 
     @property
@@ -158,7 +168,7 @@ class EnvSpec:
         Only on Linux, and not within a multiprocessing.Pool, whose processes may have no children. Raises UserError
         where that process ends, EnvironmentFault where it hangs; other errors are left to `make`.
         """
-        trusted = self._module.startswith(("gymnasium.", "rlopt."))
+        trusted = self._module.startswith(("gymnasium.", "rlopt.")) and not self.own_wrappers
         if trusted or sys.platform != "linux" or multiprocessing.current_process().daemon:
             return
         with warnings.catch_warnings():
@@ -181,7 +191,7 @@ class EnvSpec:
         os.dup2(null, 1)
         os.dup2(null, 2)
         try:
-            self._gym_make(None)  # it is not closed: that may hang, which is another fault
+            self._wrap(self._gym_make(None))  # it is not closed: that may hang, which is another fault
         finally:
             os._exit(_CONSTRUCTED)
 
@@ -217,7 +227,7 @@ class EnvSpec:
     def _make_unchecked(self, render_mode: str | None) -> gym.Env:
         """Gymnasium's environment. Its ``close``, whoever calls it, prints an error instead of raising it."""
         with watched(lambda: None, self.timeout, lambda: f"env.id={self.id}, when it was made,"):
-            env = self._gym_make(render_mode)
+            env = self._wrap(self._gym_make(render_mode))
         _classes[self.id] = type(env.unwrapped)
         close = env.close
         env.close = lambda: self._close(close)  # type: ignore[method-assign]
@@ -236,7 +246,20 @@ class EnvSpec:
                 console.info(f"rlopt: {fault}; it is left as it is")
             _not_closed[self.id] = fault.__cause__ is None  # a fault of the watchdog has no cause
 
+    def _wrap(self, env: gym.Env) -> gym.Env:
+        if not self.wrappers:
+            return env
+        from rlopt.envs.named_wrappers import wrap
+
+        try:
+            return wrap(env, self.wrappers, self.own_wrappers)
+        except UserError:
+            env.close()
+            raise
+
     def _gym_make(self, render_mode: str | None) -> gym.Env:
+        if self.id.startswith("ALE/") and self.id not in gym.registry:
+            _register_atari(self.id)
         try:
             self._redirect_mujoco_warnings()
             with warnings.catch_warnings():
@@ -289,6 +312,16 @@ class EnvSpec:
         """The module that Gymnasium's registry names for this id."""
         spec = gym.registry.get(self.id)
         return str(spec.entry_point) if spec else ""
+
+
+def _register_atari(id: str) -> None:
+    """Register the games of the Arcade Learning Environment. Raises UserError where ale-py is not installed."""
+    try:
+        import ale_py
+    except ImportError as error:
+        raise UserError(needs_extra(f"env.id={id} needs a package that is not installed", "atari")) from error
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # or it greets at each environment
+    gym.register_envs(ale_py)
 
 
 def _log_mujoco_warning(message: str) -> None:

@@ -114,10 +114,14 @@ class ObservationNormaliser:
 
 @dataclass(frozen=True)
 class RewardScaler:
-    """r / std of the running discounted return, clipped at ``clip``, not centred (Engstrom et al. 2020)."""
+    """r / std of the running discounted return, clipped at ``clip``, not centred (Engstrom et al. 2020).
+
+    With ``sign``, r is the sign of the reward (Mnih et al. 2015).
+    """
 
     enabled: bool
     clip: float
+    sign: bool = False
 
     def __post_init__(self) -> None:
         positive("clip", self.clip)
@@ -128,6 +132,7 @@ class RewardScaler:
 
     def apply(self, state: State, rewards: Tensor) -> Tensor:
         """Scaled rewards [T, E], by a state that these rewards have been merged into."""
+        rewards = rewards.sign() if self.sign else rewards
         if not self.enabled:
             return rewards
         return (rewards * inverse_std(state)).to(rewards.dtype).clamp_(-self.clip, self.clip)
@@ -148,6 +153,7 @@ class RewardScaler:
         """
         if not self.enabled:
             return state
+        rewards = rewards.sign() if self.sign else rewards
         mine = local_slice(len(state["returns"]))
         running = state["returns"][mine.start : mine.stop].numpy().copy()
         r, keep = (rewards if mask is None else rewards * mask).double().numpy(), gamma * (1 - done.double().numpy())

@@ -95,7 +95,10 @@ class Agent:
         device: torch.device,
     ):
         self.head, self.actor, self.critic, self.compatible = head, actor, critic, compatible
-        self.observations, self.rewards = observations, RewardScaler(config.rewards.scale, config.rewards.clip)
+        self.observations, self.rewards = (
+            observations,
+            RewardScaler(config.rewards.scale, config.rewards.clip, config.rewards.sign),
+        )
         self.device, self._config = device, config
 
     @property
