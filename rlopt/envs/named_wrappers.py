@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 
 from rlopt.envs.observations import describe_kind, describe_space
-from rlopt.errors import UserError, first_line, in_one_line, needs_extra
+from rlopt.errors import UserError, in_one_line, needs_extra
 
 OwnWrapper = Callable[..., gym.Env]
 
@@ -124,9 +124,8 @@ def wrap(env: gym.Env, entries: Sequence[str], own: Mapping[str, OwnWrapper]) ->
                 wrapper = getattr(gym.wrappers, _TABLE[entry.partition(":")[0]].wrapper)
                 env = wrapper(env, **_arguments(entry))
         except gym.error.DependencyNotInstalled as error:
-            raise UserError(
-                needs_extra(f"env.wrappers: {entry} needs a package: {first_line(error)}", "atari")
-            ) from error
+            missing = f"env.wrappers: {entry} needs a package that is not installed"
+            raise UserError(needs_extra(missing, "atari")) from error
         except Exception as error:
             said = in_one_line(error) or type(error).__name__
             raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import importlib.util
 import logging
 import multiprocessing
@@ -78,9 +79,7 @@ class EnvSpec:
 
             check_entries(self.wrappers)
             if self.steps_by != "sync":
-                raise ValueError(
-                    f"wrappers are around single environments: backend={self.backend} has none; choose sync"
-                )
+                raise ValueError(f"wrappers are not for backend={self.backend}, which steps all as one; choose sync")
         check(self.mask != "info" or self.steps_by == "sync", "mask", "auto or none with this env.backend", self.mask)
         if self.timeout is not None:
             between("timeout", self.timeout, 0.01, 1e6)  # timers take no more
@@ -317,7 +316,7 @@ class EnvSpec:
 def _register_atari(id: str) -> None:
     """Register the games of the Arcade Learning Environment. Raises UserError where ale-py is not installed."""
     try:
-        import ale_py
+        ale_py = importlib.import_module("ale_py")
     except ImportError as error:
         raise UserError(needs_extra(f"env.id={id} needs a package that is not installed", "atari")) from error
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # or it greets at each environment

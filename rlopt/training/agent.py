@@ -95,10 +95,8 @@ class Agent:
         device: torch.device,
     ):
         self.head, self.actor, self.critic, self.compatible = head, actor, critic, compatible
-        self.observations, self.rewards = (
-            observations,
-            RewardScaler(config.rewards.scale, config.rewards.clip, config.rewards.sign),
-        )
+        self.observations, r = observations, config.rewards
+        self.rewards = RewardScaler(r.scale, r.clip, r.sign)
         self.device, self._config = device, config
 
     @property

@@ -26,6 +26,7 @@ CASES = {
     "schedules and history": ("env=cartpole", "algo=trpo", "step=kl_clip", "scheduler=cosine", "critic.optimizer=history", "critic.scheduler=linear", "env.num_envs=4", "batch_size=40", "total_steps=200"),
     "masks in infos": ("env.id=probe/Offers-v0", "env.kwargs={count: 9, length: 7}", "algo=trpo", "env.num_envs=4", "batch_size=40", "total_steps=200"),
     "masks in dictionaries, two workers": ("env.id=probe/Offers-v0", "env.kwargs={count: 9, length: 7, convention: dict}", "algo=ppo", "critic=shared", "advantages.recompute=false", "env.num_envs=4", "batch_size=40", "total_steps=200", "workers=2"),
+    "wrappers": ("env=cartpole", "env.wrappers=[frame_stack:2,sticky:0.3,time_limit:30]", "algo=ppo", "schedule.epochs=2", "env.num_envs=4", "batch_size=40", "total_steps=200"),
     "shared": ("env=cartpole", "algo=ppo", "critic=shared", "env.num_envs=4", "batch_size=40", "total_steps=200", "advantages.recompute=false"),
 }  # fmt: skip
 

@@ -26,6 +26,7 @@ TRAP = "from pathlib import Path\nPath('executed').touch()\nclass Mine:\n    pas
     ("hydra", {"searchpath": ["."]}),
     ("env", {"id": "trap:Mine-v0"}),
     ("env", {"kwargs": {"entry_point": "trap:Mine"}}),
+    ("env", {"wrappers": ["trap:Mine"]}),
 ])  # fmt: skip
 @pytest.mark.parametrize("command", [["eval", "here"], ["inspect", "here", *PLAIN]], ids=lambda c: c[0])
 def test_a_config_file_causes_no_import(run, monkeypatch, tmp_path, place, value, command):
