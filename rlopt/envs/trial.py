@@ -128,7 +128,7 @@ def _continue(first: gym.Env, second: gym.Env, here: list[Any], there: list[Any]
     for _ in range(2):
         actions, begun = _actions(first), len(here)
         _play(first, actions, here)
-        _play(second, actions[: len(here) - begun], there)
+        _play(second, actions[: len(here) - begun], there, timed=False)
         if len(here) != len(there) or not all(map(_equal, here, there)):
             return False
         here.append(np.array(first.reset()[0]))
@@ -140,11 +140,14 @@ def _actions(env: gym.Env) -> list[Any]:
     return [env.action_space.sample() for _ in range(_STEPS)]
 
 
-def _play(env: gym.Env, actions: list[Any], found: list[Any]) -> None:
-    """Add copies of what every step returns to ``found``, up to the end of the episode or of the trial's time."""
+def _play(env: gym.Env, actions: list[Any], found: list[Any], timed: bool = True) -> None:
+    """Add copies of what every step returns to ``found``, up to the end of the episode.
+
+    If ``timed``, up to the end of the trial's time: the second environment must do as many steps as the first.
+    """
     deadline = time.monotonic() + _SECONDS
     for i, action in enumerate(actions):
-        if i >= _FEWEST and time.monotonic() > deadline:
+        if timed and i >= _FEWEST and time.monotonic() > deadline:
             return
         observation, reward, terminated, truncated, _ = env.step(action)
         found.append((np.array(observation), reward, terminated, truncated))
