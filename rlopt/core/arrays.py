@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-# the largest that numpy's library computes in one thread, whatever the machine, so that the bits are everywhere the same
+# the largest that numpy's library computes in one thread on every machine, so that the bits are the same
 _ONE_THREAD = 8192  # numbers of a vector's product
 _ONE_THREAD_MATRIX = 2**18  # multiplications of a matrix product
 

@@ -128,7 +128,9 @@ def test_a_long_run_has_at_most_500_histograms():
     run = make_trainer(*SMALL, "total_steps=80_000", "record.histograms_every=1")
     batch = run.collector.collect(run.agent.policy(run.state))
     run.collector.close()
-    written = [k for k in range(1, 1001) if looks.compute_diagnostics(run.config, k, run.agent, {}, batch, {}).histograms]
+    written = [
+        k for k in range(1, 1001) if looks.compute_diagnostics(run.config, k, run.agent, {}, batch, {}).histograms
+    ]
     assert written == list(range(1, 1001, 2))
 
 
