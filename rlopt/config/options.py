@@ -31,6 +31,8 @@ from rlopt.core.steps.scheduled import follow
 from rlopt.envs.spaces import Gaussian, as_image
 from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
+from rlopt.parallel.collectives import world_size
+from rlopt.parallel.processes import own_cores
 from rlopt.policy.mlp import NetworkFactory
 
 Plain = Mapping[str, Any]
@@ -202,7 +204,7 @@ class RunConfig:
     seed: int
     total_steps: int  # environment transitions
     batch_size: int  # transitions that an update learns from, over all environments and ranks
-    workers: int
+    workers: int | Literal["auto"]  # processes that collect; 1: this one does
     gamma: float
     gae_lambda: float
     state_weighting: Literal["uniform", "discounted"]
@@ -232,7 +234,8 @@ class RunConfig:
         check(self.seed >= 0, "seed", "a whole number, 0 or above", self.seed)
         at_least_one("total_steps", self.total_steps)
         at_least_one("batch_size", self.batch_size)
-        at_least_one("workers", self.workers)
+        known = self.workers == "auto" or (type(self.workers) is int and self.workers >= 1)
+        check(known, "workers", "a whole number, 1 or above, or auto", self.workers)
         between("gamma", self.gamma, 0, 1)
         between("gae_lambda", self.gae_lambda, 0, 1)
         if self.max_bad_updates is not None:
@@ -265,6 +268,18 @@ class RunConfig:
         """The networks' updates by the beginning of their options' names: nothing for the actor, or "critic."."""
         own = {"critic.": self.critic.update} if isinstance(self.critic, OwnCritic) else {}
         return {"": self.actor, **own}
+
+    @property
+    def processes(self) -> int:
+        """Processes of this rank that collect rollouts; 1: the process that learns does.
+
+        For ``workers=auto``, where MuJoCo's tasks are stepped as arrays, a process for every core that has at least
+        four environments to step (half the rows of an inference block, see `policy.inference`).
+        """
+        if self.workers != "auto":
+            return self.workers
+        enough = self.env.num_envs // world_size() // 4 if self.env.steps_by == "mujoco" else 1
+        return max(1, min(own_cores(), enough))
 
     @property
     def compatible(self) -> CompatibleCritic | None:

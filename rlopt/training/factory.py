@@ -94,7 +94,7 @@ def _collector(start: Setup, replays: bool) -> Collector | Workers:
     mine = local_slice(environment.num_envs)
     local = replace(environment, num_envs=len(mine))
     steps, dtype = config.batch_size // environment.num_envs, getattr(torch, config.dtype)
-    if config.workers == 1:
+    if config.processes == 1:
         envs = local.make_vector(first=mine.start, like=(start.observations, start.actions))
         timeout = environment.timeout if environment.steps_by != "envpool" else None  # which has threads of its own
         return Collector(
@@ -103,7 +103,7 @@ def _collector(start: Setup, replays: bool) -> Collector | Workers:
         )  # fmt: skip
     return Workers(
         local, start.observations, start.actions, start.agent.policy(start.state), head, steps, config.seed,
-        config.workers, mine.start, environment.num_envs, replays,
+        config.processes, mine.start, environment.num_envs, replays,
     )  # fmt: skip
 
 
