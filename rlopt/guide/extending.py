@@ -98,4 +98,23 @@ gym.register("Walk-v0", Walk, max_episode_steps=50)  # episodes are truncated af
 rlopt train --extensions my_parts env=walk run_dir=runs/walk
 rlopt eval runs/walk --extensions my_parts --episodes 10
 ```
+
+Where some actions are not allowed, `info["action_mask"]` says so after every reset and step: 1 for every Discrete
+action that is allowed, 0 for the others. `rlopt.envs.masks` has the details, and the other way to give a mask.
+
+A wrapper is a class, or a function of an environment, in my_parts/wrapper:
+
+```python
+# my_parts/wrapper/clock.py
+import gymnasium as gym
+
+
+class Clock(gym.RewardWrapper):
+    def reward(self, reward):
+        return reward - 0.01  # every step costs something
+```
+
+```shell
+rlopt train --extensions my_parts env=walk env.wrappers=[wrapper.clock:Clock,time_limit:30] run_dir=runs/short
+```
 """

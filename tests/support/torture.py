@@ -40,6 +40,9 @@ CASES = {
     "pendulum acktr": ("env=pendulum", "algo=acktr", "env.num_envs=4", "batch_size=256", "total_steps=7680"),
     "halfcheetah ppo": ("env=halfcheetah", "algo=ppo", "env.num_envs=2", "batch_size=128", "total_steps=3840",
                         "schedule.epochs=2"),
+    "wrapped cartpole ppo": ("env=cartpole", "env.wrappers=[frame_stack:2,sticky:0.3,time_limit:60]", "algo=ppo",
+                             "env.num_envs=4", "batch_size=256", "total_steps=7680", "schedule.epochs=2"),
+    "taxi trpo with masks": ("env.id=Taxi-v4", "algo=trpo", "env.num_envs=4", "batch_size=256", "total_steps=7680"),
 }  # fmt: skip
 COMMON = ["policy.hidden=[16]", "critic.hidden=[16]", "evaluation.episodes=2", "checkpoint.every_updates=1",
           "checkpoint.every_seconds=null"]  # fmt: skip
