@@ -196,6 +196,29 @@ class RecordOptions:
 
 
 @dataclass(frozen=True)
+class InitOptions:
+    """Where a new run starts from, see `training.initial`; from weights that its seed draws where both are None."""
+
+    folder: str | None  # init.from: a run's folder
+    best: bool  # its checkpoint with the highest return, not the newest
+    actor: str | None  # a .safetensors file of the policy's parameters
+
+    @classmethod
+    def parse(cls, plain: Plain) -> InitOptions:
+        given = {
+            "folder" if name == "from" else name: value for name, value in options(plain, "init", "", "from").items()
+        }
+        folder, actor = given.get("folder"), given.get("actor")
+        if folder is not None and actor is not None:
+            raise UserError("init.from and init.actor both give the policy's parameters; leave out one")
+        return construct(cls, given, "init")
+
+    @property
+    def given(self) -> bool:
+        return self.folder is not None or self.actor is not None
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """A whole run. `parse` reads it, `config.compatibility.check` refuses what does not go together."""
 
@@ -225,6 +248,7 @@ class RunConfig:
     evaluation: EvaluationOptions
     checkpoint: CheckpointOptions
     record: RecordOptions
+    init: InitOptions
 
     typed: frozenset[str] = field(compare=False)  # full names of what the user typed: it may not be without effect
     plain: Plain = field(compare=False, repr=False)  # the values that this was parsed from, for config.yaml
@@ -257,6 +281,7 @@ class RunConfig:
             "policy": policy,
             "actor": UpdateOptions.parse(plain, ""),
             "critic": _parse_critic(options(plain, "critic")),
+            "init": InitOptions.parse(plain),
         }
         for name, kind in _GROUPS.items():
             groups[name] = construct(kind, options(plain, name, example=parameters(kind)[0]), name)
@@ -296,7 +321,7 @@ _GROUPS: dict[str, type[Any]] = {
     "checkpoint": CheckpointOptions,
     "record": RecordOptions,
 }
-_NESTED = ("env", "policy", "actor", "critic", *_GROUPS, "typed", "plain")
+_NESTED = ("env", "policy", "actor", "critic", "init", *_GROUPS, "typed", "plain")
 _SINGLE = tuple(name for name in RunConfig.__dataclass_fields__ if name not in _NESTED)
 
 

@@ -56,12 +56,19 @@ class Setup:
     warnings: tuple[str, ...]  # what is to be said of the environment before a run
 
 
-def build(config: RunConfig, run_dir: Path) -> Trainer:
-    """The run that ``config`` describes, to be written to ``run_dir``. Raises UserError before anything is written."""
+def build(config: RunConfig, run_dir: Path, resumed: bool = False) -> Trainer:
+    """The run that ``config`` describes, to be written to ``run_dir``. Raises UserError before anything is written.
+
+    With ``resumed`` its state will come from a checkpoint, and not from what ``config.init`` names.
+    """
     with explain_lack_of_memory("the run", LOWER):
         config.env.try_constructor()
-        start = set_up(config, looks_for_mask=True)
+        start = set_up(config, looks_for_mask=not resumed)
         config = start.config
+        if config.init.given and not resumed:
+            from rlopt.training.initial import start_from
+
+            start = start_from(start, config.init)
         if config.record.video_steps is not None:
             video.check(config.env)
         if may_be_pictures(start.observations) and is_first_rank():

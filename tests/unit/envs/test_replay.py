@@ -2,10 +2,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlopt.config.choices import choices, file
+from rlopt.config.choices import file
 from rlopt.config.saved import load
 from rlopt.envs.observations import InvalidOutput
 from rlopt.envs.replay import Script, extend_check, origin_of, replay, save
+from tests.support.configurations import ENVS
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
 
@@ -17,7 +18,7 @@ def made(id_: str) -> gym.Env:
         pytest.skip("needs a simulator that is not installed")
 
 
-@pytest.mark.parametrize("name", [name for name in choices("env") if name != "any"])
+@pytest.mark.parametrize("name", ENVS)
 def test_every_named_environment_can_be_replayed_far(name):
     env_id = load(file("env", name))["env"]["id"]
     first, second = made(env_id), made(env_id)

@@ -10,10 +10,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlopt.config.choices import choices, file
+from rlopt.config.choices import file
 from rlopt.config.saved import load
 from rlopt.envs.trial import NO_REPLAY, Trial, _differing_attribute, class_values, try_to_continue
 from rlopt.envs.wrappers import CheckedEnv
+from tests.support.configurations import ENVS
 from tests.support.generated import Generated, Plan
 from tests.support.lasting import Lasting
 
@@ -28,7 +29,7 @@ def tried(id_: str, **options: Any) -> Trial:
     return try_to_continue(*pair)
 
 
-@pytest.mark.parametrize("name", [name for name in choices("env") if name != "any"])
+@pytest.mark.parametrize("name", ENVS)
 def test_nothing_is_to_be_said_of_a_named_environment(name):
     assert tried(load(file("env", name))["env"]["id"]) == Trial(True, None)
 
