@@ -11,7 +11,7 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
 from torch import Tensor
 
-from rlopt.envs.spaces import ActionTransform, PolicyHead, observation_dtype, observation_size
+from rlopt.envs.spaces import PolicyHead, action_transform, observation_dtype, observation_size
 from rlopt.policy.inference import FrozenPolicy
 
 
@@ -20,7 +20,7 @@ class Policy:
 
     It normalises observations, squashes actions and keeps them within their bounds. ``observation_space`` and
     ``action_space`` are the environment's own. N observations of a Dict or a Tuple are a Dict or a Tuple of arrays, as
-    in Gymnasium's vector environments.
+    in Gymnasium's vector environments, and so are N actions.
     """
 
     def __init__(self, frozen: FrozenPolicy, head: PolicyHead, observation_space: gym.Space, action_space: gym.Space):
@@ -28,14 +28,14 @@ class Policy:
         is_box = isinstance(observation_space, spaces.Box)
         self.flat = observation_space if is_box else spaces.flatten_space(observation_space)  # a Box
         self.observation_space, self.action_space = observation_space, action_space
-        self._transform = ActionTransform(action_space, getattr(head, "squash", False))
+        self._transform = action_transform(action_space, getattr(head, "squash", False))
 
-    def __call__(self, observation: Any) -> np.ndarray:
+    def __call__(self, observation: Any) -> Any:
         """The most probable action of each observation."""
         z, single = self._outputs(observation)
         return self._actions(self.head.mode(z), single)
 
-    def sample(self, observation: Any, generator: np.random.Generator) -> np.ndarray:
+    def sample(self, observation: Any, generator: np.random.Generator) -> Any:
         """An action for each observation, drawn with ``generator``, which alone decides the draw."""
         z, single = self._outputs(observation)
         draw = generator.standard_normal if self.head.noise == "normal" else generator.random
@@ -69,6 +69,5 @@ class Policy:
         raw, single = self.rows(observation)
         return self.frozen.outputs(self.frozen.normalise(raw, torch.empty_like(raw))), single
 
-    def _actions(self, actions: Tensor, single: bool) -> np.ndarray:
-        taken = self._transform(actions)
-        return taken[0] if single else taken
+    def _actions(self, actions: Tensor, single: bool) -> Any:
+        return self._transform(actions)[0] if single else self._transform.stacked(actions)

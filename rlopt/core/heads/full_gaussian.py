@@ -56,7 +56,7 @@ class FullGaussian(Head):
     noise: ClassVar[Literal["normal", "uniform"]] = "normal"
 
     def __post_init__(self) -> None:
-        check(1 <= self.size <= MOST, "head", f"another one for actions of more than {MOST} numbers", self.size)
+        check(1 <= self.size <= MOST, "size", f"a whole number, 1 to {MOST}", self.size)
         positive("initial_sigma", self.initial_sigma)
 
     @property

@@ -130,7 +130,7 @@ def test_value_head_weighs_squared_error_by_its_variance():
         (lambda: DiagonalGaussian(1, initial_sigma=math.nan), "initial_sigma must be"),
         (lambda: DiagonalGaussian(1, scale="softplus"), "scale must be log_sigma or sigma; got 'softplus'"),
         (lambda: Beta(1, 0.6), "initial_sigma must be above 0 and below 0.577.*; got 0.6"),
-        (lambda: FullGaussian(9), "head must be another one for actions of more than 8 numbers; got 9"),
+        (lambda: FullGaussian(9), "size must be a whole number, 1 to 8; got 9"),
         (lambda: Product(()), "parts must be one head or more"),
         (lambda: Value(0.0), "variance must be"),
         (lambda: Joint(Categorical(2), -1.0), "variance must be a finite number above 0; got -1.0"),
