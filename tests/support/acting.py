@@ -50,3 +50,18 @@ def seen(policy: Policy, count: int) -> list[Any]:
     if isinstance(space, gym.spaces.Box) and space.dtype != np.uint8:
         return list(3 * np.random.default_rng(0).standard_normal((count, *space.shape)).astype(np.float32))
     return [space.sample() for _ in range(count)]
+
+
+def leaves(tree: Any) -> list[Any]:
+    """The arrays in nested dictionaries, in the order of their keys, and tuples."""
+    if not isinstance(tree, dict | tuple):
+        return [tree]
+    return [
+        leaf for part in ([tree[k] for k in sorted(tree)] if isinstance(tree, dict) else tree) for leaf in leaves(part)
+    ]
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Whether two actions, of any space, are the same."""
+    both = list(zip(leaves(a), leaves(b), strict=True))
+    return all(np.array_equal(x, y) and np.asarray(x).dtype == np.asarray(y).dtype for x, y in both)

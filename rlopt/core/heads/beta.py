@@ -156,7 +156,7 @@ class Beta(Head):
 
     def excess(self, z: Any) -> Any:
         """softplus(z + c), alpha - 1 and beta - 1, (B, 2, A); of a tensor or an array."""
-        z = z.reshape(len(z), 2, self.size) + self.shift
+        z = z.reshape(-1, 2, self.size) + self.shift
         return softplus(z) if isinstance(z, Tensor) else library(z).logaddexp(z, 0)
 
     def mode(self, z: Tensor) -> Tensor:
@@ -170,7 +170,7 @@ class Beta(Head):
 
     def _slope(self, z: Tensor) -> Tensor:
         """d alpha / d z_alpha and d beta / d z_beta, (B, 2, A)."""
-        return (z.reshape(len(z), 2, self.size) + self.shift).sigmoid()
+        return (z.reshape(-1, 2, self.size) + self.shift).sigmoid()
 
     def _bend(self, z: Tensor, gradient: Tensor) -> Tensor:
         """(B, O, O) what the chain rule adds to a Hessian, from the gradient (B, 2, A) in (alpha, beta)."""

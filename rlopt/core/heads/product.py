@@ -66,13 +66,13 @@ class Product(Head):
 
     def pack(self, actions: list[Tensor], dtype: torch.dtype) -> Tensor:
         """The parts' actions, (B, ...) each, as rows (B, A) of this type."""
-        return torch.cat([a.reshape(len(a), -1).to(dtype) for a in actions], 1)
+        return torch.cat([a.reshape(a.shape[0], -1).to(dtype) for a in actions], 1)
 
     def unpack(self, actions: Tensor) -> list[Tensor]:
         """The parts' actions as their heads take them, from rows (B, A)."""
         found = []
         for part, (shape, whole) in zip(actions.split(self._sizes, 1), self._forms, strict=True):
-            own = part.reshape(len(part), *shape)
+            own = part.reshape(-1, *shape)
             found.append(own.long() if whole else own)
         return found
 

@@ -1,7 +1,6 @@
 """Exported policies: they agree with the policy, and known formats alone are written."""
 
 import sys
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -11,7 +10,7 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 
 import rlopt
 from rlopt.errors import UserError
-from tests.support.acting import EVERY, moved, seen
+from tests.support.acting import EVERY, leaves, moved, seen
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "probe_environments")
 
@@ -54,13 +53,6 @@ def test_exported_policies_agree_on_a_thousand_observations(kind):
                 np.testing.assert_allclose(found, action, rtol=1e-6, atol=1e-6)
             else:
                 assert np.mean(found == action) >= 0.998  # two outputs may be equal but for rounding
-
-
-def leaves(tree: Any) -> list[Any]:
-    """The arrays in nested dictionaries and tuples."""
-    if not isinstance(tree, dict | tuple):
-        return [tree]
-    return [leaf for part in (tree.values() if isinstance(tree, dict) else tree) for leaf in leaves(part)]
 
 
 def test_the_parts_of_an_action_are_outputs_of_their_own_name():
