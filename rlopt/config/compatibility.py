@@ -247,6 +247,7 @@ def _check_effects(config: RunConfig) -> None:
     """Raise UserError where an option was typed that has no effect beside another's value."""
     for group in ("observations", "rewards", "averaging"):
         _check_read(group, getattr(config, group), config.typed)
+    _check_read("policy", config.policy.head, config.typed)
 
 
 def _check_read(group: str, part: Any, typed: Collection[str]) -> None:
@@ -335,9 +336,9 @@ def check_environment(
             f"critic={stands_for(critic)} learns from whole episodes, of up to {longest} steps, and batch_size / "
             f"env.num_envs is {steps} steps of each environment; {_REMEDIES[Remedy.LONGER_ROLLOUT]}"
         )
-    of_gaussians = config.typed & {"policy.scale", "policy.initial_sigma", "policy.squash"}
-    if of_gaussians and not continuous:
-        raise UserError(f"{min(of_gaussians)} has no effect: it is of continuous actions, which {name} has not")
+    of_boxes = config.typed & {"policy.head", "policy.scale", "policy.initial_sigma", "policy.squash"}
+    if of_boxes and not continuous:
+        raise UserError(f"{min(of_boxes)} has no effect: it is of continuous actions, which {name} has not")
     if "observations.normalise" in config.typed and config.observations.normalise:
         if normalised is None:
             raise UserError(

@@ -28,7 +28,7 @@ from rlopt.core.parts import Damping, Estimator, Metric, Solver, Step
 from rlopt.core.problem import Objective
 from rlopt.core.requirements import Requirements
 from rlopt.core.steps.scheduled import follow
-from rlopt.envs.spaces import Gaussian, as_image
+from rlopt.envs.spaces import HeadOptions, as_image
 from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
 from rlopt.parallel.collectives import world_size
@@ -80,10 +80,10 @@ def _own_scheduler(step: dict[str, Any], prefix: str) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class PolicyOptions:
-    """The policy's network, and what a Gaussian over continuous actions leaves open."""
+    """The policy's network, and the distribution over continuous actions."""
 
     network: NetworkFactory
-    gaussian: Gaussian
+    head: HeadOptions
 
 
 @dataclass(frozen=True)
@@ -350,7 +350,7 @@ def _large_images() -> spaces.Space[Any]:
 
 def _parse_policy(plain: Plain) -> PolicyOptions:
     network, rest = parse_network(plain, "policy")
-    return PolicyOptions(network, construct(Gaussian, rest, "policy"))
+    return PolicyOptions(network, construct(HeadOptions, rest, "policy"))
 
 
 def _parse_critic(plain: Plain) -> OwnCritic | SharedCritic:

@@ -2,13 +2,17 @@
 
 Policy actions for a Box lie in [-1, 1] and are mapped linearly to finite bounds; a bound on one side only clips. Bounds
 beyond +-10^6 stand for none: many environments write the largest number there. Log-probabilities are those of the drawn
-action: clipping and squashing come after it, in ActionTransform.
+action: clipping and squashing come after it, in ActionTransform. A Box of whole numbers has a category for each value.
+
+An action of a Dict or a Tuple is stored as one row (A,), the numbers of its parts one after another (heads.Product);
+MixedTransform makes of it what the environment takes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -16,12 +20,16 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rlopt.core.heads import Bernoulli, Categorical, DiagonalGaussian, MultiCategorical
-from rlopt.envs.observations import describe_space
+from rlopt.core.checks import check
+from rlopt.core.heads import Bernoulli, Beta, Categorical, DiagonalGaussian, FullGaussian, MultiCategorical, Product
+from rlopt.core.heads.full_gaussian import MOST
+from rlopt.core.requirements import Requirements
+from rlopt.envs.observations import describe_space, leaves_of
 from rlopt.errors import UserError
 
-PolicyHead = Categorical | MultiCategorical | Bernoulli | DiagonalGaussian
+PolicyHead = Categorical | MultiCategorical | Bernoulli | DiagonalGaussian | Beta | FullGaussian | Product
 _LARGEST_BOUND = 1e6  # of an action; larger ones count as infinite
+_MOST_VALUES = 256  # of a whole number in a Box: each is a category
 
 
 @dataclass(frozen=True)
@@ -83,12 +91,20 @@ def has_mask_key(observations: Any, actions: gym.Space) -> bool:
 
 
 @dataclass(frozen=True)
-class Gaussian:
-    """The options of a Gaussian policy; see heads.DiagonalGaussian."""
+class HeadOptions:
+    """The distribution over actions that are a Box of floating-point numbers."""
 
-    scale: str
+    head: Literal["gaussian", "beta", "full_gaussian"]
+    scale: Literal["log_sigma", "sigma", "network", "network_softplus"]  # of a diagonal Gaussian
     initial_sigma: float
-    squash: bool
+    squash: bool  # of a diagonal Gaussian
+
+    def __post_init__(self) -> None:
+        check(not self.squash or self.head == "gaussian", "squash", f"false with head={self.head}", self.squash)
+
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(unread={} if self.head == "gaussian" else {"scale": "head", "squash": "head"})
 
 
 def observation_size(space: gym.Space) -> int:
@@ -152,33 +168,81 @@ def observation_dtype(space: gym.Space, dtype: torch.dtype) -> torch.dtype:
     return torch.uint8 if image(space) else dtype
 
 
-def head_for(space: gym.Space, gaussian: Gaussian) -> PolicyHead:
+def head_for(space: gym.Space, options: HeadOptions) -> PolicyHead:
     """The distribution over this action space. Raises UserError for spaces rlopt cannot use."""
-    if not isinstance(space, spaces.Dict | spaces.Tuple) and 0 in (space.shape or ()):
+    leaves = list(leaves_of(space))
+    if not leaves or (leaves == [space] and 0 in (space.shape or ())):
         raise UserError(f"the actions, of {describe_space(space)}, hold no number; give at least one")
+    if leaves != [space]:
+        return Product(tuple(head_for(leaf, options) for leaf in leaves))
     if isinstance(space, spaces.Discrete):
         return Categorical(int(space.n))
     if isinstance(space, spaces.MultiDiscrete):
         return MultiCategorical(tuple(space.nvec.reshape(-1).tolist()))
     if isinstance(space, spaces.MultiBinary):
         return Bernoulli(int(np.prod(space.shape)))
-    if not isinstance(space, spaces.Box) or not np.issubdtype(space.dtype, np.floating):
+    if is_discretised(space):
+        return MultiCategorical(_value_counts(space))
+    if not is_continuous(space):
         raise UserError(
-            f"actions of {describe_space(space)} are not served; rlopt serves Discrete, MultiDiscrete, MultiBinary and "
-            "Box of floating-point numbers. Whole numbers are a MultiDiscrete: gymnasium.wrappers.TransformAction "
-            "makes one"
+            f"actions of {describe_space(space)} are not served; rlopt serves Discrete, MultiDiscrete, MultiBinary, "
+            "Box, and Dict and Tuple of these. gymnasium.wrappers.TransformAction makes one of another space"
         )
-    if gaussian.squash and not _is_bounded(space).all():
+    return _continuous_head(space, options)
+
+
+def _continuous_head(space: gym.Space, options: HeadOptions) -> DiagonalGaussian | Beta | FullGaussian:
+    """The distribution over a Box of floating-point numbers. Raises UserError where it does not fit the space."""
+    assert isinstance(space, spaces.Box)
+    size, needs, instead = int(np.prod(space.shape)), "policy.squash=true", "policy.squash=false"
+    if options.head == "beta":
+        needs, instead = "policy.head=beta", "policy.head=gaussian"
+    if (options.squash or options.head == "beta") and not _is_bounded(space).all():
         raise UserError(
-            f"policy.squash=true needs finite bounds; those of the actions, {describe_space(space)}, are infinite, or "
-            f"beyond {_LARGEST_BOUND:,.0f}; type policy.squash=false"
+            f"{needs} needs finite bounds; those of the actions, {describe_space(space)}, are infinite, or "
+            f"beyond {_LARGEST_BOUND:,.0f}; type {instead}"
         )
+    if options.head == "full_gaussian" and size > MOST:
+        raise UserError(
+            f"policy.head=full_gaussian is for at most {MOST} numbers; the actions are {describe_space(space)}; "
+            "type policy.head=gaussian"
+        )
+    if options.head == "beta":
+        return Beta(size, options.initial_sigma)
+    if options.head == "full_gaussian":
+        return FullGaussian(size, options.initial_sigma)
+    scale, by_network = options.scale, options.scale.startswith("network")
     return DiagonalGaussian(
-        size=int(np.prod(space.shape)),
-        scale=gaussian.scale,  # type: ignore[arg-type]  # checked by the head
-        initial_sigma=gaussian.initial_sigma,
-        squash=gaussian.squash,
+        size=size,
+        scale={"network": "log_sigma", "network_softplus": "softplus"}.get(scale, scale),  # type: ignore[arg-type]
+        initial_sigma=options.initial_sigma,
+        squash=options.squash,
+        per_state=by_network,
     )
+
+
+def is_continuous(space: gym.Space) -> bool:
+    """Whether actions of ``space``, or of a part of it, are a Box of floating-point numbers."""
+    return any(isinstance(leaf, spaces.Box) and np.issubdtype(leaf.dtype, np.floating) for leaf in leaves_of(space))
+
+
+def is_discretised(space: gym.Space) -> bool:
+    """Whether actions of ``space``, or of a part of it, are a Box of whole numbers, which are drawn as categories."""
+    return any(isinstance(leaf, spaces.Box) and np.issubdtype(leaf.dtype, np.integer) for leaf in leaves_of(space))
+
+
+def _value_counts(space: gym.Space) -> tuple[int, ...]:
+    """How many values each whole number of a Box has. Raises UserError where these are too many for categories."""
+    assert isinstance(space, spaces.Box)
+    bounds = zip(space.low.reshape(-1).tolist(), space.high.reshape(-1).tolist(), strict=True)
+    counts = tuple(high - low + 1 for low, high in bounds)
+    if max(counts) > _MOST_VALUES:
+        raise UserError(
+            f"actions of {describe_space(space)} have numbers of {max(counts):,} values; whole numbers are drawn as "
+            f"categories, of at most {_MOST_VALUES} values each. Give the environment a Box of floating-point numbers "
+            "by gymnasium.wrappers.TransformAction, with numpy.rint in it, or a MultiDiscrete of fewer values"
+        )
+    return counts
 
 
 def _is_bounded(space: spaces.Box) -> np.ndarray:
@@ -205,9 +269,9 @@ class ActionTransform:
     def __init__(self, space: gym.Space, squash: bool):
         self._shape: tuple[int, ...] = space.shape or ()
         self._dtype, self._squash = space.dtype, squash
-        self._discrete = not isinstance(space, spaces.Box)
-        if not isinstance(space, spaces.Box):
-            self._start = np.asarray(getattr(space, "start", 0))
+        self._discrete = not isinstance(space, spaces.Box) or is_discretised(space)
+        if not isinstance(space, spaces.Box) or is_discretised(space):
+            self._start = first_values(space)
             self._unchanged = isinstance(space, spaces.Discrete) and not self._start
             return
         self._low, self._high = space.low.reshape(-1), space.high.reshape(-1)  # in the space's own type
@@ -227,3 +291,60 @@ class ActionTransform:
         if not self._bounded:
             a = np.where(np.isfinite(a), a, 0)
         return a.astype(self._dtype, copy=False).reshape(len(a), *self._shape)
+
+    stacked = __call__
+
+
+class MixedTransform:
+    """Converts rows (E, A) of policy actions into what an environment with a Dict or a Tuple of actions takes.
+
+    A call gives one action for each environment. `stacked` gives all of them in one Dict or Tuple of arrays (E, ...),
+    as Gymnasium's vector environments have them.
+    """
+
+    def __init__(self, space: gym.Space, squash: bool):
+        self._space, leaves = space, list(leaves_of(space))
+        self._transforms = [ActionTransform(leaf, squash) for leaf in leaves]
+        self._kinds = [(isinstance(leaf, spaces.Discrete), is_continuous(leaf)) for leaf in leaves]
+        self._ends = np.cumsum([int(np.prod(leaf.shape or ())) for leaf in leaves])[:-1]
+
+    def __call__(self, actions: Tensor | np.ndarray) -> list[Any]:
+        rows = zip(*map(_each, self._columns(actions)), strict=True)
+        return [structured(self._space, iter(row)) for row in rows]
+
+    def stacked(self, actions: Tensor | np.ndarray) -> Any:
+        return structured(self._space, iter(self._columns(actions)))
+
+    def _columns(self, actions: Tensor | np.ndarray) -> list[np.ndarray]:
+        """The actions (E, ...) of every part without parts of its own."""
+        found = []
+        parts = np.split(np.asarray(actions), self._ends, 1)
+        for transform, part, (single, continuous) in zip(self._transforms, parts, self._kinds, strict=True):
+            own = part if continuous else part.astype(np.int64)
+            found.append(transform(own[:, 0] if single else own))
+        return found
+
+
+def action_transform(space: gym.Space, squash: bool) -> ActionTransform | MixedTransform:
+    """What brings policy actions to an environment with this action space."""
+    kind = MixedTransform if isinstance(space, spaces.Dict | spaces.Tuple) else ActionTransform
+    return kind(space, squash)
+
+
+def _each(actions: np.ndarray) -> list[Any]:
+    """The actions (E, ...) of one part, each by itself: numbers where it is Discrete, arrays where it is a Box."""
+    return [actions[e, ...] for e in range(len(actions))] if actions.dtype.kind == "f" else list(actions)
+
+
+def structured(space: gym.Space, leaves: Iterator[Any]) -> Any:
+    """A Dict's or a Tuple's parts in its own form, from those of its `leaves_of`, in their order."""
+    if isinstance(space, spaces.Dict):
+        return {name: structured(part, leaves) for name, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(structured(part, leaves) for part in space.spaces)
+    return next(leaves)
+
+
+def first_values(space: gym.Space) -> np.ndarray:
+    """What the category 0 of a space stands for: of each number the lowest one, or 0 where all begin there."""
+    return space.low.astype(np.int64) if isinstance(space, spaces.Box) else np.asarray(getattr(space, "start", 0))

@@ -18,7 +18,7 @@ import torch
 
 from rlopt.core.heads import Head
 from rlopt.envs.mujoco import MujocoEnvs
-from rlopt.envs.spaces import ActionTransform, observation_dtype, observation_size
+from rlopt.envs.spaces import action_transform, observation_dtype, observation_size
 from rlopt.envs.spec import EnvSpec
 from rlopt.envs.vector import SyncEnvs
 from rlopt.envs.watchdog import watched
@@ -112,7 +112,7 @@ class EpisodePlayer:
         self._policy, self._head, self._seed = policy, head, seed
         self._deterministic, self._title = deterministic, title
         self._envs, envs.restart = envs, self._restart
-        self._transform = ActionTransform(self._envs.single_action_space, getattr(head, "squash", False))
+        self._transform = action_transform(self._envs.single_action_space, getattr(head, "squash", False))
         limited = (spec := envs.spec) is not None and spec.max_episode_steps is not None
         self.longest = max_steps or (sys.maxsize if limited else LONGEST)  # transitions of an episode
         count, space = envs.num_envs, self._envs.single_observation_space
@@ -160,7 +160,7 @@ class EpisodePlayer:
         self._envs.close()
 
     @torch.inference_mode()
-    def _act(self, t: int) -> np.ndarray:
+    def _act(self, t: int) -> np.ndarray | list[Any]:
         """Actions of all environments, as they take them; those of idle ones mean nothing."""
         head = self._head
         z = self._policy.outputs(self._policy.normalise(self._raw, out=self._inputs))

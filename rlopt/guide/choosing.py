@@ -51,6 +51,21 @@ into the gradient. Watch `solver/residual` (a value near 1 means that the system
 - `radius` is in nats for `kl_line_search` and `kl_clip`, and in the metric's own units for `trust_region`.
 - Adaptive optimizers (Adam, RMSprop) are refused with any metric but the identity, because they undo its geometry.
 
+**Distribution over actions**, for those that are real numbers (`policy.head`); categories and bits have their own
+
+- `gaussian`, the default: independent numbers. `policy.scale=log_sigma` is one scale for all states, and the safest.
+  With `policy.scale=network`, or `network_softplus`, the network computes a scale for every state, which pays where
+  some states need precision and others exploration; its updates need smaller steps. `policy.squash=true` sends actions
+  through tanh rather than clipping them at their bounds.
+- `beta`: for actions with two finite bounds. None is clipped, so that no probability lies on a bound; it starts with
+  `policy.initial_sigma`, which must be below 0.577, the standard deviation of a uniform distribution.
+- `full_gaussian`: one covariance matrix for all states, for at most 8 numbers that should be explored together.
+
+An action of a Dict or a Tuple is drawn part by part, each from its own distribution; the Fisher matrix in output space
+has a block for each. A Box of whole numbers is drawn as categories, one for each value, of at most 256 each; nothing
+tells a category that its neighbour is alike, so a range of many values is better a Box of real numbers that the
+environment rounds.
+
 **If it does not learn**
 
 - `critic/explained_variance` is near 0 or below: improve the critic first, by more epochs, another learning rate, or

@@ -4,26 +4,38 @@
 
 Observations of a Box have the environment's shape, and the type that the policy was trained in (images: bytes). Those
 of any other space are flat, (N, D), as gymnasium.spaces.flatten gives them; with an action mask they are flat too, and
-the mask stands behind them, (N, D + M). The graph normalises observations, squashes
-actions and keeps them within their bounds. The action is the most probable one, as the environment takes it. The
-outputs are the parameters of the distribution.
+the mask stands behind them, (N, D + M). The graph normalises observations, squashes actions and keeps them within their
+bounds. The action is the most probable one, as the environment takes it. An action of a Dict or a Tuple has its form in
+.pt2; in .onnx each of its parts is an output, named by its place: action.KEY, action.0. The outputs are the parameters
+of the distribution.
 """
 
 from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlopt.core.flat import CONSTANTS
-from rlopt.core.heads import DiagonalGaussian
+from rlopt.core.heads import Product
 from rlopt.core.tapes.masked import FORBIDDEN
-from rlopt.envs.spaces import observation_dtype, observation_size, scale_and_shift
+from rlopt.envs.observations import leaves_of
+from rlopt.envs.spaces import (
+    first_values,
+    is_continuous,
+    observation_dtype,
+    observation_size,
+    scale_and_shift,
+    structured,
+)
 from rlopt.errors import UserError, needs_extra
 from rlopt.policy.policy import Policy
 
@@ -42,18 +54,15 @@ class Graph(nn.Module):
         self.network.load_state_dict(views)
         self.network.requires_grad_(False)
         self.head, self.clip, self.mask = policy.head, frozen.clip, frozen.network.unread
-        self.shape, self.dtype = space.shape or (), torch.from_numpy(np.zeros(0, space.dtype)).dtype
+        self.space, squash = space, getattr(policy.head, "squash", False)
+        self.parts = nn.ModuleList(_Part(leaf, squash, frozen.theta.dtype) for leaf in leaves_of(space))
+        if isinstance(self.head, Product):
+            self.head.unpack(self.head.mode(torch.zeros(1, frozen.width)))  # it notes the forms of its actions now
         self.normalises = frozen.shift_and_scale is not None
         if frozen.shift_and_scale:
             self.register_buffer("shift_and_scale", torch.stack(frozen.shift_and_scale))
-        if isinstance(space, spaces.Box):
-            a, b = (torch.from_numpy(x) for x in scale_and_shift(space))
-            bounds = a, b, *(torch.from_numpy(x.reshape(-1).astype(np.float64)) for x in (space.low, space.high))
-            self.register_buffer("bounds", torch.stack(bounds).to(frozen.theta.dtype))
-        else:
-            self.register_buffer("start", torch.from_numpy(np.asarray(getattr(space, "start", 0))))
 
-    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, observation: Tensor) -> tuple[Any, Tensor]:
         x = observation.flatten(1)
         if self.normalises:
             shift, scale = self.get_buffer("shift_and_scale")
@@ -64,15 +73,42 @@ class Graph(nn.Module):
         if self.mask:
             z = torch.where(allowed, z, FORBIDDEN)
         z = torch.cat([z, self.get_buffer("constants").expand(z.shape[0], -1)], 1)
-        return self._transform(self.head.mode(z)), z
+        a = self.head.mode(z)
+        actions = self.head.unpack(a) if isinstance(self.head, Product) else [a]
+        taken = (part(own) for part, own in zip(self.parts, actions, strict=True))
+        return structured(self.space, iter(taken)), z
 
-    def _transform(self, a: Tensor) -> Tensor:
-        """Policy actions (N, ...) as the environment takes them; as envs.spaces.ActionTransform, in torch."""
-        if not isinstance(self.head, DiagonalGaussian):
+
+class _Part(nn.Module):
+    """Policy actions (N, ...) as an undivided space takes them; as envs.spaces.ActionTransform, in torch."""
+
+    def __init__(self, space: gym.Space, squash: bool, dtype: torch.dtype):
+        super().__init__()
+        self.shape, self.dtype = space.shape or (), torch.from_numpy(np.zeros(0, space.dtype)).dtype
+        self.squash, self.continuous = squash, is_continuous(space)
+        if not self.continuous:
+            self.register_buffer("start", torch.from_numpy(first_values(space)))
+            return
+        assert isinstance(space, spaces.Box)
+        a, b = (torch.from_numpy(x) for x in scale_and_shift(space))
+        bounds = a, b, *(torch.from_numpy(x.reshape(-1).astype(np.float64)) for x in (space.low, space.high))
+        self.register_buffer("bounds", torch.stack(bounds).to(dtype))
+
+    def forward(self, a: Tensor) -> Tensor:
+        if not self.continuous:
             return (a.reshape(-1, *self.shape) + self.get_buffer("start")).to(self.dtype)
         scale, shift, low, high = self.get_buffer("bounds")
-        a = (a.tanh() if self.head.squash else a) * scale + shift
+        a = (a.tanh() if self.squash else a) * scale + shift
         return a.clamp(low, high).to(self.dtype).reshape(-1, *self.shape)
+
+
+def _names(space: gym.Space, name: str = "action") -> Iterator[str]:
+    """A name for each of a space's `leaves_of`, in their order."""
+    if not isinstance(space, spaces.Dict | spaces.Tuple):
+        yield name
+        return
+    for key, part in space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces):
+        yield from _names(part, f"{name}.{key}")
 
 
 def export(policy: Policy, path: str | Path) -> Path:
@@ -100,7 +136,7 @@ def export(policy: Policy, path: str | Path) -> Path:
         raise UserError(needs_extra("ONNX needs packages that are not installed", "export")) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own code causes some
-        outputs = ["action", "outputs"]
+        outputs = [*_names(policy.action_space), "outputs"]
         torch.onnx.export(program, (), path, input_names=["observation"], output_names=outputs, dynamo=True,
                           external_data=False, verbose=False)  # fmt: skip
     return path

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from rlopt.core.flat import CONSTANTS
-from rlopt.core.heads import Categorical, DiagonalGaussian, Head
+from rlopt.core.heads import Beta, Categorical, DiagonalGaussian, Head, Product
 from rlopt.core.network import Network
 from rlopt.core.parts import State
 from rlopt.core.tapes.masked import FORBIDDEN
@@ -166,16 +166,18 @@ def _activate_in_torch(apply_: Callable[[Tensor], Tensor]) -> Callable[[np.ndarr
 
 
 def numpy_sampler(head: Head) -> DrawActions:
-    """A function that draws what ``head.sample`` draws, in numpy for the two most common heads."""
+    """A function that draws what ``head.sample`` draws, in numpy for the most common heads."""
     make: Callable[[Any], DrawActions] = _NUMPY_SAMPLERS.get(type(head), _torch_sampler)
     return make(head)
 
 
 def _gaussian_sampler(head: DiagonalGaussian) -> DrawActions:
-    size, logarithmic = head.size, head.scale == "log_sigma"
+    size, logarithmic, shift = head.size, head.scale == "log_sigma", head.shift
+    if head.scale == "softplus":
+        return lambda z, noise: z[:, :size] + np.logaddexp(z[:, size:] + shift, 0) * noise
 
     def draw(z: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        scale = z[:, size:]
+        scale = z[:, size:] + shift if shift else z[:, size:]
         return z[:, :size] + (np.exp(scale) if logarithmic else scale) * noise
 
     return draw
@@ -191,6 +193,22 @@ def _categorical_sampler(head: Categorical) -> DrawActions:
     return draw
 
 
+def _product_sampler(head: Product) -> DrawActions:
+    """Every part's own sampler; the normal noise of a part that takes uniform noise goes through ndtr, as in torch."""
+    draws = [numpy_sampler(part) for part in head.parts]
+    ends = np.cumsum([part.noise_size for part in head.parts])[:-1]
+    normal = [part.noise == "normal" for part in head.parts]
+
+    def draw(z: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        drawn = []
+        for own, z_i, e, as_it_is in zip(draws, head.split(z), np.split(noise, ends, 1), normal, strict=True):
+            e = e if as_it_is else torch.special.ndtr(torch.from_numpy(e)).numpy()
+            drawn.append(own(z_i, e).reshape(len(z), -1))
+        return np.concatenate(drawn, 1, dtype=z.dtype)
+
+    return draw
+
+
 def _torch_sampler(head: Head) -> DrawActions:
     return lambda z, noise: head.sample(torch.from_numpy(z), torch.from_numpy(noise)).numpy()
 
@@ -198,4 +216,6 @@ def _torch_sampler(head: Head) -> DrawActions:
 _NUMPY_SAMPLERS: dict[type, Callable[[Any], DrawActions]] = {
     DiagonalGaussian: _gaussian_sampler,
     Categorical: _categorical_sampler,
+    Beta: lambda head: head.sample,  # which takes arrays
+    Product: _product_sampler,
 }

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
 from torch import Tensor
 
-from rlopt.envs.spaces import ActionTransform, PolicyHead, has_mask_key, observation_dtype, observation_size
+from rlopt.envs.spaces import PolicyHead, action_transform, has_mask_key, observation_dtype, observation_size
 from rlopt.policy.inference import FrozenPolicy
 
 
@@ -20,7 +20,7 @@ class Policy:
 
     It normalises observations, squashes actions and keeps them within their bounds. ``observation_space`` and
     ``action_space`` are the environment's own. N observations of a Dict or a Tuple are a Dict or a Tuple of arrays, as
-    in Gymnasium's vector environments.
+    in Gymnasium's vector environments, and so are N actions.
     """
 
     def __init__(self, frozen: FrozenPolicy, head: PolicyHead, observation_space: gym.Space, action_space: gym.Space):
@@ -31,9 +31,9 @@ class Policy:
         self._observed = observation_space["observation"] if self._has_mask_key else observation_space  # type: ignore[index]
         is_box = isinstance(self._observed, spaces.Box)
         self.flat = self._observed if is_box else spaces.flatten_space(self._observed)  # a Box
-        self._transform = ActionTransform(action_space, getattr(head, "squash", False))
+        self._transform = action_transform(action_space, getattr(head, "squash", False))
 
-    def __call__(self, observation: Any, action_mask: Any = None) -> np.ndarray:
+    def __call__(self, observation: Any, action_mask: Any = None) -> Any:
         """The most probable action of each observation.
 
         Where the policy learned with masks, the actions are those that ``action_mask`` (M,) or (N, M) allows; it may be
@@ -42,7 +42,7 @@ class Policy:
         z, single = self._outputs(observation, action_mask)
         return self._actions(self.head.mode(z), single)
 
-    def sample(self, observation: Any, generator: np.random.Generator, action_mask: Any = None) -> np.ndarray:
+    def sample(self, observation: Any, generator: np.random.Generator, action_mask: Any = None) -> Any:
         """An action for each observation, drawn with ``generator``, which alone decides the draw."""
         z, single = self._outputs(observation, action_mask)
         draw = generator.standard_normal if self.head.noise == "normal" else generator.random
@@ -98,9 +98,8 @@ class Policy:
         raw, single = self.rows(observation, action_mask)
         return self.frozen.outputs(self.frozen.normalise(raw, torch.empty_like(raw))), single
 
-    def _actions(self, actions: Tensor, single: bool) -> np.ndarray:
-        taken = self._transform(actions)
-        return taken[0] if single else taken
+    def _actions(self, actions: Tensor, single: bool) -> Any:
+        return self._transform(actions)[0] if single else self._transform.stacked(actions)
 
 
 def _flat_masks(mask: Any, count: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
 from rlopt.envs.replay import Script
-from rlopt.envs.spaces import ActionTransform, PolicyHead, observation_dtype, observation_size
+from rlopt.envs.spaces import PolicyHead, action_transform, observation_dtype, observation_size
 from rlopt.envs.vector import StepCounter
 from rlopt.envs.wrappers import guard
 from rlopt.policy.inference import BLOCK, FrozenPolicy, numpy_sampler
@@ -28,7 +28,7 @@ Step = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]  # what a 
 
 
 def step_environments(
-    envs: VectorEnv, act: Callable[[int], np.ndarray], counter: StepCounter, describe: Callable[[], str]
+    envs: VectorEnv, act: Callable[[int], np.ndarray | list[Any]], counter: StepCounter, describe: Callable[[], str]
 ) -> Iterator[Step]:
     """The loop that training, evaluation and videos share: act, step all environments, yield what they returned.
 
@@ -69,7 +69,7 @@ class Sampler:
         self._numbers = numbers = range(first, first + count)
         space = envs.single_observation_space
         size, observed = observation_size(space), observation_dtype(space, dtype)
-        self._transform = ActionTransform(envs.single_action_space, getattr(head, "squash", False))
+        self._transform = action_transform(envs.single_action_space, getattr(head, "squash", False))
         self._seeds = [integer(seed, Purpose.ENVIRONMENT, e) for e in numbers]
         self._generators = [np.random.default_rng(sequence(seed, Purpose.ACTION, e)) for e in numbers]
         self._resets_in_next_step = envs.metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP
@@ -92,7 +92,7 @@ class Sampler:
         own, rows, draw, transform = self._own, self._rows, self._draw, self._transform
         drawn = buffer["actions"].numpy()
 
-        def act(t: int) -> np.ndarray:
+        def act(t: int) -> np.ndarray | list[Any]:
             raw, z, noise = rows[t]
             with np.errstate(all="ignore"):  # the update finds numbers that are not finite
                 policy.write_outputs(raw, z)

@@ -24,7 +24,7 @@ from rlopt.core.objectives.log_prob import LogProb
 from rlopt.core.parts import COMPATIBLE, State
 from rlopt.core.samples import Samples
 from rlopt.envs.observations import describe_space
-from rlopt.envs.spaces import scale_and_shift
+from rlopt.envs.spaces import first_values, is_continuous, scale_and_shift
 from rlopt.errors import UserError, in_one_line, needs_extra
 from rlopt.files import shown
 from rlopt.policy.policy import Policy
@@ -190,16 +190,20 @@ def _rows(policy: Policy, data: Demonstrations) -> Tensor:
 def _policy_actions(policy: Policy, data: Demonstrations) -> Tensor:
     """(N, ...) actions as the policy draws them, before they are scaled, squashed and typed for the environment."""
     space, actions = policy.action_space, data.actions
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        raise UserError(
+            f"{data.name}: recorded actions are one array, and those of {describe_space(space)} are several"
+        )
     outside = next((i for i, action in enumerate(actions) if not _contains(space, action)), None)
     if outside is not None:
         raise UserError(f"{data.name}: action {outside} is not of {describe_space(space)}: {actions[outside]!r}")
     example = policy.head.mode(torch.zeros(1, policy.frozen.width, dtype=policy.frozen.theta.dtype))
-    if isinstance(space, spaces.Box):
+    if isinstance(space, spaces.Box) and is_continuous(space):
         scale, shift = scale_and_shift(space)
         a = (actions.reshape(len(actions), -1).astype(np.float64) - shift) / scale
         a = np.arctanh(a.clip(-_INSIDE, _INSIDE)) if getattr(policy.head, "squash", False) else a
     else:
-        a = actions - np.asarray(getattr(space, "start", 0))
+        a = actions - first_values(space)
     return torch.as_tensor(a.reshape(len(actions), *example.shape[1:])).to(example.dtype)
 
 
@@ -208,5 +212,6 @@ def _contains(space: gym.Space, action: Any) -> bool:
     if isinstance(space, spaces.Box):
         slack = 1e-5 * np.maximum(1, np.abs(action))
         alike = np.shape(action) == space.shape
-        return alike and bool(np.all(action >= space.low - slack) and np.all(action <= space.high + slack))
+        inside = alike and bool(np.all(action >= space.low - slack) and np.all(action <= space.high + slack))
+        return inside and (is_continuous(space) or bool(np.all(action == np.floor(action))))
     return space.contains(np.asarray(action).astype(space.dtype)) and bool(np.all(action == np.floor(action)))

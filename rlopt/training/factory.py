@@ -15,14 +15,23 @@ import torch
 from rlopt.config import compatibility
 from rlopt.config.memory import LOWER, check_memory
 from rlopt.config.options import OwnCritic, RunConfig, SharedCritic, UpdateOptions
-from rlopt.core.heads import DiagonalGaussian, Head, Joint
+from rlopt.core.heads import Head, Joint
 from rlopt.core.learner import Learner
 from rlopt.core.network import Network
 from rlopt.core.objectives.joint import JointObjective
 from rlopt.core.parts import State
 from rlopt.core.update import Update
 from rlopt.envs.observations import describe_space, indicators
-from rlopt.envs.spaces import head_for, image, mask_size, may_be_pictures, observation_size, unmasked
+from rlopt.envs.spaces import (
+    head_for,
+    image,
+    is_continuous,
+    is_discretised,
+    mask_size,
+    may_be_pictures,
+    observation_size,
+    unmasked,
+)
 from rlopt.envs.wrappers import CheckedEnv, describe_normalisers
 from rlopt.errors import UserError
 from rlopt.evaluation import video
@@ -76,6 +85,8 @@ def build(config: RunConfig, run_dir: Path, resumed: bool = False) -> Trainer:
                 f"rlopt: observations, {describe_space(start.observations)}, are taken as plain numbers; for a policy "
                 "that sees them as images type policy=nature_cnn critic=nature_cnn"
             )
+        if is_discretised(start.actions) and is_first_rank():
+            console.info("rlopt: actions that are whole numbers of a Box are drawn as categories, one for each value")
         trial = config.env.try_to_continue()
         said = [*start.warnings, *([f"{config.env.id} {trial.warning}"] if trial.warning else [])]
         for warning in said if is_first_rank() else ():
@@ -137,9 +148,8 @@ def set_up(config: RunConfig, device: torch.device | None = None, looks_for_mask
         thetas[name] = theta
     state = agent.init(thetas, width, config.env.num_envs)
     longest = spec.max_episode_steps if spec else None
-    continuous = isinstance(agent.head, DiagonalGaussian)
     unchanged = None if image(space) else agent.observations.indicators
-    compatibility.check_environment(config, longest, continuous, unchanged, width)
+    compatibility.check_environment(config, longest, is_continuous(actions), unchanged, width)
     return Setup(config, space, actions, agent, state, warnings)
 
 
@@ -169,7 +179,7 @@ def select_device(name: str) -> torch.device:
 
 
 def _agent(config: RunConfig, probe: CheckedEnv | MaskedEnv, device: torch.device) -> Agent:
-    head = _named("policy", lambda: head_for(probe.action_space, config.policy.gaussian))
+    head = _named("policy", lambda: head_for(probe.action_space, config.policy.head))
     by_minibatch = config.advantages.normalise == "minibatch"
     space, critic, compatible, trace = probe.observation_space, None, None, config.gamma * config.gae_lambda
     if isinstance(config.critic, SharedCritic):

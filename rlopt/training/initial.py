@@ -27,7 +27,7 @@ from rlopt.loggers import console
 from rlopt.training.factory import Setup
 from rlopt.training.restore import restore_run
 
-_HEAD_OPTIONS = ("scale", "squash")  # that decide what a parameter of a policy's distribution means
+_HEAD_OPTIONS = ("scale", "squash", "per_state")  # that decide what a parameter of a policy's distribution means
 
 
 def start_from(setup: Setup, options: InitOptions) -> Setup:
@@ -114,7 +114,10 @@ def _head_difference(here: Head, there: Head) -> str | None:
     for name in _HEAD_OPTIONS:
         if getattr(here, name, None) != getattr(there, name, None):
             return f"its policy has {name}={getattr(there, name)}, and this run's {getattr(here, name)}"
-    return None
+    if getattr(here, "shift", 0) != getattr(there, "shift", 0):  # a scale that its network gives is relative to this
+        return f"its policy has initial_sigma={there.initial_sigma}, and this run's {here.initial_sigma}"  # type: ignore[attr-defined]
+    parts = zip(getattr(here, "parts", ()), getattr(there, "parts", ()), strict=True)  # equal spaces, equally many
+    return next((found for pair in parts if (found := _head_difference(*pair))), None)
 
 
 def _from_file(actor: Learner, path: Path, theta: Tensor) -> Tensor:

@@ -143,6 +143,15 @@ def test_every_allowed_pair_keeps_its_contract(metric, solver, head):
         assert solution.damping == lam or solver in ("identity", "power")
 
 
+@pytest.mark.parametrize("head", ["softplus", "beta", "full_gaussian", "product"])
+@pytest.mark.parametrize(
+    ("metric", "solver"),
+    [("fisher", "cg"), ("fisher", "kfac"), ("empirical_fisher", "ekfac"), ("ggn", "gram"), ("hessian", "dense")],
+)
+def test_chosen_pairs_keep_theirs_with_further_heads(metric, solver, head):
+    test_every_allowed_pair_keeps_its_contract(metric, solver, head)
+
+
 def test_the_definitions_are_not_one_another():
     """Or the contract would be kept by any of them."""
     found = {name: reference("fisher", name, "categorical", randn(31, seed=7)) for name in [*DEFINITIONS, "dense"]}

@@ -19,6 +19,11 @@ EVERY = {  # head or observation -> the run
     "Bernoulli, Tuple": ["env.id=probe/Tuple-v0"],
     "DiagonalGaussian": ["env=pendulum"],
     "squashed, in sigma": ["env=pendulum", "policy.squash=true", "policy.scale=sigma"],
+    "Beta": ["env=pendulum", "policy.head=beta"],
+    "FullGaussian": ["env.id=probe/Seeded-v0", "policy.head=full_gaussian"],
+    "Product": ["env.id=probe/MixedTuple-v0"],
+    "Product, Beta": ["env.id=probe/Mixed-v0", "policy.head=beta", "critic=shared"],
+    "whole numbers": ["env.id=probe/Whole-v0"],
     "Dict": ["env.id=probe/Dict-v0"],
     "Discrete": ["env.id=probe/Discrete-v0"],
     "MultiBinary": ["env.id=probe/MultiBinary-v0"],
@@ -45,3 +50,18 @@ def seen(policy: Policy, count: int) -> list[Any]:
     if isinstance(space, gym.spaces.Box) and space.dtype != np.uint8:
         return list(3 * np.random.default_rng(0).standard_normal((count, *space.shape)).astype(np.float32))
     return [space.sample() for _ in range(count)]
+
+
+def leaves(tree: Any) -> list[Any]:
+    """The arrays in nested dictionaries, in the order of their keys, and tuples."""
+    if not isinstance(tree, dict | tuple):
+        return [tree]
+    return [
+        leaf for part in ([tree[k] for k in sorted(tree)] if isinstance(tree, dict) else tree) for leaf in leaves(part)
+    ]
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Whether two actions, of any space, are the same."""
+    both = list(zip(leaves(a), leaves(b), strict=True))
+    return all(np.array_equal(x, y) and np.asarray(x).dtype == np.asarray(y).dtype for x, y in both)

@@ -7,6 +7,9 @@
 | Discrete      | Discrete                  | Discrete      | it is the observation's number, permuted                 |
 | Dict          | Dict                      | Discrete      | it is the category that the number, of three parts, names |
 | Tuple         | Tuple, with a Dict in it  | MultiBinary   | the bits are one of the bits seen and the number's sign  |
+| Mixed         | Discrete                  | Dict          | its category and its number name the observation's       |
+| MixedTuple    | Box                       | Tuple, with a Dict in it | every part tells the number's sign            |
+| Whole         | Discrete                  | Box of bytes  | both numbers name the observation's                      |
 | Image, ...    | bytes; channels last, first | Discrete    | it is the number of the corner where a pixel is bright   |
 """
 
@@ -99,6 +102,43 @@ CHOICES: dict[str, Callable[..., gym.Env]] = {
         lambda: spaces.Tuple([spaces.MultiBinary((1, 2)), spaces.Dict({"sign": spaces.Box(-1, 1, ())})]),
         lambda: spaces.MultiBinary((2, 1)),
         lambda o, a: np.mean([a[0, 0] == o[0][0, 1], a[1, 0] == (o[1]["sign"] > 0)]),
+    ),
+    "Mixed": partial(
+        Choice,
+        lambda: spaces.Discrete(3),
+        lambda: spaces.Dict({"which": spaces.Discrete(3, start=1), "where": spaces.Box(0, 6, (1,), np.float32)}),
+        lambda o, a: np.mean([a["which"] == 1 + (o + 1) % 3, np.exp(-((a["where"][0] - 1 - 2 * o) ** 2))]),
+    ),
+    "MixedTuple": partial(
+        Choice,
+        lambda: spaces.Box(-1, 1, (1,)),
+        lambda: spaces.Tuple(
+            [
+                spaces.MultiBinary((2, 1)),
+                spaces.Dict(
+                    {
+                        "free": spaces.Box(-np.inf, np.inf, (), np.float64),
+                        "many": spaces.MultiDiscrete([2, 3], start=[5, -1]),
+                        "whole": spaces.Box(-2, 2, (1, 2), np.int32),
+                    }
+                ),
+            ]
+        ),
+        lambda o, a: np.mean(
+            [
+                *(bit == (o[0] > 0) for bit in a[0][:, 0]),
+                np.exp(-((a[1]["free"] - np.sign(o[0])) ** 2)),
+                a[1]["many"][0] == 5 + (o[0] > 0),
+                a[1]["many"][1] == (o[0] > 0),
+                *((n > 0) == (o[0] > 0) for n in a[1]["whole"][0]),
+            ]
+        ),
+    ),
+    "Whole": partial(
+        Choice,
+        lambda: spaces.Discrete(3),
+        lambda: spaces.Box(np.array([0, 7], np.uint8), np.array([2, 9], np.uint8), dtype=np.uint8),
+        lambda o, a: np.mean([a[0] == o, a[1] == 9 - o]),
     ),
     "Image": partial(Bright, 8, 10, (8, 10)),
     "ImageLast": partial(Bright, 10, 8, (10, 8, 3)),

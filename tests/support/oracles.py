@@ -16,7 +16,7 @@ from torch.func import functional_call, jacrev
 from rlopt.core import heads
 from rlopt.core.network import Network
 from rlopt.core.samples import Samples
-from tests.support.densities import distribution, kl, log_prob
+from tests.support.densities import distribution, kl, log_prob, of_product
 
 HEADS: dict[str, heads.Head] = {
     "categorical": heads.Categorical(3),
@@ -29,6 +29,18 @@ HEADS: dict[str, heads.Head] = {
     "value": heads.Value(variance=2.5),
     "joint_categorical": heads.Joint(heads.Categorical(2), 2.5),
     "joint_sigma": heads.Joint(heads.DiagonalGaussian(1, scale="sigma"), 2.5),
+}
+# chosen cases see these, which would make every battery twice as long
+MORE_HEADS: dict[str, heads.Head] = {
+    "scale_by_network": heads.DiagonalGaussian(2, initial_sigma=0.5, per_state=True),
+    "softplus": heads.DiagonalGaussian(2, "softplus", 0.5, per_state=True),
+    "beta": heads.Beta(2, 0.4),
+    "full_gaussian": heads.FullGaussian(3, 0.5),
+    "product": heads.Product(
+        (heads.DiagonalGaussian(2), heads.Categorical(3), heads.MultiCategorical((2, 3)), heads.FullGaussian(2))
+    ),
+    "product_beta": heads.Product((heads.Bernoulli(2), heads.Beta(1))),
+    "product_sigma": heads.Product((heads.Categorical(2), heads.DiagonalGaussian(1, scale="sigma"))),
 }
 POLICIES = [name for name in HEADS if name != "value"]
 TAPES = ["mlp", "autograd"]
@@ -106,7 +118,7 @@ def make_case(
     moved: float = 0.0,
 ) -> Case:
     """A network 3-5-4-O at a random theta, with actions drawn from the policy at theta + ``moved`` times noise."""
-    head = HEADS[head] if isinstance(head, str) else head
+    head = {**HEADS, **MORE_HEADS}[head] if isinstance(head, str) else head
     module = mlp((3, *hidden, head.network_outputs), activation, seed=seed)
     gaussian = isinstance(head, heads.DiagonalGaussian)
     if gaussian and head.per_state:  # keeps sigma well above 0 in either scale
@@ -139,7 +151,10 @@ def make_case(
 
 def sigmas(head: Any, z: Tensor) -> Tensor:
     """The part of z (B, O) that must be above 0; a view."""
-    return z[:, -getattr(head, "policy", head).size :]
+    head = getattr(head, "policy", head)
+    if isinstance(head, heads.Product):  # of which one part has such numbers, the last constants
+        head = next(part for part in head.parts if part.bounded)
+    return z[:, -head.size :]
 
 
 def points(head: Any, count: int, seed: int = 0) -> Tensor:
@@ -172,6 +187,18 @@ def draw(head: Any, z: Tensor, seed: int) -> Tensor:
     if isinstance(head, heads.Joint):
         own = draw(head.policy, z[:, 1:], seed).reshape(len(z), -1)
         return torch.cat([z[:, :1] + head.variance**0.5 * randn(len(z), 1, seed=seed + 50), own], 1)
+    if isinstance(head, heads.Product):
+        drawn = [
+            draw(part, own, seed + i) for i, (part, own) in enumerate(zip(head.parts, of_product(head, z), strict=True))
+        ]
+        return torch.cat([a.reshape(len(z), -1).to(z.dtype) for a in drawn], 1)
+    if isinstance(head, heads.Beta):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return distribution(head, z).base_dist.sample().logit() / 2
+    if isinstance(head, heads.FullGaussian):
+        normal = distribution(head, z)
+        return normal.loc + (normal.scale_tril @ randn(*normal.loc.shape, 1, seed=seed)).squeeze(2)
     normal = distribution(head, z).base_dist
     return normal.mean + normal.stddev * randn(*normal.mean.shape, seed=seed)
 

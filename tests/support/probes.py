@@ -106,11 +106,16 @@ class Counter(gym.Env):
 
 
 class Seeded(gym.Env):
-    """Length, observations and the worth of each action are drawn at reset; the action is held against them."""
+    """Length, observations and the worth of each action are drawn at reset; the action is held against them.
 
-    def __init__(self, render_mode: str | None = None):
+    A ``mixed`` action is a Dict of a category and a number.
+    """
+
+    def __init__(self, mixed: bool = False, render_mode: str | None = None):
         self.observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
-        self.action_space = spaces.Box(-3, 3, (2,), np.float32)
+        self.action_space: spaces.Space[Any] = spaces.Box(-3, 3, (2,), np.float32)
+        if mixed:
+            self.action_space = spaces.Dict(which=spaces.Discrete(4, start=2), how=spaces.Box(-3, 3, (1,), np.float32))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
@@ -118,8 +123,11 @@ class Seeded(gym.Env):
         self._worth = self.np_random.normal(size=2)
         return self._observation(), {}
 
-    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self._left -= 1
+        if isinstance(action, dict):
+            assert self.action_space.contains(action), action
+            action = np.array([action["which"], action["how"][0]])
         return self._observation(), float(self._worth @ action), self._left == 0, False, {}
 
     def _observation(self) -> np.ndarray:

@@ -50,7 +50,10 @@ def test_one_hots_are_not_normalised_and_numbers_beside_them_are(train):
     assert inputs[:, 6].std() > 1.5 * raw[:, 6].std()
 
 
-@pytest.mark.parametrize("probe", ["MultiDiscrete", "MultiBinary", "Discrete", "Dict", "Tuple"])
+MIXED = [pytest.param(name, marks=pytest.mark.learning) for name in ("Mixed", "MixedTuple", "Whole")]
+
+
+@pytest.mark.parametrize("probe", ["MultiDiscrete", "MultiBinary", "Discrete", "Dict", "Tuple", *MIXED])
 def test_every_kind_of_space_is_learned(train, probe):
     _, summary = train(probe, 15, *PERCEPTRON)
     assert summary["evaluation_return"] > 0.9

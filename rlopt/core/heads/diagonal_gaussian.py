@@ -3,6 +3,10 @@
 Fisher information in z, diagonal: 1 / sigma^2 for the mean; for the scale 2 in log sigma, 2 / sigma^2 in sigma.
 In sigma a step may leave the domain (sigma <= 0) and is then rejected; in log sigma it cannot.
 
+A network may compute the scale, for each state its own (``per_state``). Its outputs are near 0 at first, so that
+log sigma = s + log sigma_0, or sigma = softplus(s + c), which is sigma_0 at s = 0; the Fisher information is then
+2 and 2 (d log sigma / d s)^2.
+
 With ``squash`` the environment receives tanh(a). Actions are stored before the squashing, where score, Fisher and KL
 are those of the Gaussian, because the change of variables does not depend on z. Only the entropy changes, by
 E[sum log(1 - tanh^2 a)] = -2 E[sum log cosh a]:
@@ -20,15 +24,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from rlopt.core.arrays import library
 from rlopt.core.checks import at_least_one, check, positive
 from rlopt.core.heads.head import Head
 
+_TINY = 40.0  # below -_TINY softplus is e^x to the last bit
 _SPACING, _REACH = 0.4, 25  # of the quadrature's points, and how many lie on either side of the middle
 
 
@@ -38,7 +45,7 @@ class DiagonalGaussian(Head):
 
     Options:
         size: how many numbers an action has; 1 or above.
-        scale: log_sigma or sigma, what the outputs beside the mean are.
+        scale: log_sigma, sigma or softplus, what the outputs beside the mean are.
         initial_sigma: sigma at the start, in units of the action before bounds are applied; above 0.
         squash: the environment receives tanh of the action; only the entropy changes.
         per_state: the network computes the scale; else it is one vector for all states, the last numbers of theta.
@@ -47,7 +54,7 @@ class DiagonalGaussian(Head):
     """
 
     size: int
-    scale: Literal["log_sigma", "sigma"] = "log_sigma"
+    scale: Literal["log_sigma", "sigma", "softplus"] = "log_sigma"
     initial_sigma: float = 1.0
     squash: bool = False
     per_state: bool = False
@@ -56,7 +63,8 @@ class DiagonalGaussian(Head):
 
     def __post_init__(self) -> None:
         at_least_one("size", self.size)
-        check(self.scale in ("log_sigma", "sigma"), "scale", "log_sigma or sigma", self.scale)
+        known = ("log_sigma", "sigma", "softplus") if self.per_state else ("log_sigma", "sigma")
+        check(self.scale in known, "scale", " or ".join(known), self.scale)
         positive("initial_sigma", self.initial_sigma)
 
     @property
@@ -77,7 +85,15 @@ class DiagonalGaussian(Head):
 
     @property
     def takes_arrays(self) -> bool:  # see `core.arrays`
-        return not self.squash  # whose entropy is torch's alone
+        return not self.squash and self.scale != "softplus"  # whose entropy and slope are torch's alone
+
+    @cached_property
+    def shift(self) -> float:
+        """What is added to a network's scale, so that sigma is initial_sigma where that is 0."""
+        if not self.per_state or self.scale == "sigma":
+            return 0.0
+        sigma = self.initial_sigma
+        return math.log(sigma) if self.scale == "log_sigma" else inverse_softplus(sigma)
 
     def initial_constants(self) -> Tensor:
         sigma = self.initial_sigma
@@ -101,7 +117,7 @@ class DiagonalGaussian(Head):
         inverse = (-log_sigma).exp()
         e = (actions - mean) * inverse
         squared = e * e
-        return _by_scale(-inverse * inverse, -2 * e * inverse, -2 * squared, squared - 1, slope)
+        return self._by_scale(z, -inverse * inverse, -2 * e * inverse, -2 * squared, squared - 1, slope)
 
     def entropy(self, z: Tensor) -> Tensor:
         mean, log_sigma, _ = self._parts(z)
@@ -130,12 +146,12 @@ class DiagonalGaussian(Head):
         mean, log_sigma, slope = self._parts(z)
         by_log_sigma, zero = torch.ones_like(log_sigma), torch.zeros_like(mean)
         if not self.squash:
-            return _by_scale(zero, zero, zero, by_log_sigma, slope)
+            return self._by_scale(z, zero, zero, zero, by_log_sigma, slope)
         a, spread, weights = self._quadrature(z)  # spread = da / d log sigma, which is also its own derivative
         bend = -2 * (1 - a.tanh() ** 2) * weights  # d^2 log(1 - tanh^2 a) / da^2
         fallen = self._fallen(log_sigma, a, weights)
         both, scale = (bend * spread).sum(2), (bend * spread * spread).sum(2) + fallen
-        return _by_scale(bend.sum(2), both, scale, by_log_sigma + fallen, slope)
+        return self._by_scale(z, bend.sum(2), both, scale, by_log_sigma + fallen, slope)
 
     def kl(self, old: Tensor, new: Tensor) -> Tensor:
         mean, log_sigma, _ = self._parts(old)
@@ -156,7 +172,7 @@ class DiagonalGaussian(Head):
         new_mean, new_log_sigma, slope = self._parts(new)
         precision = (-2 * new_log_sigma).exp()
         ratio = ((2 * log_sigma).exp() + (mean - new_mean) ** 2) * precision
-        return _by_scale(precision, 2 * (mean - new_mean) * precision, 2 * ratio, 1 - ratio, slope)
+        return self._by_scale(new, precision, 2 * (mean - new_mean) * precision, 2 * ratio, 1 - ratio, slope)
 
     def fisher_product(self, z: Tensor) -> Callable[[Tensor], Tensor]:
         diagonal = self._fisher_diagonal(z)
@@ -175,14 +191,34 @@ class DiagonalGaussian(Head):
 
     def in_domain(self, z: Tensor) -> Tensor:
         finite = z.isfinite().all()
-        return finite if self.scale == "log_sigma" else finite & (z[:, self.size :] > 0).all()
+        return finite & (z[:, self.size :] > 0).all() if self.bounded else finite
 
     def _parts(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """mean, log sigma, and d log sigma / d scale (None where it is 1)."""
         mean, scale = z[:, : self.size], z[:, self.size :]
         if self.scale == "log_sigma":
-            return mean, scale, None
+            return mean, scale + self.shift if self.per_state else scale, None
+        if self.scale == "softplus":
+            scale = scale + self.shift
+            sigma, low = softplus(scale), scale < -_TINY
+            log_sigma = torch.where(low, scale, sigma.clamp(min=math.exp(-2 * _TINY)).log())
+            return mean, log_sigma, scale.sigmoid() * (-log_sigma).exp()
         return mean, library(z).log(scale), 1 / scale
+
+    def _by_scale(
+        self, z: Tensor, mean: Tensor, mixed: Tensor, scale: Tensor, by_log_sigma: Tensor, slope: Tensor | None
+    ) -> Tensor:
+        """Hessian (B, 2 A, 2 A) in (mean, scale) at z from its diagonals (B, A) in (mean, log sigma).
+
+        The chain rule adds the derivative by log sigma times d^2 log sigma / d scale^2, which is -1 / sigma^2 in sigma
+        and slope (1 - sigmoid) - slope^2 for softplus.
+        """
+        if slope is not None:
+            bent = by_log_sigma
+            if self.scale == "softplus":
+                bent = by_log_sigma * (1 - (-z[:, self.size :] - self.shift).sigmoid() / slope)
+            mixed, scale = mixed * slope, (scale - bent) * slope * slope
+        return two_by_two(mean, mixed, scale)
 
     def _fisher_diagonal(self, z: Tensor) -> Tensor:
         mean, log_sigma, slope = self._parts(z)
@@ -223,12 +259,12 @@ def _times(x: Tensor, slope: Tensor | None) -> Tensor:
     return x if slope is None else x * slope
 
 
-def _by_scale(mean: Tensor, mixed: Tensor, scale: Tensor, by_log_sigma: Tensor, slope: Tensor | None) -> Tensor:
-    """Hessian (B, 2 A, 2 A) in (mean, scale) from its diagonals (B, A) in (mean, log sigma).
-
-    In sigma the chain rule adds the derivative by log sigma times d^2 log sigma / d sigma^2 = -1 / sigma^2.
-    """
-    if slope is not None:
-        mixed, scale = mixed * slope, (scale - by_log_sigma) * slope * slope
+def two_by_two(first: Tensor, mixed: Tensor, second: Tensor) -> Tensor:
+    """(B, 2 A, 2 A) from the diagonals (B, A) of its four blocks, of which those aside are equal."""
     off = mixed.diag_embed()
-    return torch.cat([torch.cat([mean.diag_embed(), off], 2), torch.cat([off, scale.diag_embed()], 2)], 1)
+    return torch.cat([torch.cat([first.diag_embed(), off], 2), torch.cat([off, second.diag_embed()], 2)], 1)
+
+
+def inverse_softplus(y: float) -> float:
+    """x with log(1 + e^x) = y > 0."""
+    return y + math.log(-math.expm1(-y))

@@ -3,13 +3,15 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from gymnasium.vector.utils import batch_space, iterate
 
-from rlopt.core.heads import Bernoulli, Categorical, DiagonalGaussian, MultiCategorical
+from rlopt.core.heads import Bernoulli, Beta, Categorical, DiagonalGaussian, FullGaussian, MultiCategorical, Product
 from rlopt.envs.observations import describe_space
 from rlopt.envs.spaces import (
     ActionTransform,
-    Gaussian,
+    HeadOptions,
     Image,
+    MixedTransform,
     as_image,
     head_for,
     image,
@@ -17,8 +19,11 @@ from rlopt.envs.spaces import (
 )
 from rlopt.errors import UserError
 from rlopt.rollout.buffer import allocate_buffer
+from tests.support.acting import equal
 
-GAUSSIAN = Gaussian(scale="sigma", initial_sigma=0.3, squash=True)
+GAUSSIAN = HeadOptions(head="gaussian", scale="sigma", initial_sigma=0.3, squash=True)
+BETA = HeadOptions(head="beta", scale="sigma", initial_sigma=0.3, squash=False)
+FULL = HeadOptions(head="full_gaussian", scale="sigma", initial_sigma=0.3, squash=False)
 
 
 def door(space: gym.Space, *actions: list[float], squash: bool = False) -> np.ndarray:
@@ -117,17 +122,82 @@ def test_the_head_fits_the_space():
     assert head_for(spaces.MultiBinary((2, 3)), GAUSSIAN) == Bernoulli(6)
     box = spaces.Box(-1, 1, (2, 3), np.float32)
     assert head_for(box, GAUSSIAN) == DiagonalGaussian(6, scale="sigma", initial_sigma=0.3, squash=True)
+    assert head_for(box, BETA) == Beta(6, 0.3)
+    assert head_for(box, FULL) == FullGaussian(6, 0.3)
+    by_state = HeadOptions("gaussian", "network_softplus", 0.3, False)
+    assert head_for(box, by_state) == DiagonalGaussian(6, "softplus", 0.3, per_state=True)
+    assert head_for(spaces.Box(np.array([-1, 250]), np.array([1, 255]), dtype=np.int16), BETA) == MultiCategorical(
+        (3, 6)
+    )
+
+
+MIXED = spaces.Dict(
+    z=spaces.Discrete(3, start=4),
+    a=spaces.Tuple([spaces.MultiBinary((2, 1)), spaces.Box(-2, 2, (), np.float32)]),
+    m=spaces.Dict(d=spaces.MultiDiscrete([2, 3], start=[-1, 7]), i=spaces.Box(-1, 1, (2, 1), np.int8)),
+    f=spaces.Box(np.array([-np.inf, 0]), np.array([np.inf, np.inf]), dtype=np.float64),
+)
+
+
+def test_a_mixed_space_has_the_heads_of_its_parts_in_their_order():
+    gaussian = HeadOptions("gaussian", "log_sigma", 0.3, False)
+    one, two = (DiagonalGaussian(size, initial_sigma=0.3) for size in (1, 2))
+    parts = (Categorical(3), Bernoulli(2), one, MultiCategorical((2, 3)), MultiCategorical((3, 3)), two)
+    assert head_for(MIXED, gaussian) == Product(parts)
+    assert head_for(spaces.Tuple([spaces.Discrete(2)]), BETA) == Product((Categorical(2),))
+
+
+def test_rows_reach_a_mixed_space_for_one_environment_and_for_many():
+    head = head_for(MIXED, HeadOptions("gaussian", "log_sigma", 3.0, False))
+    z = torch.randn(200, head.network_outputs + head.constants, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(200, head.noise_size, generator=torch.Generator().manual_seed(1))
+    rows = head.sample(z, noise)
+    transform = MixedTransform(MIXED, False)
+    each, stacked = transform(rows), transform.stacked(rows.numpy())
+    assert all(MIXED.contains(action) for action in each) and batch_space(MIXED, 200).contains(stacked)
+    for one, other in zip(each, iterate(batch_space(MIXED, 200), stacked), strict=True):
+        assert equal(one, other)
+    category, bits, free, number, which, whole, half = np.split(rows.numpy(), [1, 3, 4, 5, 6, 8], 1)
+    np.testing.assert_array_equal(stacked["z"], category[:, 0] + 4)
+    np.testing.assert_array_equal(stacked["a"][0][..., 0], bits)
+    np.testing.assert_allclose(stacked["a"][1], np.clip(2 * free[:, 0], -2, 2), rtol=1e-6)
+    np.testing.assert_allclose(stacked["f"], np.stack([half[:, 0], np.maximum(half[:, 1], 0)], 1), rtol=1e-6)
+    np.testing.assert_array_equal(stacked["m"]["d"], np.concatenate([number - 1, which + 7], 1))
+    np.testing.assert_array_equal(stacked["m"]["i"][..., 0], whole - 1)
+    assert transform(rows[:0]) == []
+
+
+def test_beta_actions_reach_the_bounds_through_tanh():
+    head, space = Beta(1), spaces.Box(0, 6, (1,), np.float64)
+    actions = head.mode(torch.tensor([[0.0, 0.0], [60.0, -60.0], [-60.0, 60.0]], dtype=torch.float64))
+    np.testing.assert_allclose(ActionTransform(space, head.squash)(actions)[:, 0], [3, 6, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("space", "options", "says"),
+    [
+        (spaces.Box(-1, np.inf, (1,)), BETA, r"policy.head=beta needs finite bounds; .* type policy.head=gaussian"),
+        (spaces.Box(-1, 1, (9,)), FULL, "full_gaussian is for at most 8 numbers; .* type policy.head=gaussian"),
+        (spaces.Box(0, 1000, (2,), np.int32), BETA, "have numbers of 1,001 values; .* of at most 256 values each"),
+        (spaces.Box(-(2**63), 2**63 - 1, (2,), np.int64), BETA, "have numbers of 18,446,744,073,709,551,616 values"),
+        (spaces.Dict(), BETA, "hold no number"),
+        (spaces.Dict(a=spaces.Discrete(2), b=spaces.Text(3)), BETA, r"actions of Text\(.*\) are not served"),
+    ],
+    ids=["half-infinite", "many", "values", "all whole numbers", "empty", "within"],
+)
+def test_what_a_head_cannot_serve_is_refused_with_advice(space, options, says):
+    with pytest.raises(UserError, match=says):
+        head_for(space, options)
 
 
 @pytest.mark.parametrize(
     "space",
-    [spaces.Box(0, 255, (2,), np.uint8), spaces.Box(-3, 3, (1,), np.int64), spaces.Dict(a=spaces.Discrete(2)),
-     spaces.Tuple([spaces.Discrete(2)]), spaces.Text(4), spaces.Sequence(spaces.Discrete(2))],
+    [spaces.Text(4), spaces.Sequence(spaces.Discrete(2))],
     ids=str,
 )  # fmt: skip
 def test_actions_that_are_not_served_are_refused_with_what_is(space):
     with pytest.raises(
-        UserError, match="are not served; rlopt serves Discrete, MultiDiscrete, MultiBinary and Box of"
+        UserError, match="are not served; rlopt serves Discrete, MultiDiscrete, MultiBinary, Box, and Dict"
     ) as info:
         head_for(space, GAUSSIAN)
     assert describe_space(space) in str(info.value) and "\n" not in str(info.value)

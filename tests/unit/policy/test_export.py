@@ -10,7 +10,7 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 
 import rlopt
 from rlopt.errors import UserError
-from tests.support.acting import EVERY, moved, seen
+from tests.support.acting import EVERY, leaves, moved, seen
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "probe_environments")
 
@@ -22,6 +22,11 @@ HEADS = [
     "Bernoulli, Tuple",
     "DiagonalGaussian",
     "squashed, in sigma",
+    "Beta",
+    "FullGaussian",
+    "Product",
+    "Product, Beta",
+    "whole numbers",
     "image",
 ]
 
@@ -35,18 +40,26 @@ def test_exported_policies_agree_on_a_thousand_observations(kind):
     plain = isinstance(space, gym.spaces.Box)
     many = np.array(each) if plain else concatenate(space, each, create_empty_array(space, 1000))
     rows = many if plain else np.array([gym.spaces.flatten(space, one) for one in each], np.float32)
-    action, z = policy(many), policy.outputs(many)
-    assert len(np.unique(action)) > 1
+    actions, z = leaves(policy(many)), policy.outputs(many)
+    assert all(len(np.unique(action)) > 1 for action in actions)
 
     program = torch.export.load(rlopt.export(policy, "policy.pt2")).module()
     session = onnxruntime.InferenceSession(rlopt.export(policy, "folder/policy.onnx"))
-    for got in ([x.numpy() for x in program(torch.from_numpy(rows))], session.run(None, {"observation": rows})):
-        assert got[0].dtype == action.dtype and got[0].shape == action.shape
-        np.testing.assert_allclose(got[1], z, rtol=1e-6, atol=1e-6)
-        if action.dtype == np.float32:
-            np.testing.assert_allclose(got[0], action, rtol=1e-6, atol=1e-6)
-        else:
-            assert np.mean(got[0] == action) >= 0.998  # two outputs may be equal but for rounding
+    for got in ([x.numpy() for x in leaves(program(torch.from_numpy(rows)))], session.run(None, {"observation": rows})):
+        np.testing.assert_allclose(got[-1], z, rtol=1e-6, atol=1e-6)
+        for found, action in zip(got[:-1], actions, strict=True):
+            assert found.dtype == action.dtype and found.shape == action.shape
+            if action.dtype.kind == "f":
+                np.testing.assert_allclose(found, action, rtol=1e-6, atol=1e-6)
+            else:
+                assert np.mean(found == action) >= 0.998  # two outputs may be equal but for rounding
+
+
+def test_the_parts_of_an_action_are_outputs_of_their_own_name():
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(rlopt.export(moved(*EVERY["Product"]), "policy.onnx"))
+    names = ["action.0", "action.1.free", "action.1.many", "action.1.whole", "outputs"]
+    assert [output.name for output in session.get_outputs()] == names
 
 
 def test_a_policy_is_exported_to_known_formats_only():

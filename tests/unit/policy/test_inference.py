@@ -82,6 +82,7 @@ def test_a_policy_at_other_parameters_leaves_the_first_as_it_was():
 @pytest.mark.parametrize(
     "head",
     [DiagonalGaussian(3), DiagonalGaussian(3, scale="sigma"), DiagonalGaussian(3, per_state=True), Categorical(4),
+     DiagonalGaussian(3, initial_sigma=0.3, per_state=True), DiagonalGaussian(3, "softplus", 0.3, per_state=True),
      MultiCategorical((2, 3)), Bernoulli(3)],
     ids=str,
 )  # fmt: skip

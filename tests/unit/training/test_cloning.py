@@ -12,7 +12,7 @@ from gymnasium import spaces
 
 import rlopt
 from rlopt.cli.main import main
-from rlopt.core.heads import DiagonalGaussian
+from rlopt.core.heads import Beta, DiagonalGaussian, MultiCategorical
 from rlopt.errors import UserError
 from rlopt.policy.policy import Policy
 from rlopt.training.cloning import Cloner, Demonstrations, _policy_actions, read_demonstrations
@@ -72,13 +72,19 @@ def test_episodes_of_minari_are_joined_without_their_last_observations(monkeypat
         read_demonstrations("minari:other")
 
 
-@pytest.mark.parametrize("squash", [True, False])
-def test_actions_are_taken_back_through_bounds_and_tanh(squash):
-    class Frozen:
-        width, theta = 4, torch.zeros(1, dtype=torch.float64)
+REAL = spaces.Box(np.array([-2.0, 0.0]), np.array([2.0, 8.0]), dtype=np.float64)
+WHOLE = spaces.Box(np.array([-2, 5]), np.array([2, 8]), dtype=np.int64)
 
-    space = spaces.Box(np.array([-2.0, 0.0]), np.array([2.0, 8.0]), dtype=np.float64)
-    head = DiagonalGaussian(2, "log_sigma", 1.0, squash)
+
+@pytest.mark.parametrize(
+    ("head", "space"),
+    [(DiagonalGaussian(2, squash=True), REAL), (DiagonalGaussian(2), REAL), (Beta(2), REAL),
+     (MultiCategorical((5, 4)), WHOLE)],
+)  # fmt: skip
+def test_actions_are_taken_back_through_bounds_and_tanh(head, space):
+    class Frozen:
+        width, theta = head.network_outputs + head.constants, torch.zeros(1, dtype=torch.float64)
+
     policy = Policy(Frozen(), head, spaces.Box(-1, 1, (1,)), space)  # type: ignore[arg-type]
     actions = space.sample()[None].repeat(5, 0)
     drawn = _policy_actions(policy, Demonstrations(None, actions, "data"))
@@ -101,6 +107,12 @@ def test_what_cannot_be_cloned_is_one_line(tmp_path, capsys, observations, actio
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("rlopt: ")]
     assert code == (2 if said else 0)
     assert not said or (len(errors) == 1 and said in errors[0] and not (tmp_path / "run").exists())
+
+
+def test_actions_of_several_parts_cannot_be_cloned():
+    several = SimpleNamespace(action_space=spaces.Dict(a=WHOLE))
+    with pytest.raises(UserError, match="data: recorded actions are one array, and those of Dict"):
+        _policy_actions(several, Demonstrations(None, np.zeros(3), "data"))  # type: ignore[arg-type]
 
 
 def test_a_dictionary_of_observations_is_read_by_key(tmp_path):

@@ -67,6 +67,7 @@ def test_resuming_asks_no_more_for_where_it_started(trained, tmp_path):
     (["policy.hidden=[8,8]"], "shape|parameter"),
     (["policy.activation=relu"], "its layers are not"),
     (["policy.squash=true"], "squash=False, and this run's True"),
+    (["policy.head=beta"], "its distribution is a DiagonalGaussian, and this run's a Beta|shape"),
     (["observations.normalise=false"], "add observations.normalise=true"),
     (["env=cartpole"], "its observations are Box"),
     (["init.actor=there.safetensors"], "leave out one"),

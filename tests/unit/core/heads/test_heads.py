@@ -5,16 +5,27 @@ import math
 import pytest
 import torch
 
-from rlopt.core.heads import Bernoulli, Categorical, DiagonalGaussian, Joint, MultiCategorical, Value
+from rlopt.core.heads import (
+    Bernoulli,
+    Beta,
+    Categorical,
+    DiagonalGaussian,
+    FullGaussian,
+    Joint,
+    MultiCategorical,
+    Product,
+    Value,
+)
 from tests.support.densities import distribution, kl, log_prob
-from tests.support.oracles import HEADS, close, draw, hessian, output_fisher, randn
+from tests.support.oracles import HEADS, MORE_HEADS, close, draw, hessian, output_fisher, randn
 from tests.support.points import B, gradient, outputs
 
-ALL = {**HEADS, "unit_value": Value(), "one_action": Categorical(1), "one_number": DiagonalGaussian(1, scale="sigma"),
+ALL = {**HEADS, **MORE_HEADS, "unit_value": Value(), "one_action": Categorical(1), "one_number": DiagonalGaussian(1, scale="sigma"),
        "even_categories": MultiCategorical((3, 3)), "one_category": MultiCategorical((4,)), "no_choice": MultiCategorical((1, 1)),
        "some_choice": MultiCategorical((1, 4, 2)), "one_bit": Bernoulli(1),
        "joint_per_state": Joint(DiagonalGaussian(2, per_state=True), 1.0), "joint_bits": Joint(Bernoulli(2), 3.0),
        "joint_log_sigma": Joint(DiagonalGaussian(2), 0.4),
+       "joint_product": Joint(MORE_HEADS["product_sigma"], 0.5), "one_beta": Beta(1), "one_full": FullGaussian(1),
        "joint_many": Joint(MultiCategorical((2, 3)), 0.5)}  # fmt: skip
 
 
@@ -65,9 +76,10 @@ def test_fisher_product_is_kls_hessian_and_its_roots_product(head):
 
 
 @pytest.mark.parametrize("name", ["categorical", "multi_categorical", "bernoulli", "log_sigma", "sigma", "value",
-                                  "joint_categorical", "joint_sigma"])  # fmt: skip
+                                  "joint_categorical", "joint_sigma", "softplus", "beta", "full_gaussian",
+                                  "product_beta"])  # fmt: skip
 def test_fisher_is_the_mean_outer_product_of_scores(name):
-    head = HEADS[name]
+    head = ALL[name]
     z = outputs(head)[:1]
     many = z.expand(200_000, -1)
     _, s = head.log_prob_and_score(many, draw(head, many, 3))
@@ -83,7 +95,7 @@ def test_declared_sizes_are_those_of_the_distribution(head):
     assert actions.shape == draw(head, z, 0).shape == head.mode(z).shape
     assert actions.dtype == draw(head, z, 0).dtype
     assert head.initial_constants().shape == (head.constants,)
-    assert head.noise == ("normal" if isinstance(head, DiagonalGaussian | Value | Joint) else "uniform")
+    assert head.noise == ("uniform" if isinstance(head, Categorical | MultiCategorical | Bernoulli) else "normal")
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -116,6 +128,10 @@ def test_value_head_weighs_squared_error_by_its_variance():
         (lambda: DiagonalGaussian(1, scale="variance"), "scale must be log_sigma or sigma; got 'variance'"),
         (lambda: DiagonalGaussian(1, initial_sigma=0.0), "initial_sigma must be a finite number above 0; got 0.0"),
         (lambda: DiagonalGaussian(1, initial_sigma=math.nan), "initial_sigma must be"),
+        (lambda: DiagonalGaussian(1, scale="softplus"), "scale must be log_sigma or sigma; got 'softplus'"),
+        (lambda: Beta(1, 0.6), "initial_sigma must be above 0 and below 0.577.*; got 0.6"),
+        (lambda: FullGaussian(9), "size must be a whole number, 1 to 8; got 9"),
+        (lambda: Product(()), "parts must be one head or more"),
         (lambda: Value(0.0), "variance must be"),
         (lambda: Joint(Categorical(2), -1.0), "variance must be a finite number above 0; got -1.0"),
     ],

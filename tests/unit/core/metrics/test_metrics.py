@@ -18,7 +18,7 @@ from rlopt.core.objectives.log_prob import LogProb
 from rlopt.core.parts import HISTORY, PRODUCT, ROOT, SEMIDEFINITE
 from tests.support import densities, oracles
 from tests.support.metrics import ENTROPY, METRICS, OBJECTIVES, bind, given, pulled
-from tests.support.oracles import HEADS, TAPES, WEIGHTS, Case, close, eye, make_case, randn, share
+from tests.support.oracles import HEADS, MORE_HEADS, TAPES, WEIGHTS, Case, close, eye, make_case, randn, share
 
 
 @functools.cache
@@ -90,6 +90,12 @@ def test_every_metric_is_its_definition(name, head, tape, weights):
         if root is not None:
             assert root().shape[1:] == case.tape.outputs.shape
             assert close(pulled(case, root()), M, 1e-10)
+
+
+@pytest.mark.parametrize("head", MORE_HEADS)
+@pytest.mark.parametrize("name", ["fisher", "ggn", "hessian", "gradient_covariance"])
+def test_chosen_metrics_of_further_heads_are_theirs(name, head):
+    test_every_metric_is_its_definition(name, head, "autograd", "random")
 
 
 @pytest.mark.parametrize("name", ["ggn_signed", "hessian"])

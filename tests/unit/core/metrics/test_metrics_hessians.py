@@ -13,10 +13,21 @@ from rlopt.core.tapes.autograd import AutogradTape
 from rlopt.core.tapes.mlp import ACTIVATIONS, MLPTape
 from tests.support.densities import distribution, log_prob
 from tests.support.modules import CHAINS, OTHERS, setup
-from tests.support.oracles import HEADS, close, draw, hessian, make_case, outputs, points, randn, sample_values
+from tests.support.oracles import (
+    HEADS,
+    MORE_HEADS,
+    close,
+    draw,
+    hessian,
+    make_case,
+    outputs,
+    points,
+    randn,
+    sample_values,
+)
 
 B = 6
-ALL = {**HEADS, "one_action": Categorical(1), "one_number": DiagonalGaussian(1, scale="sigma"),
+ALL = {**HEADS, **MORE_HEADS, "one_action": Categorical(1), "one_number": DiagonalGaussian(1, scale="sigma"),
        "joint_log_sigma": Joint(DiagonalGaussian(2), 0.4)}  # fmt: skip
 every_head = pytest.mark.parametrize("name", ALL)
 
