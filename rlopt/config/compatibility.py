@@ -38,6 +38,7 @@ from rlopt.core.parts import COMPATIBLE, EUCLIDEAN, KL, OBJECTIVE
 from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.samples import Samples
 from rlopt.core.solvers.per_layer import rooted
+from rlopt.core.tapes.mlp import is_chain
 from rlopt.errors import UserError
 from rlopt.parallel.collectives import world_size
 from rlopt.policy.mlp import NetworkFactory
@@ -289,9 +290,9 @@ def check_network(
 
     Observations have ``inputs`` numbers. Raises UserError.
     """
-    if update.solver.requirements.needs_chain and network.plan is None:
+    if update.solver.requirements.needs_chain and not is_chain(network.plan):
         raise UserError(
-            f"{prefix}solver={stands_for(update.solver)} needs an MLP of tanh, relu, elu or sigmoid; "
+            f"{prefix}solver={stands_for(update.solver)} needs a multilayer perceptron without layer normalisation; "
             f"choose {typed_choices('solver', solvers_for(update.metric, needs_chain=False), prefix)}"
         )
     size = update.schedule.minibatch

@@ -7,11 +7,10 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from rlopt.core.flat import CONSTANTS, Layout
 from rlopt.core.tapes.array import ArrayTape, Chain, bind, suits
-from rlopt.core.tapes.autograd import AutogradTape
+from rlopt.core.tapes.autograd import AutogradTape, call_module
 from rlopt.core.tapes.mlp import Affine, MLPTape, plan
 from rlopt.core.tapes.tape import Tape
 
@@ -22,7 +21,8 @@ class Network:
     """Maps theta (P,) and inputs (B, ...) to outputs z (B, O).
 
     ``constants`` numbers at the end of theta are outputs that do not depend on the input (a Gaussian's scale).
-    Chains of Linear layers and tanh, ReLU, ELU or sigmoid run without autograd; any other module runs with it.
+    Chains of Linear layers, activations and layer normalisations that are known, see `tapes.mlp.plan`, run without
+    autograd; any other module runs with it.
     """
 
     def __init__(self, module: nn.Module, constants: int = 0):
@@ -54,7 +54,7 @@ class Network:
         views = dict(self.views(theta))
         constants = views.pop(CONSTANTS, None)
         with torch.no_grad():
-            z = functional_call(self.module, views, (inputs,))
+            z = call_module(self.module, views, inputs)
             return z if constants is None else torch.cat([z, constants.expand(len(z), -1)], 1)
 
     def _chain(self, layers: list[Affine], theta: Tensor, inputs: Tensor) -> Tensor:

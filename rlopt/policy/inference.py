@@ -22,21 +22,20 @@ from rlopt.core.flat import CONSTANTS
 from rlopt.core.heads import Categorical, DiagonalGaussian, Head
 from rlopt.core.network import Network
 from rlopt.core.parts import State
+from rlopt.core.tapes.mlp import Activation
+from rlopt.core.tapes.norm import Norm
 from rlopt.policy.normalisers import ObservationNormaliser
 
 BLOCK = 8  # rows; 4, 8 and 16 gave the same bits where this was measured, 1 and 2 did not
 # multiplications in a block's product; above it numpy's library would use its own threads, and torch is no slower
 _SMALL = 2**18
-_ACTIVATIONS: dict[object, Callable[[np.ndarray], object]] = {  # in place; torch's own functions where there is none
-    torch.tanh_: lambda s: np.tanh(s, out=s),
-    torch.relu_: lambda s: np.maximum(s, 0, out=s),
-}
 DrawActions = Callable[[np.ndarray, np.ndarray], np.ndarray]  # z (B, O), noise (B, noise_size) -> actions (B, ...)
 
 
 class _Layer(NamedTuple):
     weight: np.ndarray  # (I, J)
     bias: np.ndarray | None  # (J,)
+    normalise_: Callable[[np.ndarray], object] | None
     activate_: Callable[[np.ndarray], object] | None
 
 
@@ -119,6 +118,8 @@ class FrozenPolicy:
                 multiply(h[row : row + BLOCK], layer.weight, out=s[row : row + BLOCK])
             if layer.bias is not None:
                 np.add(s, layer.bias, out=s)
+            if layer.normalise_:
+                layer.normalise_(s)
             if layer.activate_:
                 layer.activate_(s)
             h = s
@@ -143,7 +144,8 @@ class FrozenPolicy:
             _Layer(
                 np.ascontiguousarray(views[a.weight].T),
                 views[a.bias] if a.bias else None,
-                a.activation and (_ACTIVATIONS.get(a.activation.apply_) or _activate_in_torch(a.activation.apply_)),
+                a.norm and _normaliser(a.norm, views),
+                a.activation and _activation(a.activation),
             )
             for a in self.network.plan
         ]
@@ -156,8 +158,23 @@ def _multiply_in_torch(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     torch.mm(torch.from_numpy(a), torch.from_numpy(b), out=torch.from_numpy(out))
 
 
-def _activate_in_torch(apply_: Callable[[Tensor], Tensor]) -> Callable[[np.ndarray], object]:
-    return lambda s: apply_(torch.from_numpy(s))
+def _normaliser(norm: Norm, views: dict[str, np.ndarray]) -> Callable[[np.ndarray], object]:
+    """Layer normalisation of (E, J), in place; each row by itself."""
+
+    def normalise_(s: np.ndarray) -> None:
+        s -= s.mean(1, keepdims=True)
+        s /= np.sqrt(np.square(s).mean(1, keepdims=True) + np.asarray(norm.eps, s.dtype))
+        if norm.weight:
+            s *= views[norm.weight]
+        if norm.bias:
+            s += views[norm.bias]
+
+    return normalise_
+
+
+def _activation(known: Activation) -> Callable[[np.ndarray], object]:
+    """In place; by torch's own function where there is none of numpy."""
+    return known.in_numpy.apply_ if known.in_numpy else lambda s: known.apply_(torch.from_numpy(s))
 
 
 def numpy_sampler(head: Head) -> DrawActions:
