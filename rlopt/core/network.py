@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rlopt.core.flat import CONSTANTS, Layout
+from rlopt.core.requirements import Incompatible
 from rlopt.core.tapes.array import ArrayTape, Chain, bind, suits
 from rlopt.core.tapes.autograd import AutogradTape, call_module
 from rlopt.core.tapes.mlp import Affine, MLPTape, plan
@@ -68,3 +69,16 @@ class Network:
         if self._seen is None or self._seen[0] is not theta:
             self._seen, self._bound = (theta, self.layout.views(theta)), None
         return self._seen[1]
+
+
+@torch.no_grad()
+def missing_layers(network: Network, theta: Tensor, inputs: int) -> str:
+    """Why a network of ``inputs`` numbers has no layer statistics of all its parameters; nothing where it has them."""
+    if network.plan is not None:
+        return ""
+    tape = network.tape(theta, theta.new_zeros(2, inputs))
+    try:
+        tape.layers(torch.ones_like(tape.outputs)[None])
+    except Incompatible as error:
+        return error.reason
+    return ""

@@ -49,7 +49,7 @@ class FrozenPolicy:
         self.shift_and_scale = normaliser.shift_and_scale(normaliser_state, theta.dtype)  # None: no normalisation
         self.width = head.network_outputs + head.constants  # O, outputs of the policy
         self._count = head.constants
-        self.clip = normaliser.clip
+        self.clip = normaliser.limit
         self._normalised: np.ndarray | None = None  # memory for normalised observations
         self._hidden: list[np.ndarray] | None = None  # memory for the outputs of each layer
         self._layers: list[_Layer] = []

@@ -13,6 +13,7 @@ import gymnasium as gym
 import torch
 
 from rlopt.config import compatibility
+from rlopt.config.choices import stands_for
 from rlopt.config.memory import LOWER, check_memory
 from rlopt.config.options import OwnCritic, RunConfig, SharedCritic, UpdateOptions
 from rlopt.core.heads import DiagonalGaussian, Head, Joint
@@ -22,7 +23,7 @@ from rlopt.core.objectives.joint import JointObjective
 from rlopt.core.parts import State
 from rlopt.core.update import Update
 from rlopt.envs.observations import describe_space, indicators
-from rlopt.envs.spaces import head_for, image, may_be_pictures, observation_size
+from rlopt.envs.spaces import head_for, image, may_be_pictures, observation_size, pixels
 from rlopt.envs.wrappers import CheckedEnv, describe_normalisers
 from rlopt.errors import UserError
 from rlopt.evaluation import video
@@ -157,7 +158,9 @@ def _agent(config: RunConfig, probe: CheckedEnv, device: torch.device) -> Agent:
         actor = _learner(config.actor, network, head, trace, by_minibatch)
         critic, compatible = _critic(config, config.critic, space)
     normalises = config.observations.normalise and not image(space)
-    observations = ObservationNormaliser(normalises, config.observations.clip, indicators(probe.declared))
+    observations = ObservationNormaliser(
+        normalises, config.observations.clip, indicators(probe.declared), pixels(space), observation_size(space)
+    )
     return Agent(config, head, actor, critic, compatible, observations, device)
 
 
@@ -173,10 +176,15 @@ def _network(
     config: RunConfig, where: str, factory: NetworkFactory, head: Head, space: gym.Space, purpose: Purpose
 ) -> Network:
     """The network from observations to ``head``'s outputs, its weights drawn for this purpose."""
+    generator, dtype = torch_generator(config.seed, purpose), getattr(torch, config.dtype)
+    if not hasattr(factory, "sees"):
+        from rlopt.policy import own  # few runs have one
+
+        name = f"{where}={getattr(factory, 'function', None) or stands_for(factory)}"
+        return Network(own.build(name, factory, space, head.network_outputs, generator, dtype), head.constants)
     compatibility.check_sees(where, factory, space)
-    generator = torch_generator(config.seed, purpose)
     module = _named(where, lambda: factory.build(space, head.network_outputs, generator))
-    return Network(module.to(getattr(torch, config.dtype)), head.constants)
+    return Network(module.to(dtype), head.constants)
 
 
 def _learner(

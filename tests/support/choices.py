@@ -7,6 +7,7 @@
 | Discrete      | Discrete                  | Discrete      | it is the observation's number, permuted                 |
 | Dict          | Dict                      | Discrete      | it is the category that the number, of three parts, names |
 | Tuple         | Tuple, with a Dict in it  | MultiBinary   | the bits are one of the bits seen and the number's sign  |
+| Seeing        | Dict with a 64 x 64 image | Discrete      | it is the quarter with a square, or the opposite one     |
 | Image, ...    | bytes; channels last, first | Discrete    | it is the number of the corner where a pixel is bright   |
 """
 
@@ -69,6 +70,34 @@ class Bright(Choice):
         return float(action == 2 * self._rows.index(row) + self._columns.index(column))
 
 
+class Seeing(Choice):
+    """Choice on a Dict: an image with a bright square, a vector and a category.
+
+    The right action is the number of the quarter where the square is, or of the opposite one where the vector's first
+    number is not above 0.
+    """
+
+    def __init__(self, side: int = 64, render_mode: str | None = None):
+        parts = {
+            "camera": spaces.Box(0, 255, (side, side, 1), np.uint8),
+            "speed": spaces.Box(-np.inf, np.inf, (3,), np.float32),
+            "task": spaces.Discrete(3),
+        }
+        super().__init__(lambda: spaces.Dict(parts), lambda: spaces.Discrete(4), self._right)
+        self._side = side
+
+    def _draw(self) -> Any:
+        seen, size = super()._draw(), self._side // 8
+        seen["camera"] //= 16
+        row, column = (int(self.np_random.integers(self._side - size)) for _ in range(2))
+        seen["camera"][row : row + size, column : column + size] = 255
+        return seen
+
+    def _right(self, seen: Any, action: Any) -> float:
+        row, column, _ = np.argwhere(seen["camera"] == 255).mean(0) >= self._side / 2
+        return float(action == (2 * row + column if seen["speed"][0] > 0 else 3 - 2 * row - column))
+
+
 CHOICES: dict[str, Callable[..., gym.Env]] = {
     "MultiDiscrete": partial(
         Choice,
@@ -103,4 +132,5 @@ CHOICES: dict[str, Callable[..., gym.Env]] = {
     "Image": partial(Bright, 8, 10, (8, 10)),
     "ImageLast": partial(Bright, 10, 8, (10, 8, 3)),
     "ImageFirst": partial(Bright, 8, 10, (2, 8, 10)),
+    "Seeing": Seeing,
 }
