@@ -67,21 +67,28 @@ class MultiInput:
             self._of(key)
 
     def sees(self, space: gym.Space) -> None:
-        """Raise ValueError where ``encoders`` names a part that the observations do not have."""
-        names = [part.name for part in parts_of(declared(space))]
+        """Raise ValueError where ``encoders`` names a part that a Dict or a Tuple does not have."""
+        if isinstance(declared(space), spaces.Dict | spaces.Tuple):
+            self._check_keys(space)
+
+    def _check_keys(self, space: gym.Space) -> None:
+        names = [part.name for part in parts_of(declared(space)) if part.name]
+        wanted = (
+            f"by the keys of the observations, {', '.join(names)}" if names else "{} where observations have no keys"
+        )
         for key in self.encoders:
-            check(key in names, "encoders", f"by the keys of the observations, {', '.join(names)}", key)
+            check(key in names, "encoders", wanted, key)
 
     def build(self, space: gym.Space, outputs: int, generator: torch.Generator) -> nn.Module:
         """A network from flat observations (N, D) of ``space`` to (N, outputs); ``generator`` draws its weights.
 
         Raises ValueError where ``encoders`` does not suit the space.
         """
+        self._check_keys(space)
         if (pixels := image(space)) is not None:  # an image by itself: rows are bytes
             encoders, high = [self._convolutions(pixels, generator)], pixels.high
             slices = [slice(0, None)]
         else:
-            self.sees(space)
             parts, high = list(parts_of(declared(space))), 1.0
             encoders, slices = [self._encoder(part, generator) for part in parts], [part.at for part in parts]
         width = sum(encoder.width for encoder in encoders)
