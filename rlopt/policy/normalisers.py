@@ -87,7 +87,7 @@ class ObservationNormaliser:
     @property
     def limit(self) -> float:
         """The largest absolute value of a normalised number."""
-        return self.clip if self.enabled else LARGEST
+        return LARGEST if self.pixels and not self.enabled else self.clip
 
     def init(self, size: int) -> State:
         """State before the first merge, for observations of ``size`` numbers."""
