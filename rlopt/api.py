@@ -33,6 +33,7 @@ from rlopt.core.parts import Metric, Objective, Solution, Solver
 from rlopt.core.samples import Samples
 from rlopt.errors import UserError
 from rlopt.parallel import ranks
+from rlopt.policy import own
 from rlopt.policy.policy import Policy
 from rlopt.rollout.buffer import Rollout
 from rlopt.training.callbacks import Callbacks, RunContext
@@ -65,15 +66,26 @@ def train(
     dictionaries in ``env={"kwargs": {...}}`` reach the environment as they are. For the callbacks see
     rlopt.training.callbacks; for ``extensions``, folders of parts of one's own, rlopt.config.extensions.
 
+    ``policy`` and ``critic`` may be functions (observation_space, outputs, generator) -> nn.Module, see
+    rlopt.policy.own; `load` then needs them too.
+
     Raises rlopt.errors.UserError, before anything is written, where the choices cannot be used together.
     """
     if ranks.is_distributed():
         raise UserError("rlopt.train is for one process; under torchrun start `-m rlopt train`")
     given = {"on_begin": on_begin, "on_rollout": on_rollout, "on_update": on_update, "on_checkpoint": on_checkpoint,
              "on_end": on_end}  # fmt: skip
-    with extended(extensions), _one_thread():
+    networks = {name: options.pop(name) for name in ("policy", "critic") if callable(options.get(name))}
+    for name, network in networks.items():
+        if isinstance(network, nn.Module):
+            raise UserError(
+                f"{name} must be a function (observation_space, outputs, generator) -> nn.Module, as sizes follow from "
+                "the environment; got a module"
+            )
+    with extended(extensions), _one_thread(), own.functions(**networks):
         env_kwargs, others = take_env_kwargs(options)
-        config = read_config([*overrides, *to_overrides(others)], env_kwargs)
+        names = {name: f"{f.__module__}.{getattr(f, '__qualname__', type(f).__name__)}" for name, f in networks.items()}
+        config = read_config([*overrides, *to_overrides(others)], env_kwargs, names)
         run_dir = choose_run_directory(config)
         run = build(config, run_dir)
         run.callbacks = Callbacks(**{name: call for name, call in given.items() if call is not None})  # type: ignore[arg-type]
@@ -81,14 +93,21 @@ def train(
             return Trained(run_dir, run.run())
 
 
-def load(run_dir: str | Path, extensions: Sequence[str | Path] = (), best: bool = False) -> Policy:
+def load(
+    run_dir: str | Path,
+    extensions: Sequence[str | Path] = (),
+    best: bool = False,
+    policy: own.Function | None = None,
+    critic: own.Function | None = None,
+) -> Policy:
     """The policy of a run's newest checkpoint, on the CPU, frozen. Loading runs no code from the folder.
 
     With ``best`` it is that of the checkpoint with the highest return: in periodic evaluations, else in training.
+    ``policy`` and ``critic`` are the functions that made the networks, if `train` was given some.
     Raises rlopt.errors.UserError where the folder holds no run or no whole checkpoint.
     """
     run_dir = Path(run_dir)
-    with extended(extensions):
+    with extended(extensions), own.functions(policy=policy, critic=critic):
         run, _ = restore_run(check_config(load_run(run_dir)), run_dir, best)
         return Policy(run.agent.evaluated_policy(run.state), run.agent.head, *run.config.env.spaces())
 

@@ -14,17 +14,25 @@ if TYPE_CHECKING:
     from rlopt.config.options import RunConfig
 
 
-def read_config(overrides: Sequence[str], env_kwargs: Mapping[str, Any] | None = None) -> RunConfig:
+def read_config(
+    overrides: Sequence[str], env_kwargs: Mapping[str, Any] | None = None, functions: Mapping[str, str] | None = None
+) -> RunConfig:
     """The run that these overrides describe. Raises UserError with one clear line.
 
-    ``env_kwargs`` are options of the environment that are not read as text; they win over those that are.
+    ``env_kwargs`` are options of the environment that are not read as text; they win over those that are. Of policy
+    and critic ``functions`` has the name of a Python function, where one makes the network.
     """
     from rlopt.config.compose import compose
     from rlopt.config.overrides import read_overrides
 
-    plain = compose(overrides)
+    plain, typed = compose(overrides), read_overrides(overrides)
     plain["env"]["kwargs"] |= env_kwargs or {}
-    return check_config(plain, read_overrides(overrides))
+    if functions:
+        from rlopt.config.options import give_network
+
+        for where, function in functions.items():
+            give_network(plain, where, function, typed)
+    return check_config(plain, typed)
 
 
 def check_config(plain: Mapping[str, Any], typed: Sequence[str] | Mapping[str, Any] = ()) -> RunConfig:

@@ -59,13 +59,15 @@ def typed_choices(group: str, names: Sequence[str], prefix: str = "", between: s
     return between.join(f"{prefix}{group}={name}" for name in names)
 
 
-def solvers_for(metric: Metric, given: frozenset[str] = frozenset(), **requirements: Any) -> list[str]:
-    """Solvers that can serve a metric and have these values of `Requirements`."""
+def solvers_for(
+    metric: Metric, given: frozenset[str] = frozenset(), without: str = "", **requirements: Any
+) -> list[str]:
+    """Solvers that can serve a metric, do not need ``without``, and have these values of `Requirements`."""
     found = []
     for name in parts("solver"):
         solver = make_part("solver", name)
         wanted = all(getattr(solver.requirements, field) == value for field, value in requirements.items())
-        if wanted and solver.needs <= metric.supplies | given:
+        if wanted and without not in solver.needs and solver.needs <= metric.supplies | given:
             found.append(name)
     return found
 

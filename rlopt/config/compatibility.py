@@ -33,11 +33,12 @@ from rlopt.config.choices import ACTOR_PARTS, PARTS, choices, parts, short_name,
 from rlopt.config.options import RunConfig, SharedCritic, UpdateOptions, parse_network
 from rlopt.config.saved import read_choice
 from rlopt.core.heads import Head
-from rlopt.core.network import Network
-from rlopt.core.parts import COMPATIBLE, EUCLIDEAN, KL, OBJECTIVE
+from rlopt.core.network import Network, missing_layers
+from rlopt.core.parts import COMPATIBLE, EUCLIDEAN, KL, OBJECTIVE, ROOT
 from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.samples import Samples
 from rlopt.core.solvers.per_layer import rooted
+from rlopt.core.tapes.mlp import is_chain
 from rlopt.errors import UserError
 from rlopt.parallel.collectives import world_size
 from rlopt.policy.mlp import NetworkFactory
@@ -290,11 +291,14 @@ def check_network(
 
     Observations have ``inputs`` numbers. Raises UserError.
     """
-    if update.solver.requirements.needs_chain and network.plan is None:
+    if update.solver.requirements.needs_chain and not is_chain(network.plan):
         raise UserError(
-            f"{prefix}solver={stands_for(update.solver)} needs an MLP of tanh, relu, elu or sigmoid; "
+            f"{prefix}solver={stands_for(update.solver)} needs a multilayer perceptron without layer normalisation; "
             f"choose {typed_choices('solver', solvers_for(update.metric, needs_chain=False), prefix)}"
         )
+    if ROOT in update.solver.needs and (reason := missing_layers(network, theta, inputs)):
+        able = typed_choices("solver", solvers_for(update.metric, without=ROOT), prefix)
+        raise UserError(f"{prefix}solver={stands_for(update.solver)}: {reason}; these need no such statistics: {able}")
     size = update.schedule.minibatch
     samples = batch if size is None or size >= batch else size + batch % size
     for group in PARTS:

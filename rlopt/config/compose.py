@@ -54,8 +54,9 @@ from rlopt.config.saved import load, read_choice
 from rlopt.errors import UserError, in_one_line
 from rlopt.files import flatten
 
-# groups that take further options: those of torch's own classes, and of environments
-_OPEN = ("step.optimizer", "step.scheduler", "critic.step.optimizer", "critic.step.scheduler", "env.kwargs")
+# groups that take further options: those of torch's own classes, of environments, and of parts of observations
+_OPEN = ("step.optimizer", "step.scheduler", "critic.step.optimizer", "critic.step.scheduler", "env.kwargs",
+         "policy.encoders", "critic.encoders")  # fmt: skip
 _one_at_a_time = RLock()  # Hydra has one state for all threads
 Options = dict[str, Any]  # full name -> value
 

@@ -335,9 +335,10 @@ def own_wrappers(entries: Any) -> dict[str, Callable[..., Any]]:
 
 
 def sees_images(network: NetworkFactory) -> bool:
-    """Whether a network takes images, if they are large enough."""
+    """Whether a network takes images, if they are large enough; one of a user's own takes everything."""
     try:
-        network.sees(_large_images())
+        if hasattr(network, "sees"):
+            network.sees(_large_images())
     except ValueError:
         return False
     return True
@@ -369,4 +370,22 @@ def parse_network(plain: Plain, where: str) -> tuple[NetworkFactory, dict[str, A
     kind = part_class(plain, where, "rlopt.policy")
     takes = parameters(kind)
     network: NetworkFactory = construct(kind, {name: plain[name] for name in takes if name in plain}, where)
+    if not callable(getattr(network, "build", None)):
+        raise UserError(
+            f"{where}._target_ must name a class of networks, with a method build(space, outputs, generator); "
+            f"{plain['_target_']} has none"
+        )
     return network, {name: value for name, value in plain.items() if name not in (*takes, "_target_")}
+
+
+def give_network(plain: dict[str, Any], where: str, function: str, typed: Collection[str]) -> None:
+    """Put the network that a Python function makes in place of the one in ``plain``, whose options are taken out.
+
+    Raises UserError where one of them was typed.
+    """
+    kind = part_class(plain[where], where, "rlopt.policy")
+    for name in parameters(kind):
+        if f"{where}.{name}" in typed:
+            raise UserError(f"{where}.{name} has no effect: the network is made by the function {function}")
+        plain[where].pop(name, None)
+    plain[where] |= {"_target_": "rlopt.policy.own.Given", "role": where, "function": function}

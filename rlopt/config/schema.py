@@ -42,10 +42,11 @@ def construct(cls: type[T], values: Mapping[str, Any], where: str, **given: Any)
     for name in values:
         if name not in wanted:
             raise UserError(f"{prefix}{name} is no option{nearest(name, list(wanted))}")
+    optional = {name for name, p in inspect.signature(cls).parameters.items() if p.default is not p.empty}
     for name in wanted:
-        if name not in values:
+        if name not in values and name not in optional:
             raise UserError(f"{prefix}{name} is missing")
-    converted = {name: convert(values[name], wanted[name], f"{prefix}{name}") for name in wanted}
+    converted = {name: convert(values[name], wanted[name], f"{prefix}{name}") for name in wanted if name in values}
     try:
         return cls(**converted, **given)
     except (ValueError, TypeError, OverflowError) as error:

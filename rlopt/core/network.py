@@ -7,11 +7,11 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from rlopt.core.flat import CONSTANTS, Layout
+from rlopt.core.requirements import Incompatible
 from rlopt.core.tapes.array import ArrayTape, Chain, bind, suits
-from rlopt.core.tapes.autograd import AutogradTape
+from rlopt.core.tapes.autograd import AutogradTape, call_module
 from rlopt.core.tapes.masked import MaskedTape, apply_mask
 from rlopt.core.tapes.mlp import Affine, MLPTape, plan
 from rlopt.core.tapes.tape import Tape
@@ -23,9 +23,9 @@ class Network:
     """Maps theta (P,) and inputs (B, ...) to outputs z (B, O).
 
     ``constants`` numbers at the end of theta are outputs that do not depend on the input (a Gaussian's scale).
-    Chains of Linear layers and tanh, ReLU, ELU or sigmoid run without autograd; any other module runs with it. The
-    module does not see the last ``unread`` columns of the inputs; if the network is ``masked`` these say, by 1 and 0,
-    which of as many last outputs are allowed.
+    Chains of Linear layers, activations and layer normalisations that are known, see `tapes.mlp.plan`, run without
+    autograd; any other module runs with it. The module does not see the last ``unread`` columns of the inputs; if the
+    network is ``masked`` these say, by 1 and 0, which of as many last outputs are allowed.
     """
 
     def __init__(self, module: nn.Module, constants: int = 0, unread: int = 0, masked: bool = False):
@@ -74,7 +74,7 @@ class Network:
         views = dict(self.views(theta))
         constants = views.pop(CONSTANTS, None)
         with torch.no_grad():
-            z = functional_call(self.module, views, (inputs,))
+            z = call_module(self.module, views, inputs)
             return z if constants is None else torch.cat([z, constants.expand(len(z), -1)], 1)
 
     def _chain(self, layers: list[Affine], theta: Tensor, inputs: Tensor) -> Tensor:
@@ -88,3 +88,16 @@ class Network:
         if self._seen is None or self._seen[0] is not theta:
             self._seen, self._bound = (theta, self.layout.views(theta)), None
         return self._seen[1]
+
+
+@torch.no_grad()
+def missing_layers(network: Network, theta: Tensor, inputs: int) -> str:
+    """Why a network of ``inputs`` numbers has no layer statistics of all its parameters; nothing where it has them."""
+    if network.plan is not None:
+        return ""
+    tape = network.tape(theta, theta.new_zeros(2, inputs))
+    try:
+        tape.layers(torch.ones_like(tape.outputs)[None])
+    except Incompatible as error:
+        return error.reason
+    return ""

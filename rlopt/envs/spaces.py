@@ -41,6 +41,7 @@ class Image:
     channels: int
     channels_last: bool
     high: float = 255.0  # the largest value of a pixel, by which networks divide
+    frames: int = 1  # images one after another, as a stack of frames has them
 
     def __str__(self) -> str:
         return f"{self.height} x {self.width} pixels, {self.channels} channel{'s' * (self.channels > 1)}"
@@ -50,6 +51,13 @@ class ImageBox(spaces.Box):
     """A Box of bytes whose observations a network sees as images; see `as_image`."""
 
     image: Image
+
+
+class PartsBox(spaces.Box):
+    """A Box of flat observations, which came from another space."""
+
+    declared: gym.Space
+    pixels: tuple[tuple[slice, float], ...] = ()  # where images of bytes are, and the largest value of each
 
 
 class MaskedBox(spaces.Box):
@@ -113,12 +121,49 @@ def observation_size(space: gym.Space) -> int:
     return int(np.prod(space.shape))
 
 
+def flat_space(space: gym.Space) -> PartsBox:
+    """The Box of the flat observations of ``space``."""
+    flat = spaces.flatten_space(space)
+    assert isinstance(flat, spaces.Box)
+    found = PartsBox(flat.low, flat.high, flat.shape, flat.dtype.type)
+    found.declared = space
+    return found
+
+
+def declared(space: gym.Space) -> gym.Space:
+    """The space that observations had before they were flattened."""
+    return space.declared if isinstance(space, PartsBox) else space
+
+
+def pixels(space: gym.Space) -> tuple[tuple[slice, float], ...]:
+    """Where flat observations of ``space`` hold images of bytes that a network sees, and their largest values."""
+    return space.pixels if isinstance(space, PartsBox) else ()
+
+
+def is_picture(space: gym.Space) -> bool:
+    """Whether a part of an observation can be an image or several: bytes in 2, 3 or 4 dimensions."""
+    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3, 4)
+
+
+def _with_pixels(space: PartsBox) -> PartsBox:
+    found, start = flat_space(space.declared), 0
+    for leaf in leaves_of(space.declared):
+        at = slice(start, start := start + spaces.flatdim(leaf))
+        if is_picture(leaf):
+            assert isinstance(leaf, spaces.Box)
+            found.pixels += ((at, max(float(leaf.high.max()), 1.0)),)
+    return found
+
+
 def as_image(space: gym.Space, order: str) -> gym.Space:
     """``space`` as an ImageBox where its observations are images, by ``order``, a value of observations.image.
 
     "auto" takes Boxes of bytes in 2 or 3 dimensions for images, "channels_first" and "channels_last" say where the
-    channels are, and "none" means that there are no images. Raises UserError where the order does not suit the space.
+    channels are, and "none" means that there are no images. A Dict or Tuple has images among its parts; a network's
+    own options say where their channels are. Raises UserError where the order does not suit the space.
     """
+    if isinstance(space, PartsBox) and order == "auto":
+        return _with_pixels(space)
     may_be = isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
     if order == "none" or (order == "auto" and not may_be):
         return space

@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rlopt.envs.observations import InvalidOutput, check_box, flattener, to_array
+from rlopt.envs.spaces import flat_space
 from rlopt.errors import EnvironmentFault, in_one_line
 
 FAULTS = (Exception, SystemExit, GeneratorExit)  # what an environment may raise: everything but the user's Ctrl-C
@@ -44,7 +45,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
             self._box = self.declared
             self._shape, self._known = self._box.shape, {self._box.dtype}
         else:
-            self.observation_space = spaces.flatten_space(self.declared)
+            self.observation_space = flat_space(self.declared)
             self._flatten = flattener(self.declared)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:

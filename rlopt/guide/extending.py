@@ -1,4 +1,4 @@
-"""A metric, a solver and an environment of your own: one .py and one .yaml each, in a folder outside of rlopt.
+"""A metric, a solver, a network and an environment of your own: one .py and one .yaml each, in a folder outside rlopt.
 
 The folder has the subfolders of conf/. `--extensions my_parts` makes its files choices like any others, in `rlopt
 train`, `eval`, `inspect` and all other commands. Without it they do not exist, whatever a config.yaml says. From
@@ -52,6 +52,76 @@ class Scaled:
 rlopt train --extensions my_parts env=cartpole metric=scaled solver=cg run_dir=runs/scaled
 rlopt inspect runs/scaled --extensions my_parts --metric scaled,fisher --solver cg
 ```
+
+A network is any torch.nn.Module from observations to outputs, made by a class with a method `build`. A critic's is the
+same with a .yaml in my_parts/critic, whose last options are `variance: 1.0` and `compatible: null`. This one has a
+residual branch behind layer normalisation:
+
+```yaml
+# my_parts/policy/residual.yaml
+# residual layers
+_target_: policy.residual.Residual
+hidden: [64, 64]
+scale: log_sigma      # these three are every policy's
+initial_sigma: 0.5
+squash: false
+```
+
+```python
+# my_parts/policy/residual.py
+from dataclasses import dataclass
+
+from torch import nn, relu
+
+
+class Branch(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.norm, self.layer = nn.LayerNorm(width), nn.Linear(width, width)
+
+    def forward(self, x):
+        return x + relu(self.layer(self.norm(x)))
+
+
+@dataclass(frozen=True)
+class Residual:
+    hidden: tuple[int, ...]
+
+    def build(self, observation_space, outputs, generator):
+        first = nn.Linear(observation_space.shape[0], self.hidden[0])
+        return nn.Sequential(first, *[Branch(self.hidden[0]) for _ in self.hidden], nn.Linear(self.hidden[0], outputs))
+```
+
+```shell
+rlopt train --extensions my_parts env=cartpole algo=acktr policy=residual run_dir=runs/residual
+```
+
+From Python the function alone will do, and `rlopt.load` is then given it too:
+
+```python
+import rlopt
+from torch import nn
+
+
+def network(observation_space, outputs, generator):
+    return nn.Sequential(nn.Linear(observation_space.shape[0], 32), nn.LayerNorm(32), nn.GELU(), nn.Linear(32, outputs))
+
+
+trained = rlopt.train("algo=trpo", "env=cartpole", policy=network, total_steps=2048, evaluation={"episodes": 2})
+policy = rlopt.load(trained.run_dir, policy=network)
+```
+
+`rlopt.policy.own` says what such a network is given, such as dictionaries and images, and what is asked of it:
+
+| a solver needs | of the network |
+|---|---|
+| products alone: cg, dense, lbfgs, ... | nothing; all derivatives come by autograd |
+| layers: kfac, ekfac, diagonal, block, gram | Linear and Conv2d that run once; others with at most 4,096 numbers each |
+| a chain: kfra | Linear layers and activations one after another in an nn.Sequential |
+
+K-FAC has one Kronecker product for each Linear and Conv2d layer, whatever stands between them, and an exact dense block
+for each other parameter, such as LayerNorm's (of more than 512 numbers for each 512). A chain in an nn.Sequential runs
+without autograd and is quicker; it may have an nn.LayerNorm between a Linear layer and its activation.
 
 An environment is anything that Gymnasium can make. A .py in my_parts/env registers it when rlopt starts. The .yaml
 gives it a name and its settings. A file my_parts/recipe/ALGO-NAME.yaml, if there is one, is used when that algorithm

@@ -11,33 +11,32 @@ numpy: after a simulator's step the processor's caches no longer hold torch's op
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import copy
+from copy import copy, deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlopt.core.flat import CONSTANTS
 from rlopt.core.heads import Beta, Categorical, DiagonalGaussian, Head, Product
 from rlopt.core.network import Network
 from rlopt.core.parts import State
 from rlopt.core.tapes.masked import FORBIDDEN
+from rlopt.core.tapes.mlp import Activation
+from rlopt.core.tapes.norm import Norm
 from rlopt.policy.normalisers import ObservationNormaliser
 
 BLOCK = 8  # rows; 4, 8 and 16 gave the same bits where this was measured, 1 and 2 did not
 # multiplications in a block's product; above it numpy's library would use its own threads, and torch is no slower
 _SMALL = 2**18
-_ACTIVATIONS: dict[object, Callable[[np.ndarray], object]] = {  # in place; torch's own functions where there is none
-    torch.tanh_: lambda s: np.tanh(s, out=s),
-    torch.relu_: lambda s: np.maximum(s, 0, out=s),
-}
 DrawActions = Callable[[np.ndarray, np.ndarray], np.ndarray]  # z (B, O), noise (B, noise_size) -> actions (B, ...)
 
 
 class _Layer(NamedTuple):
     weight: np.ndarray  # (I, J)
     bias: np.ndarray | None  # (J,)
+    normalise_: Callable[[np.ndarray], object] | None
     activate_: Callable[[np.ndarray], object] | None
 
 
@@ -51,7 +50,7 @@ class FrozenPolicy:
         self.shift_and_scale = normaliser.shift_and_scale(normaliser_state, theta.dtype)  # None: no normalisation
         self.width = head.network_outputs + head.constants  # O, outputs of the policy
         self._count = head.constants
-        self.clip = normaliser.clip
+        self.clip = normaliser.limit
         self._normalised: np.ndarray | None = None  # memory for normalised observations
         self._hidden: list[np.ndarray] | None = None  # memory for the outputs of each layer
         self._layers: list[_Layer] = []
@@ -109,27 +108,37 @@ class FrozenPolicy:
 
     def _forward(self, inputs: np.ndarray, out: np.ndarray) -> None:
         """Normalised observations (E, D), E a multiple of BLOCK -> z (E, O), written to ``out``."""
-        if self.network.plan is None:
-            blocks = zip(torch.from_numpy(out).split(BLOCK), torch.from_numpy(inputs).split(BLOCK), strict=True)
-            for z, block in blocks:
-                z.copy_(self.network.outputs(self.theta, block)[:, -self.width :])
-            return
         unread = self.network.unread
-        h = inputs[:, :-unread] if unread else inputs
+        seen = inputs[:, :-unread] if unread else inputs
+        if self.network.plan is None:
+            self._forward_in_torch(torch.from_numpy(seen), torch.from_numpy(out))
+        else:
+            self._forward_in_numpy(seen, out)
+        if self.network.masked:
+            np.copyto(out, FORBIDDEN, where=inputs[:, -unread:] == 0)
+
+    @torch.no_grad()
+    def _forward_in_torch(self, inputs: Tensor, out: Tensor) -> None:
+        own, constants = self.width - self._count, self.theta[len(self.theta) - self._count :]
+        for z, block in zip(out.split(BLOCK), inputs.split(BLOCK), strict=True):
+            z[:, :own] = self._module(block)[:, -own:]
+            z[:, own:] = constants
+
+    def _forward_in_numpy(self, h: np.ndarray, out: np.ndarray) -> None:
         for layer, s in zip(self._layers, self._allocate(len(inputs)), strict=True):
             multiply = np.matmul if layer.weight.size * BLOCK <= _SMALL else _multiply_in_torch
             for row in range(0, len(inputs), BLOCK):
                 multiply(h[row : row + BLOCK], layer.weight, out=s[row : row + BLOCK])
             if layer.bias is not None:
                 np.add(s, layer.bias, out=s)
+            if layer.normalise_:
+                layer.normalise_(s)
             if layer.activate_:
                 layer.activate_(s)
             h = s
         out[:, : h.shape[1] - self._skipped] = h[:, self._skipped :]
         if self._constants is not None:
             out[:, h.shape[1] - self._skipped :] = self._constants
-        if self.network.masked:
-            np.copyto(out, FORBIDDEN, where=inputs[:, -unread:] == 0)
 
     def _allocate(self, rows: int) -> list[np.ndarray]:
         """Memory for the outputs (E, J) of every layer."""
@@ -142,13 +151,15 @@ class FrozenPolicy:
         self._normalised = self._hidden = None
         self._shift, self._scale = (x.numpy() for x in self.shift_and_scale or (torch.empty(0), torch.empty(0)))
         if self.network.plan is None:
+            self._module = self._bind_module()
             return
         views = {name: view.numpy() for name, view in self.network.layout.views(self.theta).items()}
         self._layers = [
             _Layer(
                 np.ascontiguousarray(views[a.weight].T),
                 views[a.bias] if a.bias else None,
-                a.activation and (_ACTIVATIONS.get(a.activation.apply_) or _activate_in_torch(a.activation.apply_)),
+                a.norm and _normaliser(a.norm, views),
+                a.activation and _activation(a.activation),
             )
             for a in self.network.plan
         ]
@@ -156,13 +167,35 @@ class FrozenPolicy:
         outputs = self._layers[-1].weight.shape[1] + (0 if self._constants is None else len(self._constants))
         self._skipped = outputs - self.width  # first outputs, which are values
 
+    def _bind_module(self) -> nn.Module:
+        """A copy of the module whose parameters are views of theta; a call by names takes twice as long."""
+        views, module = self.network.layout.views(self.theta), self.network.module
+        memo: dict[int, Any] = {id(p): nn.Parameter(views[name], False) for name, p in module.named_parameters()}
+        return deepcopy(module, memo)
+
 
 def _multiply_in_torch(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     torch.mm(torch.from_numpy(a), torch.from_numpy(b), out=torch.from_numpy(out))
 
 
-def _activate_in_torch(apply_: Callable[[Tensor], Tensor]) -> Callable[[np.ndarray], object]:
-    return lambda s: apply_(torch.from_numpy(s))
+def _normaliser(norm: Norm, views: dict[str, np.ndarray]) -> Callable[[np.ndarray], object]:
+    """Layer normalisation of (E, J), in place; each row by itself."""
+
+    def normalise_(s: np.ndarray) -> None:
+        count = s.shape[1]
+        s -= np.add.reduce(s, 1, keepdims=True) / count
+        s /= np.sqrt(np.einsum("ij,ij->i", s, s) / count + norm.eps)[:, None]
+        if norm.weight:
+            s *= views[norm.weight]
+        if norm.bias:
+            s += views[norm.bias]
+
+    return normalise_
+
+
+def _activation(known: Activation) -> Callable[[np.ndarray], object]:
+    """In place; by torch's own function where there is none of numpy."""
+    return known.in_numpy.apply_ if known.in_numpy else lambda s: known.apply_(torch.from_numpy(s))
 
 
 def numpy_sampler(head: Head) -> DrawActions:

@@ -19,6 +19,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "sigmoid": nn.Sigmoid,
     "silu": nn.SiLU,
     "gelu": nn.GELU,
+    "softplus": nn.Softplus,
+    "leaky_relu": nn.LeakyReLU,
 }
 
 
@@ -44,6 +46,7 @@ class MLP:
     bias: bool
     gain: float  # of the hidden layers' orthogonal weights
     last_gain: float  # of the last layer's
+    layer_norm: bool = False  # between every hidden layer and its activation (Ba, Kiros and Hinton 2016)
 
     def __post_init__(self) -> None:
         for width in self.hidden:
@@ -63,7 +66,9 @@ class MLP:
         layers: list[nn.Module] = []
         width = observation_size(space)
         for size in self.hidden:
-            layers += [self._linear(width, size, self.gain, generator), ACTIVATIONS[self.activation]()]
+            layers.append(self._linear(width, size, self.gain, generator))
+            layers += [nn.LayerNorm(size)] if self.layer_norm else []
+            layers.append(ACTIVATIONS[self.activation]())
             width = size
         layers.append(self._linear(width, outputs, self.last_gain, generator))
         return nn.Sequential(*layers)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlopt.core.checks import positive
+from rlopt.core.checks import LARGEST, positive
 from rlopt.core.parts import State
 from rlopt.parallel.collectives import all_sum, all_sums, local_slice
 
@@ -72,15 +72,22 @@ class ObservationNormaliser:
     """(o - mean) / std, clipped at ``clip`` standard deviations; 0 until the first merge.
 
     It leaves ``indicators`` unchanged: a category that is rare has a standard deviation near 0, which would make it a
-    huge number when it comes.
+    huge number when it comes. Pixels are divided by their largest value, enabled or not.
     """
 
     enabled: bool
     clip: float
     indicators: tuple[int, ...] = ()  # indices, within the D numbers of an observation, of one-hots and bits
+    pixels: tuple[tuple[slice, float], ...] = ()  # where images of bytes are within these, and their largest values
+    size: int = 0  # D, for pixels alone
 
     def __post_init__(self) -> None:
         positive("clip", self.clip)
+
+    @property
+    def limit(self) -> float:
+        """The largest absolute value of a normalised number."""
+        return LARGEST if self.pixels and not self.enabled else self.clip
 
     def init(self, size: int) -> State:
         """State before the first merge, for observations of ``size`` numbers."""
@@ -88,11 +95,16 @@ class ObservationNormaliser:
 
     def shift_and_scale(self, state: State, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
         """(D,) each, with normalised = clip((o - shift) * scale); None where nothing is to be normalised."""
-        if not self.enabled:
+        if not self.enabled and not self.pixels:
             return None
-        scale = torch.zeros_like(state["mean"]) if self.is_new(state) else inverse_std(state)
-        shift, scale = state["mean"].to(dtype, copy=True), scale.to(dtype)
+        if self.enabled:
+            scale = torch.zeros_like(state["mean"]) if self.is_new(state) else inverse_std(state)
+            shift, scale = state["mean"].to(dtype, copy=True), scale.to(dtype)
+        else:
+            shift, scale = torch.zeros(self.size, dtype=dtype), torch.ones(self.size, dtype=dtype)
         shift[list(self.indicators)], scale[list(self.indicators)] = 0, 1
+        for at, largest in self.pixels:
+            shift[at], scale[at] = 0, 1 / largest
         return shift, scale
 
     def is_new(self, state: State) -> bool:
@@ -105,11 +117,20 @@ class ObservationNormaliser:
         if found is None:
             return observations.clone()
         shift, scale = found
-        return observations.sub(shift).mul_(scale).clamp_(-self.clip, self.clip)
+        return observations.sub(shift).mul_(scale).clamp_(-self.limit, self.limit)
 
     def merge(self, state: State, observations: Tensor) -> State:
         """State after raw observations (N, D). Raises FloatingPointError, as `merge_moments`."""
-        return merge_moments(state, observations, "an observation") if self.enabled else state
+        if not self.enabled:
+            return state
+        if not self.pixels:
+            return merge_moments(state, observations, "an observation")
+        others = torch.ones(observations.shape[1], dtype=torch.bool)
+        for at, _ in self.pixels:  # they are many, and their moments are of no use
+            others[at] = False
+        moments = {name: state[name][others] for name in ("mean", "variance")}
+        found = merge_moments({"count": state["count"], **moments}, observations[:, others], "an observation")
+        return {name: x if name == "count" else state[name].masked_scatter(others, x) for name, x in found.items()}
 
 
 @dataclass(frozen=True)

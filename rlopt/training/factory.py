@@ -13,6 +13,7 @@ import gymnasium as gym
 import torch
 
 from rlopt.config import compatibility
+from rlopt.config.choices import stands_for
 from rlopt.config.memory import LOWER, check_memory
 from rlopt.config.options import OwnCritic, RunConfig, SharedCritic, UpdateOptions
 from rlopt.core.heads import Head, Joint
@@ -30,6 +31,7 @@ from rlopt.envs.spaces import (
     mask_size,
     may_be_pictures,
     observation_size,
+    pixels,
     unmasked,
 )
 from rlopt.envs.wrappers import CheckedEnv, describe_normalisers
@@ -193,9 +195,9 @@ def _agent(config: RunConfig, probe: CheckedEnv | MaskedEnv, device: torch.devic
         actor = _learner(config.actor, network, head, trace, by_minibatch)
         critic, compatible = _critic(config, config.critic, space)
     normalises = config.observations.normalise and not image(space)
-    size = observation_size(space)
+    size, seen = observation_size(space), unmasked(space)
     unchanged = (*indicators(probe.declared), *range(size - mask_size(space), size))
-    observations = ObservationNormaliser(normalises, config.observations.clip, unchanged)
+    observations = ObservationNormaliser(normalises, config.observations.clip, unchanged, pixels(seen), size)
     return Agent(config, head, actor, critic, compatible, observations, device)
 
 
@@ -214,12 +216,18 @@ def _network(
 
     The policy's is masked where ``space`` has a mask.
     """
+    generator, dtype = torch_generator(config.seed, purpose), getattr(torch, config.dtype)
     seen, unread = unmasked(space), mask_size(space)
-    compatibility.check_sees(where, factory, seen)
-    generator = torch_generator(config.seed, purpose)
-    module = _named(where, lambda: factory.build(seen, head.network_outputs, generator))
     masked = unread > 0 and where == "policy"
-    return Network(module.to(getattr(torch, config.dtype)), head.constants, unread, masked)
+    if not hasattr(factory, "sees"):
+        from rlopt.policy import own  # few runs have one
+
+        name = f"{where}={getattr(factory, 'function', None) or stands_for(factory)}"
+        module = own.build(name, factory, seen, head.network_outputs, generator, dtype)
+    else:
+        compatibility.check_sees(where, factory, seen)
+        module = _named(where, lambda: factory.build(seen, head.network_outputs, generator)).to(dtype)
+    return Network(module, head.constants, unread, masked)
 
 
 def _learner(

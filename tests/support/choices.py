@@ -10,6 +10,7 @@
 | Mixed         | Discrete                  | Dict          | its category and its number name the observation's       |
 | MixedTuple    | Box                       | Tuple, with a Dict in it | every part tells the number's sign            |
 | Whole         | Discrete                  | Box of bytes  | both numbers name the observation's                      |
+| Seeing        | Dict with a 64 x 64 image | Discrete      | it is the quarter with a square, or the opposite one     |
 | Image, ...    | bytes; channels last, first | Discrete    | it is the number of the corner where a pixel is bright   |
 """
 
@@ -70,6 +71,34 @@ class Bright(Choice):
     def _right(self, image: np.ndarray, action: Any) -> float:
         row, column = np.argwhere(image == 255)[0][self._axis : self._axis + 2]
         return float(action == 2 * self._rows.index(row) + self._columns.index(column))
+
+
+class Seeing(Choice):
+    """Choice on a Dict: an image with a bright square, a vector and a category.
+
+    The right action is the number of the quarter where the square is, or of the opposite one where the vector's first
+    number is not above 0.
+    """
+
+    def __init__(self, side: int = 64, render_mode: str | None = None):
+        parts = {
+            "camera": spaces.Box(0, 255, (side, side, 1), np.uint8),
+            "speed": spaces.Box(-np.inf, np.inf, (3,), np.float32),
+            "task": spaces.Discrete(3),
+        }
+        super().__init__(lambda: spaces.Dict(parts), lambda: spaces.Discrete(4), self._right)
+        self._side = side
+
+    def _draw(self) -> Any:
+        seen, size = super()._draw(), self._side // 8
+        seen["camera"] //= 16
+        row, column = (int(self.np_random.integers(self._side - size)) for _ in range(2))
+        seen["camera"][row : row + size, column : column + size] = 255
+        return seen
+
+    def _right(self, seen: Any, action: Any) -> float:
+        row, column, _ = np.argwhere(seen["camera"] == 255).mean(0) >= self._side / 2
+        return float(action == (2 * row + column if seen["speed"][0] > 0 else 3 - 2 * row - column))
 
 
 CHOICES: dict[str, Callable[..., gym.Env]] = {
@@ -143,4 +172,5 @@ CHOICES: dict[str, Callable[..., gym.Env]] = {
     "Image": partial(Bright, 8, 10, (8, 10)),
     "ImageLast": partial(Bright, 10, 8, (10, 8, 3)),
     "ImageFirst": partial(Bright, 8, 10, (2, 8, 10)),
+    "Seeing": Seeing,
 }

@@ -32,9 +32,9 @@ class KFRA(Solver):
         decay: of the running means of A and G; 0 or above and below 1. 0 takes this batch alone.
         refresh: updates from one eigendecomposition to the next; 1 or above.
 
-    It serves chains of Linear layers with tanh, ReLU, ELU or sigmoid. Source: Botev, Ritter and Barber 2017. Raises
-    ValueError where an option is out of its range, Incompatible for another network, NumericalFailure where statistics
-    are not finite or no lambda of eight suffices.
+    It serves chains of Linear layers and activations, without layer normalisation. Source: Botev, Ritter and Barber
+    2017. Raises ValueError where an option is out of its range, Incompatible for another network, NumericalFailure
+    where statistics are not finite or no lambda of eight suffices.
     """
 
     damping: Literal["exact", "factored"]
@@ -53,8 +53,8 @@ class KFRA(Solver):
     def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
         if not rooted(curvature).tape.chain:
             raise Incompatible(
-                "the recursion reads activation derivatives, which only a chain of Linear layers with tanh, ReLU, ELU "
-                "or sigmoid gives",
+                "the recursion reads activation derivatives, which only a chain of Linear layers and activations has, "
+                "without layer normalisation",
                 Remedy.OTHER_SOLVER,
             )
         weights: dict[str, Tensor | None] = {}

@@ -118,7 +118,7 @@ def bind(plan: list[Affine], layout: Layout, views: dict[str, Tensor]) -> Chain:
 def suits(layers: list[Affine], views: dict[str, Tensor], inputs: Tensor, samples: int) -> bool:
     """True where an ArrayTape of so many of these inputs is faster than an MLPTape."""
     weights = [views[layer.weight] for layer in layers]
-    known = all(layer.activation is None or layer.activation.in_numpy for layer in layers)
+    known = all(not a.norm and (a.activation is None or a.activation.in_numpy) for a in layers)
     shared = all(
         x.device.type == "cpu" and x.dtype == weights[0].dtype and x.dtype in _DTYPES for x in (*weights, inputs)
     )

@@ -5,6 +5,10 @@
     hvp     the derivative in theta of v . (J^T u) at this u
 
 All graphs are built once (for hvp, once for each u) and kept, so that each product costs one backward pass.
+
+Layer records are those of Linear and Conv2d layers that run once, wherever they stand. Of every other parameter each
+sample's own gradient is formed, and recorded as that of a layer whose input is 1: solvers then have an exact dense
+block, or its exact diagonal, of each ROWS of its numbers. So it must be small.
 """
 
 from __future__ import annotations
@@ -15,21 +19,27 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.func import functional_call
+from torch.func import functional_call, vjp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rlopt.core.flat import CONSTANTS, Layout
 from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.tapes.mlp import constant_layer
 from rlopt.core.tapes.tape import Layer
+from rlopt.errors import in_one_line
+
+MOST = 4096  # numbers of a parameter whose gradients are formed sample by sample
+BLOCK = 512  # of these numbers are one layer, and so one dense block where a solver has any
+_SAMPLES = 256  # whose gradients are formed at a time
 
 
 class AutogradTape:
-    """Tape of an arbitrary module; its layer records cover Linear and ungrouped Conv2d layers."""
+    """Tape of an arbitrary module, whose samples do not mix; see the module for its layer records."""
 
     chain: ClassVar[bool] = False
 
     def __init__(self, module: nn.Module, layout: Layout, theta: Tensor, inputs: Tensor):
-        self._module, self._theta = module, theta.detach().requires_grad_()
+        self._module, self._theta, self._inputs = module, theta.detach().requires_grad_(), inputs
         self.layout, self.size = layout, layout.size
         self._calls: dict[str, _Call] = {}  # by the layer's name
         self._adjoint: tuple[Tensor, Tensor] | None = None
@@ -43,7 +53,7 @@ class AutogradTape:
                 if isinstance(child, nn.Linear) or (isinstance(child, nn.Conv2d) and child.groups == 1)
             ]
             try:
-                z = functional_call(module, views, (inputs,))
+                z = call_module(module, views, inputs)
             finally:
                 for hook in hooks:
                     hook.remove()
@@ -79,36 +89,76 @@ class AutogradTape:
         return out
 
     def layers(self, signals: Tensor, constants: Tensor | None = None) -> list[Layer]:
-        """Records of every Linear and Conv2d layer; a parameter of any other layer, or of two, is refused by name."""
-        names = {name: _parameters(name, call.layer.bias is not None) for name, call in self._calls.items()}
-        covered = [parameter for pair in names.values() for parameter in pair if parameter]
-        others = "A solver that needs products alone has no need of them"
+        """See `Tape.layers`; raises Incompatible, with its name, where another layer's parameter is too large."""
+        order, ends = {name: i for i, name in enumerate(self._views)}, signals[..., : self.width]
+        calls = {name: call for name, call in self._calls.items() if self._is_served(name, call, order)}
+        records = self._affine_layers(calls, ends)
+        covered = {name for layer in records for name in (layer.weight_name, layer.bias_name)}
         if rest := [name for name in self._views if name not in covered]:
-            raise Incompatible(
-                f"layer statistics exist for Linear layers and for Conv2d with groups=1 only; {', '.join(rest)} belong "
-                f"to other layers. {others}",
-                Remedy.OTHER_SOLVER,
-            )
-        if tied := [name for name in covered if name not in self._views]:
-            reason = f"layer statistics need parameters that no two layers share; {tied[0]} is one. {others}"
-            raise Incompatible(reason, Remedy.OTHER_SOLVER)
-        order = {name: i for i, name in enumerate(self._views)}
-        calls = sorted(self._calls.items(), key=lambda call: order[names[call[0]][0]])
-        edges = [call.edge for _, call in calls]
-        ends = signals[..., : self.width]
-        per_factor = [torch.autograd.grad(self._computed, edges, u, retain_graph=True) for u in ends]
-        records = []
-        for i, (name, call) in enumerate(calls):
-            weight, bias = names[name]
-            a = _inputs(call.layer, call.inputs.detach())
-            if len(a) != len(self._z):
-                reason = f"layer statistics need one row per sample; {weight} is given {len(a)} rows. {others}"
-                raise Incompatible(reason, Remedy.OTHER_SOLVER)
-            d = torch.stack([_signals(call.layer, g[i]) for g in per_factor])
-            records.append(Layer(weight, bias, a, d, self._views[weight].flatten(1), None))
+            self._check_small(rest)
+            for name, gradients in self._sample_gradients(rest, ends).items():
+                pieces = gradients.split(BLOCK, 2)
+                names = [name] if len(pieces) == 1 else [f"{name}[{i * BLOCK}:]" for i in range(len(pieces))]
+                order |= dict.fromkeys(names, order[name])
+                records += [constant_layer(piece, own) for piece, own in zip(pieces, names, strict=True)]
+        records.sort(key=lambda layer: order[layer.weight_name])
         if self._has_constants:
             records.append(constant_layer(signals[..., self.width :] if constants is None else constants))
         return records
+
+    def _is_served(self, name: str, call: _Call, order: dict[str, int]) -> bool:
+        """Whether a Linear or Conv2d layer ran once, on one row a sample, with parameters that no other layer has."""
+        weight, bias = _parameters(name, call.layer.bias is not None)
+        own = weight in order and (bias is None or order.get(bias) == order[weight] + 1)
+        return own and call.runs == 1 and len(call.inputs) == len(self._z) and not _tied(self._module) & {weight, bias}
+
+    def _affine_layers(self, calls: dict[str, _Call], ends: Tensor) -> list[Layer]:
+        """Records of the layers that ``calls`` name, for signals (K, B, width)."""
+        edges = [call.edge for call in calls.values()]
+        per_factor = (
+            [torch.autograd.grad(self._computed, edges, u, retain_graph=True, allow_unused=True) for u in ends]
+            if edges
+            else []
+        )
+        records = []
+        for i, (name, call) in enumerate(calls.items()):
+            weight, bias = _parameters(name, call.layer.bias is not None)
+            sent = [self._computed.new_zeros(call.shape) if g[i] is None else g[i] for g in per_factor]
+            d = torch.stack([_signals(call.layer, g) for g in sent])
+            a = _inputs(call.layer, call.inputs.detach())
+            records.append(Layer(weight, bias, a, d, self._views[weight].flatten(1), None))
+        return records
+
+    def _check_small(self, names: list[str]) -> None:
+        """Raise Incompatible where one of these parameters has too many numbers to form its samples' gradients."""
+        large = [f"{name} of {self._views[name].numel()}" for name in names if self._views[name].numel() > MOST]
+        if large:
+            raise Incompatible(
+                "layer statistics exist for Linear layers and for Conv2d with groups=1 that run once, on one row a "
+                f"sample, and for other parameters of at most {MOST} numbers; not for {', '.join(large)}",
+                Remedy.OTHER_SOLVER,
+            )
+
+    def _sample_gradients(self, names: list[str], ends: Tensor) -> dict[str, Tensor]:
+        """Each sample's own gradient (K, B, p) of these parameters, for signals (K, B, width)."""
+        moving = {name: self._views[name] for name in names}
+        fixed = {name: view for name, view in self._views.items() if name not in moving}
+
+        def of_one(x: Tensor, u: Tensor) -> dict[str, Tensor]:
+            """x (...), u (K, width) -> (K, p)."""
+            back = vjp(lambda own: call_module(self._module, {**fixed, **own}, x[None])[0], moving)[1]
+            found: dict[str, Tensor] = vmap(lambda one: back(one)[0])(u)
+            return found
+
+        try:
+            found = vmap(of_one, (0, 1), 1, chunk_size=_SAMPLES)(self._inputs, ends)
+        except (RuntimeError, ValueError) as error:
+            raise Incompatible(
+                f"{', '.join(names)} are of no Linear or Conv2d layer, and torch.func.vmap cannot form their gradients "
+                f"sample by sample: {in_one_line(error)}",
+                Remedy.OTHER_SOLVER,
+            ) from error
+        return {name: gradient.detach().flatten(2) for name, gradient in found.items()}
 
     def parts(self, rows: int) -> Iterator[tuple[slice, AutogradTape]]:
         yield slice(None), self
@@ -121,20 +171,40 @@ class AutogradTape:
 
     def _remember(self, name: str) -> Any:
         def hook(module: nn.Linear | nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if name in self._calls:
-                raise ValueError(f"layer {name!r} is used twice in one forward pass; rlopt needs each layer used once")
             # the graph's edge stays that of W a + b when an activation then overwrites the output in place
-            self._calls[name] = _Call(module, inputs[0], get_gradient_edge(output))
+            runs = self._calls[name].runs + 1 if name in self._calls else 1
+            self._calls[name] = _Call(module, inputs[0], get_gradient_edge(output), output.shape, runs)
 
         return hook
 
 
+def call_module(module: nn.Module, parameters: dict[str, Tensor], inputs: Tensor) -> Tensor:
+    """The module's outputs (B, O) with these parameters, on the inputs' device.
+
+    Attention takes torch's plain kernel, since the fused ones have no second derivatives.
+    """
+    others = {name: b.to(inputs.device) for name, b in module.named_buffers() if b.device != inputs.device}
+    with sdpa_kernel(SDPBackend.MATH):
+        outputs: Tensor = functional_call(module, {**parameters, **others}, (inputs,))
+    return outputs
+
+
+def _tied(module: nn.Module) -> set[str]:
+    """Names of the parameters that have another name too."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return {name for same in names.values() if len(same) > 1 for name in same}
+
+
 class _Call(NamedTuple):
-    """A layer, its inputs, and its output's edge in the graph."""
+    """A layer, its inputs, its output's edge in the graph and shape, and how often it ran."""
 
     layer: nn.Linear | nn.Conv2d
     inputs: Tensor
     edge: GradientEdge
+    shape: torch.Size
+    runs: int
 
 
 def _inputs(layer: nn.Linear | nn.Conv2d, a: Tensor) -> Tensor:

@@ -7,21 +7,24 @@
             R dW_l = R d_l^T h_{l-1} + d_l^T h'_{l-1},   R db_l = sum R d_l   (Pearlmutter 1994, R the change along v)
 
 Activations are cached, so a product costs about what its matrix multiplications do; no autograd is involved.
-Derivatives are expressed in the activation's output, which is all that is kept.
+Derivatives are expressed in the activation's output, which is all that is kept, or in its input for GELU and SiLU.
+Layer normalisation may stand between a Linear layer and its activation, see `tapes.norm`.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rlopt.core.flat import CONSTANTS, Layout
+from rlopt.core.tapes.norm import Norm, Normalised
 from rlopt.core.tapes.tape import Layer
 
 
@@ -33,13 +36,14 @@ class ArrayActivation(NamedTuple):
 
 
 class Activation(NamedTuple):
-    """f of one layer, with its derivatives as functions of its output h = f(s)."""
+    """f of one layer, with its derivatives as functions of its output h = f(s), or of s."""
 
     apply_: Callable[[Tensor], Tensor]  # s -> f(s), in place
     backward_: Callable[[Tensor, Tensor], Tensor]  # g, h -> g f', in place on g, one kernel
     derivative: Callable[[Tensor], Tensor]  # h -> f'
     second: Callable[[Tensor], Tensor]  # h -> f''
     in_numpy: ArrayActivation | None = None  # for few samples, where there is one
+    of_input: bool = False  # True: backward_, derivative and second take s where they take h else
 
 
 _aten = torch.ops.aten
@@ -79,19 +83,90 @@ ACTIVATIONS: dict[type[nn.Module], Activation] = {
         lambda h: h * (1 - h),
         lambda h: h * (1 - h) * (1 - 2 * h),
     ),
+    nn.Softplus: Activation(
+        lambda s: _aten.softplus.out(s, out=s),
+        lambda g, h: g.addcmul_(g, torch.exp(-h), value=-1),
+        lambda h: -torch.expm1(-h),
+        lambda h: -torch.expm1(-h) * torch.exp(-h),
+        ArrayActivation(lambda s: np.logaddexp(s, 0, out=s), lambda g, h: g * -np.expm1(-h)),
+    ),
+    nn.SiLU: Activation(
+        lambda s: torch.nn.functional.silu(s, inplace=True),
+        lambda g, s: _aten.silu_backward.grad_input(g, s, grad_input=g),
+        lambda s: torch.sigmoid(s) * (1 + s * torch.sigmoid(-s)),
+        lambda s: torch.sigmoid(s) * torch.sigmoid(-s) * (2 - s * torch.tanh(s / 2)),
+        of_input=True,
+    ),
 }
 
 
+def _leaky(slope: float) -> Activation:
+    """s above 0, ``slope`` times s, slope > 0, below."""
+    return Activation(
+        lambda s: torch.nn.functional.leaky_relu_(s, slope),
+        lambda g, h: _aten.leaky_relu_backward.grad_input(g, h, slope, True, grad_input=g),
+        lambda h: torch.where(h > 0, torch.ones_like(h), slope),
+        torch.zeros_like,
+        ArrayActivation(lambda s: np.maximum(s, slope * s, out=s), lambda g, h: np.where(h > 0, g, slope * g)),
+    )
+
+
+def _gelu(approximate: str) -> Activation:
+    """s Phi(s) with the normal distribution function Phi, or its approximation by tanh (Hendrycks and Gimpel 2016)."""
+
+    def apply_(s: Tensor) -> Tensor:
+        _aten.gelu.out(s, approximate=approximate, out=s)
+        return s
+
+    def backward_(g: Tensor, s: Tensor) -> Tensor:
+        _aten.gelu_backward.grad_input(g, s, approximate=approximate, grad_input=g)
+        return g
+
+    def derivative(s: Tensor) -> Tensor:
+        return backward_(torch.ones_like(s), s)
+
+    def second(s: Tensor) -> Tensor:
+        if approximate == "none":
+            return torch.exp(-s * s / 2).mul_(2 - s * s).mul_((2 * math.pi) ** -0.5)
+        c, a = (2 / math.pi) ** 0.5, 0.044715
+        t, k1, k2 = torch.tanh(c * (s + a * s**3)), c * (1 + 3 * a * s * s), 6 * c * a * s
+        return (1 - t * t).mul_(k1 + s * (k2 / 2 - t * k1 * k1))
+
+    return Activation(apply_, backward_, derivative, second, of_input=True)
+
+
+def known_activation(module: nn.Module) -> Activation | None:
+    """What a chain's tape knows of this module; None where it is no activation, or one that is not known."""
+    if type(module) is nn.GELU:
+        return _gelu(module.approximate)
+    if type(module) is nn.LeakyReLU:
+        return _leaky(module.negative_slope) if 0 < module.negative_slope <= 1 else None
+    if isinstance(module, nn.ELU) and module.alpha != 1:
+        return None
+    if isinstance(module, nn.Softplus) and (module.beta, module.threshold) != (1, 20):
+        return None
+    return ACTIVATIONS.get(type(module))
+
+
 class Affine(NamedTuple):
-    """One layer of the plan: names in theta and the activation that follows."""
+    """One layer of the plan: names in theta, the normalisation and the activation that follow."""
 
     weight: str
     bias: str | None
     activation: Activation | None
+    norm: Norm | None = None
+
+    @property
+    def names(self) -> tuple[str | None, ...]:
+        """Of its parameters, in the order of theta."""
+        return self.weight, self.bias, *(self.norm[:2] if self.norm else ())
 
 
 def plan(module: nn.Module) -> list[Affine] | None:
-    """The layers of ``module`` if it is a chain of Linear layers and known activations; None if it is not."""
+    """The layers of ``module`` if it is a chain of Linear layers and known activations; None if it is not.
+
+    Layer normalisation is known between a Linear layer and its activation.
+    """
     sequential = type(module).forward is nn.Sequential.forward  # a subclass may have its own
     # unlike named_children, _modules lists a module as often as the chain runs through it
     named = module._modules.items() if sequential else [("", module)]
@@ -99,39 +174,59 @@ def plan(module: nn.Module) -> list[Affine] | None:
     layers: list[Affine] = []
     for name, child in children:
         prefix = f"{name}." if name else ""
+        fresh = bool(layers) and layers[-1].activation is None
         if type(child) is nn.Linear:
             bias = f"{prefix}bias" if child.bias is not None else None
             layers.append(Affine(f"{prefix}weight", bias, None))
-        elif (known := ACTIVATIONS.get(type(child))) and layers and layers[-1].activation is None:
-            if isinstance(child, nn.ELU) and child.alpha != 1:
-                return None
+        elif type(child) is nn.LayerNorm and fresh and layers[-1].norm is None and len(child.normalized_shape) == 1:
+            own = [f"{prefix}{n}" if getattr(child, n) is not None else None for n in ("weight", "bias")]
+            layers[-1] = layers[-1]._replace(norm=Norm(own[0], own[1], child.eps))
+        elif fresh and (known := known_activation(child)):
             layers[-1] = layers[-1]._replace(activation=known)
         else:
             return None
-    planned = {name for layer in layers for name in (layer.weight, layer.bias) if name}
+    planned = {name for layer in layers for name in layer.names if name}
     return layers if layers and planned == {name for name, _ in module.named_parameters()} else None
+
+
+def is_chain(layers: list[Affine] | None) -> bool:
+    """True where activations alone stand between affine layers; see `Tape.chain`."""
+    return layers is not None and not any(layer.norm for layer in layers)
+
+
+class Sent(NamedTuple):
+    """What one u sends back to a layer."""
+
+    d: Tensor  # (B, J) at its affine part
+    bend: Tensor | None  # f''_l (W_{l+1}^T d_{l+1}), None without activation
+    after: Tensor  # d at the result of its normalisation, which is that of its affine part where there is none
 
 
 class MLPTape:
     """Tape of a chain of Linear layers; see the module's equations."""
 
-    chain: ClassVar[bool] = True
+    _inner: Mapping[int, Tensor] = {}  # s (B, J) of the layers whose activation's derivatives are functions of it
+    _norms: Mapping[int, Normalised] = {}  # of the layers that are normalised
 
     def __init__(self, layers: list[Affine], layout: Layout, views: dict[str, Tensor], inputs: Tensor):
         self._plan, self.layout, self._views = layers, layout, views
         self.size = layout.size
         self._forward(inputs)
         self._scratch: list[Tensor | None] = [None] * len(layers)  # (B, J) per hidden layer, for s' and d
-        self._bent: tuple[Tensor, list[tuple[Tensor, Tensor | None]]] | None = None  # hvp's results for its last u
+        self._bent: tuple[Tensor, list[Sent]] | None = None  # hvp's results for its last u
+
+    @property
+    def chain(self) -> bool:
+        return is_chain(self._plan)
 
     def jvp(self, v: Tensor) -> Tensor:
         along = self.layout.views(v)
         t = _affine(along, self._plan[0], self._hidden[0], self._buffer(0))
-        self._times_derivative_(t, 0)
+        t = self._times_derivative_(self._normed(t, 0, along), 0)
         for i, layer in enumerate(self._plan[1:], 1):
             s = _affine(along, layer, self._hidden[i], self._buffer(i))
             s.addmm_(t, self._views[layer.weight].t())
-            t = self._times_derivative_(s, i)
+            t = self._times_derivative_(self._normed(s, i, along), i)
         constants = along.get(CONSTANTS)
         return t if constants is None else torch.cat([t, constants.expand(len(t), -1)], 1)
 
@@ -144,6 +239,8 @@ class MLPTape:
             d = self._times_derivative_(d.clone(), last)
         for i in range(last, -1, -1):
             layer = self._plan[i]
+            if layer.norm:
+                d = self._norms[i].vjp(d, parts)
             torch.mm(d.t(), self._hidden[i], out=parts[layer.weight])
             if layer.bias:
                 torch.sum(d, 0, out=parts[layer.bias])
@@ -154,22 +251,26 @@ class MLPTape:
 
     def hvp(self, u: Tensor, v: Tensor) -> Tensor:
         along = self.layout.views(v)
+        Ra: list[Tensor] = []  # of what the affine layers give: s', but for a normalisation
         Rs: list[Tensor] = []  # s'_1 .. s'_last
         Rh: list[Tensor] = []  # h'_1 .. h'_last
         for i, layer in enumerate(self._plan):
             s = _affine(along, layer, self._hidden[i], self._buffer(i))
             if i:
                 s.addmm_(Rh[-1], self._views[layer.weight].t())
-            Rs.append(s)
-            Rh.append(self._times_derivative_(s.clone(), i) if layer.activation else s)
+            Ra.append(s.clone() if layer.norm else s)
+            Rs.append(self._normed(s, i, along))
+            Rh.append(self._times_derivative_(Rs[i].clone(), i) if layer.activation else Rs[i])
         out = torch.zeros_like(v)  # the constants keep it: the outputs are linear in them
         parts = self.layout.views(out)
         sent = self._sent_back(u)
         Rd = torch.zeros_like(sent[-1][0])
         for i in reversed(range(len(self._plan))):
-            layer, (d, bend) = self._plan[i], sent[i]
+            layer, (d, bend, after) = self._plan[i], sent[i]
             if bend is not None:
                 Rd = self._times_derivative_(Rd, i).addcmul_(bend, Rs[i])
+            if layer.norm:
+                Rd = self._norms[i].second(after, Rd, Ra[i], along, parts)
             torch.mm(Rd.t(), self._hidden[i], out=parts[layer.weight])
             if layer.bias:
                 torch.sum(Rd, 0, out=parts[layer.bias])
@@ -187,8 +288,11 @@ class MLPTape:
         for i in reversed(range(len(self._plan))):
             layer = self._plan[i]
             self._times_derivative_(d, i)
+            if layer.norm:
+                own, d = self._norms[i].signals(d)
+                records += [constant_layer(gradient, name) for name, gradient in reversed(own)]
             a, weight = self._hidden[i], self._views[layer.weight]
-            slope = partial(layer.activation.derivative, self._hidden[i + 1]) if layer.activation else None
+            slope = partial(layer.activation.derivative, self._kept(i)) if layer.activation else None
             records.append(Layer(layer.weight, layer.bias, a[:, None], d[:, :, None], weight, slope))
             if i:
                 d = torch.mm(d.reshape(K * B, len(weight)), weight).view(K, B, weight.shape[1])
@@ -205,6 +309,8 @@ class MLPTape:
             at = slice(start, start + rows)
             part = copy.copy(self)
             part.outputs, part._hidden = self.outputs[at], [h[at] for h in self._hidden]
+            part._inner = {i: s[at] for i, s in self._inner.items()}
+            part._norms = {i: record.at(at) for i, record in self._norms.items()}
             part._scratch, part._bent = [None] * len(self._plan), None
             yield at, part
 
@@ -218,25 +324,33 @@ class MLPTape:
         """The forward pass: activations, outputs and their number."""
         self._hidden = [inputs]  # h_0 .. h_last
         h = inputs
-        for layer in self._plan:
+        for i, layer in enumerate(self._plan):
             h = _affine(self._views, layer, h)
+            if layer.norm:
+                record, h = Normalised.forward(layer.norm, self._views, h)
+                self._norms = {**self._norms, i: record}
             if layer.activation:
+                if layer.activation.of_input:
+                    self._inner = {**self._inner, i: h}
+                    h = h.clone()
                 h = layer.activation.apply_(h)
             self._hidden.append(h)
         self.width = h.shape[1]
         constants = self._views.get(CONSTANTS)
         self.outputs = h if constants is None else torch.cat([h, constants.expand(len(h), -1)], 1)
 
-    def _sent_back(self, u: Tensor) -> list[tuple[Tensor, Tensor | None]]:
-        """For every layer d_l and f''_l (W_{l+1}^T d_{l+1}), None without activation; kept for the last u."""
+    def _sent_back(self, u: Tensor) -> list[Sent]:
+        """What u sends to every layer; kept for the last u."""
         if self._bent is None or self._bent[0] is not u:
-            sent: list[tuple[Tensor, Tensor | None]] = []
+            sent: list[Sent] = []
             d = u[:, : self.width]
             for i in reversed(range(len(self._plan))):
                 layer = self._plan[i]
-                bend = layer.activation.second(self._hidden[i + 1]).mul_(d) if layer.activation else None
-                d = self._times_derivative_(d.clone(), i) if layer.activation else d
-                sent.append((d, bend))
+                bend = layer.activation.second(self._kept(i)).mul_(d) if layer.activation else None
+                after = d = self._times_derivative_(d.clone(), i) if layer.activation else d
+                if layer.norm:
+                    d = self._norms[i].signals(d[None])[1][0]
+                sent.append(Sent(d, bend, after))
                 d = d @ self._views[layer.weight] if i else d
             self._bent = u, sent[::-1]
         return self._bent[1]
@@ -244,7 +358,15 @@ class MLPTape:
     def _times_derivative_(self, g: Tensor, i: int) -> Tensor:
         """g (..., B, J) times f'_i, in place."""
         activation = self._plan[i].activation
-        return activation.backward_(g, self._hidden[i + 1]) if activation else g
+        return activation.backward_(g, self._kept(i)) if activation else g
+
+    def _kept(self, i: int) -> Tensor:
+        """(B, J) what the derivatives of layer i's activation are functions of."""
+        return self._inner[i] if i in self._inner else self._hidden[i + 1]
+
+    def _normed(self, s: Tensor, i: int, along: dict[str, Tensor]) -> Tensor:
+        """The change of layer i's normalised units, where it has a normalisation, for s (B, J) of those before it."""
+        return self._norms[i].jvp(s, along) if i in self._norms else s
 
     def _buffer(self, i: int) -> Tensor | None:
         """Workspace of hidden layer i, allocated at the first product; None for the last, whose result is new."""
@@ -260,13 +382,13 @@ class MLPTape:
         return u[:, : self.width]
 
 
-def constant_layer(signals: Tensor) -> Layer:
-    """The parameters that are outputs themselves, such as log sigma, as a layer whose input is 1.
+def constant_layer(signals: Tensor, name: str = CONSTANTS) -> Layer:
+    """S numbers of theta as a layer whose input is 1, so that their own gradients are its signals (K, B, S).
 
-    ``signals`` are (K, B, S).
+    They are the parameters that are outputs themselves, such as log sigma, or those of another kind of layer.
     """
     nothing = signals.new_empty(signals.shape[1], 1, 0)
-    return Layer(CONSTANTS, CONSTANTS, nothing, signals[:, :, None], None, None)
+    return Layer(name, name, nothing, signals[:, :, None], None, None)
 
 
 def _affine(views: dict[str, Tensor], layer: Affine, h: Tensor, out: Tensor | None = None) -> Tensor:

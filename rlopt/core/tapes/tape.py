@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -58,11 +58,14 @@ class Layer:
 class Tape(Protocol):
     """A forward pass at one theta. All methods return detached tensors."""
 
-    chain: ClassVar[bool]  # True: each layer's input is the activation of the one before, and records hold f'
     outputs: Tensor  # (B, O)
     layout: Layout  # of theta
     size: int  # P
     width: int  # of the O outputs those that the network computes; the others are the head's constants
+
+    @property
+    def chain(self) -> bool:
+        """True: each layer's input is the activation, unit by unit, of the one before, and records hold f'."""
 
     def jvp(self, v: Tensor) -> Tensor:
         """(P,) -> (B, O): the change of every output per unit of theta's change along v."""

@@ -10,7 +10,7 @@ from rlopt.core.tapes.autograd import AutogradTape
 from rlopt.core.tapes.mlp import MLPTape
 
 CHAIN = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
-OTHER = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)).double()
+OTHER = nn.Sequential(nn.Linear(3, 4), nn.Hardtanh(), nn.Linear(4, 2)).double()
 
 
 def inputs(rows: int = 7) -> torch.Tensor:

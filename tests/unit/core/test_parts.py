@@ -59,7 +59,7 @@ MINIBATCH = ["step=trust_region", "schedule=minibatch", "schedule.minibatch=20"]
 # what is asked, of which part, what is typed that does not meet it, and what the refusal says
 ASKED = [
     ("needs_damping", "solver", ["damping.value=0"], "solver=asks needs damping above 0"),
-    ("needs_chain", "solver", ["policy.activation=gelu"], "solver=asks needs an MLP of tanh, relu, elu or sigmoid"),
+    ("needs_chain", "solver", ["policy.layer_norm=true"], "solver=asks needs a multilayer perceptron without"),
     ("reads_damping", "solver", ["damping.value=1"], "damping.value has no effect: solver=asks takes no damping"),
     ("first_step_only", "metric", MINIBATCH, "in the first step .* schedule.epochs=1, or type metric.unused=2"),
     ("whole_batch", "metric", MINIBATCH, "metric=asks needs .*; add schedule=whole_batch"),

@@ -8,7 +8,8 @@ from rlopt.core.network import Network
 from rlopt.policy.inference import BLOCK, FrozenPolicy, numpy_sampler
 from rlopt.policy.normalisers import ObservationNormaliser
 
-ACTIVATIONS = [nn.Tanh, nn.ReLU, nn.ELU, nn.Sigmoid, nn.SiLU]  # the last is no chain that a tape knows
+# the last is no chain that a tape knows
+ACTIVATIONS = [nn.Tanh, nn.ReLU, nn.ELU, nn.Sigmoid, nn.SiLU, nn.GELU, nn.Softplus, nn.LeakyReLU, nn.Hardtanh]
 NORMALISER = ObservationNormaliser(enabled=True, clip=1.5)
 IDENTITY = ObservationNormaliser(enabled=False, clip=1.5)
 
@@ -55,6 +56,18 @@ def test_only_the_policys_outputs_of_a_shared_network():
     x = torch.randn(BLOCK, 5, dtype=torch.float64)
     expected = torch.cat([net.module(x)[:, 1:], torch.full((BLOCK, 2), 0.3)], 1)
     torch.testing.assert_close(acting.outputs(x), expected.detach())
+
+
+@pytest.mark.parametrize("options", [{"eps": 0.1}, {"bias": False}, {"elementwise_affine": False}])
+def test_layers_are_normalised_each_row_by_itself(options):
+    torch.manual_seed(0)
+    layers = [nn.Linear(5, 12), nn.LayerNorm(12, **options), nn.Tanh(), nn.Linear(12, 2), nn.LayerNorm(2, 0.5)]
+    net = Network(nn.Sequential(*layers).double(), 0)
+    acting, x = policy(net, Categorical(2), False), torch.randn(BLOCK, 5, dtype=torch.float64)
+    theta = acting.theta + torch.randn(len(acting.theta), dtype=torch.float64) / 3
+    other = acting.with_parameters(theta, None)
+    torch.testing.assert_close(other.outputs(x), net.outputs(theta, x), rtol=1e-12, atol=1e-12)
+    assert np.array_equal(other.outputs(x[:3]), other.outputs(x)[:3])
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -154,7 +154,7 @@ def test_a_policy_of_images_is_trained_saved_and_evaluated(command, algo):
         (
             ["observations.image=channels_last"],
             "policy=mlp: a multilayer perceptron does not see images; the observations are images, 10 x 8 pixels, 3 channels; "
-            "choose policy=small_cnn critic=small_cnn",
+            "choose policy=multi_input critic=multi_input",
         ),
         (
             ["policy=nature_cnn", "observations.image=none"],
@@ -163,12 +163,12 @@ def test_a_policy_of_images_is_trained_saved_and_evaluated(command, algo):
         (
             NETWORKS,
             "critic=mlp: a multilayer perceptron does not see images; the observations are images, 10 x 8 pixels, 3 channels; "
-            "choose policy=small_cnn critic=small_cnn",
+            "choose policy=multi_input critic=multi_input",
         ),
         (
             ["policy=nature_cnn"],
             "policy=nature_cnn: kernels [8, 4, 3] with strides [4, 2, 1] are too large for "
-            "10 x 8 pixels, 3 channels; choose policy=small_cnn critic=small_cnn",
+            "10 x 8 pixels, 3 channels; choose policy=multi_input critic=multi_input",
         ),
         (["critic=nature_cnn"], "critic=nature_cnn: a convolutional network sees images, Boxes of uint8"),
     ],

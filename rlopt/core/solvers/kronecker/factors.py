@@ -2,7 +2,8 @@
 
     M ~ blocks A (x) G,  A = Qa diag(Da) Qa^T (I, I),  G = Qg diag(Dg) Qg^T (J, J);  I counts the bias's column
 
-The block of the head's constants has input one, so A = 1 and it is exact. `kronecker.solve` solves.
+The block of the head's constants has input one, so A = 1 and it is exact; so are those of the parameters of layer
+normalisation and of others that are no layer's weight. `kronecker.solve` solves.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from rlopt.core.checks import NumericalFailure
 from rlopt.core.curvature import Curvature
-from rlopt.core.flat import CONSTANTS, Layout
+from rlopt.core.flat import Layout
 from rlopt.core.parts import State
 from rlopt.core.solvers import per_layer
 from rlopt.core.solvers.dense import dampings
@@ -43,9 +44,10 @@ def statistics(
 
 def layer_shapes(layout: Layout, factors: State) -> LayerShapes:
     """Every layer's shape, from the sizes of its factors; a column beyond the weight's is the bias's."""
-    weights = {name: math.prod(shape[1:]) for name, shape in zip(layout.names, layout.shapes, strict=True)}
+    matrices = [(name, shape) for name, shape in zip(layout.names, layout.shapes, strict=True) if len(shape) > 1]
+    weights = {name: math.prod(shape[1:]) for name, shape in matrices}
     return {
-        name: LayerShape(len(factor["G"]), len(factor["A"]), name == CONSTANTS or len(factor["A"]) > weights[name])
+        name: LayerShape(len(factor["G"]), len(factor["A"]), len(factor["A"]) > weights.get(name, 0))
         for name, factor in factors.items()
     }
 

@@ -7,7 +7,8 @@ from rlopt.core.tapes.array import ArrayTape
 from tests.support.modules import CHAINS, setup
 from tests.support.oracles import close, randn
 
-KNOWN = ["tanh", "relu", "no_bias", "single_linear", "ends_in_activation", "two_linear_in_a_row"]
+KNOWN = ["tanh", "relu", "no_bias", "single_linear", "ends_in_activation", "two_linear_in_a_row", "softplus",
+         "leaky_relu"]  # fmt: skip
 
 
 @pytest.mark.parametrize("constants", [0, 2])
@@ -38,5 +39,6 @@ def test_many_samples_and_other_activations_stay_with_tensors():
     _, network, theta, inputs = setup(CHAINS["tanh"], 0)
     assert not network.takes_arrays(theta, inputs, 2**18)
     assert not network.takes_arrays(theta, inputs.to(torch.float32), len(inputs))
-    _, network, theta, inputs = setup(CHAINS["elu"], 0)
-    assert not network.takes_arrays(theta, inputs, len(inputs))
+    for chain in ("elu", "silu", "normed"):
+        _, network, theta, inputs = setup(CHAINS[chain], 0)
+        assert not network.takes_arrays(theta, inputs, len(inputs))
