@@ -125,9 +125,9 @@ class FrozenPolicy:
             z[:, own:] = constants
 
     def _forward_in_numpy(self, h: np.ndarray, out: np.ndarray) -> None:
-        for layer, s in zip(self._layers, self._allocate(len(inputs)), strict=True):
+        for layer, s in zip(self._layers, self._allocate(len(h)), strict=True):
             multiply = np.matmul if layer.weight.size * BLOCK <= _SMALL else _multiply_in_torch
-            for row in range(0, len(inputs), BLOCK):
+            for row in range(0, len(h), BLOCK):
                 multiply(h[row : row + BLOCK], layer.weight, out=s[row : row + BLOCK])
             if layer.bias is not None:
                 np.add(s, layer.bias, out=s)
