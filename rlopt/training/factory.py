@@ -184,6 +184,10 @@ def _network(
     compatibility.check_sees(where, factory, space)
     generator = torch_generator(config.seed, purpose)
     module = _named(where, lambda: factory.build(space, head.network_outputs, generator))
+    last = [p for p in module.parameters() if p.ndim == 2 and len(p) == head.network_outputs]
+    if last:
+        with torch.no_grad():
+            _named(where, lambda: head.prepare(last[-1]))
     return Network(module.to(getattr(torch, config.dtype)), head.constants)
 
 

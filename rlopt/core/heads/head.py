@@ -47,6 +47,7 @@ class Head(Protocol):
 
     def prepare(self, weight: Tensor) -> None:
         """Change the initial weight (O - constants, I) of the network's last layer. Raises ValueError."""
+        return None
 
     def log_prob(self, z: Tensor, actions: Tensor) -> Tensor:
         """(B,) log p(a | z), nats."""
