@@ -48,13 +48,13 @@ def set_extra_dirs(folders: tuple[Path, ...]) -> None:
 
 
 def own_choices(group: str) -> list[str]:
-    """Names that ``group=...`` takes without extensions."""
-    return sorted(p.stem for p in (conf_dir() / group).glob("*.yaml"))
+    """Names that ``group=...`` takes without extensions. What several choices share begins with an underscore."""
+    return sorted(p.stem for p in (conf_dir() / group).glob("[!_]*.yaml"))
 
 
 def choices(group: str) -> list[str]:
     """Names that ``group=...`` takes."""
-    return sorted({*own_choices(group), *(p.stem for folder in _extra for p in (folder / group).glob("*.yaml"))})
+    return sorted({*own_choices(group), *(p.stem for folder in _extra for p in (folder / group).glob("[!_]*.yaml"))})
 
 
 def parts(group: str) -> list[str]:
@@ -71,7 +71,7 @@ def is_variant(group: str, choice: str) -> bool:
         entries = yaml.safe_load(text)["defaults"]
     except (yaml.YAMLError, LookupError, TypeError):  # Hydra says what is wrong with the file
         return False
-    return any(isinstance(entry, str) and entry != "_self_" for entry in entries)
+    return any(isinstance(entry, str) and not entry.startswith("_") for entry in entries)
 
 
 def file(group: str, choice: str) -> Path:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import gymnasium as gym
@@ -39,6 +39,7 @@ from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.samples import Samples
 from rlopt.core.solvers.per_layer import rooted
 from rlopt.core.tapes.mlp import is_chain
+from rlopt.envs.spaces import HeadOptions
 from rlopt.errors import UserError
 from rlopt.parallel.collectives import world_size
 from rlopt.policy.mlp import NetworkFactory
@@ -340,7 +341,7 @@ def check_environment(
             f"critic={stands_for(critic)} learns from whole episodes, of up to {longest} steps, and batch_size / "
             f"env.num_envs is {steps} steps of each environment; {_REMEDIES[Remedy.LONGER_ROLLOUT]}"
         )
-    of_boxes = config.typed & {"policy.head", "policy.scale", "policy.initial_sigma", "policy.squash"}
+    of_boxes = config.typed & {f"policy.{field.name}" for field in fields(HeadOptions)}
     if of_boxes and not continuous:
         raise UserError(f"{min(of_boxes)} has no effect: it is of continuous actions, which {name} has not")
     if "observations.normalise" in config.typed and config.observations.normalise:

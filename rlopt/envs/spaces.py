@@ -20,14 +20,23 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rlopt.core.checks import check
-from rlopt.core.heads import Bernoulli, Beta, Categorical, DiagonalGaussian, FullGaussian, MultiCategorical, Product
+from rlopt.core.checks import at_least_one, check
+from rlopt.core.heads import (
+    GSDE,
+    Bernoulli,
+    Beta,
+    Categorical,
+    DiagonalGaussian,
+    FullGaussian,
+    MultiCategorical,
+    Product,
+)
 from rlopt.core.heads.full_gaussian import MOST
 from rlopt.core.requirements import Requirements
 from rlopt.envs.observations import describe_space, leaves_of
 from rlopt.errors import UserError
 
-PolicyHead = Categorical | MultiCategorical | Bernoulli | DiagonalGaussian | Beta | FullGaussian | Product
+PolicyHead = Categorical | MultiCategorical | Bernoulli | DiagonalGaussian | Beta | FullGaussian | GSDE | Product
 _LARGEST_BOUND = 1e6  # of an action; larger ones count as infinite
 _MOST_VALUES = 256  # of a whole number in a Box: each is a category
 
@@ -102,17 +111,24 @@ def has_mask_key(observations: Any, actions: gym.Space) -> bool:
 class HeadOptions:
     """The distribution over actions that are a Box of floating-point numbers."""
 
-    head: Literal["gaussian", "beta", "full_gaussian"]
+    head: Literal["gaussian", "beta", "full_gaussian", "gsde"]
     scale: Literal["log_sigma", "sigma", "network", "network_softplus"]  # of a diagonal Gaussian
     initial_sigma: float
     squash: bool  # of a diagonal Gaussian
+    noise_features: int  # of gSDE
+    noise_hold: int | None  # of gSDE, steps of an environment; None: a rollout
 
     def __post_init__(self) -> None:
+        at_least_one("noise_features", self.noise_features)
+        if self.noise_hold is not None:
+            at_least_one("noise_hold", self.noise_hold)
         check(not self.squash or self.head == "gaussian", "squash", f"false with head={self.head}", self.squash)
 
     @property
     def requirements(self) -> Requirements:
-        return Requirements(unread={} if self.head == "gaussian" else {"scale": "head", "squash": "head"})
+        of_gaussian, of_gsde = ("scale", "squash"), ("noise_features", "noise_hold")
+        idle = (() if self.head == "gaussian" else of_gaussian) + (() if self.head == "gsde" else of_gsde)
+        return Requirements(unread=dict.fromkeys(idle, "head"))
 
 
 def observation_size(space: gym.Space) -> int:
@@ -219,6 +235,8 @@ def head_for(space: gym.Space, options: HeadOptions) -> PolicyHead:
     if not leaves or (leaves == [space] and 0 in (space.shape or ())):
         raise UserError(f"the actions, of {describe_space(space)}, hold no number; give at least one")
     if leaves != [space]:
+        if options.head == "gsde":
+            raise UserError("policy.head=gsde is for a Box alone, and not for its parts; type policy.head=gaussian")
         return Product(tuple(head_for(leaf, options) for leaf in leaves))
     if isinstance(space, spaces.Discrete):
         return Categorical(int(space.n))
@@ -236,7 +254,7 @@ def head_for(space: gym.Space, options: HeadOptions) -> PolicyHead:
     return _continuous_head(space, options)
 
 
-def _continuous_head(space: gym.Space, options: HeadOptions) -> DiagonalGaussian | Beta | FullGaussian:
+def _continuous_head(space: gym.Space, options: HeadOptions) -> DiagonalGaussian | Beta | FullGaussian | GSDE:
     """The distribution over a Box of floating-point numbers. Raises UserError where it does not fit the space."""
     assert isinstance(space, spaces.Box)
     size, needs, instead = int(np.prod(space.shape)), "policy.squash=true", "policy.squash=false"
@@ -256,6 +274,8 @@ def _continuous_head(space: gym.Space, options: HeadOptions) -> DiagonalGaussian
         return Beta(size, options.initial_sigma)
     if options.head == "full_gaussian":
         return FullGaussian(size, options.initial_sigma)
+    if options.head == "gsde":
+        return GSDE(size, options.noise_features, options.noise_hold, options.initial_sigma)
     scale, by_network = options.scale, options.scale.startswith("network")
     return DiagonalGaussian(
         size=size,

@@ -167,7 +167,9 @@ class EpisodePlayer:
         if self._deterministic:
             return self._transform(head.mode(z))
         noise = self._noise.numpy()
-        for e in self.playing:
+        for e, episode in self.playing.items():
+            if self.lengths[episode] % (head.hold or sys.maxsize):
+                continue
             generator = self._generators[e]
             draw = generator.standard_normal if head.noise == "normal" else generator.random
             noise[e] = draw(head.noise_size)

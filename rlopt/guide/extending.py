@@ -60,11 +60,9 @@ residual branch behind layer normalisation:
 ```yaml
 # my_parts/policy/residual.yaml
 # residual layers
+defaults: [_head, _self_]  # what every policy has: the distribution over actions
 _target_: policy.residual.Residual
 hidden: [64, 64]
-scale: log_sigma      # these three are every policy's
-initial_sigma: 0.5
-squash: false
 ```
 
 ```python

@@ -42,6 +42,8 @@ def page() -> str:
     for group, names in groups().items():
         if names:
             lines += ["", f"## {group}"]
+        for path in sorted((conf_dir() / group).glob("_*.yaml")):
+            lines += ["", described(group, path.stem).capitalize(), "", *_table(path, f"{group}.")]
         for name in names:
             path = file(group, name)
             of_run = group == "experiment" or "@package _global_" in path.read_text()  # not of the group

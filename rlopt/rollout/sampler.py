@@ -187,7 +187,9 @@ class Sampler:
     def _begin_rollout(self) -> None:
         """Draw the rollout's noise, and put the last observations, or those of the first reset, in its first row."""
         head, observations = self.head, self._raw[:, self._own].numpy()
-        self._noise[:, self._own] = draw_noise(self._generators, head.noise, self.steps, head.noise_size, self.dtype)
+        self._noise[:, self._own] = draw_noise(
+            self._generators, head.noise, self.steps, head.noise_size, self.dtype, head.hold
+        )
         if self._started:
             observations[0] = observations[-1]
             return

@@ -41,9 +41,15 @@ def torch_generator(seed: int, purpose: Purpose) -> torch.Generator:
 
 
 def draw_noise(
-    generators: list[np.random.Generator], kind: str, steps: int, size: int, dtype: torch.dtype
+    generators: list[np.random.Generator], kind: str, steps: int, size: int, dtype: torch.dtype, hold: int | None = 1
 ) -> torch.Tensor:
-    """Action noise [T, E, size] of a head's ``kind``: each environment's generator draws one column."""
+    """Action noise [T, E, size] of a head's ``kind``: each environment's generator draws one column.
+
+    A draw lasts for ``hold`` steps, from the first on; None: for all of them.
+    """
+    if hold != 1:
+        drawn = draw_noise(generators, kind, -(-steps // (hold or steps)), size, dtype)
+        return drawn.repeat_interleave(hold or steps, 0)[:steps]
     numpy_dtype = np.float64 if dtype == torch.float64 else np.float32
     out = np.empty((steps, len(generators), size), numpy_dtype)
     for e, generator in enumerate(generators):

@@ -227,6 +227,10 @@ def _network(
     else:
         compatibility.check_sees(where, factory, seen)
         module = _named(where, lambda: factory.build(seen, head.network_outputs, generator)).to(dtype)
+    last = [p for p in module.parameters() if p.ndim == 2 and len(p) == head.network_outputs]
+    if last:
+        with torch.no_grad():
+            _named(where, lambda: head.prepare(last[-1]))
     return Network(module, head.constants, unread, masked)
 
 

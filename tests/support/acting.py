@@ -20,6 +20,7 @@ EVERY = {  # head or observation -> the run
     "DiagonalGaussian": ["env=pendulum"],
     "squashed, in sigma": ["env=pendulum", "policy.squash=true", "policy.scale=sigma"],
     "Beta": ["env=pendulum", "policy.head=beta"],
+    "GSDE": ["env=pendulum", "policy.head=gsde", "critic=shared"],
     "FullGaussian": ["env.id=probe/Seeded-v0", "policy.head=full_gaussian"],
     "Product": ["env.id=probe/MixedTuple-v0"],
     "Product, Beta": ["env.id=probe/Mixed-v0", "policy.head=beta", "critic=shared"],

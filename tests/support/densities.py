@@ -74,6 +74,10 @@ def distribution(head: Any, z: Tensor) -> Any:
         shift = math.log(math.expm1((1 / head.initial_sigma**2 - 1) / 2 - 1))
         shapes = 1 + softplus(z + shift, threshold=100)
         return Bounded(distributions.Beta(shapes[:, : head.size], shapes[:, head.size :]), 1)
+    if isinstance(head, heads.GSDE):
+        mean, phi, log_sigma = z.split([head.size, head.features, head.constants], 1)
+        variance = torch.einsum("bf,bfa->ba", phi**2, log_sigma.exp().reshape(-1, head.features, head.size) ** 2)
+        return distributions.Independent(distributions.Normal(mean, (variance + 1e-6).sqrt()), 1)
     if isinstance(head, heads.FullGaussian):
         scale = z[:, head.size :]
         L = scale[:, : head.size].exp().diag_embed()

@@ -36,6 +36,7 @@ MORE_HEADS: dict[str, heads.Head] = {
     "softplus": heads.DiagonalGaussian(2, "softplus", 0.5, per_state=True),
     "beta": heads.Beta(2, 0.4),
     "full_gaussian": heads.FullGaussian(3, 0.5),
+    "gsde": heads.GSDE(2, 3),
     "product": heads.Product(
         (heads.DiagonalGaussian(2), heads.Categorical(3), heads.MultiCategorical((2, 3)), heads.FullGaussian(2))
     ),

@@ -40,6 +40,15 @@ class Head(Protocol):
         """(S,) what the constants start from."""
         return torch.zeros(self.constants)
 
+    @property
+    def hold(self) -> int | None:
+        """Steps of an environment for which a draw of noise lasts; None: a rollout."""
+        return 1
+
+    def prepare(self, weight: Tensor) -> None:
+        """Change the initial weight (O - constants, I) of the network's last layer. Raises ValueError."""
+        return None
+
     def log_prob(self, z: Tensor, actions: Tensor) -> Tensor:
         """(B,) log p(a | z), nats."""
 

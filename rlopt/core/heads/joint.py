@@ -61,6 +61,13 @@ class Joint(Head):
     def initial_constants(self) -> Tensor:
         return self.policy.initial_constants()
 
+    @property
+    def hold(self) -> int | None:
+        return self.policy.hold
+
+    def prepare(self, weight: Tensor) -> None:
+        self.policy.prepare(weight[1:])
+
     def pack(self, targets: Tensor, actions: Tensor) -> Tensor:
         """Targets (B,) and the policy's actions (B, ...) as rows (B, 1 + A)."""
         return torch.cat([targets[:, None], actions.reshape(len(actions), -1).to(targets.dtype)], 1)

@@ -64,6 +64,10 @@ class Product(Head):
     def initial_constants(self) -> Tensor:
         return torch.cat([part.initial_constants() for part in self.parts])
 
+    def prepare(self, weight: Tensor) -> None:
+        for part, own in zip(self.parts, weight.split([part.network_outputs for part in self.parts]), strict=True):
+            part.prepare(own)
+
     def pack(self, actions: list[Tensor], dtype: torch.dtype) -> Tensor:
         """The parts' actions, (B, ...) each, as rows (B, A) of this type."""
         return torch.cat([a.reshape(a.shape[0], -1).to(dtype) for a in actions], 1)

@@ -5,7 +5,16 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
 
-from rlopt.core.heads import Bernoulli, Beta, Categorical, DiagonalGaussian, FullGaussian, MultiCategorical, Product
+from rlopt.core.heads import (
+    GSDE,
+    Bernoulli,
+    Beta,
+    Categorical,
+    DiagonalGaussian,
+    FullGaussian,
+    MultiCategorical,
+    Product,
+)
 from rlopt.envs.observations import describe_space
 from rlopt.envs.spaces import (
     ActionTransform,
@@ -21,9 +30,10 @@ from rlopt.errors import UserError
 from rlopt.rollout.buffer import allocate_buffer
 from tests.support.acting import equal
 
-GAUSSIAN = HeadOptions(head="gaussian", scale="sigma", initial_sigma=0.3, squash=True)
-BETA = HeadOptions(head="beta", scale="sigma", initial_sigma=0.3, squash=False)
-FULL = HeadOptions(head="full_gaussian", scale="sigma", initial_sigma=0.3, squash=False)
+GAUSSIAN = HeadOptions(head="gaussian", scale="sigma", initial_sigma=0.3, squash=True, noise_features=3, noise_hold=5)
+BETA = HeadOptions(head="beta", scale="sigma", initial_sigma=0.3, squash=False, noise_features=3, noise_hold=5)
+FULL = HeadOptions(head="full_gaussian", scale="sigma", initial_sigma=0.3, squash=False, noise_features=3, noise_hold=5)
+GSDE_OPTIONS = HeadOptions(head="gsde", scale="sigma", initial_sigma=0.3, squash=False, noise_features=3, noise_hold=5)
 
 
 def door(space: gym.Space, *actions: list[float], squash: bool = False) -> np.ndarray:
@@ -124,7 +134,8 @@ def test_the_head_fits_the_space():
     assert head_for(box, GAUSSIAN) == DiagonalGaussian(6, scale="sigma", initial_sigma=0.3, squash=True)
     assert head_for(box, BETA) == Beta(6, 0.3)
     assert head_for(box, FULL) == FullGaussian(6, 0.3)
-    by_state = HeadOptions("gaussian", "network_softplus", 0.3, False)
+    assert head_for(box, GSDE_OPTIONS) == GSDE(6, 3, 5, 0.3)
+    by_state = HeadOptions("gaussian", "network_softplus", 0.3, False, 3, 5)
     assert head_for(box, by_state) == DiagonalGaussian(6, "softplus", 0.3, per_state=True)
     assert head_for(spaces.Box(np.array([-1, 250]), np.array([1, 255]), dtype=np.int16), BETA) == MultiCategorical(
         (3, 6)
@@ -140,7 +151,7 @@ MIXED = spaces.Dict(
 
 
 def test_a_mixed_space_has_the_heads_of_its_parts_in_their_order():
-    gaussian = HeadOptions("gaussian", "log_sigma", 0.3, False)
+    gaussian = HeadOptions("gaussian", "log_sigma", 0.3, False, 3, 5)
     one, two = (DiagonalGaussian(size, initial_sigma=0.3) for size in (1, 2))
     parts = (Categorical(3), Bernoulli(2), one, MultiCategorical((2, 3)), MultiCategorical((3, 3)), two)
     assert head_for(MIXED, gaussian) == Product(parts)
@@ -148,7 +159,7 @@ def test_a_mixed_space_has_the_heads_of_its_parts_in_their_order():
 
 
 def test_rows_reach_a_mixed_space_for_one_environment_and_for_many():
-    head = head_for(MIXED, HeadOptions("gaussian", "log_sigma", 3.0, False))
+    head = head_for(MIXED, HeadOptions("gaussian", "log_sigma", 3.0, False, 3, 5))
     z = torch.randn(200, head.network_outputs + head.constants, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(200, head.noise_size, generator=torch.Generator().manual_seed(1))
     rows = head.sample(z, noise)
@@ -181,9 +192,10 @@ def test_beta_actions_reach_the_bounds_through_tanh():
         (spaces.Box(0, 1000, (2,), np.int32), BETA, "have numbers of 1,001 values; .* of at most 256 values each"),
         (spaces.Box(-(2**63), 2**63 - 1, (2,), np.int64), BETA, "have numbers of 18,446,744,073,709,551,616 values"),
         (spaces.Dict(), BETA, "hold no number"),
+        (MIXED, GSDE_OPTIONS, "policy.head=gsde is for a Box alone"),
         (spaces.Dict(a=spaces.Discrete(2), b=spaces.Text(3)), BETA, r"actions of Text\(.*\) are not served"),
     ],
-    ids=["half-infinite", "many", "values", "all whole numbers", "empty", "within"],
+    ids=["half-infinite", "many", "values", "all whole numbers", "empty", "parts", "within"],
 )
 def test_what_a_head_cannot_serve_is_refused_with_advice(space, options, says):
     with pytest.raises(UserError, match=says):

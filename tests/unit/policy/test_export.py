@@ -24,6 +24,7 @@ HEADS = [
     "squashed, in sigma",
     "Beta",
     "FullGaussian",
+    "GSDE",
     "Product",
     "Product, Beta",
     "whole numbers",
