@@ -61,8 +61,8 @@ into the gradient. Watch `solver/residual` (a value near 1 means that the system
   `policy.initial_sigma`, which must be below 0.577, the standard deviation of a uniform distribution.
 - `full_gaussian`: one covariance matrix for all states, for at most 8 numbers that should be explored together.
 
-- `gsde`: noise that is a function of the state and stays so for `policy.hold` steps, so that exploration is smooth
-  (Raffin, Kober and Stulp 2021); for simulated or real robots. It is made of `policy.features` linear features of the
+- `gsde`: noise that is a function of the state and stays so for `policy.noise_hold` steps, so that exploration is smooth
+  (Raffin, Kober and Stulp 2021); for simulated or real robots. It is made of `policy.noise_features` linear features of the
   network's last hidden layer.
 
 An action of a Dict or a Tuple is drawn part by part, each from its own distribution; the Fisher matrix in output space

@@ -26,7 +26,7 @@ class Policy:
     def __init__(self, frozen: FrozenPolicy, head: PolicyHead, observation_space: gym.Space, action_space: gym.Space):
         self.frozen, self.head = frozen, head
         self.observation_space, self.action_space = observation_space, action_space
-        self._has_mask_key = frozen.network.masked and has_mask_key(observation_space, action_space)
+        self._has_mask_key = has_mask_key(observation_space, action_space) and frozen.network.masked
         # of what the network sees, without a mask
         self._observed = observation_space["observation"] if self._has_mask_key else observation_space  # type: ignore[index]
         is_box = isinstance(self._observed, spaces.Box)

@@ -16,7 +16,7 @@ from rlopt.config import compatibility
 from rlopt.config.choices import stands_for
 from rlopt.config.memory import LOWER, check_memory
 from rlopt.config.options import OwnCritic, RunConfig, SharedCritic, UpdateOptions
-from rlopt.core.heads import Head, Joint
+from rlopt.core.heads import Categorical, Head, Joint
 from rlopt.core.learner import Learner
 from rlopt.core.network import Network
 from rlopt.core.objectives.joint import JointObjective
@@ -182,6 +182,8 @@ def select_device(name: str) -> torch.device:
 
 def _agent(config: RunConfig, probe: CheckedEnv | MaskedEnv, device: torch.device) -> Agent:
     head = _named("policy", lambda: head_for(probe.action_space, config.policy.head))
+    if mask_size(probe.observation_space) and isinstance(head, Categorical):
+        head = replace(head, masked=True)
     by_minibatch = config.advantages.normalise == "minibatch"
     space, critic, compatible, trace = probe.observation_space, None, None, config.gamma * config.gae_lambda
     if isinstance(config.critic, SharedCritic):

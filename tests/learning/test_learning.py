@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
+import rlopt
 from rlopt.cli import main as cli
+from tests.support.masked import Offers
 
 pytestmark = pytest.mark.learning
 SOLVED = 475  # CartPole-v1
@@ -36,3 +38,28 @@ def test_learning_does_not_depend_on_who_steps_the_environments(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     assert cli.main(["train", "algo=trpo", f"env={env}", collecting, f"total_steps={steps}", "run_dir=run"]) == 0
     assert json.loads(Path("run/summary.json").read_text())["evaluation_return"] >= solved
+
+
+@pytest.mark.usefixtures("probe_environments")
+@pytest.mark.parametrize("algo", ["ppo", "trpo"])
+class TestOfTwoHundredActionsFiveAreAllowed:
+    """Each pays a worth of its own, and the best policy takes the best that is allowed: 16.7 in 20 steps."""
+
+    STEPS = 49_152
+
+    def test_masks_make_it_easy(self, tmp_path, algo):
+        """Two seeds take 10^5 actions together; the environment raises where one is not allowed."""
+        for seed in range(2):
+            done = rlopt.train(
+                "env.id=probe/Offers-v0", f"algo={algo}", f"seed={seed}", f"total_steps={self.STEPS}",
+                f"run_dir={tmp_path}/{seed}",
+            )  # fmt: skip
+            assert done.summary["evaluation_return"] >= 0.97 * 20 * Offers().best
+
+    def test_without_masks_it_is_not_learned(self, tmp_path, algo):
+        """The networks see the mask as a part of the observation; an action that is not allowed pays -1."""
+        done = rlopt.train(
+            "env.id=probe/Offers-v0", "env.kwargs={convention: dict, lenient: true}", "env.mask=none", f"algo={algo}",
+            f"total_steps={self.STEPS}", f"run_dir={tmp_path}/run",
+        )  # fmt: skip
+        assert done.summary["evaluation_return"] < 0 and Offers.illegal > self.STEPS / 2

@@ -15,7 +15,7 @@ from tests.support.masking import D, allowed, draw_masks, masked_case
 from tests.support.oracles import TAPES, Case, close, hessian, jacobian, make_case, mlp, outputs, points, randn
 from tests.support.updates import PRESETS, Update
 
-HEADS = [heads.Categorical(4), heads.MultiCategorical((2, 3)), heads.Joint(heads.Categorical(3), 2.5)]
+HEADS = [heads.Categorical(4, masked=True), heads.MultiCategorical((2, 3)), heads.Joint(heads.Categorical(3), 2.5)]
 KEPT = torch.tensor([1, 3, 4])  # of five actions
 
 
