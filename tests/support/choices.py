@@ -22,7 +22,9 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium import spaces
+from torch import Tensor
 
 
 class Choice(gym.Env):
@@ -99,6 +101,24 @@ class Seeing(Choice):
     def _right(self, seen: Any, action: Any) -> float:
         row, column, _ = np.argwhere(seen["camera"] == 255).mean(0) >= self._side / 2
         return float(action == (2 * row + column if seen["speed"][0] > 0 else 3 - 2 * row - column))
+
+
+# a Dict with a part of every kind
+PARTS = spaces.Dict(
+    {
+        "camera": spaces.Box(0, 255, (7, 9, 3), np.uint8),
+        "inner": spaces.Tuple([spaces.Discrete(3, start=2), spaces.Box(-1, 1, (2, 2), np.float32)]),
+        "stack": spaces.Box(0, 15, (2, 3, 6, 5), np.uint8),
+        "switches": spaces.MultiBinary(2),
+    }
+)
+
+
+def flat_samples(count: int) -> tuple[list[Any], Tensor]:
+    """Observations of PARTS, and the same as rows in float64."""
+    PARTS.seed(0)
+    seen = [PARTS.sample() for _ in range(count)]
+    return seen, torch.from_numpy(np.stack([spaces.flatten(PARTS, one) for one in seen])).double()
 
 
 CHOICES: dict[str, Callable[..., gym.Env]] = {

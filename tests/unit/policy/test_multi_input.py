@@ -2,7 +2,6 @@
 
 import dataclasses
 from functools import partial
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -17,8 +16,7 @@ from rlopt.config.saved import load
 from rlopt.core.network import Network
 from rlopt.envs.spaces import as_image, flat_space
 from rlopt.policy.multi_input import MultiInput
-from rlopt.policy.parts import parts_of, unflatten
-from tests.support.choices import Seeing
+from tests.support.choices import PARTS, Seeing, flat_samples
 from tests.support.oracles import close, seeded
 from tests.support.probes import registered
 
@@ -28,38 +26,11 @@ YAML = {
 }
 USUAL = MultiInput(**{name: YAML[name] for name in FIELDS})
 SMALL = dataclasses.replace(USUAL, channels=(2, 3), features=4, vector=(3,), hidden=(4,), activation="tanh")
-SPACE = spaces.Dict(
-    {
-        "camera": spaces.Box(0, 255, (7, 9, 3), np.uint8),
-        "inner": spaces.Tuple([spaces.Discrete(3, start=2), spaces.Box(-1, 1, (2, 2), np.float32)]),
-        "stack": spaces.Box(0, 15, (2, 3, 6, 5), np.uint8),
-        "switches": spaces.MultiBinary(2),
-    }
-)
-NAMES = ["camera", "inner.0", "inner.1", "stack", "switches"]
 
 
-def rows(count: int) -> tuple[list[Any], torch.Tensor]:
-    SPACE.seed(0)
-    seen = [SPACE.sample() for _ in range(count)]
-    return seen, torch.from_numpy(np.stack([spaces.flatten(SPACE, one) for one in seen])).double()
-
-
-def test_parts_are_where_gymnasium_flattens_them():
-    seen, flat = rows(4)
-    parts = list(parts_of(SPACE))
-    assert [part.name for part in parts] == NAMES
-    assert parts[-1].at.stop == flat.shape[1]
-    found = unflatten(SPACE, flat)
-    assert np.array_equal(found["camera"], [one["camera"] for one in seen])
-    assert np.array_equal(found["inner"][0].argmax(1) + 2, [one["inner"][0] for one in seen])
-    assert np.allclose(found["inner"][1], [one["inner"][1] for one in seen])
-    assert np.array_equal(found["stack"], [one["stack"] for one in seen])
-
-
-def test_pixels_reach_the_convolutions_channels_first_frames_one_after_another():
-    seen, flat = rows(4)
-    module = SMALL.build(flat_space(SPACE), 2, seeded(0)).double()
+def test_frames_reach_convolutions_as_channels_that_come_first():
+    seen, flat = flat_samples(4)
+    module = SMALL.build(flat_space(PARTS), 2, seeded(0)).double()
     given: dict[int, torch.Tensor] = {}
     for i in (0, 3):
         convolution = next(m for m in module.encoders[i].modules() if isinstance(m, nn.Conv2d))
@@ -69,9 +40,9 @@ def test_pixels_reach_the_convolutions_channels_first_frames_one_after_another()
     assert np.array_equal(given[3], np.stack([one["stack"].reshape(6, 6, 5) for one in seen]))
 
 
-def test_every_parameter_has_layer_statistics_of_its_own_gradient():
-    _, flat = rows(3)
-    module = dataclasses.replace(SMALL, embedding=2).build(flat_space(SPACE), 2, seeded(0)).double()
+def test_every_parameter_has_layer_statistics():
+    _, flat = flat_samples(3)
+    module = dataclasses.replace(SMALL, embedding=2).build(flat_space(PARTS), 2, seeded(0)).double()
     network = Network(module, 1)
     theta = network.layout.flatten(module, torch.zeros(1)) + 0.1
     tape, u = network.tape(theta, flat), torch.randn(3, 3, generator=seeded(1), dtype=torch.float64)
@@ -84,7 +55,7 @@ def test_every_parameter_has_layer_statistics_of_its_own_gradient():
 
 def test_options_of_one_part_hold_for_it_alone():
     own = {"camera": {"channels": [5]}, "inner.0": {"embedding": 6}, "stack": {"image": "none"}}
-    module = dataclasses.replace(SMALL, encoders=own).build(flat_space(SPACE), 2, seeded(0))
+    module = dataclasses.replace(SMALL, encoders=own).build(flat_space(PARTS), 2, seeded(0))
     kinds = [[type(m).__name__ for m in e.layers] for e in module.encoders]
     assert kinds[0] == ["_Pixels", "Conv2d", "Tanh", "Flatten", "Linear", "Tanh"]
     assert kinds[1] == ["Linear"] and kinds[3] == ["Linear", "Tanh"]
@@ -111,7 +82,7 @@ def test_an_image_by_itself_may_have_any_size(shape):
 )
 def test_what_does_not_suit_is_refused(changes, says):
     with pytest.raises(ValueError, match=says):
-        dataclasses.replace(SMALL, **changes).build(flat_space(SPACE), 2, seeded(0))
+        dataclasses.replace(SMALL, **changes).build(flat_space(PARTS), 2, seeded(0))
 
 
 TINY = ["total_steps=64", "batch_size=32", "env.num_envs=2", "evaluation.episodes=2"]

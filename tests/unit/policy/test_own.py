@@ -36,7 +36,7 @@ def thetas(run_dir: Path, **functions: Any) -> Tensor:
 
 
 @pytest.mark.parametrize("solver", ["kfac", "ekfac", "diagonal", "block", "gram", "cg"])
-def test_a_function_makes_both_networks_and_every_solver_serves_them(tmp_path, solver):
+def test_a_functions_networks_are_served_by_every_solver(tmp_path, solver):
     typed = ["algo=npg", f"solver={solver}", "step=kl_clip", "env=cartpole", *SMALL[:-1], "damping.value=0.1"]
     run = rlopt.train(*typed, policy=Residual, critic=Residual, run_dir=tmp_path / "run")
     assert run.summary["steps"] == 64
