@@ -25,7 +25,7 @@ CASES = {
     "pendulum storm": ("env=pendulum", "algo=storm_pg", "env.num_envs=2", "batch_size=60", "total_steps=300"),
     "schedules and history": ("env=cartpole", "algo=trpo", "step=kl_clip", "scheduler=cosine", "critic.optimizer=history", "critic.scheduler=linear", "env.num_envs=4", "batch_size=40", "total_steps=200"),
     "mixed actions, two workers": ("env.id=probe/Seeded-v0", "env.kwargs={mixed: true}", "algo=ppo", "env.num_envs=4", "batch_size=40", "total_steps=200", "workers=2"),
-    "gsde": ("env=pendulum", "algo=trpo", "policy.head=gsde", "policy.hold=7", "env.num_envs=4", "batch_size=120", "total_steps=480", "workers=2"),
+    "gsde": ("env=pendulum", "algo=trpo", "policy.head=gsde", "policy.hold=7", "policy.features=4", "env.num_envs=4", "batch_size=120", "total_steps=480", "workers=2"),
     "beta": ("env=pendulum", "algo=trpo", "policy.head=beta", "env.num_envs=2", "batch_size=60", "total_steps=300"),
     "shared": ("env=cartpole", "algo=ppo", "critic=shared", "env.num_envs=4", "batch_size=40", "total_steps=200", "advantages.recompute=false"),
 }  # fmt: skip
