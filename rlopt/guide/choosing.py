@@ -61,9 +61,9 @@ into the gradient. Watch `solver/residual` (a value near 1 means that the system
   `policy.initial_sigma`, which must be below 0.577, the standard deviation of a uniform distribution.
 - `full_gaussian`: one covariance matrix for all states, for at most 8 numbers that should be explored together.
 
-- `gsde`: noise that is a function of the state and stays so for `policy.noise_hold` steps, so that exploration is smooth
-  (Raffin, Kober and Stulp 2021); for simulated or real robots. It is made of `policy.noise_features` linear features of the
-  network's last hidden layer.
+- `gsde`: noise that is a function of the state and stays so for `policy.noise_hold` steps, so that exploration is
+  smooth (Raffin, Kober and Stulp 2021); for simulated or real robots. It is made of `policy.noise_features` linear
+  features of the network's last hidden layer.
 
 An action of a Dict or a Tuple is drawn part by part, each from its own distribution; the Fisher matrix in output space
 has a block for each. A Box of whole numbers is drawn as categories, one for each value, of at most 256 each; nothing

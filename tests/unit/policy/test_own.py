@@ -57,7 +57,7 @@ def test_a_seed_alone_decides_the_weights(tmp_path):
 
 FOLDER = {
     "policy/mine.yaml": "# mine\n_target_: policy.mine.Mine\nwidth: 5\n"
-    "scale: log_sigma\ninitial_sigma: 0.5\nsquash: false\n",
+    "defaults: [_head, _self_]\n",
     "policy/mine.py": """\
 from dataclasses import dataclass
 from torch import nn
