@@ -53,6 +53,7 @@ def check(config: RunConfig) -> None:
         _check_update(_Checked(config, update, prefix))
     if config.compatible:
         _check_compatible_critic(config)
+    _check_memory(config)
 
 
 @dataclass(frozen=True)
@@ -282,6 +283,42 @@ def _check_compatible_critic(config: RunConfig) -> None:
         raise UserError(f"l2 has no effect with {solver}; set it to 0, or {others}")
 
 
+def _check_memory(config: RunConfig) -> None:
+    """Networks with memory learn from whole sequences, and not by every solver; others have no use for sequences."""
+    networks = {"": config.policy.network}
+    if not isinstance(config.critic, SharedCritic):
+        networks["critic."] = config.critic.network
+    remember = {prefix: getattr(network, "memory_size", 0) for prefix, network in networks.items()}
+    if config.compatible and any(remember.values()):
+        raise UserError(
+            f"critic={stands_for(config.compatible)} reads every sample by itself, and a network with memory does not; "
+            "choose another critic, or networks without memory"
+        )
+    for prefix, update in config.updates_of.items():
+        option, schedule = f"{prefix}schedule.sequence", update.schedule
+        if not remember[prefix]:
+            if option in config.typed:
+                raise UserError(f"{option} has no effect: this network has no memory; policy=gru or critic=gru has one")
+            continue
+        steps, length = config.batch_size // config.env.num_envs, config.sequence_of(prefix)
+        size = schedule.minibatch or config.batch_size
+        whole = [n for n in range(1, steps + 1) if steps % n == 0 and (size >= config.batch_size or size % n == 0)]
+        if length not in whole:
+            near = min(whole, key=lambda n: abs(n - length))
+            raise UserError(
+                f"{option}={schedule.sequence or 'null'} is {length} steps, of which batch_size / env.num_envs = "
+                f"{steps} and {prefix}schedule.minibatch={schedule.minibatch or 'null'} must be multiples; "
+                f"try {option}={near}, or another minibatch"
+            )
+        if update.solver.requirements.reads_samples:
+            c = _Checked(config, update, prefix)
+            able = typed_choices("solver", solvers_for(update.metric, c.given, reads_samples=False), prefix)
+            raise UserError(
+                f"{c.typed('solver')} reads each sample's own gradient layer by layer, which a network with memory does "
+                f"not give. These can: {able}{_by_options(c)}"
+            )
+
+
 def check_network(
     update: UpdateOptions, network: Network, head: Head, theta: Tensor, inputs: int, batch: int, prefix: str
 ) -> None:
@@ -302,6 +339,7 @@ def check_network(
             if check_size := part.requirements.check_size:
                 check_size(len(theta))
             if check_samples := part.requirements.check_samples:
+                inputs += (1 + network.memory) * bool(network.memory)
                 factors = _count_factors(update, network, head, theta, theta.new_zeros(1, inputs))
                 check_samples(factors, samples * update.metric.requirements.batches)
         except Incompatible as error:

@@ -262,6 +262,10 @@ class RunConfig:
         own = {"critic.": self.critic.update} if isinstance(self.critic, OwnCritic) else {}
         return {"": self.actor, **own}
 
+    def sequence_of(self, prefix: str) -> int:
+        """Steps that a network with memory learns through: the actor's, or with the prefix "critic." the critic's."""
+        return self.updates_of[prefix].schedule.sequence or self.batch_size // self.env.num_envs
+
     @property
     def compatible(self) -> CompatibleCritic | None:
         """The critic of the policy's score, where there is one."""
@@ -316,4 +320,10 @@ def parse_network(plain: Plain, where: str) -> tuple[NetworkFactory, dict[str, A
     kind = part_class(plain, where, "rlopt.policy")
     takes = parameters(kind)
     network: NetworkFactory = construct(kind, {name: plain[name] for name in takes if name in plain}, where)
-    return network, {name: value for name, value in plain.items() if name not in (*takes, "_target_")}
+    rest = {name: value for name, value in plain.items() if name not in (*takes, "_target_")}
+    if (memory := rest.pop("memory", None)) is not None:
+        from rlopt.policy.recurrent import Memory, WithMemory
+
+        cell = construct(Memory, options({"memory": memory}, "memory", f"{where}.", "size"), f"{where}.memory")
+        network = WithMemory(network, cell)
+    return network, rest

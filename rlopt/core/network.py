@@ -29,6 +29,7 @@ class Network:
         self.module = module
         self.layout = Layout.of(module, constants)
         self.plan = plan(module)
+        self.memory: int = getattr(module, "memory_size", 0)  # numbers that it carries from one row to the next
         self._seen: tuple[Tensor, dict[str, Tensor]] | None = None
         self._bound: Chain | None = None  # the same views as arrays, where they were asked for
 
@@ -56,6 +57,19 @@ class Network:
         with torch.no_grad():
             z = functional_call(self.module, views, (inputs,))
             return z if constants is None else torch.cat([z, constants.expand(len(z), -1)], 1)
+
+    @property
+    def sequence(self) -> int:
+        """Rows that belong together, in time; 1 without memory. See `rlopt.policy.recurrent`."""
+        return getattr(self.module, "sequence_length", 1)
+
+    @torch.no_grad()
+    def unroll(self, theta: Tensor, rows: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """z (B, O) of a network with memory on rows in sequences of ``length``, and its memory after each row."""
+        views = dict(self.views(theta))
+        constants = views.pop(CONSTANTS, None)
+        z, memory = functional_call(self.module, views, (rows,), {"length": length, "remember": True})
+        return (z if constants is None else torch.cat([z, constants.expand(len(z), -1)], 1)), memory
 
     def _chain(self, layers: list[Affine], theta: Tensor, inputs: Tensor) -> Tensor:
         views = self.views(theta)

@@ -1,11 +1,13 @@
 """Export: a policy as one graph that needs no rlopt, by torch.export (.pt2) or as ONNX (.onnx).
 
-    observation (N, ...)  ->  action (N, ...), outputs (N, O)
+    observation (N, ...)                  ->  action (N, ...), outputs (N, O)
+    observation (N, ...), memory (N, M)   ->  the same and memory (N, M), of a policy that has one
 
 Observations of a Box have the environment's shape, and the type that the policy was trained in (images: bytes). Those
 of any other space are flat, (N, D), as gymnasium.spaces.flatten gives them. The graph normalises observations, squashes
 actions and keeps them within their bounds. The action is the most probable one, as the environment takes it. The
-outputs are the parameters of the distribution.
+outputs are the parameters of the distribution. The memory that comes out goes in with the next observation; where an
+episode begins it is 0.
 """
 
 from __future__ import annotations
@@ -29,7 +31,10 @@ _EXAMPLES = 3  # observations to trace with; the graph takes any number of them
 
 
 class Graph(nn.Module):
-    """A policy in torch alone: raw observations (N, ...) -> actions (N, ...) and outputs z (N, O)."""
+    """A policy in torch alone: raw observations (N, ...) -> actions (N, ...) and outputs z (N, O).
+
+    One with memory is given it and returns what it is after the step, (N, M).
+    """
 
     def __init__(self, policy: Policy):
         super().__init__()
@@ -51,14 +56,19 @@ class Graph(nn.Module):
         else:
             self.register_buffer("start", torch.from_numpy(np.asarray(getattr(space, "start", 0))))
 
-    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, observation: Tensor, memory: Tensor | None = None) -> tuple[Tensor, ...]:
         x = observation.flatten(1)
         if self.normalises:
             shift, scale = self.get_buffer("shift_and_scale")
             x = ((x - shift) * scale).clamp(-self.clip, self.clip)
-        z = self.network(x)[:, -self.head.network_outputs :]  # after the values, if the network has any
+        after: tuple[Tensor, ...] = ()
+        if memory is None:
+            z = self.network(x)
+        else:
+            z, *after = self.network.step(x, memory)  # type: ignore[operator]
+        z = z[:, -self.head.network_outputs :]  # after the values, if the network has any
         z = torch.cat([z, self.get_buffer("constants").expand(z.shape[0], -1)], 1)
-        return self._transform(self.head.mode(z)), z
+        return self._transform(self.head.mode(z)), z, *after
 
     def _transform(self, a: Tensor) -> Tensor:
         """Policy actions (N, ...) as the environment takes them; as envs.spaces.ActionTransform, in torch."""
@@ -80,8 +90,11 @@ def export(policy: Policy, path: str | Path) -> Path:
     box, dtype = policy.flat, policy.frozen.theta.dtype
     shape = box.shape if isinstance(policy.observation_space, spaces.Box) else (observation_size(box),)
     example = torch.zeros(_EXAMPLES, *(shape or ()), dtype=observation_dtype(box, dtype))
-    count = torch.export.Dim("count")
-    program = torch.export.export(Graph(policy).eval(), (example,), dynamic_shapes=({0: count},))
+    count, given, names = torch.export.Dim("count"), [example], ["observation", "action", "outputs"]
+    if size := policy.frozen.memory_size:
+        given.append(torch.zeros(_EXAMPLES, size, dtype=dtype))
+        names = ["observation", "memory", "action", "outputs", "next_memory"]
+    program = torch.export.export(Graph(policy).eval(), tuple(given), dynamic_shapes=tuple({0: count} for _ in given))
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".pt2":
         torch.export.save(program, path)
@@ -92,7 +105,6 @@ def export(policy: Policy, path: str | Path) -> Path:
         raise UserError(needs_extra("ONNX needs packages that are not installed", "export")) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own code causes some
-        outputs = ["action", "outputs"]
-        torch.onnx.export(program, (), path, input_names=["observation"], output_names=outputs, dynamo=True,
+        torch.onnx.export(program, (), path, input_names=names[: len(given)], output_names=names[len(given):], dynamo=True,
                           external_data=False, verbose=False)  # fmt: skip
     return path

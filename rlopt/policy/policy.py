@@ -21,6 +21,9 @@ class Policy:
     It normalises observations, squashes actions and keeps them within their bounds. ``observation_space`` and
     ``action_space`` are the environment's own. N observations of a Dict or a Tuple are a Dict or a Tuple of arrays, as
     in Gymnasium's vector environments.
+
+    A policy with memory is to see the observations of an episode one after another, each once, and `reset` is to be
+    called where an episode begins. ``state`` (N, M) is its memory; None before the first observation and without one.
     """
 
     def __init__(self, frozen: FrozenPolicy, head: PolicyHead, observation_space: gym.Space, action_space: gym.Space):
@@ -28,12 +31,20 @@ class Policy:
         is_box = isinstance(observation_space, spaces.Box)
         self.flat = observation_space if is_box else spaces.flatten_space(observation_space)  # a Box
         self.observation_space, self.action_space = observation_space, action_space
+        self.state: Tensor | None = None
         self._transform = ActionTransform(action_space, getattr(head, "squash", False))
 
     def __call__(self, observation: Any) -> np.ndarray:
         """The most probable action of each observation."""
         z, single = self._outputs(observation)
         return self._actions(self.head.mode(z), single)
+
+    def reset(self, ended: Any = None) -> None:
+        """Forget what was seen, of all episodes, or of those that ``ended`` (N,), true or false, names."""
+        if ended is None:
+            self.state = None
+        elif self.state is not None:
+            self.state[torch.as_tensor(np.asarray(ended, bool))] = 0
 
     def sample(self, observation: Any, generator: np.random.Generator) -> np.ndarray:
         """An action for each observation, drawn with ``generator``, which alone decides the draw."""
@@ -67,7 +78,13 @@ class Policy:
 
     def _outputs(self, observation: Any) -> tuple[Tensor, bool]:
         raw, single = self.rows(observation)
-        return self.frozen.outputs(self.frozen.normalise(raw, torch.empty_like(raw))), single
+        if size := self.frozen.memory_size:
+            if self.state is None:
+                self.state = self.frozen.theta.new_zeros(len(raw), size)
+            if len(self.state) != len(raw):
+                count = len(self.state)
+                raise ValueError(f"the policy remembers {count} episodes, and {len(raw)} go on; call reset() before")
+        return self.frozen.outputs(self.frozen.normalise(raw, torch.empty_like(raw)), self.state), single
 
     def _actions(self, actions: Tensor, single: bool) -> np.ndarray:
         taken = self._transform(actions)

@@ -60,7 +60,15 @@ class Sampler:
     """
 
     def __init__(
-        self, envs: VectorEnv, head: PolicyHead, steps: int, seed: int, dtype: torch.dtype, first: int, total: int
+        self,
+        envs: VectorEnv,
+        head: PolicyHead,
+        steps: int,
+        seed: int,
+        dtype: torch.dtype,
+        first: int,
+        total: int,
+        memory: int = 0,  # numbers that the policy carries from one step to the next
     ):
         self.envs, self.head, self.steps, self.dtype = envs, head, steps, dtype
         self._total = total
@@ -79,6 +87,7 @@ class Sampler:
         self._raw = torch.zeros(steps + 1, rows, size, dtype=observed)
         self._outputs = torch.zeros(steps, rows, head.network_outputs + head.constants, dtype=dtype)
         self._noise = torch.zeros(steps, rows, head.noise_size, dtype=dtype)
+        self._memory = torch.zeros(steps + 1, rows, memory, dtype=dtype) if memory else None
         self._rows = list(zip(*(x.numpy() for x in (self._raw[:-1], self._outputs, self._noise)), strict=True))
         self._draw = numpy_sampler(head)
         self._time = np.zeros(count, np.int64)
@@ -90,12 +99,17 @@ class Sampler:
     def collect(self, policy: FrozenPolicy, buffer: Buffer) -> FinalObservations | None:
         """The next ``steps`` transitions of every environment; None where a stop was requested."""
         own, rows, draw, transform = self._own, self._rows, self._draw, self._transform
+        memory = None if self._memory is None else self._memory.numpy()
         drawn = buffer["actions"].numpy()
 
         def act(t: int) -> np.ndarray:
             raw, z, noise = rows[t]
             with np.errstate(all="ignore"):  # the update finds numbers that are not finite
-                policy.write_outputs(raw, z)
+                if memory is None:
+                    policy.write_outputs(raw, z)
+                else:
+                    memory[t, own][(self._time == 0) & ~self._over] = 0
+                    policy.write_outputs(raw, z, memory[t], memory[t + 1])
                 actions = drawn[t] = draw(z, noise)[own]
             return transform(actions)
 
@@ -131,6 +145,8 @@ class Sampler:
         buffer["observations"].copy_(self._raw[:-1, own])
         buffer["following"].copy_(self._raw[-1:, own])
         buffer["outputs"].copy_(self._outputs[:, own])
+        if self._memory is not None:
+            buffer["memory"].copy_(self._memory[:, own])
         last = np.array([np.reshape(o, -1) for _, _, o in final], observations.dtype).reshape(-1, shape[1])
         t_of, e_of = (np.array([row[i] for row in final], np.int64) for i in (0, 1))
         return FinalObservations(t_of, e_of, last)
@@ -138,14 +154,24 @@ class Sampler:
     def env_states(self) -> list[EnvState]:
         """The states of the environments after a rollout."""
         origins = getattr(self.envs, "origins", None) or [None] * len(self._numbers)
+        memory = None if self._memory is None else self._memory[-1, self._own].numpy().copy()
         last, noise = self._raw[-1, self._own].numpy().copy(), [dict(g.bit_generator.state) for g in self._generators]
         with guard(self.counter.describe):
             saved = getattr(self.envs, "saved_states", lambda: [None] * len(self._numbers))()
         time, episode, over = self._time.tolist(), self._episode.tolist(), self._over.tolist()
         return [
             EnvState(
-                number, last[e], time[e], episode[e], over[e], self.counter.step, noise[e], origins[e], saved=saved[e]
-            )
+                number,
+                last[e],
+                time[e],
+                episode[e],
+                over[e],
+                self.counter.step,
+                noise[e],
+                origins[e],
+                saved=saved[e],
+                memory=None if memory is None else memory[e],
+            )  # fmt: skip
             for e, number in enumerate(self._numbers)
         ]
 
@@ -170,6 +196,8 @@ class Sampler:
             else:
                 self._generators[e].bit_generator.state = state.noise
                 self._episode[e], self.counter.step = state.episode, state.steps
+                if self._memory is not None and state.memory is not None:
+                    self._memory[-1, self._own][e] = torch.from_numpy(state.memory)
         begun, self.counter.replay_calls = [], 1
         with guard(self.counter.describe):
             replayed = self.envs.replay(scripts)  # type: ignore[attr-defined]  # SyncEnvs and EnvPoolEnvs have it
@@ -190,6 +218,8 @@ class Sampler:
         self._noise[:, self._own] = draw_noise(self._generators, head.noise, self.steps, head.noise_size, self.dtype)
         if self._started:
             observations[0] = observations[-1]
+            if self._memory is not None:
+                self._memory[0] = self._memory[-1]
             return
         with guard(self.counter.describe):
             first, _ = self.envs.reset(seed=self._seeds)  # type: ignore[arg-type]

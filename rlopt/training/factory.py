@@ -95,7 +95,7 @@ def _collector(start: Setup, replays: bool) -> Collector | Workers:
         timeout = environment.timeout if environment.steps_by != "envpool" else None  # which has threads of its own
         return Collector(
             envs, head, steps, config.seed, dtype, mine.start, environment.num_envs, timeout, replays,
-            background=environment.in_background,
+            background=environment.in_background, memory=start.agent.actor.update.network.memory,
         )  # fmt: skip
     return Workers(
         local, start.observations, start.actions, start.agent.policy(start.state), head, steps, config.seed,
@@ -148,12 +148,12 @@ def _agent(config: RunConfig, probe: CheckedEnv, device: torch.device) -> Agent:
     space, critic, compatible, trace = probe.observation_space, None, None, config.gamma * config.gae_lambda
     if isinstance(config.critic, SharedCritic):
         joint = Joint(head, config.critic.variance)
-        network = _network(config, "policy", config.policy.network, joint, space, Purpose.ACTOR_WEIGHTS)
+        network = _network(config, "policy", config.policy.network, joint, space)
         weight = config.critic.value_weight
         shared = replace(config.actor, objective=JointObjective(config.actor.objective, weight))
         actor = _learner(shared, network, joint, trace, by_minibatch)
     else:
-        network = _network(config, "policy", config.policy.network, head, space, Purpose.ACTOR_WEIGHTS)
+        network = _network(config, "policy", config.policy.network, head, space)
         actor = _learner(config.actor, network, head, trace, by_minibatch)
         critic, compatible = _critic(config, config.critic, space)
     normalises = config.observations.normalise and not image(space)
@@ -162,20 +162,21 @@ def _agent(config: RunConfig, probe: CheckedEnv, device: torch.device) -> Agent:
 
 
 def _critic(config: RunConfig, critic: OwnCritic, space: gym.Space) -> tuple[Learner, CompatibleEstimator | None]:
-    network = _network(config, "critic", critic.network, critic.head, space, Purpose.CRITIC_WEIGHTS)
+    network = _network(config, "critic", critic.network, critic.head, space)
     learner = _learner(critic.update, network, critic.head)
     if critic.compatible is None:
         return learner, None
     return learner, CompatibleEstimator(critic.compatible, network, config.gamma)
 
 
-def _network(
-    config: RunConfig, where: str, factory: NetworkFactory, head: Head, space: gym.Space, purpose: Purpose
-) -> Network:
-    """The network from observations to ``head``'s outputs, its weights drawn for this purpose."""
+def _network(config: RunConfig, where: str, factory: NetworkFactory, head: Head, space: gym.Space) -> Network:
+    """The network of the policy or the critic, from observations to ``head``'s outputs."""
     compatibility.check_sees(where, factory, space)
-    generator = torch_generator(config.seed, purpose)
+    of_policy = where == "policy"
+    generator = torch_generator(config.seed, Purpose.ACTOR_WEIGHTS if of_policy else Purpose.CRITIC_WEIGHTS)
     module = _named(where, lambda: factory.build(space, head.network_outputs, generator))
+    if hasattr(module, "sequence_length"):
+        module.sequence_length = config.sequence_of("" if of_policy else "critic.")
     return Network(module.to(getattr(torch, config.dtype)), head.constants)
 
 

@@ -85,7 +85,8 @@ class Block(Solver):
 
     @property
     def requirements(self) -> Requirements:
-        return Requirements(instead={"decay": 0.0} if self.decay else {}, work=self._work)
+        instead = {"decay": 0.0} if self.decay else {}
+        return Requirements(instead=instead, reads_samples=self.centred, work=self._work)
 
     def _work(self, curvature: Curvature) -> Work:
         """Of the products of all gradients with themselves, block by block."""

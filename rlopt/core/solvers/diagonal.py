@@ -62,7 +62,9 @@ class Diagonal(Solver):
 
     @property
     def requirements(self) -> Requirements:
-        return Requirements(unread={} if self.method in _RANDOM else {"draws": "method", "seed": "method"})
+        if self.method in _RANDOM:
+            return Requirements()
+        return Requirements(reads_samples=True, unread={"draws": "method", "seed": "method"})
 
     @property
     def needs(self) -> frozenset[str]:

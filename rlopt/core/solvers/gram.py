@@ -47,7 +47,9 @@ class Gram(Solver):
 
     @property
     def requirements(self) -> Requirements:
-        return Requirements(one_rank=True, needs_damping=True, check_samples=self._check_samples, work=self._work)
+        return Requirements(
+            one_rank=True, needs_damping=True, reads_samples=True, check_samples=self._check_samples, work=self._work
+        )
 
     def _work(self, curvature: Curvature) -> Work:
         """Of inner products of the signals and of activations, which have P numbers or fewer, and a Cholesky factor."""

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check, non_negative
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Solution, Solve, Solver, State
+from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Requirements, Solution, Solve, Solver, State
 from rlopt.core.solvers.dense import damping_for, eigenvalues
 from rlopt.core.solvers.diagonal import exact_diagonal
 from rlopt.core.solvers.per_layer import chunks, gradients, layer_means
@@ -69,6 +69,10 @@ class LowRank(Solver):
         known = ("none", "mean", "diagonal")
         check(self.remainder in known, "remainder", "none, mean or diagonal", self.remainder)
         at_least_one("chunk", self.chunk)
+
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(reads_samples=self.remainder != "none")  # which trace and diagonal do
 
     @property
     def needs(self) -> frozenset[str]:

@@ -5,6 +5,10 @@
     hvp     the derivative in theta of v . (J^T u) at this u
 
 All graphs are built once (for hvp, once for each u) and kept, so that each product costs one backward pass.
+
+A network with memory runs through sequences of L rows, see `rlopt.policy.recurrent`. Its products are exact, through
+time. Its layer records are of whole sequences: a layer's applications at the L times are its positions, and a signal is
+the sum of what all outputs of the sequence send back to that application. `PullBack.layer_mean` says what that means.
 """
 
 from __future__ import annotations
@@ -31,27 +35,36 @@ class AutogradTape:
     def __init__(self, module: nn.Module, layout: Layout, theta: Tensor, inputs: Tensor):
         self._module, self._theta = module, theta.detach().requires_grad_()
         self.layout, self.size = layout, layout.size
-        self._calls: dict[str, _Call] = {}  # by the layer's name
+        self.sequence = min(getattr(module, "sequence_length", 1), max(len(inputs), 1))
+        self._calls: dict[str, list[_Call]] = {}  # by the layer's name
         self._adjoint: tuple[Tensor, Tensor] | None = None
         self._bent: tuple[Tensor, Tensor] | None = None  # the last u of hvp, and J^T u with its graph
         with torch.enable_grad():
             views = layout.views(self._theta)
             constants = views.pop(CONSTANTS, None)
-            hooks = [
-                child.register_forward_hook(self._remember(name))
-                for name, child in module.named_modules()
-                if isinstance(child, nn.Linear) or (isinstance(child, nn.Conv2d) and child.groups == 1)
-            ]
-            try:
-                z = functional_call(module, views, (inputs,))
-            finally:
-                for hook in hooks:
-                    hook.remove()
+            self._arguments = views, inputs
+            # sequences are run again by `layers`, so that who asks for no layers pays for no records of L calls
+            z = self._forward() if self.sequence == 1 else functional_call(module, views, (inputs,))
             self._computed, self.width = z, z.shape[1]
             self._z = z if constants is None else torch.cat([z, constants.expand(len(z), -1)], 1)
         self._views = {name: view.detach() for name, view in views.items()}
         self._has_constants = constants is not None
         self.outputs = self._z.detach()
+
+    def _forward(self) -> Tensor:
+        """The network's outputs, with a record of every call of a layer."""
+        hooks = [
+            child.register_forward_hook(self._remember(name))
+            for name, child in self._module.named_modules()
+            if isinstance(child, nn.Linear) or (isinstance(child, nn.Conv2d) and child.groups == 1)
+        ]
+        views, inputs = self._arguments
+        try:
+            z: Tensor = functional_call(self._module, views, (inputs,))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return z
 
     def jvp(self, v: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -80,7 +93,10 @@ class AutogradTape:
 
     def layers(self, signals: Tensor, constants: Tensor | None = None) -> list[Layer]:
         """Records of every Linear and Conv2d layer; a parameter of any other layer, or of two, is refused by name."""
-        names = {name: _parameters(name, call.layer.bias is not None) for name, call in self._calls.items()}
+        if not self._calls and self.sequence > 1:
+            with torch.enable_grad():
+                self._computed = self._forward()
+        names = {name: _parameters(name, call.layer.bias is not None) for name, (call, *_) in self._calls.items()}
         covered = [parameter for pair in names.values() for parameter in pair if parameter]
         others = "A solver that needs products alone has no need of them"
         if rest := [name for name in self._views if name not in covered]:
@@ -94,21 +110,27 @@ class AutogradTape:
             raise Incompatible(reason, Remedy.OTHER_SOLVER)
         order = {name: i for i, name in enumerate(self._views)}
         calls = sorted(self._calls.items(), key=lambda call: order[names[call[0]][0]])
-        edges = [call.edge for _, call in calls]
+        edges = [call.edge for _, each in calls for call in each]
         ends = signals[..., : self.width]
         per_factor = [torch.autograd.grad(self._computed, edges, u, retain_graph=True) for u in ends]
-        records = []
-        for i, (name, call) in enumerate(calls):
+        records, at = [], 0
+        for name, each in calls:
             weight, bias = names[name]
-            a = _inputs(call.layer, call.inputs.detach())
-            if len(a) != len(self._z):
+            a = self._positions([_inputs(call.layer, call.inputs.detach()) for call in each])
+            if len(a) * self.sequence != len(self._z):
                 reason = f"layer statistics need one row per sample; {weight} is given {len(a)} rows. {others}"
                 raise Incompatible(reason, Remedy.OTHER_SOLVER)
-            d = torch.stack([_signals(call.layer, g[i]) for g in per_factor])
+            sent = [[_signals(call.layer, g[at + i]) for i, call in enumerate(each)] for g in per_factor]
+            d, at = torch.stack([self._positions(parts) for parts in sent]), at + len(each)
             records.append(Layer(weight, bias, a, d, self._views[weight].flatten(1), None))
         if self._has_constants:
             records.append(constant_layer(signals[..., self.width :] if constants is None else constants))
         return records
+
+    def _positions(self, parts: list[Tensor]) -> Tensor:
+        """One (B / sequence, L, N) of a layer's calls (rows, positions, N), each of all rows or of one time's."""
+        x = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+        return x.reshape(-1, self.sequence * x.shape[1], x.shape[2]) if len(x) == len(self._z) else x
 
     def parts(self, rows: int) -> Iterator[tuple[slice, AutogradTape]]:
         yield slice(None), self
@@ -121,10 +143,10 @@ class AutogradTape:
 
     def _remember(self, name: str) -> Any:
         def hook(module: nn.Linear | nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if name in self._calls:
+            if name in self._calls and self.sequence == 1:
                 raise ValueError(f"layer {name!r} is used twice in one forward pass; rlopt needs each layer used once")
             # the graph's edge stays that of W a + b when an activation then overwrites the output in place
-            self._calls[name] = _Call(module, inputs[0], get_gradient_edge(output))
+            self._calls.setdefault(name, []).append(_Call(module, inputs[0], get_gradient_edge(output)))
 
         return hook
 

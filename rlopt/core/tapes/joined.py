@@ -21,6 +21,7 @@ class JoinedTape:
     """Several tapes of one network as one tape, in the order given. Raises ValueError where it is asked for theta."""
 
     chain: ClassVar[bool] = False
+    sequence: ClassVar[int] = 1  # each part has its own
 
     def __init__(self, tapes: Sequence[Tape]):
         self._tapes = list(tapes)

@@ -116,6 +116,7 @@ class MLPTape:
     """Tape of a chain of Linear layers; see the module's equations."""
 
     chain: ClassVar[bool] = True
+    sequence: ClassVar[int] = 1
 
     def __init__(self, layers: list[Affine], layout: Layout, views: dict[str, Tensor], inputs: Tensor):
         self._plan, self.layout, self._views = layers, layout, views
