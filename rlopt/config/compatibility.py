@@ -314,8 +314,8 @@ def _check_memory(config: RunConfig) -> None:
             c = _Checked(config, update, prefix)
             able = typed_choices("solver", solvers_for(update.metric, c.given, reads_samples=False), prefix)
             raise UserError(
-                f"{c.typed('solver')} reads each sample's own gradient layer by layer, which a network with memory does "
-                f"not give. These can: {able}{_by_options(c)}"
+                f"{c.typed('solver')} reads each sample's own gradient layer by layer, which a network with memory "
+                f"does not give. These can: {able}{_by_options(c)}"
             )
 
 

@@ -36,7 +36,8 @@ class Network:
     def tape(self, theta: Tensor, inputs: Tensor | np.ndarray) -> Tape:
         """Forward pass that keeps what the Jacobian products need; of an array where `takes_arrays` says so."""
         if self.plan is None:
-            return AutogradTape(self.module, self.layout, theta, cast(Tensor, inputs))
+            own = self.module.own_tape(self.layout, theta, inputs) if self.memory else None  # type: ignore[operator]
+            return own or AutogradTape(self.module, self.layout, theta, cast(Tensor, inputs))
         views = self.views(theta)
         if isinstance(inputs, Tensor):
             return MLPTape(self.plan, self.layout, views, inputs)
@@ -65,7 +66,7 @@ class Network:
 
     @torch.no_grad()
     def unroll(self, theta: Tensor, rows: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """z (B, O) of a network with memory on rows in sequences of ``length``, and its memory after each row."""
+        """z (B, O) of a network with memory on rows in sequences of ``length``, and its memory (B, M) after each."""
         views = dict(self.views(theta))
         constants = views.pop(CONSTANTS, None)
         z, memory = functional_call(self.module, views, (rows,), {"length": length, "remember": True})

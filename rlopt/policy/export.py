@@ -105,6 +105,6 @@ def export(policy: Policy, path: str | Path) -> Path:
         raise UserError(needs_extra("ONNX needs packages that are not installed", "export")) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own code causes some
-        torch.onnx.export(program, (), path, input_names=names[: len(given)], output_names=names[len(given):], dynamo=True,
-                          external_data=False, verbose=False)  # fmt: skip
+        torch.onnx.export(program, (), path, input_names=names[: len(given)], output_names=names[len(given) :],
+                          dynamo=True, external_data=False, verbose=False)  # fmt: skip
     return path

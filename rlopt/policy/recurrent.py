@@ -9,7 +9,7 @@
 | lstm | h, c (2 H,) | i, f, o = sigmoid(W x + U h + b),  g = tanh(W_g x + U_g h + b_g)                     |
 |      |             | c' = f * c + i * g,  h' = o * tanh(c')                                               |
 
-Cho et al. 2014, eqs. 5 to 8, and Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000. U has no bias:
+Cho et al. 2014, eqs. 5 to 8; Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000. U has no bias:
 W's does all that it could do, but for the n of a GRU, where Cho et al. have none either.
 
 Samples, tapes and updates see rows, as of any other network. A row holds all that an output depends on:
@@ -33,7 +33,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from rlopt.core.checks import at_least_one, check, positive
-from rlopt.core.tapes.mlp import plan
+from rlopt.core.flat import Layout
+from rlopt.core.tapes.mlp import Affine, plan
+from rlopt.core.tapes.recurrent import RecurrentTape, sigmoid_
 from rlopt.envs.spaces import observation_size
 from rlopt.policy.mlp import ACTIVATIONS, MLP, NetworkFactory, initialise_orthogonal
 
@@ -81,10 +83,10 @@ class Recurrent(nn.Module):
 
         Fewer rows than that are one sequence. With ``remember`` the memory after each row, (B, M), is returned too.
         """
-        L = min(length or self.sequence_length, len(rows))
+        L = max(min(length or self.sequence_length, len(rows)), 1)
         x, start, memory = rows.split([rows.shape[1] - 1 - self.memory_size, 1, self.memory_size], 1)
-        gates = self.inputs(self.encoder(x)).view(len(rows) // L, L, -1)
-        start, memory = start.view(-1, L, 1) > 0, memory.view(-1, L, self.memory_size)
+        S, gates = len(rows) // L, self.inputs(self.encoder(x))
+        gates, start, memory = (y.view(S, L, y.shape[1]) for y in (gates, start > 0, memory))
         anew = start.any(0).flatten().tolist()
         h, c = memory[:, 0, : self.size], memory[:, 0, self.size :]
         hs, cs = [], []
@@ -95,9 +97,9 @@ class Recurrent(nn.Module):
             h, c = self.cell(gate, h, c)
             hs.append(h)
             cs.append(c)
-        units = torch.stack(hs, 1).view(len(rows), -1)
+        units = torch.stack(hs, 1).flatten(0, 1)
         z: Tensor = self.outputs(units)
-        return (z, torch.cat([units, torch.stack(cs, 1).view(len(rows), -1)], 1)) if remember else z
+        return (z, torch.cat([units, torch.stack(cs, 1).flatten(0, 1)], 1)) if remember else z
 
     def cell(self, gates: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """h and c after a step, from input-to-gates (N, G H), h (N, H) and c (N, H), which a GRU has not: (N, 0)."""
@@ -117,6 +119,14 @@ class Recurrent(nn.Module):
         h, c = self.cell(self.inputs(self.encoder(x)), memory[:, : self.size], memory[:, self.size :])
         return self.outputs(h), torch.cat([h, c], 1)
 
+    def own_tape(self, layout: Layout, theta: Tensor, inputs: Tensor) -> RecurrentTape | None:
+        """The tape whose products are written out, where there is one: behind a chain of layers, on the processor."""
+        encoder = plan(self.encoder) if len(self.encoder._modules) else []
+        if encoder is None or theta.device.type != "cpu":
+            return None
+        named = [a._replace(weight=f"encoder.{a.weight}", bias=a.bias and f"encoder.{a.bias}") for a in encoder]
+        return RecurrentTape(self, [*named, Affine("inputs.weight", "inputs.bias", None)], layout, theta, inputs)
+
     def acting(self, views: dict[str, Tensor], block: int) -> Act:
         """`step` in numpy with the parameters ``views``, in blocks of ``block`` rows; E is a multiple of it.
 
@@ -135,7 +145,7 @@ class Recurrent(nn.Module):
             h = np.ascontiguousarray(memory[:, :H])
             gates, pushed = _multiply(encode(x), W, block), _multiply(h, U, block)
             gates += b
-            squashed = _sigmoid(gates[:, :K] + pushed[:, :K])
+            squashed = sigmoid_(gates[:, :K] + pushed[:, :K])
             if self.kind == "gru":
                 n = np.tanh(gates[:, K:] + squashed[:, :H] * pushed[:, K:])
                 h = n + squashed[:, H:] * (h - n)
@@ -187,15 +197,6 @@ def _multiply(a: np.ndarray, b: np.ndarray, block: int) -> np.ndarray:
     for row in range(0, len(a), block):
         np.matmul(a[row : row + block], b, out=out[row : row + block])
     return out
-
-
-def _sigmoid(s: np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(-s)), in place, by tanh, which does not overflow."""
-    s *= 0.5
-    np.tanh(s, out=s)
-    s += 1
-    s *= 0.5
-    return s
 
 
 @dataclass(frozen=True)

@@ -246,6 +246,7 @@ def assemble_rollout(
         final_index=(torch.from_numpy(t[order]), torch.from_numpy(e[order])),
         first=first,
         total=total,
+        by_environment=False,
     )
 
 

@@ -63,7 +63,10 @@ class Tape(Protocol):
     layout: Layout  # of theta
     size: int  # P
     width: int  # of the O outputs those that the network computes; the others are the head's constants
-    sequence: int  # rows that follow one another in time, whose outputs layer records mix; 1: none do
+
+    @property
+    def sequence(self) -> int:
+        """Rows that follow one another in time, so many at a time, whose outputs the layer records mix; 1: none."""
 
     def jvp(self, v: Tensor) -> Tensor:
         """(P,) -> (B, O): the change of every output per unit of theta's change along v."""
