@@ -264,7 +264,8 @@ class RunConfig:
 
     def sequence_of(self, prefix: str) -> int:
         """Steps that a network with memory learns through: the actor's, or with the prefix "critic." the critic's."""
-        return self.updates_of[prefix].schedule.sequence or self.batch_size // self.env.num_envs
+        steps = self.batch_size // self.env.num_envs
+        return min(self.updates_of[prefix].schedule.sequence or steps, steps)
 
     @property
     def compatible(self) -> CompatibleCritic | None:

@@ -18,6 +18,7 @@ class GRU:
     hidden: tuple[int, ...]  # of the encoder; none: the units see the observation itself
     activation: str  # of these
     size: int
+    horizon: float  # steps within which the slowest units forget at first, 2 or above
     gain: float  # of the hidden layers' orthogonal weights
     last_gain: float  # of the last layer's
 
@@ -44,4 +45,4 @@ class GRU:
 
     @property
     def _memory(self) -> Memory:
-        return Memory("gru", self.size, self.last_gain)
+        return Memory("gru", self.size, self.last_gain, self.horizon)

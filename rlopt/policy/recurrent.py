@@ -47,8 +47,9 @@ Act = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # x (E, D), m 
 class Recurrent(nn.Module):
     """``encoder`` from observations to ``features`` numbers, then ``size`` units of a GRU or an LSTM, then ``outputs``.
 
-    Weights are orthogonal, those from the units to each gate by themselves; an LSTM's forget gates begin with a bias of
-    1 (Jozefowicz et al. 2015).
+    Weights are orthogonal, those from the units to each gate by themselves. The biases of the gates that keep, u or f, are
+    drawn so that at first the units forget within 2 to ``horizon`` steps, evenly (Tallec and Ollivier 2018, eq. 16, where
+    an LSTM's i has minus those of f).
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Recurrent(nn.Module):
         size: int,
         outputs: int,
         last_gain: float,
+        horizon: float,
         generator: torch.Generator,
     ):
         super().__init__()
@@ -73,8 +75,11 @@ class Recurrent(nn.Module):
         for gate in self.hidden.weight.split(size):
             nn.init.orthogonal_(gate, generator=generator)
         initialise_orthogonal(self.outputs, last_gain, generator)
-        if kind == "lstm":
-            nn.init.ones_(self.inputs.bias[size : 2 * size])
+        with torch.no_grad():
+            spread = torch.empty(size).uniform_(1, horizon - 1, generator=generator).log_()
+            self.inputs.bias[size : 2 * size] = spread  # of u, or of f
+            if kind == "lstm":
+                self.inputs.bias[:size] = -spread
 
     def forward(
         self, rows: Tensor, length: int | None = None, remember: bool = False
@@ -206,11 +211,13 @@ class Memory:
     kind: str  # gru or lstm
     size: int  # units, H
     last_gain: float  # of the last layer's orthogonal weights
+    horizon: float  # steps within which the slowest units forget at first
 
     def __post_init__(self) -> None:
         check(self.kind in GATES, "kind", " or ".join(GATES), self.kind)
         at_least_one("size", self.size)
         positive("last_gain", self.last_gain)
+        check(self.horizon >= 2, "horizon", "2 steps or above", self.horizon)
 
     @property
     def memory_size(self) -> int:
@@ -219,7 +226,7 @@ class Memory:
 
     def behind(self, encoder: nn.Module, features: int, outputs: int, generator: torch.Generator) -> Recurrent:
         """The network that is ``encoder`` to ``features`` numbers, this memory, and a layer to ``outputs``."""
-        return Recurrent(encoder, features, self.kind, self.size, outputs, self.last_gain, generator)
+        return Recurrent(encoder, features, self.kind, self.size, outputs, self.last_gain, self.horizon, generator)
 
     def behind_mlp(self, mlp: MLP, space: gym.Space, outputs: int, generator: torch.Generator) -> Recurrent:
         """The same behind the hidden layers of ``mlp``, each with its activation; its last layer is not made."""

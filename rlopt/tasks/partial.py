@@ -6,8 +6,8 @@
 | rlopt/PendulumPosition-v0    | the angular velocity of Pendulum-v1      | -250               |
 | rlopt/TMaze-v0               | after the first step, where the goal is  | 1                  |
 
-The T-maze is that of Bakker (2002, Reinforcement learning with long short-term memory), with the reward of Ni et al. (2023,
-When do transformers shine in RL?): who dawdles pays at once, so that it asks for memory and not for luck.
+The T-maze is that of Bakker (2002, Reinforcement learning with long short-term memory), with the reward of Ni et al.
+(2023, When do transformers shine in RL?): who dawdles pays at once, so that it asks for memory and not for luck.
 """
 
 from __future__ import annotations
