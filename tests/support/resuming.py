@@ -24,6 +24,8 @@ CASES = {
     "cartpole svrpg": ("env=cartpole", "algo=svrpg", "env.num_envs=4", "batch_size=40", "total_steps=400", "estimator.period=3"),
     "pendulum storm": ("env=pendulum", "algo=storm_pg", "env.num_envs=2", "batch_size=60", "total_steps=300"),
     "schedules and history": ("env=cartpole", "algo=trpo", "step=kl_clip", "scheduler=cosine", "critic.optimizer=history", "critic.scheduler=linear", "env.num_envs=4", "batch_size=40", "total_steps=200"),
+    "memory": ("env=pendulum", "algo=ppo", "policy=lstm", "critic=gru", "policy.size=4", "critic.size=4", "env.num_envs=4", "batch_size=80", "total_steps=320", "workers=2", "schedule.sequence=5", "schedule.minibatch=20", "critic.schedule.sequence=5", "critic.schedule.minibatch=20"),
+    "memory of policy and value": ("env=cartpole", "algo=acktr", "policy=gru", "policy.size=4", "critic=shared", "env.num_envs=4", "batch_size=40", "total_steps=200"),
     "shared": ("env=cartpole", "algo=ppo", "critic=shared", "env.num_envs=4", "batch_size=40", "total_steps=200", "advantages.recompute=false"),
 }  # fmt: skip
 
