@@ -47,9 +47,9 @@ Act = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # x (E, D), m 
 class Recurrent(nn.Module):
     """``encoder`` from observations to ``features`` numbers, then ``size`` units of a GRU or an LSTM, then ``outputs``.
 
-    Weights are orthogonal, those from the units to each gate by themselves. The biases of the gates that keep, u or f, are
-    drawn so that at first the units forget within 2 to ``horizon`` steps, evenly (Tallec and Ollivier 2018, eq. 16, where
-    an LSTM's i has minus those of f).
+    Weights are orthogonal, those from the units to each gate by themselves. The biases of the gates that keep, u or f,
+    are drawn so that at first the units forget within 2 to ``horizon`` steps, evenly (Tallec and Ollivier 2018, eq. 16,
+    where an LSTM's i has minus those of f).
     """
 
     def __init__(
