@@ -133,7 +133,7 @@ class RecurrentTape:
             else:
                 dc += F["b"][t] * dh
                 ifg = F["a_ifg"][t] * dc[:, None]
-                d[:, : 2 * H], d[:, 3 * H :] = ifg[:, :2].reshape(S, -1), ifg[:, 2]
+                d[:, : 2 * H], d[:, 3 * H :] = ifg[:, :2].reshape(S, 2 * H), ifg[:, 2]
                 np.multiply(F["a_o"][t], dh, out=d[:, 2 * H : 3 * H])
                 dc *= F["f"][t]
                 dh = d @ U
