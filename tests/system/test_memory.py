@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import rlopt
+from rlopt.config.extensions import extended
 from rlopt.errors import UserError
 from rlopt.evaluation.episodes import evaluate
 from rlopt.policy.policy import Policy
@@ -184,6 +185,38 @@ REFUSED = {
 def test_what_memory_cannot_serve_is_refused(typed):
     with pytest.raises(UserError, match=REFUSED[typed]):
         resolve(["env=cartpole", *typed.split()])
+
+
+OWN_NETWORK = """
+import torch
+from torch import nn
+
+class Mine:
+    def sees(self, space):
+        pass
+
+    def build(self, space, outputs, generator):
+        return nn.Sequential(nn.LayerNorm(space.shape[0], elementwise_affine=False), nn.Linear(space.shape[0], outputs))
+"""
+
+
+def test_a_network_of_ones_own_gets_a_memory(tmp_path):
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy/mine.py").write_text(OWN_NETWORK)
+    cell = "memory:\n  kind: lstm\n  size: 4\n  last_gain: 1.0\n  horizon: 8.0\n"
+    rest = "scale: log_sigma\ninitial_sigma: 0.5\nsquash: false\n"
+    (tmp_path / "policy/mine.yaml").write_text(f"# mine\n_target_: policy.mine.Mine\n{cell}{rest}")
+    with extended([tmp_path]):
+        run = make_trainer("env=cartpole", "policy=mine", "algo=acktr", "batch_size=64", "env.num_envs=4")
+        theta = run.state["actor"]["theta"].clone()
+        for _ in range(2):
+            batch = run.collector.collect(run.agent.policy(run.state))
+            run.state, result = run.agent.learn(run.state, batch, run.minibatches)
+            assert result.failure is None
+        run.collector.close()
+    module = run.agent.actor.update.network.module
+    assert module.memory_size == 8 and module.encoder[1].out_features == 4 and module.sequence_length == 16
+    assert not torch.equal(run.state["actor"]["theta"], theta)
 
 
 def test_tasks_hide_what_they_say():
