@@ -43,6 +43,7 @@ from rlopt.core.solvers.per_layer import (
     layer_shape,
     one_factor,
     rooted,
+    rooted_by_sample,
     split,
     statistics,
     weighted,
@@ -105,6 +106,8 @@ class Block(Solver):
         return frozenset({BATCH, ROOT} if self.decay else {ROOT})
 
     def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
+        if self.centred:
+            rooted_by_sample(curvature)
         found, values = statistics(curvature, self._statistics)
         shapes, blocks = list(found.values()), [self._centred(*parts) for parts in values]
         if self.decay:

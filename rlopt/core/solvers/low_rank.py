@@ -31,7 +31,7 @@ from rlopt.core.curvature import Curvature
 from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Requirements, Solution, Solve, Solver, State
 from rlopt.core.solvers.dense import damping_for, eigenvalues
 from rlopt.core.solvers.diagonal import exact_diagonal
-from rlopt.core.solvers.per_layer import chunks, gradients, layer_means
+from rlopt.core.solvers.per_layer import chunks, gradients, layer_means, rooted_by_sample
 from rlopt.core.spectrum import krylov
 from rlopt.core.tapes.tape import Layer
 
@@ -126,6 +126,7 @@ class LowRank(Solver):
         left = len(g) - len(mu)
         if self.remainder == "none" or left == 0:
             return mu, Q, g.new_zeros(())
+        rooted_by_sample(curvature)
         if self.remainder == "diagonal":
             return mu, Q, (exact_diagonal(curvature, self.chunk) - Q.square() @ mu).clamp(min=0)
         parts, _ = layer_means(curvature, self._trace)

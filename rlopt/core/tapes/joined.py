@@ -21,12 +21,12 @@ class JoinedTape:
     """Several tapes of one network as one tape, in the order given. Raises ValueError where it is asked for theta."""
 
     chain: ClassVar[bool] = False
-    sequence: ClassVar[int] = 1  # each part has its own
 
     def __init__(self, tapes: Sequence[Tape]):
         self._tapes = list(tapes)
         first = self._tapes[0]
         self.layout, self.size, self.width = first.layout, first.size, first.width
+        self.sequence = max(tape.sequence for tape in self._tapes)
         self.outputs = torch.cat([tape.outputs for tape in self._tapes])
 
     @property

@@ -1,14 +1,17 @@
 """Products through time, against a loop that is written out row by row, in float64."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.func import jacrev
 
+from rlopt.config.catalogue import make_part
 from rlopt.core import curvature
 from rlopt.core.curvature import PullBack, factored
 from rlopt.core.heads import Categorical, DiagonalGaussian
+from rlopt.core.requirements import Incompatible
 from rlopt.core.solvers.kronecker.factors import factors
 from rlopt.core.tapes.autograd import AutogradTape
 from rlopt.core.tapes.recurrent import RecurrentTape
@@ -119,6 +122,26 @@ def test_a_layers_records_add_up_to_the_gradient_and_signs_repeat():
     moved = curvature._signed(u[None, :, :2], net.tape(theta + 0.1, given))
     assert torch.equal(once, again) and not torch.equal(once, moved)
     assert torch.equal(once.abs(), u[None, :, :2].abs()) and (once / u[None, :, :2]).unique().tolist() == [-1, 1]
+
+
+BY_SAMPLE = ["gram", "diagonal", "low_rank"]
+
+
+@pytest.mark.parametrize("solver", [*BY_SAMPLE, "block", "ekfac"])
+def test_solvers_of_samples_refuse_and_others_solve(solver):
+    """Alone, in the library, too: they would take sequences for samples."""
+    built, *_, given = made("gru", RecurrentTape)
+    head, part = DiagonalGaussian(2), make_part("solver", solver)
+    part = replace(part, remainder="mean") if solver == "low_rank" else part
+    share = torch.full((len(given),), 1 / len(given), dtype=torch.float64)
+    F = factored(built, share, head.fisher_root(built.outputs))
+    g = randn(F.size, seed=5)
+    if solver in BY_SAMPLE:
+        with pytest.raises(Incompatible, match="no sample has its own"):
+            part.prepare(part.init(), F, 0.1)[0](g)
+        assert part.requirements.reads_samples
+    else:
+        assert torch.dot(part.prepare(part.init(), F, 0.1)[0](g).x, g) > 0
 
 
 def test_the_encoder_may_have_no_layers():
