@@ -44,7 +44,7 @@ def pendulum_position(**kwargs: Any) -> gym.Env:
     return _only("Pendulum-v1", [0, 1], kwargs)
 
 
-class TMaze(gym.Env[np.ndarray, int]):
+class TMaze(gym.Env[np.ndarray, np.int64]):
     """A corridor with a junction at its end. The first observation alone says whether to turn left or right there.
 
     Observations are (sign, junction): sign -1 for left and 1 for right at the first step, then 0; junction 1 there and
@@ -70,7 +70,7 @@ class TMaze(gym.Env[np.ndarray, int]):
         self._time = self._place = 0
         return np.array([-1.0 if self._goal == LEFT else 1.0, 0.0], np.float32), {}
 
-    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.int64) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self._time += 1
         turned = self._place == self.length and action in (LEFT, RIGHT)
         reward = float(action == self._goal) if turned else 0.0

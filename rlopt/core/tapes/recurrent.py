@@ -196,7 +196,7 @@ def _run(kind: str, X: np.ndarray, U: np.ndarray, begins: np.ndarray, memory: np
     pushed, c_met, c = (
         (np.empty_like(h), empty, empty) if kind == "gru" else (empty, np.empty_like(h), np.empty_like(h))
     )
-    anew = begins.any(1)
+    anew = np.asarray(begins.any(1))
     for t in range(L):
         met[t] = h[t - 1] if t else memory[0, :, :H]
         if kind == "lstm":
