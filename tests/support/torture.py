@@ -40,6 +40,9 @@ CASES = {
     "pendulum acktr": ("env=pendulum", "algo=acktr", "env.num_envs=4", "batch_size=256", "total_steps=7680"),
     "halfcheetah ppo": ("env=halfcheetah", "algo=ppo", "env.num_envs=2", "batch_size=128", "total_steps=3840",
                         "schedule.epochs=2"),
+    "pendulum, memory": ("env=pendulum", "algo=ppo", "policy=lstm", "critic=gru", "policy.size=8", "critic.size=8",
+                         "env.num_envs=4", "batch_size=256", "total_steps=7680", "schedule.epochs=2",
+                         "schedule.minibatch=64", "critic.schedule.epochs=2", "critic.schedule.minibatch=64"),
 }  # fmt: skip
 COMMON = ["policy.hidden=[16]", "critic.hidden=[16]", "evaluation.episodes=2", "checkpoint.every_updates=1",
           "checkpoint.every_seconds=null"]  # fmt: skip
