@@ -37,7 +37,7 @@ _OWN = ("hidden.weight", "outputs.weight", "outputs.bias")  # after the chain's,
 
 
 class _Steps(NamedTuple):
-    """All times of a forward pass, [L, S, ...]; ``c`` and what belongs to it are of an LSTM, ``pushed`` of a GRU."""
+    """All times of a forward pass, [L, S, ...]; ``pushed`` is of a GRU, ``c_met`` and ``squashed`` of an LSTM."""
 
     met: np.ndarray  # h_{t-1}
     h: np.ndarray
@@ -45,7 +45,7 @@ class _Steps(NamedTuple):
     n: np.ndarray  # n or g
     pushed: np.ndarray  # p_n
     c_met: np.ndarray  # c_{t-1}
-    c: np.ndarray
+    squashed: np.ndarray  # tanh(c)
 
 
 class RecurrentTape:
@@ -87,15 +87,15 @@ class RecurrentTape:
 
     @cached_property
     def _factors(self) -> dict[str, np.ndarray]:
-        """The factors of the module's table, [L, S, H]."""
+        """The factors of the module's table, [L, S, H]; those that are used together as [L, S, N, H]."""
         s, slopes = self._steps, self._steps.gates * (1 - self._steps.gates)
         if self._module.kind == "gru":
             (r, u), (dr, du) = (np.split(x, 2, 2) for x in (s.gates, slopes))
-            return {"u": u, "r": r, "a_u": (s.met - s.n) * du, "a_n": (1 - u) * (1 - s.n**2), "a_r": s.pushed * dr}
+            a_un = np.stack([(s.met - s.n) * du, (1 - u) * (1 - s.n**2)], 2)
+            return {"u": u, "r": r, "a_un": a_un, "a_r": s.pushed * dr}
         (i, f, o), (di, df, do) = (np.split(x, 3, 2) for x in (s.gates, slopes))
-        t = np.tanh(s.c)
-        a_ifg = np.stack([s.n * di, s.c_met * df, i * (1 - s.n**2)], 2)  # [L, S, 3, H]
-        return {"f": f, "a_ifg": a_ifg, "a_o": t * do, "b": o * (1 - t**2)}
+        a_ifog = np.stack([s.n * di, s.c_met * df, s.squashed * do, i * (1 - s.n**2)], 2)
+        return {"f": f, "a_ifog": a_ifog, "b": o * (1 - s.squashed**2)}
 
     @cached_property
     def _flows(self) -> list[np.ndarray | None]:
@@ -121,22 +121,20 @@ class RecurrentTape:
         dp, dh, dc = np.empty_like(dX) if gru else dX, np.zeros((S, H), sent.dtype), np.zeros((S, H), sent.dtype)
         for t in reversed(range(L)):
             dh += sent[t]
-            d = dX[t]
+            d = dX[t].reshape(S, -1, H)
             if gru:
-                np.multiply(F["a_u"][t], dh, out=d[:, H : 2 * H])
-                np.multiply(F["a_n"][t], dh, out=d[:, 2 * H :])
-                np.multiply(F["a_r"][t], d[:, 2 * H :], out=d[:, :H])
-                dp[t, :, : 2 * H] = d[:, : 2 * H]
-                np.multiply(F["r"][t], d[:, 2 * H :], out=dp[t, :, 2 * H :])
+                np.multiply(F["a_un"][t], dh[:, None], out=d[:, 1:])
+                np.multiply(F["a_r"][t], d[:, 2], out=d[:, 0])
+                dp[t, :, : 2 * H] = dX[t, :, : 2 * H]
+                np.multiply(F["r"][t], d[:, 2], out=dp[t, :, 2 * H :])
                 dh *= F["u"][t]
                 dh += dp[t] @ U
             else:
                 dc += F["b"][t] * dh
-                ifg = F["a_ifg"][t] * dc[:, None]
-                d[:, : 2 * H], d[:, 3 * H :] = ifg[:, :2].reshape(S, 2 * H), ifg[:, 2]
-                np.multiply(F["a_o"][t], dh, out=d[:, 2 * H : 3 * H])
+                np.multiply(F["a_ifog"][t], dc[:, None], out=d)
+                np.multiply(F["a_ifog"][t, :, 2], dh, out=d[:, 2])
                 dc *= F["f"][t]
-                dh = d @ U
+                dh = dX[t] @ U
             if (flow := self._flows[t]) is not None:
                 dh *= flow
                 dc *= flow
@@ -153,14 +151,15 @@ class RecurrentTape:
             if (flow := self._flows[t]) is not None:
                 h, c = h * flow, c * flow
             push = p[t] + h @ self._U.T
-            s = X[t] + push
+            s = (X[t] + push).reshape(S, -1, H)
             if self._module.kind == "gru":
-                n = X[t, :, 2 * H :] + F["r"][t] * push[:, 2 * H :] + F["a_r"][t] * s[:, :H]
-                h = F["a_u"][t] * s[:, H : 2 * H] + F["u"][t] * h + F["a_n"][t] * n
+                a_u, a_n = F["a_un"][t, :, 0], F["a_un"][t, :, 1]
+                n = X[t, :, 2 * H :] + F["r"][t] * push[:, 2 * H :] + F["a_r"][t] * s[:, 0]
+                h = a_u * s[:, 1] + F["u"][t] * h + a_n * n
             else:
-                a = F["a_ifg"][t]
-                c = F["f"][t] * c + a[:, 0] * s[:, :H] + a[:, 1] * s[:, H : 2 * H] + a[:, 2] * s[:, 3 * H :]
-                h = F["a_o"][t] * s[:, 2 * H : 3 * H] + F["b"][t] * c
+                own = F["a_ifog"][t] * s
+                c = F["f"][t] * c + own[:, 0] + own[:, 1] + own[:, 3]
+                h = own[:, 2] + F["b"][t] * c
             found[t] = h
         z = torch.from_numpy(self._rows(found) @ self._V.T + self._rows(steps.h) @ V.T + bias)
         constants = along.get(CONSTANTS)
@@ -187,36 +186,51 @@ class RecurrentTape:
 
 
 def _run(kind: str, X: np.ndarray, U: np.ndarray, begins: np.ndarray, memory: np.ndarray) -> _Steps:
-    """All steps from the gates' inputs X [L, S, G H], where rows begin anew [L, S] with ``memory`` [L, S, M]."""
+    """All steps from the gates' inputs X [L, S, G H], where rows begin anew [L, S] with ``memory`` [L, S, M].
+
+    X is overwritten. Gates are squashed as sigmoid(s) = (1 + tanh(s / 2)) / 2.
+    """
     L, S, _ = X.shape
     H = U.shape[1]
-    K, Ut = len(U) - H, np.ascontiguousarray(U.T)
-    met, h, n = (np.empty((L, S, H), X.dtype) for _ in range(3))
-    gates, empty = np.empty((L, S, K), X.dtype), np.empty((L, S, 0), X.dtype)
-    pushed, c_met, c = (
-        (np.empty_like(h), empty, empty) if kind == "gru" else (empty, np.empty_like(h), np.empty_like(h))
-    )
-    anew = np.asarray(begins.any(1))
+    K, Ut, lstm = len(U) - H, np.ascontiguousarray(U.T), kind == "lstm"
+    X[..., :K] *= 0.5
+    Ut[:, :K] *= 0.5
+    met, h, one, two = (np.empty((L, S, H), X.dtype) for _ in range(4))  # p_n, or c_{t-1} and tanh(c)
+    anew, c, p = np.asarray(begins.any(1)), memory[0, :, H:], np.empty((S, len(U)), X.dtype)
     for t in range(L):
+        a = X[t]
         met[t] = h[t - 1] if t else memory[0, :, :H]
-        if kind == "lstm":
-            c_met[t] = c[t - 1] if t else memory[0, :, H:]
+        if lstm:
+            one[t] = c
         if t and anew[t]:
             rows = begins[t]
-            met[t, rows], c_met[t, rows] = memory[t, rows, :H], memory[t, rows, H:]
-        p = met[t] @ Ut
-        s = gates[t]
-        np.add(X[t, :, :K], p[:, :K], out=s)
-        sigmoid_(s)
-        if kind == "gru":
-            pushed[t] = p[:, K:]
-            np.tanh(X[t, :, K:] + s[:, :H] * pushed[t], out=n[t])
-            np.add(n[t], s[:, H:] * (met[t] - n[t]), out=h[t])
+            met[t, rows] = memory[t, rows, :H]
+            if lstm:
+                one[t, rows] = memory[t, rows, H:]
+        np.matmul(met[t], Ut, out=p)
+        if lstm:
+            a += p
+            np.tanh(a, out=a)
+            s = a[:, :K]
+            s *= 0.5
+            s += 0.5
+            c = s[:, H : 2 * H] * one[t]
+            c += s[:, :H] * a[:, K:]
+            np.tanh(c, out=two[t])
+            np.multiply(s[:, 2 * H :], two[t], out=h[t])
         else:
-            np.tanh(X[t, :, K:] + p[:, K:], out=n[t])
-            np.add(s[:, H : 2 * H] * c_met[t], s[:, :H] * n[t], out=c[t])
-            np.multiply(s[:, 2 * H :], np.tanh(c[t]), out=h[t])
-    return _Steps(met, h, gates, n, pushed, c_met, c)
+            s, n = a[:, :K], a[:, K:]
+            s += p[:, :K]
+            np.tanh(s, out=s)
+            s *= 0.5
+            s += 0.5
+            one[t] = p[:, K:]
+            n += s[:, :H] * one[t]
+            np.tanh(n, out=n)
+            np.subtract(met[t], n, out=h[t])
+            h[t] *= s[:, H:]
+            h[t] += n
+    return _Steps(met, h, X[..., :K], X[..., K:], one, one, two)
 
 
 def sigmoid_(s: np.ndarray) -> np.ndarray:
