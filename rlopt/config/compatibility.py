@@ -53,7 +53,10 @@ def check(config: RunConfig) -> None:
         _check_update(_Checked(config, update, prefix))
     if config.compatible:
         _check_compatible_critic(config)
-    _check_memory(config)
+    if any(config.memory_sizes.values()) or any(name.endswith("schedule.sequence") for name in config.typed):
+        from rlopt.config.sequences import check_sequences  # which most runs have no need of
+
+        check_sequences(config)
 
 
 @dataclass(frozen=True)
@@ -281,42 +284,6 @@ def _check_compatible_critic(config: RunConfig) -> None:
         raise UserError(f"objective.entropy has no effect with {solver}; set it to 0, or {others}")
     if update.l2:
         raise UserError(f"l2 has no effect with {solver}; set it to 0, or {others}")
-
-
-def _check_memory(config: RunConfig) -> None:
-    """Networks with memory learn from whole sequences, and not by every solver; others have no use for sequences."""
-    networks = {"": config.policy.network}
-    if not isinstance(config.critic, SharedCritic):
-        networks["critic."] = config.critic.network
-    remember = {prefix: getattr(network, "memory_size", 0) for prefix, network in networks.items()}
-    if config.compatible and any(remember.values()):
-        raise UserError(
-            f"critic={stands_for(config.compatible)} reads every sample by itself, and a network with memory does not; "
-            "choose another critic, or networks without memory"
-        )
-    for prefix, update in config.updates_of.items():
-        option, schedule = f"{prefix}schedule.sequence", update.schedule
-        if not remember[prefix]:
-            if option in config.typed:
-                raise UserError(f"{option} has no effect: this network has no memory; policy=gru or critic=gru has one")
-            continue
-        steps, length = config.batch_size // config.env.num_envs, config.sequence_of(prefix)
-        size = schedule.minibatch or config.batch_size
-        whole = [n for n in range(1, steps + 1) if steps % n == 0 and (size >= config.batch_size or size % n == 0)]
-        if length not in whole:
-            near = min(whole, key=lambda n: abs(n - length))
-            raise UserError(
-                f"{option}={schedule.sequence or 'null'} is {length} steps, of which batch_size / env.num_envs = "
-                f"{steps} and {prefix}schedule.minibatch={schedule.minibatch or 'null'} must be multiples; "
-                f"try {option}={near}, or another minibatch"
-            )
-        if update.solver.requirements.reads_samples:
-            c = _Checked(config, update, prefix)
-            able = typed_choices("solver", solvers_for(update.metric, c.given, reads_samples=False), prefix)
-            raise UserError(
-                f"{c.typed('solver')} reads each sample's own gradient layer by layer, which a network with memory "
-                f"does not give. These can: {able}{_by_options(c)}"
-            )
 
 
 def check_network(

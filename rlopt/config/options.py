@@ -290,6 +290,14 @@ class RunConfig:
         own = {"critic.": self.critic.update} if isinstance(self.critic, OwnCritic) else {}
         return {"": self.actor, **own}
 
+    @property
+    def memory_sizes(self) -> dict[str, int]:
+        """Numbers that the networks of `updates_of` carry from one step to the next, by the same names."""
+        networks = {"": self.policy.network}
+        if isinstance(self.critic, OwnCritic):
+            networks["critic."] = self.critic.network
+        return {prefix: getattr(network, "memory_size", 0) for prefix, network in networks.items()}
+
     def sequence_of(self, prefix: str) -> int:
         """Steps that a network with memory learns through: the actor's, or with the prefix "critic." the critic's."""
         steps = self.batch_size // self.env.num_envs

@@ -139,10 +139,8 @@ class Recurrent(nn.Module):
         Linear layers and known activations runs in torch.
         """
         encode = self._encoding(views, block)
-        W, b, U, V, c = (
-            views[name].numpy() for name in ("inputs.weight", "inputs.bias", "hidden.weight", "outputs.weight",
-                                             "outputs.bias")
-        )  # fmt: skip
+        names = ("inputs.weight", "inputs.bias", "hidden.weight", "outputs.weight", "outputs.bias")
+        W, b, U, V, c = (views[name].numpy() for name in names)
         W, U, V = (np.ascontiguousarray(matrix.T) for matrix in (W, U, V))
         H, K = self.size, (GATES[self.kind] - 1) * self.size
 

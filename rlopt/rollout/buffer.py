@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rlopt.core.heads import Head, Joint
+from rlopt.core.network import Network
 from rlopt.core.samples import Samples
 from rlopt.envs.spaces import PolicyHead, observation_dtype, observation_size
 from rlopt.parallel.processes import shared_zeros
@@ -94,13 +95,16 @@ class Rollout:
         """[T, E] bool: an episode begins, and with it an empty memory."""
         return (self.time == 0) & (self.mask > 0)
 
-    def rows(self, memory: Tensor, sequence: int) -> Tensor:
-        """(B, D + 1 + M) the rows of a network with memory, in sequences of so many steps; see policy.recurrent.
+    def rows(self, network: Network, memory: Tensor | None) -> Tensor | None:
+        """(B, D + 1 + M) the rows of a network with memory, see policy.recurrent; None for one without.
 
         ``memory`` [T + 1, E, M] is the one with which that network meets each observation.
         """
+        if not network.memory:
+            return None
+        assert memory is not None
         start = self.begins
-        start[::sequence] = True
+        start[:: network.sequence] = True
         parts = [self.inputs[:-1].to(memory.dtype), start[..., None].to(memory.dtype), memory[:-1]]
         return self.flat(torch.cat(parts, 2))
 

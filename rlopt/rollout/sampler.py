@@ -7,6 +7,7 @@ log-probabilities, advantages and episode returns are computed, after it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -88,7 +89,9 @@ class Sampler:
         self._outputs = torch.zeros(steps, rows, head.network_outputs + head.constants, dtype=dtype)
         self._noise = torch.zeros(steps, rows, head.noise_size, dtype=dtype)
         self._memory = torch.zeros(steps + 1, rows, memory, dtype=dtype) if memory else None
-        self._rows = list(zip(*(x.numpy() for x in (self._raw[:-1], self._outputs, self._noise)), strict=True))
+        each = [self._raw[:-1], self._outputs, self._noise]
+        each += [] if self._memory is None else [self._memory[:-1], self._memory[1:]]  # before and after a step
+        self._rows = list(zip(*(x.numpy() for x in each), strict=True))
         self._draw = numpy_sampler(head)
         self._time = np.zeros(count, np.int64)
         self._episode = np.array(numbers, dtype=np.int64)
@@ -99,17 +102,14 @@ class Sampler:
     def collect(self, policy: FrozenPolicy, buffer: Buffer) -> FinalObservations | None:
         """The next ``steps`` transitions of every environment; None where a stop was requested."""
         own, rows, draw, transform = self._own, self._rows, self._draw, self._transform
-        memory = None if self._memory is None else self._memory.numpy()
         drawn = buffer["actions"].numpy()
 
         def act(t: int) -> np.ndarray:
-            raw, z, noise = rows[t]
+            raw, z, noise, *memory = rows[t]
+            if memory:
+                memory[0][own][(self._time == 0) & ~self._over] = 0  # episodes begin
             with np.errstate(all="ignore"):  # the update finds numbers that are not finite
-                if memory is None:
-                    policy.write_outputs(raw, z)
-                else:
-                    memory[t, own][(self._time == 0) & ~self._over] = 0
-                    policy.write_outputs(raw, z, memory[t], memory[t + 1])
+                policy.write_outputs(raw, z, *memory)
                 actions = drawn[t] = draw(z, noise)[own]
             return transform(actions)
 
@@ -140,6 +140,14 @@ class Sampler:
         if done < self.steps:
             return None
 
+        self._write(policy, buffer)
+        last = np.array([np.reshape(o, -1) for _, _, o in final], observations.dtype).reshape(-1, shape[1])
+        t_of, e_of = (np.array([row[i] for row in final], np.int64) for i in (0, 1))
+        return FinalObservations(t_of, e_of, last)
+
+    def _write(self, policy: FrozenPolicy, buffer: Buffer) -> None:
+        """Write to the buffer what the rollout's rows hold."""
+        own = self._own
         policy.normalise(self._raw[:, own], out=buffer["inputs"])
         mark_infinite(buffer["inputs"][-1], self._raw[-1, own])
         buffer["observations"].copy_(self._raw[:-1, own])
@@ -147,33 +155,24 @@ class Sampler:
         buffer["outputs"].copy_(self._outputs[:, own])
         if self._memory is not None:
             buffer["memory"].copy_(self._memory[:, own])
-        last = np.array([np.reshape(o, -1) for _, _, o in final], observations.dtype).reshape(-1, shape[1])
-        t_of, e_of = (np.array([row[i] for row in final], np.int64) for i in (0, 1))
-        return FinalObservations(t_of, e_of, last)
 
     def env_states(self) -> list[EnvState]:
         """The states of the environments after a rollout."""
         origins = getattr(self.envs, "origins", None) or [None] * len(self._numbers)
-        memory = None if self._memory is None else self._memory[-1, self._own].numpy().copy()
         last, noise = self._raw[-1, self._own].numpy().copy(), [dict(g.bit_generator.state) for g in self._generators]
         with guard(self.counter.describe):
             saved = getattr(self.envs, "saved_states", lambda: [None] * len(self._numbers))()
         time, episode, over = self._time.tolist(), self._episode.tolist(), self._over.tolist()
-        return [
+        found = [
             EnvState(
-                number,
-                last[e],
-                time[e],
-                episode[e],
-                over[e],
-                self.counter.step,
-                noise[e],
-                origins[e],
-                saved=saved[e],
-                memory=None if memory is None else memory[e],
-            )  # fmt: skip
+                number, last[e], time[e], episode[e], over[e], self.counter.step, noise[e], origins[e], saved=saved[e]
+            )
             for e, number in enumerate(self._numbers)
         ]
+        if self._memory is None:
+            return found
+        memory = self._memory[-1, self._own].numpy().copy()
+        return [replace(state, memory=own) for state, own in zip(found, memory, strict=True)]
 
     def restore(self, states: Sequence[EnvState | None], reset_seed: int) -> list[int]:
         """Bring every environment to its state; the numbers of those that begin a new episode instead.

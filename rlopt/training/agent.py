@@ -292,24 +292,18 @@ class Agent:
         """The samples of every network, from advantages and targets [T, E] and the values before training."""
         advantages, targets, old_values = (batch.flat(x) for x in (advantages, targets, values.inputs[:-1]))
         weight = batch.weight(self._config.gamma if self._config.state_weighting == "discounted" else None)
-        rows = self._rows(batch, self.actor, batch.memory)
+        rows = batch.rows(self.actor.update.network, batch.memory)
         if self.critic is None:
             joint = self.actor.update.head
             assert isinstance(joint, Joint)
             found = {"actor": batch.joint_samples(joint, advantages, targets, old_values, weight, rows)}
         else:
-            of_critic = self._rows(batch, self.critic, values.memory)
+            of_critic = batch.rows(self.critic.update.network, values.memory)
             actor = batch.actor_samples(self.head, advantages, weight, rows)
             found = {"actor": actor, "critic": batch.critic_samples(targets, old_values, weight, of_critic)}
         if self._config.advantages.normalise == "batch":
             found["actor"] = found["actor"].with_normalised_advantages()
         return {name: samples.to(self.device) for name, samples in found.items()}
-
-    @staticmethod
-    def _rows(batch: Rollout, learner: Learner, memory: Tensor | None) -> Tensor | None:
-        """The inputs (B, D + 1 + M) of a network with memory; None for one without."""
-        network = learner.update.network
-        return batch.rows(memory, network.sequence) if network.memory and memory is not None else None
 
     def _values(self, networks: State, batch: Rollout) -> _Values:
         """V at every input and at the truncated episodes' last observations."""

@@ -2,7 +2,6 @@
 
 import copy
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -10,12 +9,10 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import rlopt
 from rlopt.config.extensions import extended
-from rlopt.errors import UserError
 from rlopt.evaluation.episodes import evaluate
 from rlopt.policy.policy import Policy
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.seeding import Purpose, integer
-from tests.support.building import resolve
 from tests.support.probes import make_trainer
 
 pytestmark = pytest.mark.usefixtures("probe_environments", "elsewhere")
@@ -179,24 +176,6 @@ def test_an_exported_policy_takes_its_memory_and_returns_it(trained):
             np.testing.assert_allclose(kept, policy.state, rtol=1e-5, atol=1e-5)
 
 
-REFUSED = {
-    "schedule.sequence=8": "schedule.sequence has no effect: this network has no memory",
-    "policy=gru schedule.sequence=7": "schedule.sequence=7 is 7 steps, .* = 256 .* try schedule.sequence=8",
-    "policy=gru algo=ppo schedule.sequence=32 schedule.minibatch=80": "try schedule.sequence=16",
-    "policy=gru solver=gram": "reads each sample's own gradient .* These can: .*solver=cg, .*solver=kfac",
-    "policy=gru solver.preconditioner=diagonal solver=cg": "reads each sample's own gradient",
-    "critic=gru critic.metric=fisher critic.solver=kfra critic.step=kl_clip": "critic.solver=kfra reads each sample's",
-    "critic=lstd policy=lstm algo=nac": "critic=lstd reads every sample by itself",
-    "policy=gru policy.horizon=1": "policy.horizon must be 2 steps or above; got 1",
-}
-
-
-@pytest.mark.parametrize("typed", REFUSED)
-def test_what_memory_cannot_serve_is_refused(typed):
-    with pytest.raises(UserError, match=REFUSED[typed]):
-        resolve(["env=cartpole", *typed.split()])
-
-
 OWN_NETWORK = """
 import torch
 from torch import nn
@@ -227,18 +206,3 @@ def test_a_network_of_ones_own_gets_a_memory(tmp_path):
     module = run.agent.actor.update.network.module
     assert module.memory_size == 8 and module.encoder[1].out_features == 4 and module.sequence_length == 16
     assert not torch.equal(run.state["actor"]["theta"], theta)
-
-
-def test_tasks_hide_what_they_say():
-    for id, shape in (("CartPolePositions", (2,)), ("PendulumPosition", (2,)), ("TMaze", (2,))):
-        env = gym.make(f"rlopt/{id}-v0")
-        assert env.observation_space.shape == shape and env.observation_space.contains(env.reset(seed=0)[0])
-    maze = env
-    for turn, reward in ((2, 1.0), (3, 0.0)):
-        sign = maze.reset(seed=4)[0][0]
-        steps = [maze.step(0) for _ in range(20)]
-        assert [step[0].tolist() for step in steps] == [[0, 0]] * 19 + [[0, 1]] and sum(s[1] for s in steps) == 0
-        assert maze.step(turn if sign < 0 else 5 - turn)[1:4] == (reward, True, False)
-    maze.reset(seed=0)
-    found = [maze.step(1)[1:4] for _ in range(60)]
-    assert found[:59] == [(-0.05, False, False)] * 59 and found[59] == (-0.05, False, True)

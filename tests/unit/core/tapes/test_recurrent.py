@@ -88,7 +88,7 @@ def own_signals(net, theta, given, u):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_kronecker_factors_are_the_written_definition_in_expectation(kind, monkeypatch):
+def test_kronecker_factors_are_their_definition_in_expectation(kind, monkeypatch):
     """A = mean of a a^T over applications, G = mean_b sum over earlier times of d d^T: over all signs of a sequence."""
     net = network(kind, 1)
     theta, given = randn(net.layout.size, seed=1), rows(kind)[:LENGTH]
@@ -110,7 +110,7 @@ def test_kronecker_factors_are_the_written_definition_in_expectation(kind, monke
         assert close(torch.stack([pair[i] for pair in found]).mean(0), expected[i], 1e-10)
 
 
-def test_a_layers_records_add_up_to_the_gradient_and_signs_repeat():
+def test_layer_records_add_up_to_the_gradient_and_signs_repeat():
     built, net, theta, given = made("gru", RecurrentTape)
     u = randn(len(given), 4, seed=2)
     parts = net.layout.views(built.vjp(u))
