@@ -30,5 +30,5 @@ def test_the_maze_asks_where_the_first_observation_pointed():
     assert {float(maze.reset(seed=seed)[0][0]) for seed in range(8)} == {-1.0, 1.0}
     found = [maze.step(1)[1:4] for _ in range(60)]
     assert found[:59] == [(-0.05, False, False)] * 59 and found[59] == (-0.05, False, True)
-    with pytest.raises(UserError, match="env.kwargs.length must be 1 or above"):
+    with pytest.raises(UserError, match="env.kwargs.length must be a whole number, 1 or above"):
         TMaze(length=0)
