@@ -55,6 +55,10 @@ def check(config: RunConfig) -> None:
         _check_update(_Checked(config, update, prefix))
     if config.compatible:
         _check_compatible_critic(config)
+    if any(config.memory_sizes.values()) or any(name.endswith("schedule.sequence") for name in config.typed):
+        from rlopt.config.sequences import check_sequences  # which most runs have no need of
+
+        check_sequences(config)
 
 
 @dataclass(frozen=True)
@@ -308,6 +312,7 @@ def check_network(
             if check_size := part.requirements.check_size:
                 check_size(len(theta))
             if check_samples := part.requirements.check_samples:
+                inputs += (1 + network.memory) * bool(network.memory)
                 factors = _count_factors(update, network, head, theta, theta.new_zeros(1, inputs))
                 check_samples(factors, samples * update.metric.requirements.batches)
         except Incompatible as error:

@@ -295,6 +295,19 @@ class RunConfig:
         return {"": self.actor, **own}
 
     @property
+    def memory_sizes(self) -> dict[str, int]:
+        """Numbers that the networks of `updates_of` carry from one step to the next, by the same names."""
+        networks = {"": self.policy.network}
+        if isinstance(self.critic, OwnCritic):
+            networks["critic."] = self.critic.network
+        return {prefix: getattr(network, "memory_size", 0) for prefix, network in networks.items()}
+
+    def sequence_of(self, prefix: str) -> int:
+        """Steps that a network with memory learns through: the actor's, or with the prefix "critic." the critic's."""
+        steps = self.batch_size // self.env.num_envs
+        return min(self.updates_of[prefix].schedule.sequence or steps, steps)
+
+    @property
     def processes(self) -> int:
         """Processes of this rank that collect rollouts; 1: the process that learns does.
 
@@ -375,7 +388,13 @@ def parse_network(plain: Plain, where: str) -> tuple[NetworkFactory, dict[str, A
             f"{where}._target_ must name a class of networks, with a method build(space, outputs, generator); "
             f"{plain['_target_']} has none"
         )
-    return network, {name: value for name, value in plain.items() if name not in (*takes, "_target_")}
+    rest = {name: value for name, value in plain.items() if name not in (*takes, "_target_")}
+    if (memory := rest.pop("memory", None)) is not None:
+        from rlopt.policy.recurrent import Memory, WithMemory
+
+        cell = construct(Memory, options({"memory": memory}, "memory", f"{where}.", "size"), f"{where}.memory")
+        network = WithMemory(network, cell)
+    return network, rest
 
 
 def give_network(plain: dict[str, Any], where: str, function: str, typed: Collection[str]) -> None:

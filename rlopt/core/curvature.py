@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rlopt.core.tapes.tape import Layer, Tape
-from rlopt.parallel.collectives import all_sum, all_sums
+from rlopt.parallel.collectives import all_sum, all_sums, rank
 
 _ROWS = 4096  # factors times samples whose signals are held at a time: they stay in the processor's cache
 
@@ -74,19 +74,45 @@ class PullBack:
         weight share already; f multiplies a term that is linear in them by root, and one without them by root twice.
         f sums over positions L first, then takes squares or products, then sums over samples. It is given some samples
         at a time, so that signals take little memory. f need not care for masks, chunks or ranks.
+
+        Of a network with memory f gets a whole sequence for one sample, its times for positions: signals of all its
+        outputs, each with a random sign, are sent back at once, and root is that of the sequence's share. What is
+        quadratic in the signals is then right in expectation over the signs, in which outputs at different times do
+        not interact; and what is linear in them is not. See `requirements.Requirements.reads_samples`.
         """
         root = self.share.sqrt()
         signals, constants = split_factors(self.factors(), root, self.tape.width)
         totals: list[tuple[Tensor, ...]] = []
         for at, tape in self.tape.parts(max(_ROWS // max(len(signals), 1), 1)):
-            layers = tape.layers(signals[:, at], constants[:, at])
-            found = [f(layer, root[at]) for layer in layers]
+            layers, own = tape.layers(_signed(signals[:, at], tape), constants[:, at]), root[at]
+            roots = [
+                own if len(layer.activations) == len(own) else _of_sequences(own, tape.sequence) for layer in layers
+            ]
+            found = [f(layer, each) for layer, each in zip(layers, roots, strict=True)]
             for total, new in zip(totals, found, strict=True) if totals else ():
                 for x, y in zip(total, new, strict=True):
                     x.add_(y)
             totals = totals or found
         summed = iter(all_sums(*(part for parts in totals for part in parts)))
         return [tuple(next(summed) for _ in parts) for parts in totals]
+
+
+def _signed(signals: Tensor, tape: Tape) -> Tensor:
+    """The signals (K, B, width), each sample's with a random sign where the tape mixes samples of a sequence.
+
+    The signs follow from theta's bits: they differ from update to update, and are the same again in a resumed run.
+    """
+    if tape.sequence == 1:
+        return signals
+    seed = hash(float(tape.theta().double().sum())) % 2**63
+    generator = torch.Generator().manual_seed(seed + rank())
+    signs = torch.randint(0, 2, signals.shape[:2], generator=generator).mul_(2).sub_(1).to(signals)
+    return signals * signs[:, :, None]
+
+
+def _of_sequences(root: Tensor, length: int) -> Tensor:
+    """(B / length,) the root of each sequence's share, from those of its samples (B,)."""
+    return root.square().view(-1, length).sum(1).sqrt()
 
 
 def split_factors(U: Tensor, root: Tensor, width: int) -> tuple[Tensor, Tensor]:

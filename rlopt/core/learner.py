@@ -24,12 +24,13 @@ class Schedule:
 
     No epoch begins once the mean KL from the policy that acted, on the whole batch, is above ``target_kl`` (None: all
     do). For a critic, KL is squared change over twice the value head's variance. For a Joint head only the policy's
-    KL counts.
+    KL counts. A network with memory learns through ``sequence`` steps at a time, which minibatches keep together.
     """
 
     epochs: int
     minibatch: int | None
     target_kl: float | None  # nats
+    sequence: int | None = None  # steps that a network with memory learns through; None: those of a whole rollout
 
     def __post_init__(self) -> None:
         at_least_one("epochs", self.epochs)
@@ -37,6 +38,8 @@ class Schedule:
             at_least_one("minibatch", self.minibatch)
         if self.target_kl is not None:
             positive("target_kl", self.target_kl)
+        if self.sequence is not None:
+            at_least_one("sequence", self.sequence)
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class Learner:
         largest = len(samples) if size is None or size > len(samples) else size + len(samples) % size
         given = samples.arrays if self.update.takes_arrays(theta, samples, largest) else samples
         for _ in range(epochs):
-            for minibatch in given.minibatches(size, generator):
+            for minibatch in given.minibatches(size, generator, self.update.network.sequence):
                 if self._normalise:
                     minibatch = minibatch.with_normalised_advantages()
                 theta, state, report = self.update(theta, state, minibatch)

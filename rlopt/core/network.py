@@ -7,6 +7,7 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from rlopt.core.flat import CONSTANTS, Layout
 from rlopt.core.requirements import Incompatible
@@ -33,6 +34,7 @@ class Network:
         self.unread, self.masked = unread, masked
         self.layout = Layout.of(module, constants)
         self.plan = plan(module)
+        self.memory: int = getattr(module, "memory_size", 0)  # numbers that it carries from one row to the next
         self._seen: tuple[Tensor, dict[str, Tensor]] | None = None
         self._bound: Chain | None = None  # the same views as arrays, where they were asked for
 
@@ -48,7 +50,8 @@ class Network:
     def _tape(self, theta: Tensor, inputs: Tensor | np.ndarray) -> Tape:
         """The record of inputs without unread columns."""
         if self.plan is None:
-            return AutogradTape(self.module, self.layout, theta, cast(Tensor, inputs))
+            own = self.module.own_tape(self.layout, theta, inputs) if self.memory else None  # type: ignore[operator]
+            return own or AutogradTape(self.module, self.layout, theta, cast(Tensor, inputs))
         views = self.views(theta)
         if isinstance(inputs, Tensor):
             return MLPTape(self.plan, self.layout, views, inputs)
@@ -76,6 +79,19 @@ class Network:
         with torch.no_grad():
             z = call_module(self.module, views, inputs)
             return z if constants is None else torch.cat([z, constants.expand(len(z), -1)], 1)
+
+    @property
+    def sequence(self) -> int:
+        """Rows that belong together, in time; 1 without memory. See `rlopt.policy.recurrent`."""
+        return getattr(self.module, "sequence_length", 1)
+
+    @torch.no_grad()
+    def unroll(self, theta: Tensor, rows: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """z (B, O) of a network with memory on rows in sequences of ``length``, and its memory (B, M) after each."""
+        views = dict(self.views(theta))
+        constants = views.pop(CONSTANTS, None)
+        z, memory = functional_call(self.module, views, (rows,), {"length": length, "remember": True})
+        return (z if constants is None else torch.cat([z, constants.expand(len(z), -1)], 1)), memory
 
     def _chain(self, layers: list[Affine], theta: Tensor, inputs: Tensor) -> Tensor:
         views = self.views(theta)

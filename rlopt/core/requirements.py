@@ -42,6 +42,9 @@ class Requirements:
     reads_damping: bool = True
     """False: lambda does not change the result, so that the damping's options have no effect."""
 
+    reads_samples: bool = False
+    """The part reads each sample's own gradient, layer by layer, which a network with memory does not give."""
+
     reads_actions: bool = False
     """The part reads the actions that were taken (or a critic's targets)."""
 

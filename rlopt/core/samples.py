@@ -84,19 +84,22 @@ class Samples:
         values = [getattr(self, name) for name in _NAMES]
         return Samples(*[None if value is None else f(value) for value in values])  # type: ignore[arg-type]
 
-    def minibatches(self, size: int | None, generator: torch.Generator) -> Iterator[Samples]:
+    def minibatches(self, size: int | None, generator: torch.Generator, sequence: int = 1) -> Iterator[Samples]:
         """One epoch: shuffled once, then consecutive slices of ``size``; ``None`` is the whole batch.
 
         When ``size`` does not divide B the last minibatch takes in the rest, so that none is tiny. The samples of all
         ranks are shuffled as one, each rank having its own of every slice, maybe none: the partition is that of one
-        rank with all samples.
+        rank with all samples. Every ``sequence`` samples stay together, in their order; they divide ``size`` and B.
         """
         here = gather_counts(len(self), self.device) if size is not None else []
         total = sum(here)
         if size is None or size >= total:
             yield self
             return
-        order = to_device(torch.randperm(total, generator=generator), self.device)
+        order = torch.randperm(total // sequence, generator=generator)
+        if sequence > 1:
+            order = (order[:, None] * sequence + torch.arange(sequence)).flatten()
+        order = to_device(order, self.device)
         count = total // size
         sizes = [size] * (count - 1) + [total - (count - 1) * size]
         if world_size() > 1:

@@ -120,6 +120,7 @@ class EpisodePlayer:
         self._raw = torch.zeros(count, observation_size(space), dtype=observation_dtype(space, dtype))
         self._inputs = torch.zeros_like(self._raw)
         self._noise = torch.zeros(count, head.noise_size, dtype=dtype)
+        self._memory = torch.zeros(count, policy.memory_size, dtype=dtype) if policy.memory_size else None
         self._envs.write_observations_to(self._raw.numpy().reshape(count, *space.shape))  # type: ignore[misc]
 
     def play(self) -> Iterator[None]:
@@ -163,7 +164,7 @@ class EpisodePlayer:
     def _act(self, t: int) -> np.ndarray | list[Any]:
         """Actions of all environments, as they take them; those of idle ones mean nothing."""
         head = self._head
-        z = self._policy.outputs(self._policy.normalise(self._raw, out=self._inputs))
+        z = self._policy.outputs(self._policy.normalise(self._raw, out=self._inputs), self._memory)
         if self._deterministic:
             return self._transform(head.mode(z))
         noise = self._noise.numpy()
@@ -188,4 +189,6 @@ class EpisodePlayer:
         """Note that environment ``e`` has begun the next episode."""
         self._generators[e] = np.random.default_rng(sequence(self._seed, Purpose.EVALUATION_ACTION, self.begun))
         self.playing[e] = self.begun
+        if self._memory is not None:
+            self._memory[e] = 0
         self.begun += 1

@@ -5,6 +5,7 @@
 | `rlopt.guide.words`       | the words that are used here in a special sense: metric, head, tape, nats, recipe, ... |
 | `rlopt.guide.mathematics` | the one equation and its parts, with the names that the code gives them |
 | `rlopt.guide.choosing`    | which metric, solver, damping and step suit which problem |
+| `rlopt.guide.memory`      | policies and critics with memory: GRU, LSTM, sequences, and what solvers make of them |
 | `rlopt.guide.extending`   | a metric, a network and an environment of your own |
 | `rlopt.guide.options`     | every option of every choice, from the yaml files |
 | `rlopt.guide.comparison`  | other trainers, and when to use one of them |

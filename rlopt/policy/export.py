@@ -1,13 +1,14 @@
 """Export: a policy as one graph that needs no rlopt, by torch.export (.pt2) or as ONNX (.onnx).
 
-    observation (N, ...)  ->  action (N, ...), outputs (N, O)
+    observation (N, ...)                  ->  action (N, ...), outputs (N, O)
+    observation (N, ...), memory (N, M)   ->  the same and memory (N, M), of a policy that has one
 
 Observations of a Box have the environment's shape, and the type that the policy was trained in (images: bytes). Those
 of any other space are flat, (N, D), as gymnasium.spaces.flatten gives them; with an action mask they are flat too, and
 the mask stands behind them, (N, D + M). The graph normalises observations, squashes actions and keeps them within their
 bounds. The action is the most probable one, as the environment takes it. An action of a Dict or a Tuple has its form in
 .pt2; in .onnx each of its parts is an output, named by its place: action.KEY, action.0. The outputs are the parameters
-of the distribution.
+of the distribution. The memory that comes out goes in with the next observation; where an episode begins it is 0.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ _EXAMPLES = 3  # observations to trace with; the graph takes any number of them
 
 
 class Graph(nn.Module):
-    """A policy in torch alone: raw observations (N, ...) -> actions (N, ...) and outputs z (N, O)."""
+    """A policy in torch alone: raw observations (N, ...) -> actions (N, ...) and outputs z (N, O).
+
+    One with memory is given it and returns what it is after the step, (N, M).
+    """
 
     def __init__(self, policy: Policy):
         super().__init__()
@@ -62,13 +66,17 @@ class Graph(nn.Module):
         if frozen.shift_and_scale:
             self.register_buffer("shift_and_scale", torch.stack(frozen.shift_and_scale))
 
-    def forward(self, observation: Tensor) -> tuple[Any, Tensor]:
+    def forward(self, observation: Tensor, memory: Tensor | None = None) -> tuple[Any, ...]:
         x = observation.flatten(1)
         if self.normalises:
             shift, scale = self.get_buffer("shift_and_scale")
             x = ((x - shift) * scale).clamp(-self.clip, self.clip)
-        allowed = x[:, x.shape[1] - self.mask :] > 0
-        z = self.network(x[:, : x.shape[1] - self.mask])
+        allowed, seen = x[:, x.shape[1] - self.mask :] > 0, x[:, : x.shape[1] - self.mask]
+        after: tuple[Tensor, ...] = ()
+        if memory is None:
+            z = self.network(seen)
+        else:
+            z, *after = self.network.step(seen, memory)  # type: ignore[operator]
         z = z[:, -self.head.network_outputs :]  # after the values, if the network has any
         if self.mask:
             z = torch.where(allowed, z, FORBIDDEN)
@@ -76,7 +84,7 @@ class Graph(nn.Module):
         a = self.head.mode(z)
         actions = self.head.unpack(a) if isinstance(self.head, Product) else [a]
         taken = (part(own) for part, own in zip(self.parts, actions, strict=True))
-        return structured(self.space, iter(taken)), z
+        return structured(self.space, iter(taken)), z, *after
 
 
 class _Part(nn.Module):
@@ -124,8 +132,12 @@ def export(policy: Policy, path: str | Path) -> Path:
     is_flat = mask or not isinstance(policy.observation_space, spaces.Box)
     shape = (observation_size(box) + mask,) if is_flat else box.shape
     example = torch.zeros(_EXAMPLES, *(shape or ()), dtype=observation_dtype(box, dtype))
-    count = torch.export.Dim("count")
-    program = torch.export.export(Graph(policy).eval(), (example,), dynamic_shapes=({0: count},))
+    count, given = torch.export.Dim("count"), [example]
+    inputs, outputs = ["observation"], [*_names(policy.action_space), "outputs"]
+    if size := policy.frozen.memory_size:
+        given.append(torch.zeros(_EXAMPLES, size, dtype=dtype))
+        inputs, outputs = [*inputs, "memory"], [*outputs, "next_memory"]
+    program = torch.export.export(Graph(policy).eval(), tuple(given), dynamic_shapes=tuple({0: count} for _ in given))
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".pt2":
         torch.export.save(program, path)
@@ -136,7 +148,6 @@ def export(policy: Policy, path: str | Path) -> Path:
         raise UserError(needs_extra("ONNX needs packages that are not installed", "export")) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own code causes some
-        outputs = [*_names(policy.action_space), "outputs"]
-        torch.onnx.export(program, (), path, input_names=["observation"], output_names=outputs, dynamo=True,
+        torch.onnx.export(program, (), path, input_names=inputs, output_names=outputs, dynamo=True,
                           external_data=False, verbose=False)  # fmt: skip
     return path

@@ -49,6 +49,7 @@ class FrozenPolicy:
         self.network, self.theta = network, theta
         self.shift_and_scale = normaliser.shift_and_scale(normaliser_state, theta.dtype)  # None: no normalisation
         self.width = head.network_outputs + head.constants  # O, outputs of the policy
+        self.memory_size = network.memory  # M, numbers carried from one step to the next; 0: none
         self._count = head.constants
         self.clip = normaliser.limit
         self._normalised: np.ndarray | None = None  # memory for normalised observations
@@ -58,8 +59,8 @@ class FrozenPolicy:
 
     def __getstate__(self) -> dict[str, Any]:
         """What a process needs that was not forked: the network's plan holds functions without a name."""
-        kept = {name: getattr(self, name) for name in ("theta", "shift_and_scale", "width", "clip", "_count")}
-        network = self.network
+        names = ("theta", "shift_and_scale", "width", "clip", "_count", "memory_size")
+        kept, network = {name: getattr(self, name) for name in names}, self.network
         return {**kept, "module": network.module, "columns": (network.unread, network.masked)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -82,19 +83,31 @@ class FrozenPolicy:
         shift, scale = self.shift_and_scale
         return torch.sub(observations, shift, out=out).mul_(scale).clamp_(-self.clip, self.clip)
 
-    def outputs(self, inputs: Tensor) -> Tensor:
-        """Normalised observations (E, D) -> z (E, O), without the values of a network that has them too."""
+    def outputs(self, inputs: Tensor, memory: Tensor | None = None) -> Tensor:
+        """Normalised observations (E, D) -> z (E, O), without the values of a network that has them too.
+
+        ``memory`` (E, M), which a network with memory needs, becomes the memory after this step.
+        """
         count = len(inputs)
         rows = -(-count // BLOCK) * BLOCK
         padded = torch.cat([inputs, inputs.new_zeros(rows - count, inputs.shape[1])])
         out = self.theta.new_empty(rows, self.width)
-        self._forward(padded.numpy(), out.numpy())
+        if memory is None:
+            self._forward(padded.numpy(), out.numpy())
+            return out[:count]
+        before = torch.cat([memory, memory.new_zeros(rows - count, self.memory_size)]).numpy()
+        after = np.empty_like(before)
+        self._forward(padded.numpy(), out.numpy(), before, after)
+        memory.copy_(torch.from_numpy(after[:count]))
         return out[:count]
 
-    def write_outputs(self, raw: np.ndarray, out: np.ndarray) -> None:
+    def write_outputs(
+        self, raw: np.ndarray, out: np.ndarray, memory: np.ndarray | None = None, after: np.ndarray | None = None
+    ) -> None:
         """Raw observations (E, D), E a multiple of BLOCK -> z (E, O), written to ``out``.
 
-        The bits are those of `normalise` and `outputs`.
+        The memory after the step is written to ``after`` (E, M), where the network has one. The bits are those of
+        `normalise` and `outputs`.
         """
         if self.shift_and_scale is not None:
             if self._normalised is None or self._normalised.shape != raw.shape:
@@ -104,10 +117,15 @@ class FrozenPolicy:
             np.multiply(x, self._scale, out=x)
             np.maximum(x, -self.clip, out=x)
             raw = np.minimum(x, self.clip, out=x)
-        self._forward(raw, out)
+        self._forward(raw, out, memory, after)
 
-    def _forward(self, inputs: np.ndarray, out: np.ndarray) -> None:
+    def _forward(
+        self, inputs: np.ndarray, out: np.ndarray, memory: np.ndarray | None = None, after: np.ndarray | None = None
+    ) -> None:
         """Normalised observations (E, D), E a multiple of BLOCK -> z (E, O), written to ``out``."""
+        if self.memory_size:
+            self._write(self._step(inputs, memory, after), out)
+            return
         unread = self.network.unread
         seen = inputs[:, :-unread] if unread else inputs
         if self.network.plan is None:
@@ -136,6 +154,10 @@ class FrozenPolicy:
             if layer.activate_:
                 layer.activate_(s)
             h = s
+        self._write(h, out)
+
+    def _write(self, h: np.ndarray, out: np.ndarray) -> None:
+        """The network's outputs (E, N), without values but with the head's constants, as z (E, O)."""
         out[:, : h.shape[1] - self._skipped] = h[:, self._skipped :]
         if self._constants is not None:
             out[:, h.shape[1] - self._skipped :] = self._constants
@@ -150,6 +172,13 @@ class FrozenPolicy:
         """Make numpy's views of the parameters."""
         self._normalised = self._hidden = None
         self._shift, self._scale = (x.numpy() for x in self.shift_and_scale or (torch.empty(0), torch.empty(0)))
+        if self.memory_size:
+            module, of_theta = self.network.module, self.network.layout.views(self.theta)
+            self._step = module.acting(of_theta, BLOCK)  # type: ignore[operator]
+            constants = of_theta.get(CONSTANTS)
+            self._constants = None if constants is None else constants.numpy()
+            self._skipped = len(of_theta["outputs.bias"]) + (0 if constants is None else len(constants)) - self.width
+            return
         if self.network.plan is None:
             self._module = self._bind_module()
             return

@@ -21,11 +21,15 @@ class Policy:
     It normalises observations, squashes actions and keeps them within their bounds. ``observation_space`` and
     ``action_space`` are the environment's own. N observations of a Dict or a Tuple are a Dict or a Tuple of arrays, as
     in Gymnasium's vector environments, and so are N actions.
+
+    A policy with memory is to see the observations of an episode one after another, each once, and `reset` is to be
+    called where an episode begins. ``state`` (N, M) is its memory; None before the first observation and without one.
     """
 
     def __init__(self, frozen: FrozenPolicy, head: PolicyHead, observation_space: gym.Space, action_space: gym.Space):
         self.frozen, self.head = frozen, head
         self.observation_space, self.action_space = observation_space, action_space
+        self.state: Tensor | None = None
         self._has_mask_key = has_mask_key(observation_space, action_space) and frozen.network.masked
         # of what the network sees, without a mask
         self._observed = observation_space["observation"] if self._has_mask_key else observation_space  # type: ignore[index]
@@ -41,6 +45,13 @@ class Policy:
         """
         z, single = self._outputs(observation, action_mask)
         return self._actions(self.head.mode(z), single)
+
+    def reset(self, ended: Any = None) -> None:
+        """Forget what was seen, of all episodes, or of those that ``ended`` (N,), true or false, names."""
+        if ended is None:
+            self.state = None
+        elif self.state is not None:
+            self.state[torch.as_tensor(np.asarray(ended, bool))] = 0
 
     def sample(self, observation: Any, generator: np.random.Generator, action_mask: Any = None) -> Any:
         """An action for each observation, drawn with ``generator``, which alone decides the draw."""
@@ -96,7 +107,13 @@ class Policy:
 
     def _outputs(self, observation: Any, action_mask: Any) -> tuple[Tensor, bool]:
         raw, single = self.rows(observation, action_mask)
-        return self.frozen.outputs(self.frozen.normalise(raw, torch.empty_like(raw))), single
+        if size := self.frozen.memory_size:
+            if self.state is None:
+                self.state = self.frozen.theta.new_zeros(len(raw), size)
+            if len(self.state) != len(raw):
+                count = len(self.state)
+                raise ValueError(f"the policy remembers {count} episodes, and {len(raw)} go on; call reset() before")
+        return self.frozen.outputs(self.frozen.normalise(raw, torch.empty_like(raw)), self.state), single
 
     def _actions(self, actions: Tensor, single: bool) -> Any:
         return self._transform(actions)[0] if single else self._transform.stacked(actions)

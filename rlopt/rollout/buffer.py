@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rlopt.core.heads import Head, Joint
+from rlopt.core.network import Network
 from rlopt.core.samples import Samples
 from rlopt.envs.spaces import PolicyHead, observation_dtype, observation_size
 from rlopt.parallel.processes import shared_zeros
@@ -38,6 +39,8 @@ class Rollout:
     final_index: tuple[Tensor, Tensor]  # their t and e, (N,) each
     first: int = 0  # number of its first environment, over the whole run
     total: int | None = None  # environments of the whole run; None: no others than these
+    memory: Tensor | None = None  # [T + 1, E, M] with which the policy met each observation, where it has a memory
+    by_environment: bool = False  # order of the flat samples: environment after environment, not time after time
 
     @cached_property
     def done(self) -> Tensor:
@@ -72,25 +75,70 @@ class Rollout:
         return torch.cat([self.inputs[-1], self.final])
 
     def seen_by(self, policy: FrozenPolicy) -> Rollout:
-        """The same transitions, with the inputs and outputs of this policy."""
+        """The same transitions, with the inputs, outputs and memory of this policy."""
         raw = torch.cat([self.observations, self.following])
         inputs = policy.normalise(raw, out=torch.empty_like(raw))
-        outputs = policy.outputs(inputs[:-1].flatten(0, 1)).view(self.outputs.shape)
         final = policy.normalise(self.raw_final, out=torch.empty_like(self.raw_final))
-        return replace(self, inputs=inputs, outputs=outputs, final=final)
+        seen = replace(self, inputs=inputs, final=final)
+        if self.memory is None:
+            outputs = policy.outputs(inputs[:-1].flatten(0, 1)).view(self.outputs.shape)
+            return replace(seen, outputs=outputs)
+        outputs, memory = torch.empty_like(self.outputs), self.memory.clone()
+        for t, begins in enumerate(self.begins):
+            memory[t][begins] = 0
+            memory[t + 1] = memory[t]
+            outputs[t] = policy.outputs(inputs[t], memory[t + 1])
+        return replace(seen, outputs=outputs, memory=memory)
+
+    @property
+    def begins(self) -> Tensor:
+        """[T, E] bool: an episode begins, and with it an empty memory."""
+        return (self.time == 0) & (self.mask > 0)
+
+    def rows(self, network: Network, memory: Tensor | None) -> Tensor | None:
+        """(B, D + 1 + M) the rows of a network with memory, see policy.recurrent; None for one without.
+
+        ``memory`` [T + 1, E, M] is the one with which that network meets each observation.
+        """
+        if not network.memory:
+            return None
+        assert memory is not None
+        start = self.begins
+        start[:: network.sequence] = True
+        parts = [self.inputs[:-1].to(memory.dtype), start[..., None].to(memory.dtype), memory[:-1]]
+        return self.flat(torch.cat(parts, 2))
+
+    def unrolled(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows ((T + 1) E, D + 1 + M) of every environment's whole rollout, which begins with ``memory`` (E, M).
+
+        And rows (N, D + 1) of the truncated episodes' last observations, which want the memory then.
+        """
+        T, E = self.rewards.shape
+        start, met = memory.new_zeros(T + 1, E, 1), memory.new_zeros(T + 1, E, memory.shape[1])
+        start[:-1, :, 0] = self.begins.to(memory.dtype)
+        met[0] = torch.where(self.begins[0][:, None], 0, memory)
+        rows = torch.cat([self.inputs.to(memory.dtype), start, met], 2).transpose(0, 1).flatten(0, 1)
+        return rows, torch.cat([self.final, memory.new_ones(len(self.final), 1)], 1)
+
+    def flat(self, x: Tensor) -> Tensor:
+        """[T, E, ...] as samples (B, ...)."""
+        return (x.transpose(0, 1) if self.by_environment else x).flatten(0, 1)
 
     @property
     def index(self) -> Tensor | None:
-        """(B,) number of each transition in the rollout of all environments; None where there are no others."""
+        """(B,) number of each transition in the rollout of all environments; None where there are no others.
+
+        By environment it is None too: the samples of one rank then follow those of the rank before.
+        """
         steps, count = self.rewards.shape
-        if self.total in (None, count):
+        if self.total in (None, count) or self.by_environment:
             return None
         return (torch.arange(steps)[:, None] * self.total + self.first + torch.arange(count)).flatten()
 
     def weight(self, gamma: float | None) -> Tensor:
         """(B,) the mask; with ``gamma``, times gamma^time, which weights states by their discount."""
         weight = self.mask if gamma is None else self.mask * gamma ** self.time.to(self.mask.dtype)
-        return weight.reshape(-1)
+        return self.flat(weight)
 
     def next_values(self, values: Tensor, final_values: Tensor) -> Tensor:
         """[T, E] value of the state that each transition led to.
@@ -101,35 +149,48 @@ class Rollout:
         following[self.final_index] = final_values
         return following
 
-    def actor_samples(self, head: Head, advantages: Tensor, weight: Tensor) -> Samples:
-        """Samples for the policy; advantages and weight (B,)."""
-        outputs, actions = self.outputs.flatten(0, 1), self.actions.flatten(0, 1)
+    def actor_samples(self, head: Head, advantages: Tensor, weight: Tensor, rows: Tensor | None = None) -> Samples:
+        """Samples for the policy; advantages and weight (B,). ``rows``, where it has a memory, are those of `rows`."""
+        outputs, actions = self.flat(self.outputs), self.flat(self.actions)
         old = {"old_outputs": outputs, "old_log_prob": head.log_prob(outputs, actions)}
-        return self._samples(actions=actions, weight=weight, advantages=advantages, **old)
+        return self._samples(rows, actions=actions, weight=weight, advantages=advantages, **old)
 
     def joint_samples(
-        self, head: Joint, advantages: Tensor, targets: Tensor, values: Tensor, weight: Tensor
+        self,
+        head: Joint,
+        advantages: Tensor,
+        targets: Tensor,
+        values: Tensor,
+        weight: Tensor,
+        rows: Tensor | None = None,
     ) -> Samples:
         """Samples for a network that is policy and value; arguments as for the other two."""
-        own = self.actor_samples(head.policy, advantages, weight)
+        own = self.actor_samples(head.policy, advantages, weight, rows)
         old = torch.cat([values[:, None], own.old_outputs], 1)
         return own.replacing(actions=head.pack(targets, own.actions), old_outputs=old)
 
-    def critic_samples(self, targets: Tensor, values: Tensor, weight: Tensor) -> Samples:
-        """Samples for the critic; targets, values before training, and weight (B,)."""
-        return self._samples(actions=targets[:, None], weight=weight, old_outputs=values[:, None])
+    def critic_samples(self, targets: Tensor, values: Tensor, weight: Tensor, rows: Tensor | None = None) -> Samples:
+        """Samples for the critic; targets, values before training, and weight (B,). ``rows`` as for the actor."""
+        return self._samples(rows, actions=targets[:, None], weight=weight, old_outputs=values[:, None])
 
-    def _samples(self, **given: Tensor) -> Samples:
-        inputs, time, episode = self.inputs[:-1].flatten(0, 1), self.time.flatten(), self.episode.flatten()
+    def _samples(self, rows: Tensor | None, **given: Tensor) -> Samples:
+        inputs = self.flat(self.inputs[:-1]) if rows is None else rows
+        time, episode = self.flat(self.time), self.flat(self.episode)
         return Samples(inputs=inputs, time=time, episode=episode, index=self.index, **given)  # type: ignore[arg-type]
 
 
 def allocate_buffer(
-    steps: int, num_envs: int, space: gym.Space, head: PolicyHead, dtype: torch.dtype, shared: bool = False
+    steps: int,
+    num_envs: int,
+    space: gym.Space,
+    head: PolicyHead,
+    dtype: torch.dtype,
+    shared: bool = False,
+    memory: int = 0,
 ) -> Buffer:
     """Memory for ``steps`` transitions of each environment, for observations of ``space`` and actions of ``head``.
 
-    With ``shared``, worker processes write to the same memory.
+    With ``shared``, worker processes write to the same memory. ``memory`` is the size of the policy's own.
     """
     size, observed = observation_size(space), observation_dtype(space, dtype)
     outputs = head.network_outputs + head.constants
@@ -148,6 +209,8 @@ def allocate_buffer(
         "episode": ((T, E), torch.int64),
         "mask": ((T, E), dtype),
     }
+    if memory:
+        shapes["memory"] = ((T + 1, E, memory), dtype)
     zeros = shared_zeros if shared else torch.zeros
     buffer = {name: zeros(shape, dtype=kind) for name, (shape, kind) in shapes.items()}
     buffer["mask"].fill_(1)

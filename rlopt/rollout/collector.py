@@ -37,11 +37,13 @@ class Collector:
         timeout: float | None = None,  # seconds that an environment may take over a step
         replays: bool = False,  # True: keep actions, so that another process can replay the running episodes
         background: bool = False,
+        memory: int = 0,  # numbers that the policy carries from one step to the next
     ):
         self.envs, self.num_envs = envs, envs.num_envs
         self.first, self.total = first, total or envs.num_envs
-        self._sampler = Sampler(envs, head, steps, seed, dtype, first, self.total)
-        allocate = partial(allocate_buffer, steps, self.num_envs, envs.single_observation_space, head, dtype)
+        self._sampler = Sampler(envs, head, steps, seed, dtype, first, self.total, memory)
+        space = envs.single_observation_space
+        allocate = partial(allocate_buffer, steps, self.num_envs, space, head, dtype, memory=memory)
         self._buffers = [allocate() for _ in range(1 + background)]  # the caller reads one while the other is filled
         self._thread = ThreadPoolExecutor(1, "collector") if background else None
         self._collect: Callable[[], FinalObservations | None] = lambda: None  # returns when the rollout is there

@@ -29,6 +29,7 @@ class EnvState:
     actions: np.ndarray | None = None  # (time, ...) of the episode so far, as drawn
     check: int | None = None  # of the episode's observations and rewards, see envs.replay.extend_check
     saved: dict[str, Any] | None = None  # what the environment itself saved, see envs.replay.save
+    memory: np.ndarray | None = None  # (M,) the policy's, before it meets the observation; None without one
 
     def plain(self) -> dict[str, Any]:
         """The entries of a checkpoint, with tensors in the place of arrays."""

@@ -7,6 +7,7 @@ log-probabilities, advantages and episode returns are computed, after it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -60,7 +61,15 @@ class Sampler:
     """
 
     def __init__(
-        self, envs: VectorEnv, head: PolicyHead, steps: int, seed: int, dtype: torch.dtype, first: int, total: int
+        self,
+        envs: VectorEnv,
+        head: PolicyHead,
+        steps: int,
+        seed: int,
+        dtype: torch.dtype,
+        first: int,
+        total: int,
+        memory: int = 0,  # numbers that the policy carries from one step to the next
     ):
         self.envs, self.head, self.steps, self.dtype = envs, head, steps, dtype
         self._total = total
@@ -79,7 +88,10 @@ class Sampler:
         self._raw = torch.zeros(steps + 1, rows, size, dtype=observed)
         self._outputs = torch.zeros(steps, rows, head.network_outputs + head.constants, dtype=dtype)
         self._noise = torch.zeros(steps, rows, head.noise_size, dtype=dtype)
-        self._rows = list(zip(*(x.numpy() for x in (self._raw[:-1], self._outputs, self._noise)), strict=True))
+        self._memory = torch.zeros(steps + 1, rows, memory, dtype=dtype) if memory else None
+        each = [self._raw[:-1], self._outputs, self._noise]
+        each += [] if self._memory is None else [self._memory[:-1], self._memory[1:]]  # before and after a step
+        self._rows = list(zip(*(x.numpy() for x in each), strict=True))
         self._draw = numpy_sampler(head)
         self._time = np.zeros(count, np.int64)
         self._episode = np.array(numbers, dtype=np.int64)
@@ -93,9 +105,11 @@ class Sampler:
         drawn = buffer["actions"].numpy()
 
         def act(t: int) -> np.ndarray | list[Any]:
-            raw, z, noise = rows[t]
+            raw, z, noise, *memory = rows[t]
+            if memory:
+                memory[0][own][(self._time == 0) & ~self._over] = 0  # episodes begin
             with np.errstate(all="ignore"):  # the update finds numbers that are not finite
-                policy.write_outputs(raw, z)
+                policy.write_outputs(raw, z, *memory)
                 actions = drawn[t] = draw(z, noise)[own]
             return transform(actions)
 
@@ -126,14 +140,21 @@ class Sampler:
         if done < self.steps:
             return None
 
+        self._write(policy, buffer)
+        last = np.array([np.reshape(o, -1) for _, _, o in final], observations.dtype).reshape(-1, shape[1])
+        t_of, e_of = (np.array([row[i] for row in final], np.int64) for i in (0, 1))
+        return FinalObservations(t_of, e_of, last)
+
+    def _write(self, policy: FrozenPolicy, buffer: Buffer) -> None:
+        """Write to the buffer what the rollout's rows hold."""
+        own = self._own
         policy.normalise(self._raw[:, own], out=buffer["inputs"])
         mark_infinite(buffer["inputs"][-1], self._raw[-1, own])
         buffer["observations"].copy_(self._raw[:-1, own])
         buffer["following"].copy_(self._raw[-1:, own])
         buffer["outputs"].copy_(self._outputs[:, own])
-        last = np.array([np.reshape(o, -1) for _, _, o in final], observations.dtype).reshape(-1, shape[1])
-        t_of, e_of = (np.array([row[i] for row in final], np.int64) for i in (0, 1))
-        return FinalObservations(t_of, e_of, last)
+        if self._memory is not None:
+            buffer["memory"].copy_(self._memory[:, own])
 
     def env_states(self) -> list[EnvState]:
         """The states of the environments after a rollout."""
@@ -142,12 +163,16 @@ class Sampler:
         with guard(self.counter.describe):
             saved = getattr(self.envs, "saved_states", lambda: [None] * len(self._numbers))()
         time, episode, over = self._time.tolist(), self._episode.tolist(), self._over.tolist()
-        return [
+        found = [
             EnvState(
                 number, last[e], time[e], episode[e], over[e], self.counter.step, noise[e], origins[e], saved=saved[e]
             )
             for e, number in enumerate(self._numbers)
         ]
+        if self._memory is None:
+            return found
+        memory = self._memory[-1, self._own].numpy().copy()
+        return [replace(state, memory=own) for state, own in zip(found, memory, strict=True)]
 
     def restore(self, states: Sequence[EnvState | None], reset_seed: int) -> list[int]:
         """Bring every environment to its state; the numbers of those that begin a new episode instead.
@@ -170,6 +195,8 @@ class Sampler:
             else:
                 self._generators[e].bit_generator.state = state.noise
                 self._episode[e], self.counter.step = state.episode, state.steps
+                if self._memory is not None and state.memory is not None:
+                    self._memory[-1, self._own][e] = torch.from_numpy(state.memory)
         begun, self.counter.replay_calls = [], 1
         with guard(self.counter.describe):
             replayed = self.envs.replay(scripts)  # type: ignore[attr-defined]  # SyncEnvs and EnvPoolEnvs have it
@@ -192,6 +219,8 @@ class Sampler:
         )
         if self._started:
             observations[0] = observations[-1]
+            if self._memory is not None:
+                self._memory[0] = self._memory[-1]
             return
         with guard(self.counter.describe):
             first, _ = self.envs.reset(seed=self._seeds)  # type: ignore[arg-type]
@@ -218,6 +247,7 @@ def assemble_rollout(
         final_index=(torch.from_numpy(t[order]), torch.from_numpy(e[order])),
         first=first,
         total=total,
+        by_environment=False,
     )
 
 

@@ -77,7 +77,8 @@ class Workers:
         self.num_envs, self.first, self.total = spec.num_envs, first, total
         self._spec, self._timeout = spec, spec.timeout
         dtype = policy.theta.dtype
-        allocate = partial(allocate_buffer, steps, self.num_envs, space, head, dtype, shared=True)
+        memory = policy.memory_size
+        allocate = partial(allocate_buffer, steps, self.num_envs, space, head, dtype, shared=True, memory=memory)
         self._buffers = [allocate() for _ in range(_BUFFERS)]
         self._shared_policy = _SharedPolicy(policy, observation_size(space))
         self._policy: FrozenPolicy | None = None  # of the rollout that was started
@@ -299,7 +300,8 @@ def _run_worker(job: _Job, counter: StepCounter, connection: Connection) -> None
     try:
         numbers, dtype = job.numbers, job.policy.theta.dtype
         envs = job.spec.make_vector(numbers[0], len(numbers), counter, job.spaces)
-        sampler = Sampler(envs, job.head, job.steps, job.seed, dtype, numbers[0], job.total)
+        memory = job.policy.memory_size
+        sampler = Sampler(envs, job.head, job.steps, job.seed, dtype, numbers[0], job.total, memory)
         connection.send("ready")
         while (message := connection.recv()) is not None:
             if not isinstance(message, int):

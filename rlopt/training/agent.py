@@ -7,7 +7,7 @@ then trains as well.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +23,7 @@ from rlopt.core.samples import Samples, to_device
 from rlopt.core.solvers.compatible import with_direction
 from rlopt.core.update import first_nonfinite
 from rlopt.envs.spaces import PolicyHead
+from rlopt.parallel.collectives import all_sum, local_slice
 from rlopt.policy.inference import FrozenPolicy
 from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler
 from rlopt.rollout.advantages import gae
@@ -31,6 +32,14 @@ from rlopt.training.compatible_critic import CompatibleEstimator
 from rlopt.training.failure_policy import first_bad_quantity
 
 Pair = tuple[Tensor, Tensor]
+
+
+class _Values(NamedTuple):
+    """V of every observation of a rollout, on the host."""
+
+    inputs: Tensor  # [T + 1, E]
+    final: Tensor  # (N,) of the truncated episodes' last observations
+    memory: Tensor | None = None  # [T + 1, E, M] with which the value's network met the inputs, if it has a memory
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class _Estimates:
 
     quantities: dict[str, Tensor]
     scaled: _Scaled
-    values: Pair  # V by the critic before it learns: see `Agent._values`
+    values: _Values  # by the critic before it learns
     targets: Tensor  # (B,) of the values
     samples: dict[str, Samples]  # of every network
     scalars: Scalars
@@ -110,6 +119,9 @@ class Agent:
         for name, learner in self.learners.items():
             theta = thetas[name].to(self.device)
             networks[name] = {"theta": theta, "parts": learner.init(theta)}
+        if self.critic is not None and (memory := self.critic.update.network.memory):
+            dtype = networks["critic"]["theta"].dtype
+            networks["critic"]["memory"] = torch.zeros(num_envs, memory, dtype=dtype)  # of all ranks' environments
         networks["actor"]["average"] = self._config.averaging.init(networks["actor"]["theta"])
         return {
             **networks,
@@ -167,13 +179,12 @@ class Agent:
             scaled = self._scale(state, batch)
             values = self._values(state, scaled.batch)
             advantages, targets = self._advantages(scaled, values)
-            quantities |= {"value": values[0], "advantage": advantages}
+            quantities |= {"value": values.inputs, "advantage": advantages.flatten()}
             if bad := first_nonfinite(quantities, over_ranks=True):
                 raise FloatingPointError(bad)
             samples = self._samples(scaled.batch, advantages, targets, values)
-            scalars: Scalars = {
-                "critic/explained_variance": self._explained_variance(samples["actor"], targets, values[0])
-            }
+            targets, old = (scaled.batch.flat(x) for x in (targets, values.inputs[:-1]))
+            scalars: Scalars = {"critic/explained_variance": self._explained_variance(samples["actor"], targets, old)}
             if self.compatible is None:
                 return _Estimates(quantities, scaled, values, targets, samples, scalars)
             estimate = self._compatible(self.compatible, state, scaled, samples["actor"])
@@ -191,6 +202,8 @@ class Agent:
         rewards = self.rewards.merge(state["rewards"], batch.rewards, batch.done, self._config.gamma, batch.mask.bool())
         if self.observations.is_new(state["observations"]):
             batch = batch.seen_by(self.policy({"actor": state["actor"], "observations": observations}))
+        if any(learner.update.network.memory for learner in self.learners.values()):
+            batch = replace(batch, by_environment=True)  # whose sequences are then consecutive samples
         return _Scaled(batch, self.rewards.apply(rewards, batch.rewards), observations, rewards)
 
     def _copy(self, state: State, estimates: _Estimates) -> _Training:
@@ -209,8 +222,9 @@ class Agent:
         for epoch in range(rounds):
             if epoch:
                 values = self._values(training.networks, estimates.scaled.batch)
-                advantages, training.targets = self._advantages(estimates.scaled, values)
-                training.samples = self._samples(estimates.scaled.batch, advantages, training.targets, estimates.values)
+                advantages, targets = self._advantages(estimates.scaled, values)
+                training.samples = self._samples(estimates.scaled.batch, advantages, targets, estimates.values)
+                training.targets = estimates.scaled.batch.flat(targets)
             for name, learner in self.learners.items():
                 epochs = learner.schedule.epochs
                 if epoch >= epochs or training.results[name].stopped:
@@ -247,6 +261,8 @@ class Agent:
             adapts = name == "actor" and not results[name].failure
             networks[name]["parts"] = learner.advance(networks[name]["parts"], changed if adapts else None)
         actor = networks["actor"]
+        if "memory" in networks.get("critic", {}):
+            networks["critic"]["memory"] = _of_all_ranks(networks["critic"]["memory"], estimates.values.memory)
         actor["average"] = self._config.averaging.update(actor["average"], actor["theta"])
         scalars = {**results["actor"].last.read(), **estimates.scalars, **changed}
         if self.critic is not None:
@@ -273,27 +289,50 @@ class Agent:
         theta, critic_theta = state["actor"]["theta"], state["critic"]["theta"]
         return compatible.estimate(self.actor.update, theta, critic_theta, scaled.batch, scaled.rewards, samples)
 
-    def _samples(self, batch: Rollout, advantages: Tensor, targets: Tensor, values: Pair) -> dict[str, Samples]:
-        """The samples of every network, from advantages and targets (B,) and the values before training."""
+    def _samples(self, batch: Rollout, advantages: Tensor, targets: Tensor, values: _Values) -> dict[str, Samples]:
+        """The samples of every network, from advantages and targets [T, E] and the values before training."""
+        advantages, targets, old_values = (batch.flat(x) for x in (advantages, targets, values.inputs[:-1]))
         weight = batch.weight(self._config.gamma if self._config.state_weighting == "discounted" else None)
-        old_values = values[0][:-1].flatten()
+        rows = batch.rows(self.actor.update.network, batch.memory)
         if self.critic is None:
             joint = self.actor.update.head
             assert isinstance(joint, Joint)
-            found = {"actor": batch.joint_samples(joint, advantages, targets, old_values, weight)}
+            found = {"actor": batch.joint_samples(joint, advantages, targets, old_values, weight, rows)}
         else:
-            actor = batch.actor_samples(self.head, advantages, weight)
-            found = {"actor": actor, "critic": batch.critic_samples(targets, old_values, weight)}
+            of_critic = batch.rows(self.critic.update.network, values.memory)
+            actor = batch.actor_samples(self.head, advantages, weight, rows)
+            found = {"actor": actor, "critic": batch.critic_samples(targets, old_values, weight, of_critic)}
         if self._config.advantages.normalise == "batch":
             found["actor"] = found["actor"].with_normalised_advantages()
         return {name: samples.to(self.device) for name, samples in found.items()}
 
-    def _values(self, networks: State, batch: Rollout) -> Pair:
-        """V at every input [T + 1, E] and at the truncated episodes' last observations (N,), on the host."""
+    def _values(self, networks: State, batch: Rollout) -> _Values:
+        """V at every input and at the truncated episodes' last observations."""
+        name, learner = list(self.learners.items())[-1]
+        if learner.update.network.memory:
+            return self._values_in_time(networks[name], learner, batch)
         inputs = torch.cat([batch.inputs.flatten(0, 1), batch.final])
         v = self._value(networks, to_device(inputs, self.device)).to("cpu")
         count = batch.inputs.shape[0] * batch.inputs.shape[1]
-        return v[:count].view(batch.inputs.shape[:2]), v[count:]
+        return _Values(v[:count].view(batch.inputs.shape[:2]), v[count:])
+
+    def _values_in_time(self, network: State, learner: Learner, batch: Rollout) -> _Values:
+        """The values of a network with memory, which runs through the whole rollout, and its memory."""
+        if batch.memory is not None and self.critic is None:
+            memory = batch.memory[0]
+        else:
+            mine = local_slice(len(network["memory"]))
+            memory = network["memory"][mine.start : mine.stop]
+        run = learner.update.network.unroll
+        rows, final = batch.unrolled(memory)
+        z, after = (x.to("cpu") for x in run(network["theta"], to_device(rows, self.device), len(batch.inputs)))
+        T, E = batch.rewards.shape
+        z, after = (x.view(E, T + 1, -1).transpose(0, 1) for x in (z, after))
+        last = torch.cat([final, after[batch.final_index]], 1)
+        ends, _ = run(network["theta"], to_device(last, self.device), 1)
+        met = torch.cat([memory[None], after[:-1]])
+        met[:-1][batch.begins] = 0
+        return _Values(z[..., 0].contiguous(), ends[:, 0].to("cpu"), met)
 
     @torch.no_grad()
     def _value(self, networks: State, inputs: Tensor) -> Tensor:
@@ -301,23 +340,22 @@ class Agent:
         name, learner = list(self.learners.items())[-1]
         return learner.update.network.outputs(networks[name]["theta"], inputs)[:, 0]
 
-    def _advantages(self, scaled: _Scaled, values: Pair) -> Pair:
-        """Advantages and targets, (B,) each."""
-        (v, final), batch = values, scaled.batch
-        advantages, targets = gae(
+    def _advantages(self, scaled: _Scaled, values: _Values) -> Pair:
+        """Advantages and targets, [T, E] each."""
+        v, batch = values.inputs, scaled.batch
+        return gae(
             scaled.rewards,
             v[:-1],
-            batch.next_values(v, final),
+            batch.next_values(v, values.final),
             batch.terminated,
             batch.done,
             self._config.gamma,
             self._config.gae_lambda,
         )
-        return advantages.flatten(), targets.flatten()
 
     def _explained_variance(self, samples: Samples, targets: Tensor, values: Tensor) -> Tensor:
-        """The share () of the targets' variance that the values [T + 1, E] explain."""
-        targets, values = to_device(targets, self.device), to_device(values[:-1].flatten(), self.device)
+        """The share () of the targets' variance that the values (B,) explain."""
+        targets, values = to_device(targets, self.device), to_device(values, self.device)
         variance = samples.mean((targets - samples.mean(targets)) ** 2)
         error = targets - values
         return 1 - samples.mean((error - samples.mean(error)) ** 2) / variance.clamp(min=1e-12)
@@ -330,7 +368,16 @@ class Agent:
     def _measure_critic(self, training: _Training) -> Scalars:
         """Mean squared error of the values, on the targets of the whole batch."""
         samples, targets = training.samples["actor"], to_device(training.targets, self.device)
-        return {"critic/loss": samples.mean((targets - self._value(training.networks, samples.inputs)) ** 2)}
+        inputs = training.samples[list(self.learners)[-1]].inputs
+        return {"critic/loss": samples.mean((targets - self._value(training.networks, inputs)) ** 2)}
+
+
+def _of_all_ranks(before: Tensor, memory: Tensor | None) -> Tensor:
+    """The critic's memory (E, M) in all ranks' environments after a rollout; this rank's was [T + 1, E, M] in it."""
+    assert memory is not None
+    found, mine = torch.zeros_like(before), local_slice(len(before))
+    found[mine.start : mine.stop] = memory[-1]
+    return all_sum(found)
 
 
 _CRITIC_SCALARS = ("step/size", "step/accepted", "step/kl", "solver/", "damping/")  # recorded of the critic's update

@@ -115,6 +115,10 @@ class Cloner:
         solver = agent.actor.update.solver
         if agent.critic is None:
             raise UserError("cloning trains a policy without a value; add critic=mlp")
+        if agent.actor.update.network.memory:
+            raise UserError(
+                "cloning reads transitions one by one, and a policy with memory whole episodes; choose another"
+            )
         if COMPATIBLE in solver.needs:
             raise UserError(f"{type(solver).__name__} takes its direction from rewards; choose another solver")
         self.learner = Learner(replace(agent.actor.update, objective=LogProb(0.0)), agent.actor.schedule)

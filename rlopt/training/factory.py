@@ -119,7 +119,7 @@ def _collector(start: Setup, replays: bool) -> Collector | Workers:
         timeout = environment.timeout if environment.steps_by != "envpool" else None  # which has threads of its own
         return Collector(
             envs, head, steps, config.seed, dtype, mine.start, environment.num_envs, timeout, replays,
-            background=environment.in_background,
+            background=environment.in_background, memory=start.agent.actor.update.network.memory,
         )  # fmt: skip
     return Workers(
         local, start.observations, start.actions, start.agent.policy(start.state), head, steps, config.seed,
@@ -188,12 +188,12 @@ def _agent(config: RunConfig, probe: CheckedEnv | MaskedEnv, device: torch.devic
     space, critic, compatible, trace = probe.observation_space, None, None, config.gamma * config.gae_lambda
     if isinstance(config.critic, SharedCritic):
         joint = Joint(head, config.critic.variance)
-        network = _network(config, "policy", config.policy.network, joint, space, Purpose.ACTOR_WEIGHTS)
+        network = _network(config, "policy", config.policy.network, joint, space)
         weight = config.critic.value_weight
         shared = replace(config.actor, objective=JointObjective(config.actor.objective, weight))
         actor = _learner(shared, network, joint, trace, by_minibatch)
     else:
-        network = _network(config, "policy", config.policy.network, head, space, Purpose.ACTOR_WEIGHTS)
+        network = _network(config, "policy", config.policy.network, head, space)
         actor = _learner(config.actor, network, head, trace, by_minibatch)
         critic, compatible = _critic(config, config.critic, space)
     normalises = config.observations.normalise and not image(space)
@@ -204,23 +204,22 @@ def _agent(config: RunConfig, probe: CheckedEnv | MaskedEnv, device: torch.devic
 
 
 def _critic(config: RunConfig, critic: OwnCritic, space: gym.Space) -> tuple[Learner, CompatibleEstimator | None]:
-    network = _network(config, "critic", critic.network, critic.head, space, Purpose.CRITIC_WEIGHTS)
+    network = _network(config, "critic", critic.network, critic.head, space)
     learner = _learner(critic.update, network, critic.head)
     if critic.compatible is None:
         return learner, None
     return learner, CompatibleEstimator(critic.compatible, network, config.gamma)
 
 
-def _network(
-    config: RunConfig, where: str, factory: NetworkFactory, head: Head, space: gym.Space, purpose: Purpose
-) -> Network:
-    """The network from observations to ``head``'s outputs, its weights drawn for this purpose.
+def _network(config: RunConfig, where: str, factory: NetworkFactory, head: Head, space: gym.Space) -> Network:
+    """The network of the policy or the critic, from observations to ``head``'s outputs.
 
     The policy's is masked where ``space`` has a mask.
     """
-    generator, dtype = torch_generator(config.seed, purpose), getattr(torch, config.dtype)
+    of_policy, dtype = where == "policy", getattr(torch, config.dtype)
+    generator = torch_generator(config.seed, Purpose.ACTOR_WEIGHTS if of_policy else Purpose.CRITIC_WEIGHTS)
     seen, unread = unmasked(space), mask_size(space)
-    masked = unread > 0 and where == "policy"
+    module: Any
     if not hasattr(factory, "sees"):
         from rlopt.policy import own  # few runs have one
 
@@ -233,7 +232,13 @@ def _network(
     if last:
         with torch.no_grad():
             _named(where, lambda: head.prepare(last[-1]))
-    return Network(module, head.constants, unread, masked)
+    if hasattr(module, "sequence_length"):
+        if unread:
+            raise UserError(
+                f"{where}: a network with memory takes no action masks yet; choose {where}=mlp, or add env.mask=none"
+            )
+        module.sequence_length = config.sequence_of("" if of_policy else "critic.")
+    return Network(module, head.constants, unread, unread > 0 and of_policy)
 
 
 def _learner(

@@ -72,10 +72,12 @@ def inspect_run(
 def fresh_samples(run: Setup, count: int, seed: int) -> Samples:
     """The actor's samples of a new batch, from environments that start anew with seeds of their own.
 
-    It has ``count`` transitions or a few more: whole steps of all environments.
+    It has ``count`` transitions or a few more: whole steps of all environments, and whole sequences for a memory.
     """
-    steps = -(-count // run.config.env.num_envs)
+    network = run.agent.actor.update.network
+    steps = -(-count // (run.config.env.num_envs * network.sequence)) * network.sequence
     seed = integer(seed, Purpose.INSPECTION)
     dtype = getattr(torch, run.config.dtype)
-    with closing(Collector(run.config.env.make_vector(), run.agent.head, steps, seed, dtype)) as collector:
+    envs, memory = run.config.env.make_vector(), network.memory
+    with closing(Collector(envs, run.agent.head, steps, seed, dtype, memory=memory)) as collector:
         return run.agent.actor_samples(run.state, collector.collect(run.agent.policy(run.state)))

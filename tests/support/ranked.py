@@ -173,5 +173,17 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "trpo, float64": partial(whole_run, "algo=trpo", "critic.schedule.minibatch=32"),
     "svrpg, float64": partial(whole_run, "algo=svrpg", "estimator.batches=2", "critic.schedule.minibatch=32"),
     "storm_pg, float64": partial(whole_run, "algo=storm_pg", "env=pendulum", "critic.schedule.minibatch=32"),
+    "memory, float64": partial(
+        whole_run,
+        "algo=ppo",
+        "policy=lstm",
+        "critic=gru",
+        "policy.size=4",
+        "critic.size=4",
+        "schedule.sequence=8",
+        "critic.schedule.sequence=16",
+        "schedule.minibatch=48",
+        "critic.schedule.minibatch=32",
+    ),
     "ppo on pendulum, float64": partial(whole_run, "algo=ppo", "env=pendulum", "schedule.minibatch=50"),
 }

@@ -26,7 +26,7 @@ REFUSED = {
     "unknown environment": ("env=cartpol", "no such env", "did you mean cartpole", "halfcheetah"),
     "unknown metric": ("metric=fischer", "no such metric", "did you mean fisher", "identity"),
     "unknown critic metric": ("critic.metric=fischer", "critic.metric=fischer", "did you mean fisher"),
-    "unknown network": ("policy=xyz", "no such policy", "linear, mlp"),
+    "unknown network": ("policy=xyz", "no such policy", "linear, lstm, mlp"),
     "unknown recipe": ("recipe=xyz", "no such recipe"),
     "nothing chosen": ("algo=null", "no such algo", "npg, ppo, storm_pg, svrpg, trpo, vpg"),
     "unknown group": ("alg=trpo", "there is no option alg", "did you mean algo"),

@@ -43,6 +43,7 @@ from rlopt.core.solvers.per_layer import (
     layer_shape,
     one_factor,
     rooted,
+    rooted_by_sample,
     split,
     statistics,
     weighted,
@@ -85,7 +86,8 @@ class Block(Solver):
 
     @property
     def requirements(self) -> Requirements:
-        return Requirements(instead={"decay": 0.0} if self.decay else {}, work=self._work)
+        instead = {"decay": 0.0} if self.decay else {}
+        return Requirements(instead=instead, reads_samples=self.centred, work=self._work)
 
     def _work(self, curvature: Curvature) -> Work:
         """Of the products of all gradients with themselves, block by block."""
@@ -104,6 +106,8 @@ class Block(Solver):
         return frozenset({BATCH, ROOT} if self.decay else {ROOT})
 
     def prepare(self, state: State, curvature: Curvature, damping: Tensor | float) -> tuple[Solve, State]:
+        if self.centred:
+            rooted_by_sample(curvature)
         found, values = statistics(curvature, self._statistics)
         shapes, blocks = list(found.values()), [self._centred(*parts) for parts in values]
         if self.decay:

@@ -26,7 +26,16 @@ from torch import Tensor
 from rlopt.core.checks import at_least_one, check, non_negative
 from rlopt.core.curvature import Curvature, PullBack, factored
 from rlopt.core.parts import PRODUCT, ROOT, Requirements, Solution, Solve, Solver, State
-from rlopt.core.solvers.per_layer import chunks, gradients, join, layer_means, rooted, squares, weighted
+from rlopt.core.solvers.per_layer import (
+    chunks,
+    gradients,
+    join,
+    layer_means,
+    rooted,
+    rooted_by_sample,
+    squares,
+    weighted,
+)
 from rlopt.core.tapes.tape import Layer
 from rlopt.parallel.collectives import rank
 
@@ -62,7 +71,9 @@ class Diagonal(Solver):
 
     @property
     def requirements(self) -> Requirements:
-        return Requirements(unread={} if self.method in _RANDOM else {"draws": "method", "seed": "method"})
+        if self.method in _RANDOM:
+            return Requirements()
+        return Requirements(reads_samples=True, unread={"draws": "method", "seed": "method"})
 
     @property
     def needs(self) -> frozenset[str]:
@@ -87,6 +98,8 @@ class Diagonal(Solver):
 
     def _diagonal(self, curvature: Curvature, state: State, like: Tensor) -> Tensor:
         """d (P,), of the type and on the device of ``like``."""
+        if self.requirements.reads_samples:
+            rooted_by_sample(curvature)
         if self.method == "exact":
             return exact_diagonal(curvature, self.chunk)
         if self.method == "hutchinson":

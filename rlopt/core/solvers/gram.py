@@ -21,7 +21,7 @@ from rlopt.core.curvature import Curvature
 from rlopt.core.parts import ROOT, Requirements, Solution, Solve, Solver, State
 from rlopt.core.requirements import Incompatible, Remedy, Work
 from rlopt.core.solvers.dense import factorise
-from rlopt.core.solvers.per_layer import products, rooted
+from rlopt.core.solvers.per_layer import products, rooted, rooted_by_sample
 from rlopt.parallel.collectives import world_size
 
 _PASSES = 1000  # operations in whose time an entry of the (K B, K B) products is made, by passes through memory
@@ -47,7 +47,9 @@ class Gram(Solver):
 
     @property
     def requirements(self) -> Requirements:
-        return Requirements(one_rank=True, needs_damping=True, check_samples=self._check_samples, work=self._work)
+        return Requirements(
+            one_rank=True, needs_damping=True, reads_samples=True, check_samples=self._check_samples, work=self._work
+        )
 
     def _work(self, curvature: Curvature) -> Work:
         """Of inner products of the signals and of activations, which have P numbers or fewer, and a Cholesky factor."""
@@ -75,7 +77,7 @@ class Gram(Solver):
             )
         if not damping > 0:
             raise NumericalFailure(f"the Gram matrix needs damping above 0; got {float(damping):.3g}")
-        source = rooted(curvature)
+        source = rooted_by_sample(curvature)
         U, tape, scale = source.factors(), source.tape, source.share.sqrt()
         K, B = U.shape[:2]
         self._check_samples(K, B)

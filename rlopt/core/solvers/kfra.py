@@ -42,7 +42,7 @@ class KFRA(Solver):
     refresh: int
 
     needs: ClassVar[frozenset[str]] = frozenset({BATCH, ROOT})
-    requirements: ClassVar[Requirements] = Requirements(needs_chain=True)
+    requirements: ClassVar[Requirements] = Requirements(needs_chain=True, reads_samples=True)
 
     def __post_init__(self) -> None:
         check_options(self.damping, self.decay, self.refresh)

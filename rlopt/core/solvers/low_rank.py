@@ -28,10 +28,10 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check, non_negative
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Solution, Solve, Solver, State
+from rlopt.core.parts import PRODUCT, ROOT, SEMIDEFINITE, Requirements, Solution, Solve, Solver, State
 from rlopt.core.solvers.dense import damping_for, eigenvalues
 from rlopt.core.solvers.diagonal import exact_diagonal
-from rlopt.core.solvers.per_layer import chunks, gradients, layer_means
+from rlopt.core.solvers.per_layer import chunks, gradients, layer_means, rooted_by_sample
 from rlopt.core.spectrum import krylov
 from rlopt.core.tapes.tape import Layer
 
@@ -69,6 +69,10 @@ class LowRank(Solver):
         known = ("none", "mean", "diagonal")
         check(self.remainder in known, "remainder", "none, mean or diagonal", self.remainder)
         at_least_one("chunk", self.chunk)
+
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(reads_samples=self.remainder != "none")  # which trace and diagonal do
 
     @property
     def needs(self) -> frozenset[str]:
@@ -122,6 +126,7 @@ class LowRank(Solver):
         left = len(g) - len(mu)
         if self.remainder == "none" or left == 0:
             return mu, Q, g.new_zeros(())
+        rooted_by_sample(curvature)
         if self.remainder == "diagonal":
             return mu, Q, (exact_diagonal(curvature, self.chunk) - Q.square() @ mu).clamp(min=0)
         parts, _ = layer_means(curvature, self._trace)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from rlopt.core.curvature import Curvature, PullBack
+from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.tapes.tape import Layer
 
 
@@ -52,6 +53,15 @@ LayerShapes = dict[str, LayerShape]  # by the weight's name, in the order of the
 def rooted(curvature: Curvature) -> PullBack:
     """The same curvature, as its metric's ROOT promises it."""
     return cast(PullBack, curvature)
+
+
+def rooted_by_sample(curvature: Curvature) -> PullBack:
+    """The same, for what each sample's own records tell. Raises Incompatible where a network with memory has none."""
+    found = rooted(curvature)
+    if found.tape.sequence > 1:
+        reason = "layer records of a network with memory are of whole sequences, and no sample has its own"
+        raise Incompatible(reason, Remedy.OTHER_SOLVER)
+    return found
 
 
 def statistics(

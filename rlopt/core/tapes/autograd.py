@@ -8,7 +8,11 @@ All graphs are built once (for hvp, once for each u) and kept, so that each prod
 
 Layer records are those of Linear and Conv2d layers that run once, wherever they stand. Of every other parameter each
 sample's own gradient is formed, and recorded as that of a layer whose input is 1: solvers then have an exact dense
-block, or its exact diagonal, of each ROWS of its numbers. So it must be small.
+block, or its exact diagonal, of each BLOCK of its numbers. So it must be small.
+
+A network with memory runs through sequences of L rows, see `rlopt.policy.recurrent`. Its products are exact, through
+time. Its layer records are of whole sequences: a layer's applications at the L times are its positions, and a signal is
+the sum of what all outputs of the sequence send back to that application. `PullBack.layer_mean` says what that means.
 """
 
 from __future__ import annotations
@@ -34,34 +38,41 @@ _SAMPLES = 256  # whose gradients are formed at a time
 
 
 class AutogradTape:
-    """Tape of an arbitrary module, whose samples do not mix; see the module for its layer records."""
+    """Tape of an arbitrary module; see above for its layer records. Samples mix within sequences alone."""
 
     chain: ClassVar[bool] = False
 
     def __init__(self, module: nn.Module, layout: Layout, theta: Tensor, inputs: Tensor):
         self._module, self._theta, self._inputs = module, theta.detach().requires_grad_(), inputs
         self.layout, self.size = layout, layout.size
-        self._calls: dict[str, _Call] = {}  # by the layer's name
+        self.sequence = min(getattr(module, "sequence_length", 1), max(len(inputs), 1))
+        self._calls: dict[str, list[_Call]] = {}  # by the layer's name
         self._adjoint: tuple[Tensor, Tensor] | None = None
         self._bent: tuple[Tensor, Tensor] | None = None  # the last u of hvp, and J^T u with its graph
         with torch.enable_grad():
             views = layout.views(self._theta)
             constants = views.pop(CONSTANTS, None)
-            hooks = [
-                child.register_forward_hook(self._remember(name))
-                for name, child in module.named_modules()
-                if isinstance(child, nn.Linear) or (isinstance(child, nn.Conv2d) and child.groups == 1)
-            ]
-            try:
-                z = call_module(module, views, inputs)
-            finally:
-                for hook in hooks:
-                    hook.remove()
+            self._arguments = views, inputs
+            # sequences are run again by `layers`, so that who asks for no layers pays for no records of L calls
+            z = self._forward() if self.sequence == 1 else call_module(module, views, inputs)
             self._computed, self.width = z, z.shape[1]
             self._z = z if constants is None else torch.cat([z, constants.expand(len(z), -1)], 1)
         self._views = {name: view.detach() for name, view in views.items()}
         self._has_constants = constants is not None
         self.outputs = self._z.detach()
+
+    def _forward(self) -> Tensor:
+        """The network's outputs, with a record of every call of a layer."""
+        hooks = [
+            child.register_forward_hook(self._remember(name))
+            for name, child in self._module.named_modules()
+            if isinstance(child, nn.Linear) or (isinstance(child, nn.Conv2d) and child.groups == 1)
+        ]
+        try:
+            return call_module(self._module, *self._arguments)
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def jvp(self, v: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -91,8 +102,11 @@ class AutogradTape:
     def layers(self, signals: Tensor, constants: Tensor | None = None) -> list[Layer]:
         """See `Tape.layers`; raises Incompatible, with its name, where another layer's parameter is too large."""
         order, ends = {name: i for i, name in enumerate(self._views)}, signals[..., : self.width]
-        calls = {name: call for name, call in self._calls.items() if self._is_served(name, call, order)}
-        records = self._affine_layers(calls, ends)
+        if self.sequence > 1:
+            records = self._sequence_layers(ends)
+        else:
+            calls = {name: each[0] for name, each in self._calls.items() if self._is_served(name, each, order)}
+            records = self._affine_layers(calls, ends)
         covered = {name for layer in records for name in (layer.weight_name, layer.bias_name)}
         if rest := [name for name in self._views if name not in covered]:
             self._check_small(rest)
@@ -106,11 +120,12 @@ class AutogradTape:
             records.append(constant_layer(signals[..., self.width :] if constants is None else constants))
         return records
 
-    def _is_served(self, name: str, call: _Call, order: dict[str, int]) -> bool:
+    def _is_served(self, name: str, calls: list[_Call], order: dict[str, int]) -> bool:
         """Whether a Linear or Conv2d layer ran once, on one row a sample, with parameters that no other layer has."""
+        call = calls[0]
         weight, bias = _parameters(name, call.layer.bias is not None)
         own = weight in order and (bias is None or order.get(bias) == order[weight] + 1)
-        return own and call.runs == 1 and len(call.inputs) == len(self._z) and not _tied(self._module) & {weight, bias}
+        return own and len(calls) == 1 and len(call.inputs) == len(self._z) and not _tied(self._module) & {weight, bias}
 
     def _affine_layers(self, calls: dict[str, _Call], ends: Tensor) -> list[Layer]:
         """Records of the layers that ``calls`` name, for signals (K, B, width)."""
@@ -128,6 +143,38 @@ class AutogradTape:
             a = _inputs(call.layer, call.inputs.detach())
             records.append(Layer(weight, bias, a, d, self._views[weight].flatten(1), None))
         return records
+
+    def _sequence_layers(self, ends: Tensor) -> list[Layer]:
+        """Records of a network with memory, all of whose parameters must be of Linear and Conv2d layers."""
+        if not self._calls:
+            with torch.enable_grad():
+                self._computed = self._forward()
+        names = {name: _parameters(name, call.layer.bias is not None) for name, (call, *_) in self._calls.items()}
+        covered = {parameter for pair in names.values() for parameter in pair if parameter}
+        if rest := [name for name in self._views if name not in covered] + sorted(_tied(self._module) & covered):
+            raise Incompatible(
+                "layer statistics of a network with memory exist for Linear layers and for Conv2d with groups=1 that "
+                f"share no parameters; {', '.join(rest)} belong to others",
+                Remedy.OTHER_SOLVER,
+            )
+        edges = [call.edge for each in self._calls.values() for call in each]
+        per_factor = [torch.autograd.grad(self._computed, edges, u, retain_graph=True) for u in ends]
+        records, at = [], 0
+        for name, each in self._calls.items():
+            weight, bias = names[name]
+            a = self._positions([_inputs(call.layer, call.inputs.detach()) for call in each])
+            if len(a) * self.sequence != len(self._z):
+                reason = f"layer statistics need one row per sample; {weight} is given {len(a)} rows"
+                raise Incompatible(reason, Remedy.OTHER_SOLVER)
+            sent = [[_signals(call.layer, g[at + i]) for i, call in enumerate(each)] for g in per_factor]
+            d, at = torch.stack([self._positions(parts) for parts in sent]), at + len(each)
+            records.append(Layer(weight, bias, a, d, self._views[weight].flatten(1), None))
+        return records
+
+    def _positions(self, parts: list[Tensor]) -> Tensor:
+        """One (B / sequence, L, N) of a layer's calls (rows, positions, N), each of all rows or of one time's."""
+        x = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+        return x.reshape(-1, self.sequence * x.shape[1], x.shape[2]) if len(x) == len(self._z) else x
 
     def _check_small(self, names: list[str]) -> None:
         """Raise Incompatible where one of these parameters has too many numbers to form its samples' gradients."""
@@ -172,8 +219,8 @@ class AutogradTape:
     def _remember(self, name: str) -> Any:
         def hook(module: nn.Linear | nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             # the graph's edge stays that of W a + b when an activation then overwrites the output in place
-            runs = self._calls[name].runs + 1 if name in self._calls else 1
-            self._calls[name] = _Call(module, inputs[0], get_gradient_edge(output), output.shape, runs)
+            call = _Call(module, inputs[0], get_gradient_edge(output), output.shape)
+            self._calls.setdefault(name, []).append(call)
 
         return hook
 
@@ -198,13 +245,12 @@ def _tied(module: nn.Module) -> set[str]:
 
 
 class _Call(NamedTuple):
-    """A layer, its inputs, its output's edge in the graph and shape, and how often it ran."""
+    """A layer, its inputs, and its output's edge in the graph and shape."""
 
     layer: nn.Linear | nn.Conv2d
     inputs: Tensor
     edge: GradientEdge
     shape: torch.Size
-    runs: int
 
 
 def _inputs(layer: nn.Linear | nn.Conv2d, a: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ class JoinedTape:
         self._tapes = list(tapes)
         first = self._tapes[0]
         self.layout, self.size, self.width = first.layout, first.size, first.width
+        self.sequence = max(tape.sequence for tape in self._tapes)
         self.outputs = torch.cat([tape.outputs for tape in self._tapes])
 
     @property

@@ -35,6 +35,7 @@ class MaskedTape:
     def __init__(self, tape: Tape, unread: int, mask: Tensor | None):
         self._tape, self._unread, self._mask = tape, unread, mask
         self.chain, self.layout, self.size, self.width = tape.chain, tape.layout, tape.size, tape.width
+        self.sequence = tape.sequence
         self.outputs, self._allowed = tape.outputs, cast(Tensor | None, None)
         if mask is not None:
             self.outputs, self._allowed = apply_mask(tape.outputs, mask)

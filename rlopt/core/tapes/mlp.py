@@ -17,7 +17,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -205,6 +205,7 @@ class Sent(NamedTuple):
 class MLPTape:
     """Tape of a chain of Linear layers; see the module's equations."""
 
+    sequence: ClassVar[int] = 1
     _inner: Mapping[int, Tensor] = {}  # s (B, J) of the layers whose activation's derivatives are functions of it
     _norms: Mapping[int, Normalised] = {}  # of the layers that are normalised
 

@@ -67,6 +67,10 @@ class Tape(Protocol):
     def chain(self) -> bool:
         """True: each layer's input is the activation, unit by unit, of the one before, and records hold f'."""
 
+    @property
+    def sequence(self) -> int:
+        """Rows that follow one another in time, so many at a time, whose outputs the layer records mix; 1: none."""
+
     def jvp(self, v: Tensor) -> Tensor:
         """(P,) -> (B, O): the change of every output per unit of theta's change along v."""
 

@@ -56,8 +56,7 @@ def test_a_seed_alone_decides_the_weights(tmp_path):
 
 
 FOLDER = {
-    "policy/mine.yaml": "# mine\n_target_: policy.mine.Mine\nwidth: 5\n"
-    "defaults: [_head, _self_]\n",
+    "policy/mine.yaml": "# mine\n_target_: policy.mine.Mine\nwidth: 5\ndefaults: [_head, _self_]\n",
     "policy/mine.py": """\
 from dataclasses import dataclass
 from torch import nn

@@ -38,6 +38,14 @@ ROOT = Path(__file__).parents[3]
         ("env=halfcheetah", "env.num_envs=8", "dtype=float64"),
         ("env.id=probe/Counter-v0", "env.num_envs=5"),
         ("env.id=probe/Seeded-v0", "env.num_envs=21"),
+        (
+            "env.id=probe/Counter-v0",
+            "env.num_envs=11",
+            "policy=gru",
+            "critic=lstm",
+            "schedule.sequence=5",
+            "critic.schedule.sequence=4",
+        ),
     ],
     ids=" ".join,
 )

@@ -27,6 +27,14 @@ def demonstrations(count: int = 200) -> Demonstrations:
     return Demonstrations(observations, -0.7 * observations + 0.1 * generator.normal(size=(count, 1)), "data")
 
 
+def test_a_policy_with_memory_is_refused():
+    run = trainer(resolve([*SMALL, "env=lqr", "policy=gru"]))
+    run.collector.close()
+    policy = Policy(run.agent.policy(run.state), run.agent.head, *run.config.env.spaces())
+    with pytest.raises(UserError, match="a policy with memory"):
+        Cloner(run.agent, run.state, policy, demonstrations(), 0.0, 0)
+
+
 def test_a_natural_step_of_a_linear_policy_is_least_squares():
     options = ["env=lqr", "policy=linear", "policy.bias=true", "metric=fisher", "solver=dense", "damping.value=1e-13",
                "step=fixed", "step.rate=1.0", "dtype=float64", "observations.normalise=false"]  # fmt: skip
