@@ -111,7 +111,7 @@ def missing_layers(network: Network, theta: Tensor, inputs: int) -> str:
     """Why a network of ``inputs`` numbers has no layer statistics of all its parameters; nothing where it has them."""
     if network.plan is not None:
         return ""
-    tape = network.tape(theta, theta.new_zeros(2, inputs))
+    tape = network.tape(theta, theta.new_zeros(2, inputs + (network.memory and network.memory + 1)))
     try:
         tape.layers(torch.ones_like(tape.outputs)[None])
     except Incompatible as error:
