@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from rlopt.cli import main as cli
+from tests.support.probes import registered
 
 pytestmark = pytest.mark.learning
 SOLVED = 475  # CartPole-v1
@@ -36,3 +37,14 @@ def test_learning_does_not_depend_on_who_steps_the_environments(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     assert cli.main(["train", "algo=trpo", f"env={env}", collecting, f"total_steps={steps}", "run_dir=run"]) == 0
     assert json.loads(Path("run/summary.json").read_text())["evaluation_return"] >= solved
+
+
+@pytest.mark.parametrize("algo", [["algo=ppo", "schedule.minibatch=128"], ["algo=trpo", "step.radius=0.05"]])
+def test_a_dictionary_of_an_image_and_a_vector_is_solved(tmp_path, monkeypatch, algo):
+    monkeypatch.chdir(tmp_path)
+    sizes = ["channels=[4,8,8]", "features=32", "hidden=[32]", "vector=[16]"]
+    networks = [f"{where}.{size}" for where in ("policy", "critic") for size in sizes]
+    typed = ["env.id=probe/Seeing-v0", "policy=multi_input", "critic=multi_input", "gamma=0.5", *networks]
+    with registered():
+        assert cli.main(["train", *typed, *algo, "batch_size=1024", "total_steps=49152", "run_dir=run"]) == 0
+    assert json.loads(Path("run/summary.json").read_text())["evaluation_return"] >= 0.9  # of 1; 0.25 by chance

@@ -23,6 +23,7 @@ HEADS = [
     "DiagonalGaussian",
     "squashed, in sigma",
     "image",
+    "several inputs",
 ]
 
 
