@@ -5,7 +5,8 @@ forward pass, gradient, CG-10 with the analytic Fisher metric, line search; or t
 Memory: bytes of tensors made and alive at once (`rlopt.inspection.memory`), exact and the same on every machine, in
 units of the activations that the forward pass caches, all layers' outputs.
 Solvers: `prepare` and one solve at 64 samples, K = 1, for networks 17-w-w-6 of about 5, 50 and 500 thousand parameters.
-With ``--training`` instead: whole training runs with one process, two workers and two ranks (`training`), 4 minutes.
+With ``--training`` instead: whole training runs with one process, two workers and two ranks, and their rates by
+environments, batch and width (`training`), 15 minutes.
 """
 
 from __future__ import annotations
@@ -121,9 +122,10 @@ def grown(quick: bool) -> dict[str, Any]:
 
 def trained(rounds: int, quick: bool) -> dict[str, Any]:
     before = os.getloadavg()[0]
-    rates = training.measure(1 if quick else rounds, 8192 if quick else 32768)
+    rounds = 1 if quick else rounds
+    rates, growing = training.measure(rounds, 8192 if quick else 32768), training.measure_growth(rounds, quick)
     cores = f"{os.cpu_count()} cores, {machine()} each"
-    return {"machine": cores, "steps_per_second": rates, "load": [before, os.getloadavg()[0]]}
+    return {"machine": cores, "steps_per_second": rates, "growth": growing, "load": [before, os.getloadavg()[0]]}
 
 
 def main() -> None:

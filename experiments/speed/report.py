@@ -102,6 +102,12 @@ def training(data: dict[str, Any]) -> list[str]:
         for name, values in sides.items():
             against = "" if name == one else f"{ratio(values, sides[one]):.2f}"
             lines.append(row(f"{num_envs} environments, {name}", cell(values), against))
+    for what, sizes in data.get("growth", {}).items():
+        algos = list(next(iter(sizes.values())))
+        lines += ["", *head(f"{what}, one process", *(f"{algo}: steps/s, median (range)" for algo in algos))]
+        lines += [row(f"{int(size):,}", *(cell(rates[algo]) for algo in algos)) for size, rates in sizes.items()]
+        medians = ([statistics.median(rates[algo]) for rates in sizes.values()] for algo in algos)
+        lines.append(row("grows with the power", *(f"{power([*map(int, sizes)], values):.2f}" for values in medians)))
     return [*lines, "", machine(data)]
 
 

@@ -24,6 +24,8 @@ rlopt: policy-gradient training where the geometry of the update is a choice
   rlopt train -m seed=0,1,2 [...]     train one run for every combination of values
   rlopt resume RUN_DIR [total_steps=N ...]
                                       continue a run that was stopped
+  rlopt clone DATASET [name=value ...]
+                                      train a policy to imitate recorded actions
   rlopt eval RUN_DIR [--episodes N] [--video [PATH]] [--json]
                                       evaluate a trained policy
   rlopt inspect RUN_DIR [--samples N] [--radius R] [--json]
@@ -39,7 +41,7 @@ with every command:
   --import MODULE                     import a module first, for example one that registers environments
 """
 COMMANDS = {  # command -> its module in rlopt.cli
-    **{name: name for name in ("train", "resume", "inspect", "plot", "report")},
+    **{name: name for name in ("train", "resume", "clone", "inspect", "plot", "report")},
     "eval": "evaluate",
 }
 

@@ -45,7 +45,7 @@ def _resume(run_dir: Path, overrides: list[str]) -> int:
         return 0
     signals = SignalHandler()
     with signals.installed():
-        trainer = ranks.on_all_ranks(lambda: build(config, run_dir))
+        trainer = ranks.on_all_ranks(lambda: build(config, run_dir, resumed=content is not None))
         with closing(trainer.collector):
             tree = unpack(content, path, trainer.agent.device) if path and content else None
             restarted = ranks.on_all_ranks(lambda: trainer.restore(tree))

@@ -38,6 +38,7 @@ from rlopt.config.saved import load_run
 from rlopt.errors import Signalled, UserError
 from rlopt.files import shown
 from rlopt.loggers import console
+from rlopt.parallel.processes import leave_cores_to_others
 from rlopt.training.run_directory import trained_elsewhere, try_lock
 
 _LONGEST_NAME = 150  # characters of a folder's name
@@ -82,6 +83,7 @@ class Sweep:
         """
         if self._in_worker():
             watch_sweep(*self._main_process)
+            leave_cores_to_others()
         try:
             with extended(self._extensions, self._modules):
                 code = exit_code(lambda: self._run_locked(overrides))

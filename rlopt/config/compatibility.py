@@ -227,9 +227,9 @@ def _check_counts(config: RunConfig) -> None:
             f"advantages.normalise={over} makes every advantage 0 where the {over} is one sample; choose a larger "
             f"{over}, or add advantages.normalise=false"
         )
-    if config.workers > 1 and config.workers > envs // ranks:
+    if 1 < config.processes > envs // ranks:
         raise UserError(f"workers={config.workers} are more than the {envs // ranks} environments they would share")
-    if config.workers > 1 and config.env.steps_by == "envpool":
+    if config.processes > 1 and config.env.steps_by == "envpool":
         raise UserError(f"env.backend={config.env.backend} has threads of its own; leave out workers")
     for prefix, update in config.updates_of.items():
         epochs, minibatch = update.schedule.epochs, update.schedule.minibatch or config.batch_size

@@ -16,7 +16,7 @@ _BYTES_OF_ENVIRONMENT = 4096  # at least; most take far more
 def check_memory(config: RunConfig, inputs: int) -> None:
     """Raise UserError where the least that a run needs, for observations of ``inputs`` numbers, is not there."""
     size = 8 if config.dtype == "float64" else 4
-    two = config.workers > 1 or config.env.in_background  # one is learned from while the next is collected
+    two = config.processes > 1 or config.env.in_background  # one is learned from while the next is collected
     transitions = config.batch_size * (2 * inputs + 4) * size * (2 if two else 1)
     needed = (transitions + config.env.num_envs * _BYTES_OF_ENVIRONMENT) / world_size() / 2**30
     there = memory() / 2**30

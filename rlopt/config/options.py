@@ -30,6 +30,8 @@ from rlopt.core.steps.scheduled import follow
 from rlopt.envs.spaces import Gaussian, as_image
 from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
+from rlopt.parallel.collectives import world_size
+from rlopt.parallel.processes import own_cores
 from rlopt.policy.mlp import NetworkFactory
 
 Plain = Mapping[str, Any]
@@ -192,6 +194,29 @@ class RecordOptions:
 
 
 @dataclass(frozen=True)
+class InitOptions:
+    """Where a new run starts from, see `training.initial`; from weights that its seed draws where both are None."""
+
+    folder: str | None  # init.from: a run's folder
+    best: bool  # its checkpoint with the highest return, not the newest
+    actor: str | None  # a .safetensors file of the policy's parameters
+
+    @classmethod
+    def parse(cls, plain: Plain) -> InitOptions:
+        given = {
+            "folder" if name == "from" else name: value for name, value in options(plain, "init", "", "from").items()
+        }
+        folder, actor = given.get("folder"), given.get("actor")
+        if folder is not None and actor is not None:
+            raise UserError("init.from and init.actor both give the policy's parameters; leave out one")
+        return construct(cls, given, "init")
+
+    @property
+    def given(self) -> bool:
+        return self.folder is not None or self.actor is not None
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """A whole run. `parse` reads it, `config.compatibility.check` refuses what does not go together."""
 
@@ -200,7 +225,7 @@ class RunConfig:
     seed: int
     total_steps: int  # environment transitions
     batch_size: int  # transitions that an update learns from, over all environments and ranks
-    workers: int
+    workers: int | Literal["auto"]  # processes that collect; 1: this one does
     gamma: float
     gae_lambda: float
     state_weighting: Literal["uniform", "discounted"]
@@ -221,6 +246,7 @@ class RunConfig:
     evaluation: EvaluationOptions
     checkpoint: CheckpointOptions
     record: RecordOptions
+    init: InitOptions
 
     typed: frozenset[str] = field(compare=False)  # full names of what the user typed: it may not be without effect
     plain: Plain = field(compare=False, repr=False)  # the values that this was parsed from, for config.yaml
@@ -230,7 +256,8 @@ class RunConfig:
         check(self.seed >= 0, "seed", "a whole number, 0 or above", self.seed)
         at_least_one("total_steps", self.total_steps)
         at_least_one("batch_size", self.batch_size)
-        at_least_one("workers", self.workers)
+        known = self.workers == "auto" or (type(self.workers) is int and self.workers >= 1)
+        check(known, "workers", "a whole number, 1 or above, or auto", self.workers)
         between("gamma", self.gamma, 0, 1)
         between("gae_lambda", self.gae_lambda, 0, 1)
         if self.max_bad_updates is not None:
@@ -250,6 +277,7 @@ class RunConfig:
             "policy": policy,
             "actor": UpdateOptions.parse(plain, ""),
             "critic": _parse_critic(options(plain, "critic")),
+            "init": InitOptions.parse(plain),
         }
         for name, kind in _GROUPS.items():
             groups[name] = construct(kind, options(plain, name, example=parameters(kind)[0]), name)
@@ -261,6 +289,18 @@ class RunConfig:
         """The networks' updates by the beginning of their options' names: nothing for the actor, or "critic."."""
         own = {"critic.": self.critic.update} if isinstance(self.critic, OwnCritic) else {}
         return {"": self.actor, **own}
+
+    @property
+    def processes(self) -> int:
+        """Processes of this rank that collect rollouts; 1: the process that learns does.
+
+        For ``workers=auto``, where MuJoCo's tasks are stepped as arrays, a process for every core that has at least
+        four environments to step (half the rows of an inference block, see `policy.inference`).
+        """
+        if self.workers != "auto":
+            return self.workers
+        enough = self.env.num_envs // world_size() // 4 if self.env.steps_by == "mujoco" else 1
+        return max(1, min(own_cores(), enough))
 
     @property
     def compatible(self) -> CompatibleCritic | None:
@@ -277,7 +317,7 @@ _GROUPS: dict[str, type[Any]] = {
     "checkpoint": CheckpointOptions,
     "record": RecordOptions,
 }
-_NESTED = ("env", "policy", "actor", "critic", *_GROUPS, "typed", "plain")
+_NESTED = ("env", "policy", "actor", "critic", "init", *_GROUPS, "typed", "plain")
 _SINGLE = tuple(name for name in RunConfig.__dataclass_fields__ if name not in _NESTED)
 
 

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-_ONE_THREAD = 8192  # numbers of which numpy's library takes the product in one thread, whatever the machine
+# the largest that numpy's library computes in one thread on every machine, so that the bits are the same
+_ONE_THREAD = 8192  # numbers of a vector's product
+_ONE_THREAD_MATRIX = 2**18  # multiplications of a matrix product
 
 
 def library(x: Any) -> Any:
@@ -34,6 +36,18 @@ def squared_length(x: torch.Tensor) -> torch.Tensor | float:
         return float(np.dot(array, array))
     parts = (array[i : i + _ONE_THREAD] for i in range(0, len(array), _ONE_THREAD))
     return float(sum(np.dot(part, part) for part in parts))
+
+
+def multiply(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """a (M, N) times b (N, K), in one thread: by as many rows of ``a`` at a time as that takes."""
+    rows = max(1, _ONE_THREAD_MATRIX // b.size)
+    if len(a) <= rows:
+        product: np.ndarray = np.matmul(a, b, out=out)
+        return product
+    out = np.empty((len(a), b.shape[1]), a.dtype) if out is None else out
+    for start in range(0, len(a), rows):
+        np.matmul(a[start : start + rows], b, out=out[start : start + rows])
+    return out
 
 
 def add_one_(x: torch.Tensor) -> torch.Tensor:

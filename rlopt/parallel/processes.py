@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # a launcher's workers watch their parent before they import 
 START_METHOD = "fork" if sys.platform == "linux" else "spawn"
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _PARENT_INTERVAL = 0.25  # seconds between two looks at the parent process
+_others_have_cores = False
 _PATIENCE = 2.0  # seconds that all workers together have to close their environments before they are killed
 
 
@@ -46,6 +47,23 @@ def shared_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     empty = torch.empty(shape, dtype=dtype, device="meta")
     memory = mmap.mmap(-1, max(empty.numel() * empty.element_size(), 1))
     return torch.frombuffer(memory, dtype=dtype, count=empty.numel()).view(shape)
+
+
+def own_cores() -> int:
+    """The cores that this process may use: of those that the system gives it, its share among the ranks of this host.
+
+    1 after `leave_cores_to_others`.
+    """
+    if _others_have_cores:
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def leave_cores_to_others() -> None:
+    """Make `own_cores` say 1 from now on, in a process beside which others train."""
+    global _others_have_cores
+    _others_have_cores = True
 
 
 def use_one_thread() -> None:

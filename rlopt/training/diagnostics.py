@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlopt.config.options import RecordOptions
+from rlopt.config.options import RunConfig
 from rlopt.core.checks import NumericalFailure
 from rlopt.core.parts import State
 from rlopt.core.spectrum import ritz_values
@@ -31,6 +31,7 @@ from rlopt.rollout.buffer import Rollout
 from rlopt.training.agent import Agent
 
 _PRODUCTS = 50  # matrix-vector products for a spectrum
+_HISTOGRAMS = 500  # in a whole run; TensorBoard shows no more of them
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,15 @@ class Diagnostics:
 
 
 def compute_diagnostics(
-    record: RecordOptions, update: int, agent: Agent, state: State, rollout: Rollout, quantities: Mapping[str, Tensor]
+    config: RunConfig, update: int, agent: Agent, state: State, rollout: Rollout, quantities: Mapping[str, Tensor]
 ) -> Diagnostics:
     """The diagnostics that are due at update number ``update``, from 1.
 
     ``rollout`` is of the policy of ``state``; ``quantities`` are the update's, advantages (B,) among them. With several
     ranks each sees its own part of the rollout.
     """
-    found = Diagnostics()
-    if _due(record.histograms_every, update):
+    found, record = Diagnostics(), config.record
+    if _due(record.histograms_every, update, least=-(-(config.updates or 1) // _HISTOGRAMS)):
         happened = rollout.mask.flatten().bool().numpy()
         actions = rollout.actions.flatten(0, 1).reshape(len(happened), -1).numpy()[happened]
         found.histograms.update({f"rollout/action_{i}": column for i, column in enumerate(actions.T)})
@@ -67,8 +68,8 @@ def compute_diagnostics(
     return found
 
 
-def _due(every: int | None, update: int) -> bool:
-    return every is not None and (update - 1) % every == 0
+def _due(every: int | None, update: int, least: int = 1) -> bool:
+    return every is not None and (update - 1) % max(every, least) == 0
 
 
 @torch.no_grad()

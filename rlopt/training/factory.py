@@ -54,11 +54,18 @@ class Setup:
     warnings: tuple[str, ...]  # what is to be said of the environment before a run
 
 
-def build(config: RunConfig, run_dir: Path) -> Trainer:
-    """The run that ``config`` describes, to be written to ``run_dir``. Raises UserError before anything is written."""
+def build(config: RunConfig, run_dir: Path, resumed: bool = False) -> Trainer:
+    """The run that ``config`` describes, to be written to ``run_dir``. Raises UserError before anything is written.
+
+    With ``resumed`` its state will come from a checkpoint, and not from what ``config.init`` names.
+    """
     with explain_lack_of_memory("the run", LOWER):
         config.env.try_constructor()
         start = set_up(config)
+        if config.init.given and not resumed:
+            from rlopt.training.initial import start_from
+
+            start = start_from(start, config.init)
         if config.record.video_steps is not None:
             video.check(config.env)
         if may_be_pictures(start.observations) and is_first_rank():
@@ -91,7 +98,7 @@ def _collector(start: Setup, replays: bool) -> Collector | Workers:
     mine = local_slice(environment.num_envs)
     local = replace(environment, num_envs=len(mine))
     steps, dtype = config.batch_size // environment.num_envs, getattr(torch, config.dtype)
-    if config.workers == 1:
+    if config.processes == 1:
         envs = local.make_vector(first=mine.start, like=(start.observations, start.actions))
         timeout = environment.timeout if environment.steps_by != "envpool" else None  # which has threads of its own
         return Collector(
@@ -100,7 +107,7 @@ def _collector(start: Setup, replays: bool) -> Collector | Workers:
         )  # fmt: skip
     return Workers(
         local, start.observations, start.actions, start.agent.policy(start.state), head, steps, config.seed,
-        config.workers, mine.start, environment.num_envs, replays,
+        config.processes, mine.start, environment.num_envs, replays,
     )  # fmt: skip
 
 

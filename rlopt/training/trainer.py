@@ -105,7 +105,7 @@ class Trainer:
         """Update until total_steps are done; save, whichever way this ends."""
         display = ProgressDisplay(self.config.total_steps, None if is_first_rank() else Console(quiet=True))
         self._timer.start()
-        self._between_updates = self._run_state()
+        self._between_updates = self.run_state()
         together = False  # True where all ranks reach the last save
         try:
             self.callbacks.on_begin(self._context(), self.config.plain)
@@ -151,7 +151,7 @@ class Trainer:
         self._recent.extend(stats.episodes.returns)
         own = {"update/skipped": float(self.skipped), **times, "time/steps_per_second": self.steps / seconds}
         scalars = {**stats.scalars, **result.scalars, **own}
-        more = compute_diagnostics(self.config.record, self.updates, self.agent, before, rollout, result.quantities)
+        more = compute_diagnostics(self.config, self.updates, self.agent, before, rollout, result.quantities)
         with self.signals.deferred():
             logger.scalars({**scalars, **more.scalars}, self.steps)
             logger.histograms(more.histograms, self.steps)
@@ -160,14 +160,14 @@ class Trainer:
         try:
             self.failures.count(result.failure, result.quantities, self.steps, self.updates, rollout.first)
         except Stopped:
-            self._between_updates = self._run_state()
+            self._between_updates = self.run_state()
             raise
         with self._timer.paused():
             evaluation = self.evaluator.after_update(self.updates, self.state, self._recent)
         if evaluation:
             with self.signals.deferred():
                 logger.scalars({"evaluation/return": evaluation.mean, "evaluation/std": evaluation.std}, self.steps)
-        self._between_updates = self._run_state()  # one assignment: a signal finds the old state or the new one
+        self._between_updates = self.run_state()  # one assignment: a signal finds the old state or the new one
         answer = self.callbacks.on_update(self._context(), scalars)
         self._ended_by_callback = isinstance(answer, bool | np.bool_) and bool(answer)
 
@@ -262,7 +262,8 @@ class Trainer:
 
         return RunContext(self.steps, self.updates, self.run_dir, policy)
 
-    def _run_state(self) -> RunState:
+    def run_state(self) -> RunState:
+        """The run as it is now, between two updates."""
         return RunState(
             agent=self.state, steps=self.steps, updates=self.updates, skipped=self.skipped,
             bad_in_a_row=self.failures.in_a_row, seconds=self._timer.training, wall_seconds=self._timer.wall,

@@ -89,7 +89,8 @@ class Optimizer(Step):
         self._kernel = getattr(torch, _KERNELS.get(name, ""), None)
         self._bound: tuple[Tensor, State] | None = None
         try:  # so that a wrong argument is found now; a scheduler looks at some of its own only when it moves
-            self.advance(_snapshot(*self._make(torch.zeros(1)), {}))
+            self._movable = self._make(torch.zeros(1))  # for `advance`, which gives it the state that it moves
+            self.advance(_snapshot(*self._movable, {}))
         except (TypeError, ValueError, ArithmeticError) as error:
             raise ValueError(f"optimizer or scheduler cannot work so: {error}") from error
 
@@ -113,7 +114,7 @@ class Optimizer(Step):
         return theta, state, {"step/size": state["group"]["lr"], "step/accepted": float(accepted)}
 
     def advance(self, state: State) -> State:
-        optimizer, scheduler = self._make(torch.zeros(1))
+        optimizer, scheduler = self._movable
         optimizer.param_groups[0].update(state["group"])
         moved_on(scheduler, state["schedule"])
         self._bound = None

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rlopt.core.arrays import multiply
 from rlopt.core.flat import CONSTANTS, Layout
 from rlopt.core.tapes.mlp import Affine, ArrayActivation, MLPTape
 
-# multiplications in a layer's product; above it numpy's library would use its own threads, and torch is no slower
-_SMALL = 2**18
+_LARGEST = 2**20  # multiplications in a layer's product, of those where arrays were measured to be faster
 _DTYPES = (torch.float32, torch.float64)
 
 
@@ -52,7 +52,7 @@ class ArrayTape(MLPTape):
         self._arrays = [inputs]  # h_0 .. h_last
         h = inputs
         for weight, bias, activation, _, _ in chain.layers:
-            h = np.matmul(h, weight.T)
+            h = multiply(h, weight.T)
             if bias is not None:
                 np.add(h, bias, out=h)
             if activation:
@@ -85,11 +85,11 @@ class ArrayTape(MLPTape):
             weight, _, activation, weight_at, bias_at = self._chain.layers[i]
             if activation:
                 d = activation.backward(d, self._arrays[i + 1])
-            np.matmul(d.T, self._arrays[i], out=gradient[weight_at].reshape(weight.shape))
+            multiply(d.T, self._arrays[i], out=gradient[weight_at].reshape(weight.shape))
             if bias_at:
                 np.add.reduce(d, 0, out=gradient[bias_at])
             if i:
-                d = np.matmul(d, weight)
+                d = multiply(d, weight)
         return gradient
 
     def parts(self, rows: int) -> Iterator[tuple[slice, MLPTape]]:
@@ -122,4 +122,4 @@ def suits(layers: list[Affine], views: dict[str, Tensor], inputs: Tensor, sample
     shared = all(
         x.device.type == "cpu" and x.dtype == weights[0].dtype and x.dtype in _DTYPES for x in (*weights, inputs)
     )
-    return known and shared and samples * max(x.numel() for x in weights) <= _SMALL
+    return known and shared and samples * max(x.numel() for x in weights) <= _LARGEST

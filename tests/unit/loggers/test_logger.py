@@ -117,11 +117,21 @@ def test_transitions_that_did_not_happen_are_in_no_histogram():
     mask = torch.ones_like(batch.mask)
     mask[::2] = 0
     advantages = torch.arange(80.0)
-    recording = looks.RecordOptions(True, True, 1, None, None)
     halved = dataclasses.replace(batch, mask=mask)
-    found = looks.compute_diagnostics(recording, 1, run.agent, run.state, halved, {"advantage": advantages}).histograms
+    quantities = {"advantage": advantages}
+    found = looks.compute_diagnostics(run.config, 1, run.agent, run.state, halved, quantities).histograms
     assert found["rollout/action_0"].tolist() == batch.actions[1::2].flatten().tolist()
     assert found["rollout/advantages"].tolist() == advantages.view(batch.mask.shape)[1::2].flatten().tolist()
+
+
+def test_a_long_run_has_at_most_500_histograms():
+    run = make_trainer(*SMALL, "total_steps=80_000", "record.histograms_every=1")
+    batch = run.collector.collect(run.agent.policy(run.state))
+    run.collector.close()
+    written = [
+        k for k in range(1, 1001) if looks.compute_diagnostics(run.config, k, run.agent, {}, batch, {}).histograms
+    ]
+    assert written == list(range(1, 1001, 2))
 
 
 def test_the_spectrum_is_that_of_the_metric(tmp_path):

@@ -10,7 +10,13 @@ import pytest
 
 from rlopt.errors import UserError
 from rlopt.parallel import processes
-from rlopt.parallel.processes import end_with_parent, ending_children, try_in_child
+from rlopt.parallel.processes import (
+    end_with_parent,
+    ending_children,
+    leave_cores_to_others,
+    own_cores,
+    try_in_child,
+)
 from tests.support.launching import until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
@@ -42,6 +48,21 @@ def test_where_nothing_can_fork_it_is_called_here(monkeypatch):
     monkeypatch.delattr(os, "fork")
     assert try_in_child(lambda: None) is None
     assert try_in_child(refuse) == "it does not go: ü\udcff"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="reads the cores that the system allows")
+def test_ranks_of_a_host_share_its_cores(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)))
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    monkeypatch.setattr(processes, "_others_have_cores", False)
+    assert own_cores() == 6
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert own_cores() == 3
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "16")
+    assert own_cores() == 1
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
+    leave_cores_to_others()
+    assert own_cores() == 1
 
 
 @pytest.mark.parametrize("killed", [True, False])

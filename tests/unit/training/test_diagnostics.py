@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from rlopt.training.diagnostics import RecordOptions, compute_diagnostics
+from rlopt.training.diagnostics import compute_diagnostics
 from tests.support import oracles
 from tests.support.building import resolve, trainer
 
 OPTIONS = ["algo=trpo", "env=cartpole", "batch_size=80", "policy.hidden=[3]", "critic.hidden=[3]", "dtype=float64",
-           "policy.last_gain=1.0", "objective=kl_penalty", "metric=hessian", "objective.beta=1"]  # fmt: skip
+           "policy.last_gain=1.0", "objective=kl_penalty", "metric=hessian", "objective.beta=1",
+           "record.spectrum_every=1"]  # fmt: skip
 
 
 @pytest.mark.parametrize("beta", [1.0, 30.0])
@@ -20,8 +21,7 @@ def test_the_spectrum_is_that_of_the_objective_as_it_stands(beta):
         batch = run.collector.collect(run.agent.policy(state))
     finally:
         run.collector.close()
-    every = RecordOptions(tensorboard=False, csv=False, histograms_every=None, spectrum_every=1, video_steps=None)
-    found = compute_diagnostics(every, 1, run.agent, state, batch, {}).scalars
+    found = compute_diagnostics(run.config, 1, run.agent, state, batch, {}).scalars
 
     network = run.agent.actor.update.network
     samples = run.agent.actor_samples(state, batch)

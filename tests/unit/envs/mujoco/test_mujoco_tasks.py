@@ -1,11 +1,13 @@
 """Every task against Gymnasium's own environment, to the bit, and on tensors."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+import rlopt
 from rlopt.envs.mujoco import MujocoEnvs, task_of
 from rlopt.envs.mujoco.ant import Ant
 from rlopt.envs.mujoco.half_cheetah import HalfCheetah
@@ -19,6 +21,7 @@ from rlopt.envs.mujoco.reacher import Reacher
 from rlopt.envs.mujoco.swimmer import Swimmer
 from rlopt.envs.mujoco.task import Task
 from rlopt.envs.mujoco.walker2d import Walker2d
+from rlopt.policy.policy import Policy
 from tests.support.mujoco import make, random_actions
 
 CLASSES: list[type[Task]] = [
@@ -40,17 +43,25 @@ OPTIONS = {
 }
 
 
-def compare(id: str, count: int, episodes: int, steps: int, **kwargs: object) -> tuple[list[str], int]:
-    """Step both backends until ``episodes`` have ended, ``steps`` at most: what differs, and how many have ended."""
+def compare(
+    id: str, count: int, episodes: int, steps: int, policy: Policy | None = None, **kwargs: object
+) -> tuple[list[str], int]:
+    """Step both backends until ``episodes`` have ended, ``steps`` at most: what differs, and how many have ended.
+
+    Actions are random, or drawn from the ``policy``.
+    """
     theirs, own = (make(id, backend, count, **kwargs) for backend in ("sync", "mujoco"))
     act, ended, differing = random_actions(own, 0), 0, []
+    if policy is not None:
+        act = partial(policy.sample, generator=np.random.default_rng(0))
     first = [envs.reset(seed=[3 * e for e in range(count)])[0] for envs in (theirs, own)]
     if not np.array_equal(*first):
         differing.append("first observations")
+    observed = first[0]
     for t in range(steps):
-        actions = act(first[0])
+        actions = act(observed)
         (*found, info), (*wanted, expected) = own.step(actions), theirs.step(actions)
-        pairs = list(zip(PARTS, found, wanted, strict=True))
+        observed, pairs = found[0], list(zip(PARTS, found, wanted, strict=True))
         lasts = [envs_info.get("final_obs", [None] * count) for envs_info in (info, expected)]
         pairs += [
             ("last observations", *pair) for pair in zip(*lasts, strict=True) if any(last is not None for last in pair)
@@ -83,6 +94,15 @@ def test_options_mean_what_they_do_in_gymnasium(task):
 def test_two_hundred_episodes_are_gymnasiums(task):
     differing, ended = compare(f"{task}-v5", 8, 200, 10**6)
     assert differing == [] and ended >= 200
+
+
+@pytest.mark.learning
+@pytest.mark.parametrize("task", TASKS)
+def test_fifty_episodes_of_a_trained_policy_agree(task, tmp_path):
+    run_dir, _ = rlopt.train("algo=trpo", f"env.id={task}-v5", "total_steps=100000", f"run_dir={tmp_path}/run",
+                             "evaluation.episodes=0")  # fmt: skip
+    differing, ended = compare(f"{task}-v5", 8, 50, 10**6, rlopt.load(run_dir))
+    assert differing == [] and ended >= 50
 
 
 @pytest.mark.parametrize("task", TASKS)
