@@ -301,7 +301,8 @@ def check_network(
             f"{prefix}solver={stands_for(update.solver)} needs a multilayer perceptron without layer normalisation; "
             f"choose {typed_choices('solver', solvers_for(update.metric, needs_chain=False), prefix)}"
         )
-    if ROOT in update.solver.needs and (reason := missing_layers(network, theta, inputs)):
+    width = inputs + (1 + network.memory if network.memory else 0)  # of a row, see `policy.recurrent`
+    if ROOT in update.solver.needs and (reason := missing_layers(network, theta, width)):
         able = typed_choices("solver", solvers_for(update.metric, without=ROOT), prefix)
         raise UserError(f"{prefix}solver={stands_for(update.solver)}: {reason}; these need no such statistics: {able}")
     size = update.schedule.minibatch
@@ -312,8 +313,7 @@ def check_network(
             if check_size := part.requirements.check_size:
                 check_size(len(theta))
             if check_samples := part.requirements.check_samples:
-                inputs += (1 + network.memory) * bool(network.memory)
-                factors = _count_factors(update, network, head, theta, theta.new_zeros(1, inputs))
+                factors = _count_factors(update, network, head, theta, theta.new_zeros(1, width))
                 check_samples(factors, samples * update.metric.requirements.batches)
         except Incompatible as error:
             raise advise(error, group, stands_for(part), prefix) from error

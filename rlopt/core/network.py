@@ -107,11 +107,11 @@ class Network:
 
 
 @torch.no_grad()
-def missing_layers(network: Network, theta: Tensor, inputs: int) -> str:
-    """Why a network of ``inputs`` numbers has no layer statistics of all its parameters; nothing where it has them."""
+def missing_layers(network: Network, theta: Tensor, width: int) -> str:
+    """Why a network, of rows of ``width`` numbers, has no layer statistics of all its parameters; nothing where it has them."""
     if network.plan is not None:
         return ""
-    tape = network.tape(theta, theta.new_zeros(2, inputs + (network.memory and network.memory + 1)))
+    tape = network.tape(theta, theta.new_zeros(2, width))
     try:
         tape.layers(torch.ones_like(tape.outputs)[None])
     except Incompatible as error:

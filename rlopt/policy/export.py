@@ -55,7 +55,7 @@ class Graph(nn.Module):
         views = {name: view.clone() for name, view in frozen.network.layout.views(frozen.theta).items()}
         self.register_buffer("constants", views.pop(CONSTANTS, frozen.theta.new_empty(0)))
         self.network = copy.deepcopy(frozen.network.module)
-        self.network.load_state_dict(views)
+        self.network.load_state_dict(views, strict=False)  # buffers stay, and a tied parameter has one name in theta
         self.network.requires_grad_(False)
         self.head, self.clip, self.mask = policy.head, frozen.clip, frozen.network.unread
         self.space, squash = space, getattr(policy.head, "squash", False)

@@ -6,6 +6,7 @@ import pytest
 import rlopt
 from rlopt.cli import main as cli
 from tests.support.masked import Offers
+from tests.support.probes import registered
 
 pytestmark = pytest.mark.learning
 SOLVED = 475  # CartPole-v1
@@ -63,3 +64,14 @@ class TestOfTwoHundredActionsFiveAreAllowed:
             f"total_steps={self.STEPS}", f"run_dir={tmp_path}/run",
         )  # fmt: skip
         assert done.summary["evaluation_return"] < 0 and Offers.illegal > self.STEPS / 2
+
+
+@pytest.mark.parametrize("algo", [["algo=ppo", "schedule.minibatch=128"], ["algo=trpo", "step.radius=0.05"]])
+def test_a_dictionary_of_an_image_and_a_vector_is_solved(tmp_path, monkeypatch, algo):
+    monkeypatch.chdir(tmp_path)
+    sizes = ["channels=[4,8,8]", "features=32", "hidden=[32]", "vector=[16]"]
+    networks = [f"{where}.{size}" for where in ("policy", "critic") for size in sizes]
+    typed = ["env.id=probe/Seeing-v0", "policy=multi_input", "critic=multi_input", "gamma=0.5", *networks]
+    with registered():
+        assert cli.main(["train", *typed, *algo, "batch_size=1024", "total_steps=49152", "run_dir=run"]) == 0
+    assert json.loads(Path("run/summary.json").read_text())["evaluation_return"] >= 0.9  # of 1; 0.25 by chance

@@ -28,6 +28,7 @@ EVERY = {  # head or observation -> the run
     "Dict": ["env.id=probe/Dict-v0"],
     "Discrete": ["env.id=probe/Discrete-v0"],
     "MultiBinary": ["env.id=probe/MultiBinary-v0"],
+    "several inputs": ["env.id=probe/Dict-v0", "policy=multi_input", "policy.embedding=2"],
     "image": ["env.id=probe/Image-v0", "policy=nature_cnn", "critic=nature_cnn", *CNN],
 }
 

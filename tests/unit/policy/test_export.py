@@ -29,6 +29,7 @@ HEADS = [
     "Product, Beta",
     "whole numbers",
     "image",
+    "several inputs",
 ]
 
 
