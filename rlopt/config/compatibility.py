@@ -251,9 +251,9 @@ def _check_counts(config: RunConfig) -> None:
 
 def _check_effects(config: RunConfig) -> None:
     """Raise UserError where an option was typed that has no effect beside another's value."""
-    for group in ("observations", "rewards", "averaging"):
-        _check_read(group, getattr(config, group), config.typed)
-    _check_read("policy", config.policy.head, config.typed)
+    parts = {name: getattr(config, name) for name in ("observations", "rewards", "averaging")}
+    for group, part in {**parts, "policy": config.policy.head}.items():
+        _check_read(group, part, config.typed)
 
 
 def _check_read(group: str, part: Any, typed: Collection[str]) -> None:
@@ -323,8 +323,7 @@ def check_network(
 def _count_factors(update: UpdateOptions, network: Network, head: Head, theta: Tensor, inputs: Tensor) -> int:
     """K, the number of factors that the metric has for each sample."""
     tape = network.tape(theta, inputs)
-    z, one = tape.outputs, torch.ones(1).to(tape.outputs)
-    actions = head.mode(z)
+    z, one, actions = tape.outputs, torch.ones(1).to(tape.outputs), head.mode(tape.outputs)
     samples = Samples(inputs, actions, one, one, z, head.log_prob(z, actions))
     curvature, _ = update.metric.bind(update.metric.init(), tape, head, samples, update.objective)
     return len(rooted(curvature).factors())
@@ -338,8 +337,7 @@ def check_environment(
     ``longest`` is its time limit in steps, None without one; ``normalised`` are the numbers of the ``inputs`` of an
     observation that a normaliser leaves as they are, None for images. Raises UserError.
     """
-    name = config.env.id
-    critic = config.compatible
+    name, critic = config.env.id, config.compatible
     steps = config.batch_size // config.env.num_envs
     if critic and critic.whole_episodes and longest and steps < longest:
         raise UserError(

@@ -106,6 +106,15 @@ def own_callable(module_name: str, name: str, where: str) -> Callable[..., Any]:
     return cast(Callable[..., Any], thing)
 
 
+def own_wrappers(entries: Any) -> dict[str, Callable[..., Any]]:
+    """The user's own wrappers among the entries of env.wrappers, by their entries."""
+    from rlopt.envs.named_wrappers import own_name
+
+    texts = [entry for entry in entries if isinstance(entry, str)] if isinstance(entries, list | tuple) else []
+    named = {entry: found for entry in texts if (found := own_name(entry))}
+    return {entry: own_callable(*found, "env.wrappers") for entry, found in named.items()}
+
+
 def _activate(folders: tuple[Path, ...]) -> None:
     if folders == extra_dirs():
         return

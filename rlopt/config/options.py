@@ -7,7 +7,7 @@ actions. What the options mean stands beside their values in conf/.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rlopt.config.choices import ACTOR_PARTS, PARTS, SHARED_CRITIC
-from rlopt.config.extensions import own_callable
+from rlopt.config.extensions import own_wrappers
 from rlopt.config.schema import construct, construct_part, convert, options, parameters, part_class
 from rlopt.core.averaging import Averaging
 from rlopt.core.checks import at_least_one, between, check, non_negative, positive
@@ -208,8 +208,7 @@ class InitOptions:
         given = {
             "folder" if name == "from" else name: value for name, value in options(plain, "init", "", "from").items()
         }
-        folder, actor = given.get("folder"), given.get("actor")
-        if folder is not None and actor is not None:
+        if given.get("folder") is not None and given.get("actor") is not None:
             raise UserError("init.from and init.actor both give the policy's parameters; leave out one")
         return construct(cls, given, "init")
 
@@ -336,15 +335,6 @@ _GROUPS: dict[str, type[Any]] = {
 }
 _NESTED = ("env", "policy", "actor", "critic", "init", *_GROUPS, "typed", "plain")
 _SINGLE = tuple(name for name in RunConfig.__dataclass_fields__ if name not in _NESTED)
-
-
-def own_wrappers(entries: Any) -> dict[str, Callable[..., Any]]:
-    """The user's own wrappers among the entries of env.wrappers, by their entries."""
-    from rlopt.envs.named_wrappers import own_name
-
-    texts = [entry for entry in entries if isinstance(entry, str)] if isinstance(entries, list | tuple) else []
-    named = {entry: found for entry in texts if (found := own_name(entry))}
-    return {entry: own_callable(*found, "env.wrappers") for entry, found in named.items()}
 
 
 def sees_images(network: NetworkFactory) -> bool:

@@ -108,7 +108,7 @@ class Network:
 
 @torch.no_grad()
 def missing_layers(network: Network, theta: Tensor, width: int) -> str:
-    """Why a network, of rows of ``width`` numbers, has no layer statistics of all its parameters; nothing where it has them."""
+    """Why a network of rows (B, width) has no layer statistics of all its parameters; nothing where it has them."""
     if network.plan is not None:
         return ""
     tape = network.tape(theta, theta.new_zeros(2, width))

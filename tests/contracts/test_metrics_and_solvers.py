@@ -143,7 +143,7 @@ def test_every_allowed_pair_keeps_its_contract(metric, solver, head):
         assert solution.damping == lam or solver in ("identity", "power")
 
 
-@pytest.mark.parametrize("head", ["softplus", "beta", "full_gaussian", "product"])
+@pytest.mark.parametrize("head", ["softplus", "beta", "full_gaussian", "gsde", "product"])
 @pytest.mark.parametrize(
     ("metric", "solver"),
     [("fisher", "cg"), ("fisher", "kfac"), ("empirical_fisher", "ekfac"), ("ggn", "gram"), ("hessian", "dense")],
