@@ -17,7 +17,7 @@ from experiments._shared.data import read_rows
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-SEEDS = range(5)  # fixed before any of them was run; settings were chosen on seed 100
+SEEDS = range(1, 6)  # fixed before any of them was run; settings were tried on seed 0
 GRU = ("policy=gru", "critic=gru")
 FAR = ("schedule.sequence=64", "critic.schedule.sequence=64", "objective.entropy=0.03")  # an episode has 21 steps
 RESULTS = "## Results"  # of README.md, below which everything is written by this program
