@@ -87,7 +87,12 @@ def train(
         names = {name: f"{f.__module__}.{getattr(f, '__qualname__', type(f).__name__)}" for name, f in networks.items()}
         config = read_config([*overrides, *to_overrides(others)], env_kwargs, names)
         run_dir = choose_run_directory(config)
-        run = build(config, run_dir)
+        if config.init.given:
+            from rlopt.training.initial import start_from
+
+            run = build(config, run_dir, begin=start_from)
+        else:
+            run = build(config, run_dir)
         run.callbacks = Callbacks(**{name: call for name, call in given.items() if call is not None})  # type: ignore[arg-type]
         with closing(run.collector), exclusive_run_directory(run_dir, new=True):
             return Trained(run_dir, run.run())

@@ -34,14 +34,13 @@ def run(arguments: list[str]) -> int:
 
 def _clone(dataset: str, overrides: list[str], updates: int, held_out: float) -> int:
     from rlopt.checkpoint.manager import CheckpointManager
-    from rlopt.cli.process import next_commands, resume_command
+    from rlopt.cli.process import build_run, next_commands, resume_command
     from rlopt.config import read_config
     from rlopt.config.overrides import check_once
     from rlopt.config.saved import to_yaml
     from rlopt.parallel.processes import use_one_thread
     from rlopt.policy.policy import Policy
     from rlopt.training.cloning import Cloner, Progress, read_demonstrations
-    from rlopt.training.factory import build
     from rlopt.training.run_directory import choose_run_directory, exclusive_run_directory
 
     use_one_thread()
@@ -49,7 +48,7 @@ def _clone(dataset: str, overrides: list[str], updates: int, held_out: float) ->
     config = read_config(overrides)
     run_dir = choose_run_directory(config)
     data = read_demonstrations(dataset)
-    trainer = build(config, run_dir)
+    trainer = build_run(config, run_dir)
     with closing(trainer.collector), exclusive_run_directory(run_dir, new=True):
         agent, rows = trainer.agent, ["update,log_prob,held_out_log_prob"]
         policy = Policy(agent.policy(trainer.state), agent.head, *config.env.spaces())

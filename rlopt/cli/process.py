@@ -13,15 +13,25 @@ from typing import Any
 
 from rlopt.config import extensions
 from rlopt.config.memory import LOWER
+from rlopt.config.options import RunConfig
 from rlopt.files import shown
 from rlopt.files.reading import read_json
 from rlopt.loggers import console
 from rlopt.loggers.console import short
 from rlopt.parallel import ranks
 from rlopt.training.callbacks import Callbacks, RunContext
-from rlopt.training.factory import explain_lack_of_memory
+from rlopt.training.factory import build, explain_lack_of_memory
 from rlopt.training.signals import SignalHandler
 from rlopt.training.trainer import Trainer
+
+
+def build_run(config: RunConfig, run_dir: Path, resumed: bool = False) -> Trainer:
+    """The run, see `training.factory.build`; a new one starts from what ``config.init`` names."""
+    if not config.init.given or resumed:
+        return build(config, run_dir, resumed)
+    from rlopt.training.initial import start_from
+
+    return build(config, run_dir, begin=start_from)
 
 
 def train_to_end(run: Trainer, signals: SignalHandler) -> int:

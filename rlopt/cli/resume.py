@@ -29,10 +29,9 @@ def run(arguments: list[str]) -> int:
 
 def _resume(run_dir: Path, overrides: list[str]) -> int:
     from rlopt.checkpoint.format import unpack
-    from rlopt.cli.process import saved_result, train_to_end
+    from rlopt.cli.process import build_run, saved_result, train_to_end
     from rlopt.config import check_config
     from rlopt.parallel.processes import use_one_thread
-    from rlopt.training.factory import build
     from rlopt.training.signals import SignalHandler
 
     use_one_thread()
@@ -45,7 +44,7 @@ def _resume(run_dir: Path, overrides: list[str]) -> int:
         return 0
     signals = SignalHandler()
     with signals.installed():
-        trainer = ranks.on_all_ranks(lambda: build(config, run_dir, resumed=content is not None))
+        trainer = ranks.on_all_ranks(lambda: build_run(config, run_dir, resumed=content is not None))
         with closing(trainer.collector):
             tree = unpack(content, path, trainer.agent.device) if path and content else None
             restarted = ranks.on_all_ranks(lambda: trainer.restore(tree))

@@ -48,9 +48,8 @@ def _train(overrides: list[str]) -> int:
 
     check_once(overrides)
     plain, typed = ranks.broadcast_from_first(lambda: (compose(overrides), list(read_overrides(overrides))))
-    from rlopt.cli.process import train_to_end
+    from rlopt.cli.process import build_run, train_to_end
     from rlopt.parallel.processes import use_one_thread
-    from rlopt.training.factory import build
     from rlopt.training.run_directory import choose_run_directory, exclusive_run_directory
     from rlopt.training.signals import SignalHandler
 
@@ -59,7 +58,7 @@ def _train(overrides: list[str]) -> int:
     run_dir = ranks.broadcast_from_first(lambda: choose_run_directory(config))
     signals = SignalHandler()
     with signals.installed():
-        trainer = ranks.on_all_ranks(lambda: build(config, run_dir))
+        trainer = ranks.on_all_ranks(lambda: build_run(config, run_dir))
         with closing(trainer.collector), exclusive_run_directory(run_dir, new=True):
             return train_to_end(trainer, signals)
 

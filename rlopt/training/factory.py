@@ -67,19 +67,19 @@ class Setup:
     warnings: tuple[str, ...]  # what is to be said of the environment before a run
 
 
-def build(config: RunConfig, run_dir: Path, resumed: bool = False) -> Trainer:
+def build(
+    config: RunConfig, run_dir: Path, resumed: bool = False, begin: Callable[[Setup], Setup] = lambda start: start
+) -> Trainer:
     """The run that ``config`` describes, to be written to ``run_dir``. Raises UserError before anything is written.
 
-    With ``resumed`` its state will come from a checkpoint, and not from what ``config.init`` names.
+    A run that is not ``resumed`` from a checkpoint starts from what ``begin`` makes of its setup.
     """
     with explain_lack_of_memory("the run", LOWER):
         config.env.try_constructor()
         start = set_up(config, looks_for_mask=not resumed)
         config = start.config
-        if config.init.given and not resumed:
-            from rlopt.training.initial import start_from
-
-            start = start_from(start, config.init)
+        if not resumed:
+            start = begin(start)
         if config.record.video_steps is not None:
             video.check(config.env)
         if may_be_pictures(start.observations) and is_first_rank():

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from rlopt.config import check_config
-from rlopt.config.options import InitOptions
 from rlopt.config.saved import load_run
 from rlopt.core.flat import CONSTANTS, Layout
 from rlopt.core.heads import Head
@@ -30,11 +29,12 @@ from rlopt.training.restore import restore_run
 _HEAD_OPTIONS = ("scale", "squash", "per_state")  # that decide what a parameter of a policy's distribution means
 
 
-def start_from(setup: Setup, options: InitOptions) -> Setup:
-    """The same setup, with a state that starts from what ``options`` name.
+def start_from(setup: Setup) -> Setup:
+    """The same setup, with a state that starts from what the options of ``init`` name.
 
     Raises UserError where that has other spaces, another network or another kind of normaliser than this run.
     """
+    options = setup.config.init
     if options.folder is not None:
         return replace(setup, state=_from_run(setup, Path(options.folder), options.best))
     if options.actor is not None:

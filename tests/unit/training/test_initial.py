@@ -1,6 +1,7 @@
 """Runs that start from another run's policy, or from a file of parameters."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +9,10 @@ from safetensors.torch import save_file
 
 import rlopt
 from rlopt.checkpoint.manager import load_newest
+from rlopt.config import read_config
 from rlopt.errors import UserError
+from rlopt.training.factory import build
+from rlopt.training.initial import start_from
 from tests.support.building import resolve, trainer
 
 OPTIONS = [
@@ -29,7 +33,7 @@ def trained(tmp_path_factory):
 
 
 def started(*overrides: str) -> dict:
-    run = trainer(resolve([*OPTIONS, *overrides]))
+    run = build(read_config([*OPTIONS, *overrides]), Path("run"), begin=start_from)
     run.collector.close()
     return run.state
 
