@@ -28,7 +28,8 @@ from rlopt.core.parts import Damping, Estimator, Metric, Solver, Step
 from rlopt.core.problem import Objective
 from rlopt.core.requirements import Requirements
 from rlopt.core.steps.scheduled import follow
-from rlopt.envs.spaces import HeadOptions, as_image
+from rlopt.envs.observations import as_image
+from rlopt.envs.spaces import HeadOptions
 from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
 from rlopt.parallel.collectives import world_size
@@ -123,7 +124,7 @@ class AdvantageOptions:
 class ObservationOptions:
     normalise: bool
     clip: float  # standard deviations, > 0
-    image: Literal["auto", "channels_first", "channels_last", "none"]  # see envs.spaces.as_image
+    image: Literal["auto", "channels_first", "channels_last", "none"]  # see envs.observations.as_image
 
     def __post_init__(self) -> None:
         positive("clip", self.clip)
@@ -197,7 +198,7 @@ class RecordOptions:
 
 @dataclass(frozen=True)
 class InitOptions:
-    """Where a new run starts from, see `training.initial`; from weights that its seed draws where both are None."""
+    """Where a new run starts from, see `training.initial`; None and None: from weights that its seed draws."""
 
     folder: str | None  # init.from: a run's folder
     best: bool  # its checkpoint with the highest return, not the newest
@@ -274,9 +275,8 @@ class RunConfig:
         seen = construct(ObservationOptions, options(plain, "observations", example="normalise"), "observations")
         image = "none" if seen.image == "auto" and not sees_images(policy.network) else seen.image
         env = options(plain, "env")
-        own = own_wrappers(env["wrappers"]) if env.get("wrappers") else {}
         groups = {
-            "env": construct(EnvSpec, env, "env", image=image, own_wrappers=own),
+            "env": construct(EnvSpec, env, "env", image=image, own_wrappers=own_wrappers(env.get("wrappers"))),
             "policy": policy,
             "actor": UpdateOptions.parse(plain, ""),
             "critic": _parse_critic(options(plain, "critic")),

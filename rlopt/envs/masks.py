@@ -23,8 +23,16 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from rlopt.envs.observations import InvalidOutput, check_observation_space, describe_space, leaves_of, to_array
-from rlopt.envs.spaces import MaskedBox, as_image, has_mask_key, mask_counts
+from rlopt.envs.observations import (
+    InvalidOutput,
+    MaskedBox,
+    as_image,
+    check_observation_space,
+    describe_space,
+    leaves_of,
+    to_array,
+)
+from rlopt.envs.spaces import has_mask_key, mask_counts
 from rlopt.envs.wrappers import CheckedEnv
 from rlopt.errors import UserError
 
@@ -126,7 +134,7 @@ class MaskedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def with_mask(env: gym.Env, image: str) -> MaskedEnv:
-    """``env`` with rows of observation and mask; ``image`` is as for spaces.as_image.
+    """``env`` with rows of observation and mask; ``image`` is as for observations.as_image.
 
     Raises UserError where the actions cannot have a mask, or the mask's space does not suit them.
     """

@@ -1,4 +1,4 @@
-"""Action spaces and images: which head actions need, how they are sent, and how a network sees bytes as pixels.
+"""Action spaces: which head actions need, and how they are sent.
 
 Policy actions for a Box lie in [-1, 1] and are mapped linearly to finite bounds; a bound on one side only clips. Bounds
 beyond +-10^6 stand for none: many environments write the largest number there. Log-probabilities are those of the drawn
@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
-import torch
 from gymnasium import spaces
 from torch import Tensor
 
@@ -39,59 +38,6 @@ from rlopt.errors import UserError
 PolicyHead = Categorical | MultiCategorical | Bernoulli | DiagonalGaussian | Beta | FullGaussian | GSDE | Product
 _LARGEST_BOUND = 1e6  # of an action; larger ones count as infinite
 _MOST_VALUES = 256  # of a whole number in a Box: each is a category
-
-
-@dataclass(frozen=True)
-class Image:
-    """Shape of an observation of unsigned bytes; stored flat, (B, H W C) or (B, C H W)."""
-
-    height: int  # pixels
-    width: int
-    channels: int
-    channels_last: bool
-    high: float = 255.0  # the largest value of a pixel, by which networks divide
-    frames: int = 1  # images one after another, as a stack of frames has them
-
-    def __str__(self) -> str:
-        return f"{self.height} x {self.width} pixels, {self.channels} channel{'s' * (self.channels > 1)}"
-
-
-class ImageBox(spaces.Box):
-    """A Box of bytes whose observations a network sees as images; see `as_image`."""
-
-    image: Image
-
-
-class PartsBox(spaces.Box):
-    """A Box of flat observations, which came from another space."""
-
-    declared: gym.Space
-    pixels: tuple[tuple[slice, float], ...] = ()  # where images of bytes are, and the largest value of each
-
-
-class MaskedBox(spaces.Box):
-    """Rows of an observation and an action mask, [D | M], see rlopt.envs.masks; ``inner`` is of the observation."""
-
-    inner: spaces.Box
-
-    @classmethod
-    def of(cls, inner: spaces.Box, count: int) -> MaskedBox:
-        """Rows of observations of ``inner`` with a mask of ``count`` numbers."""
-        low, high = np.zeros(count, inner.dtype), np.ones(count, inner.dtype)
-        bounds = np.concatenate([inner.low.reshape(-1), low]), np.concatenate([inner.high.reshape(-1), high])
-        found = cls(*bounds, dtype=inner.dtype)
-        found.inner = inner
-        return found
-
-
-def unmasked(space: gym.Space) -> gym.Space:
-    """The Box of the observations alone; the space itself where there is no mask."""
-    return space.inner if isinstance(space, MaskedBox) else space
-
-
-def mask_size(space: gym.Space) -> int:
-    """M, the numbers of the mask in a row of ``space``; 0 where there is none."""
-    return observation_size(space) - observation_size(space.inner) if isinstance(space, MaskedBox) else 0
 
 
 def mask_counts(actions: gym.Space) -> tuple[int, ...] | None:
@@ -129,104 +75,6 @@ class HeadOptions:
         of_gaussian, of_gsde = ("scale", "squash"), ("noise_features", "noise_hold")
         idle = (() if self.head == "gaussian" else of_gaussian) + (() if self.head == "gsde" else of_gsde)
         return Requirements(unread=dict.fromkeys(idle, "head"))
-
-
-def observation_size(space: gym.Space) -> int:
-    """D, the length of a flat observation of a Box."""
-    assert isinstance(space, spaces.Box)
-    return int(np.prod(space.shape))
-
-
-def flat_space(space: gym.Space) -> PartsBox:
-    """The Box of the flat observations of ``space``."""
-    flat = spaces.flatten_space(space)
-    assert isinstance(flat, spaces.Box)
-    found = PartsBox(flat.low, flat.high, flat.shape, flat.dtype.type)
-    found.declared = space
-    return found
-
-
-def declared(space: gym.Space) -> gym.Space:
-    """The space that observations had before they were flattened."""
-    return space.declared if isinstance(space, PartsBox) else space
-
-
-def pixels(space: gym.Space) -> tuple[tuple[slice, float], ...]:
-    """Where flat observations of ``space`` hold images of bytes that a network sees, and their largest values."""
-    return space.pixels if isinstance(space, PartsBox) else ()
-
-
-def is_picture(space: gym.Space) -> bool:
-    """Whether a part of an observation can be an image or several: bytes in 2, 3 or 4 dimensions."""
-    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3, 4)
-
-
-def _with_pixels(space: PartsBox) -> PartsBox:
-    found, start = flat_space(space.declared), 0
-    for leaf in leaves_of(space.declared):
-        at = slice(start, start := start + spaces.flatdim(leaf))
-        if is_picture(leaf):
-            assert isinstance(leaf, spaces.Box)
-            found.pixels += ((at, max(float(leaf.high.max()), 1.0)),)
-    return found
-
-
-def as_image(space: gym.Space, order: str) -> gym.Space:
-    """``space`` as an ImageBox where its observations are images, by ``order``, a value of observations.image.
-
-    "auto" takes Boxes of bytes in 2 or 3 dimensions for images, "channels_first" and "channels_last" say where the
-    channels are, and "none" means that there are no images. A Dict or Tuple has images among its parts; a network's
-    own options say where their channels are. Raises UserError where the order does not suit the space.
-    """
-    if isinstance(space, PartsBox) and order == "auto":
-        return _with_pixels(space)
-    may_be = isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
-    if order == "none" or (order == "auto" and not may_be):
-        return space
-    if not may_be:
-        raise UserError(
-            f"observations.image={order} is for Boxes of uint8 in 2 or 3 dimensions; the observations are "
-            f"{describe_space(space)}; type observations.image=none"
-        )
-    assert isinstance(space, spaces.Box)
-    found = ImageBox(space.low, space.high, space.shape, np.uint8)
-    last = _has_channels_last(space.shape) if order == "auto" else order == "channels_last"
-    if len(space.shape) == 2:
-        height, width, channels = *space.shape, 1
-    else:
-        height, width, channels = space.shape if last else (*space.shape[1:], space.shape[0])
-    found.image = Image(height, width, channels, last, max(float(space.high.max()), 1.0))
-    return found
-
-
-def _has_channels_last(shape: tuple[int, ...]) -> bool:
-    """Whether the last of three axes holds channels: the other two are equal, or it is shorter than the first."""
-    if len(shape) == 2 or shape[0] == shape[1]:
-        return len(shape) == 3
-    if shape[0] == shape[2]:
-        raise UserError(
-            f"which axis of an image of shape {shape} holds the channels cannot be told; type "
-            "observations.image=channels_last or observations.image=channels_first"
-        )
-    return shape[1] != shape[2] and shape[2] < shape[0]
-
-
-def image(space: gym.Space) -> Image | None:
-    """The shape of the images that the observations are; None where they are no images."""
-    space = unmasked(space)
-    return space.image if isinstance(space, ImageBox) else None
-
-
-def may_be_pictures(space: gym.Space) -> bool:
-    """Whether these numbers look like pictures: bytes, 36 or more along two of two or three axes."""
-    space = unmasked(space)
-    plain = isinstance(space, spaces.Box) and space.dtype == np.uint8 and image(space) is None
-    return plain and len(space.shape or ()) in (2, 3) and sorted(space.shape or ())[-2] >= 36
-
-
-def observation_dtype(space: gym.Space, dtype: torch.dtype) -> torch.dtype:
-    """The type in which observations are stored: bytes for images, ``dtype`` for everything else."""
-    return torch.uint8 if image(space) else dtype
 
 
 def head_for(space: gym.Space, options: HeadOptions) -> PolicyHead:

@@ -25,8 +25,8 @@ import gymnasium as gym
 import rlopt.tasks  # noqa: F401  # registers rlopt's own environments
 from rlopt.core.checks import at_least_one, between, check
 from rlopt.envs.mujoco import MujocoEnvs, task_of
-from rlopt.envs.observations import check_observation_space, describe_kind
-from rlopt.envs.spaces import as_image, has_mask_key, mask_counts, unmasked
+from rlopt.envs.observations import as_image, check_observation_space, describe_kind, unmasked
+from rlopt.envs.spaces import has_mask_key, mask_counts
 from rlopt.envs.trial import NO_REPLAY, CountedCalls, Trial, class_values, try_to_continue
 from rlopt.envs.vector import EnvPoolEnvs, StepCounter, SyncEnvs
 from rlopt.envs.watchdog import watched
@@ -64,7 +64,7 @@ class EnvSpec:
     mask: Literal["auto", "info", "none"] = "auto"  # where an action mask comes from, see rlopt.envs.masks
     wrappers: tuple[str, ...] = ()  # the first is the outermost; see rlopt.envs.named_wrappers
     own_wrappers: Mapping[str, Callable[..., gym.Env]] = field(default_factory=dict)  # of the user, by their entries
-    image: str = "none"  # whether observations are images, as spaces.as_image has it
+    image: str = "none"  # whether observations are images, as observations.as_image has it
 
     def __post_init__(self) -> None:
         at_least_one("num_envs", self.num_envs)

@@ -13,8 +13,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from rlopt.envs.observations import InvalidOutput, check_box, flattener, to_array
-from rlopt.envs.spaces import flat_space
+from rlopt.envs.observations import InvalidOutput, check_box, flat_space, flattener, to_array
 from rlopt.errors import EnvironmentFault, in_one_line
 
 FAULTS = (Exception, SystemExit, GeneratorExit)  # what an environment may raise: everything but the user's Ctrl-C

@@ -18,7 +18,8 @@ import torch
 
 from rlopt.core.heads import Head
 from rlopt.envs.mujoco import MujocoEnvs
-from rlopt.envs.spaces import action_transform, observation_dtype, observation_size
+from rlopt.envs.observations import observation_dtype, observation_size
+from rlopt.envs.spaces import action_transform
 from rlopt.envs.spec import EnvSpec
 from rlopt.envs.vector import SyncEnvs
 from rlopt.envs.watchdog import watched

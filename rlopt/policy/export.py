@@ -28,15 +28,8 @@ from torch import Tensor, nn
 from rlopt.core.flat import CONSTANTS
 from rlopt.core.heads import Product
 from rlopt.core.tapes.masked import FORBIDDEN
-from rlopt.envs.observations import leaves_of
-from rlopt.envs.spaces import (
-    first_values,
-    is_continuous,
-    observation_dtype,
-    observation_size,
-    scale_and_shift,
-    structured,
-)
+from rlopt.envs.observations import leaves_of, observation_dtype, observation_size
+from rlopt.envs.spaces import first_values, is_continuous, scale_and_shift, structured
 from rlopt.errors import UserError, needs_extra
 from rlopt.policy.policy import Policy
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from rlopt.core.checks import at_least_one, check, positive
-from rlopt.envs.spaces import image, observation_size
+from rlopt.envs.observations import image, observation_size
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,

@@ -23,8 +23,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlopt.core.checks import at_least_one, check, positive
-from rlopt.envs.observations import describe_space
-from rlopt.envs.spaces import Image, as_image, declared, image, is_picture
+from rlopt.envs.observations import Image, as_image, declared, describe_space, image, is_picture
 from rlopt.errors import UserError
 from rlopt.policy.mlp import ACTIVATIONS, initialise_orthogonal
 from rlopt.policy.parts import Part, parts_of

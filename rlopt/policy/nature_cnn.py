@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rlopt.core.checks import at_least_one, check, positive
-from rlopt.envs.observations import describe_space
-from rlopt.envs.spaces import Image, image
+from rlopt.envs.observations import Image, describe_space, image
 from rlopt.policy.mlp import ACTIVATIONS, initialise_orthogonal
 
 

@@ -26,8 +26,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rlopt.envs.observations import flattener
-from rlopt.envs.spaces import declared, observation_dtype, pixels
+from rlopt.envs.observations import declared, flattener, observation_dtype, pixels
 from rlopt.errors import UserError, in_one_line
 from rlopt.policy.parts import OnObservations
 

@@ -17,7 +17,7 @@ import gymnasium as gym
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rlopt.envs.spaces import declared, image
+from rlopt.envs.observations import declared, image
 
 
 class Part(NamedTuple):

@@ -11,7 +11,8 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
 from torch import Tensor
 
-from rlopt.envs.spaces import PolicyHead, action_transform, has_mask_key, observation_dtype, observation_size
+from rlopt.envs.observations import observation_dtype, observation_size
+from rlopt.envs.spaces import PolicyHead, action_transform, has_mask_key
 from rlopt.policy.inference import FrozenPolicy
 
 

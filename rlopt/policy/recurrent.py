@@ -34,9 +34,9 @@ from torch.func import functional_call
 
 from rlopt.core.checks import at_least_one, check, positive
 from rlopt.core.flat import Layout
-from rlopt.core.tapes.mlp import Affine, plan
+from rlopt.core.tapes.mlp import Affine, is_chain, plan
 from rlopt.core.tapes.recurrent import RecurrentTape, sigmoid_
-from rlopt.envs.spaces import observation_size
+from rlopt.envs.observations import observation_size
 from rlopt.policy.mlp import ACTIVATIONS, MLP, NetworkFactory, initialise_orthogonal
 
 STATES = {"gru": 1, "lstm": 2}  # numbers of memory for each unit
@@ -126,11 +126,17 @@ class Recurrent(nn.Module):
 
     def own_tape(self, layout: Layout, theta: Tensor, inputs: Tensor) -> RecurrentTape | None:
         """The tape whose products are written out, where there is one: behind a chain of layers, on the processor."""
-        encoder = plan(self.encoder) if len(self.encoder._modules) else []
+        encoder = self._plan()
         if encoder is None or theta.device.type != "cpu":
             return None
         named = [a._replace(weight=f"encoder.{a.weight}", bias=a.bias and f"encoder.{a.bias}") for a in encoder]
         return RecurrentTape(self, [*named, Affine("inputs.weight", "inputs.bias", None)], layout, theta, inputs)
+
+    def _plan(self) -> list[Affine] | None:
+        """The encoder's layers, where it is a chain of them and of activations that know f' by their output alone."""
+        layers = plan(self.encoder) if len(self.encoder._modules) else []
+        plain = is_chain(layers) and not any(a.activation and a.activation.of_input for a in layers or ())
+        return layers if plain else None
 
     def acting(self, views: dict[str, Tensor], block: int) -> Act:
         """`step` in numpy with the parameters ``views``, in blocks of ``block`` rows; E is a multiple of it.
@@ -167,7 +173,7 @@ class Recurrent(nn.Module):
     def _encoding(self, views: dict[str, Tensor], block: int) -> Callable[[np.ndarray], np.ndarray]:
         """The encoder in numpy, (E, D) -> (E, features)."""
         own = {k.removeprefix("encoder."): v for k, v in views.items() if k.startswith("encoder.")}
-        layers = plan(self.encoder)
+        layers = self._plan()
         if layers is None:
 
             def in_torch(x: np.ndarray) -> np.ndarray:

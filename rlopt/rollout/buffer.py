@@ -12,7 +12,8 @@ from torch import Tensor
 from rlopt.core.heads import Head, Joint
 from rlopt.core.network import Network
 from rlopt.core.samples import Samples
-from rlopt.envs.spaces import PolicyHead, observation_dtype, observation_size
+from rlopt.envs.observations import observation_dtype, observation_size
+from rlopt.envs.spaces import PolicyHead
 from rlopt.parallel.processes import shared_zeros
 from rlopt.policy.inference import FrozenPolicy
 

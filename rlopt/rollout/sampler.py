@@ -16,8 +16,9 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
+from rlopt.envs.observations import observation_dtype, observation_size
 from rlopt.envs.replay import Script
-from rlopt.envs.spaces import PolicyHead, action_transform, observation_dtype, observation_size
+from rlopt.envs.spaces import PolicyHead, action_transform
 from rlopt.envs.vector import StepCounter
 from rlopt.envs.wrappers import guard
 from rlopt.policy.inference import BLOCK, FrozenPolicy, numpy_sampler

@@ -35,7 +35,8 @@ import gymnasium as gym
 import torch
 
 from rlopt.config import extensions
-from rlopt.envs.spaces import PolicyHead, observation_size
+from rlopt.envs.observations import observation_size
+from rlopt.envs.spaces import PolicyHead
 from rlopt.envs.spec import EnvSpec
 from rlopt.envs.trial import changed_value
 from rlopt.envs.vector import StepCounter

@@ -31,8 +31,6 @@ from rlopt.rollout.buffer import Rollout
 from rlopt.training.compatible_critic import CompatibleEstimator
 from rlopt.training.failure_policy import first_bad_quantity
 
-Pair = tuple[Tensor, Tensor]
-
 
 class _Values(NamedTuple):
     """V of every observation of a rollout, on the host."""
@@ -340,7 +338,7 @@ class Agent:
         name, learner = list(self.learners.items())[-1]
         return learner.update.network.outputs(networks[name]["theta"], inputs)[:, 0]
 
-    def _advantages(self, scaled: _Scaled, values: _Values) -> Pair:
+    def _advantages(self, scaled: _Scaled, values: _Values) -> tuple[Tensor, Tensor]:
         """Advantages and targets, [T, E] each."""
         v, batch = values.inputs, scaled.batch
         return gae(

@@ -22,18 +22,17 @@ from rlopt.core.network import Network
 from rlopt.core.objectives.joint import JointObjective
 from rlopt.core.parts import State
 from rlopt.core.update import Update
-from rlopt.envs.observations import describe_space, indicators
-from rlopt.envs.spaces import (
-    head_for,
+from rlopt.envs.observations import (
+    describe_space,
     image,
-    is_continuous,
-    is_discretised,
+    indicators,
     mask_size,
     may_be_pictures,
     observation_size,
     pixels,
     unmasked,
 )
+from rlopt.envs.spaces import head_for, is_continuous, is_discretised
 from rlopt.envs.wrappers import CheckedEnv, describe_normalisers
 from rlopt.errors import UserError
 from rlopt.evaluation import video

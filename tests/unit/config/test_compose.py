@@ -136,7 +136,7 @@ def begins_from(name: str, choice: str) -> str | None:
     """The choice from which a variant begins; a critic's begin from one that is another critic."""
     text = (CONF / name.rpartition(".")[2] / f"{choice}.yaml").read_text()
     entries = yaml.safe_load(text).get("defaults", [])
-    return None if name == "critic" else next((e for e in entries if isinstance(e, str) and e != "_self_"), None)
+    return None if name == "critic" else next((e for e in entries if isinstance(e, str) and e[0] != "_"), None)
 
 
 def defaults(name: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ import yaml
 from gymnasium import spaces
 
 import rlopt
-from rlopt.envs.spaces import MaskedBox, image, unmasked
+from rlopt.envs.observations import MaskedBox, image, unmasked
 from rlopt.errors import EnvironmentFault, UserError
 from tests.support.acting import moved
 from tests.support.masked import Offers

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 import rlopt
-from rlopt.envs.spaces import image
+from rlopt.envs.observations import image
 from tests.support.command_line import SHORT
 from tests.support.extending import write
 from tests.support.probes import make_trainer

@@ -15,17 +15,8 @@ from rlopt.core.heads import (
     MultiCategorical,
     Product,
 )
-from rlopt.envs.observations import describe_space
-from rlopt.envs.spaces import (
-    ActionTransform,
-    HeadOptions,
-    Image,
-    MixedTransform,
-    as_image,
-    head_for,
-    image,
-    observation_dtype,
-)
+from rlopt.envs.observations import Image, as_image, describe_space, image, observation_dtype
+from rlopt.envs.spaces import ActionTransform, HeadOptions, MixedTransform, head_for
 from rlopt.errors import UserError
 from rlopt.rollout.buffer import allocate_buffer
 from tests.support.acting import equal
@@ -158,7 +149,7 @@ def test_a_mixed_space_has_the_heads_of_its_parts_in_their_order():
     assert head_for(spaces.Tuple([spaces.Discrete(2)]), BETA) == Product((Categorical(2),))
 
 
-def test_rows_reach_a_mixed_space_for_one_environment_and_for_many():
+def test_rows_reach_a_mixed_space_for_one_and_for_many():
     head = head_for(MIXED, HeadOptions("gaussian", "log_sigma", 3.0, False, 3, 5))
     z = torch.randn(200, head.network_outputs + head.constants, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(200, head.noise_size, generator=torch.Generator().manual_seed(1))

@@ -14,7 +14,7 @@ import rlopt
 from rlopt.config.choices import conf_dir
 from rlopt.config.saved import load
 from rlopt.core.network import Network
-from rlopt.envs.spaces import as_image, flat_space
+from rlopt.envs.observations import as_image, flat_space
 from rlopt.policy.multi_input import MultiInput
 from tests.support.choices import PARTS, Seeing, flat_samples
 from tests.support.oracles import close, seeded

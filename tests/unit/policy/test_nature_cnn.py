@@ -14,7 +14,7 @@ from torch import nn
 from rlopt.config.choices import conf_dir
 from rlopt.config.saved import load
 from rlopt.core.network import Network
-from rlopt.envs.spaces import as_image
+from rlopt.envs.observations import as_image
 from rlopt.policy.mlp import MLP
 from rlopt.policy.nature_cnn import NatureCNN
 from tests.support.choices import Choice

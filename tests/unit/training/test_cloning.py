@@ -68,7 +68,7 @@ def test_a_cloned_policy_acts_resumes_and_starts_other_runs(tmp_path, capsys):
     assert np.array_equal(*steps)
 
 
-def test_episodes_of_minari_are_joined_without_their_last_observations(monkeypatch):
+def test_episodes_of_minari_lose_their_last_observations(monkeypatch):
     """Minari is an extra: what its two calls return is imitated."""
     episodes = [SimpleNamespace(observations={"a": np.full((n + 1, 2), n)}, actions=np.full(n, n)) for n in (2, 3)]
     dataset = SimpleNamespace(iterate_episodes=lambda: iter(episodes))

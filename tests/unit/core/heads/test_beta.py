@@ -51,7 +51,7 @@ def test_the_mode_is_where_the_density_is_largest():
 
 
 @pytest.mark.parametrize("sigma", [0.1, 0.5, 0.57])
-def test_the_first_policy_has_the_standard_deviation_that_was_asked(sigma):
+def test_the_first_policy_has_the_deviation_that_was_asked(sigma):
     head = Beta(1, sigma)
     shapes = (1 + torch.nn.functional.softplus(torch.tensor([head.shift], dtype=torch.float64))).item()
     assert 2 * stats.beta(shapes, shapes).std() == pytest.approx(sigma, rel=1e-9)

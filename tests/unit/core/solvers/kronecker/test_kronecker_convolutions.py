@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rlopt.core import heads
 from rlopt.core.network import Network
 from rlopt.core.samples import Samples
-from rlopt.envs.spaces import as_image
+from rlopt.envs.observations import as_image
 from rlopt.policy.nature_cnn import NatureCNN
 from tests.support import oracles
 from tests.support.factors import (
