@@ -203,12 +203,12 @@ class InitOptions:
     folder: str | None  # init.from: a run's folder
     best: bool  # its checkpoint with the highest return, not the newest
     actor: str | None  # a .safetensors file of the policy's parameters
+    freeze: tuple[str, ...]  # patterns of names of the policy's parameters that stay as they are
 
     @classmethod
     def parse(cls, plain: Plain) -> InitOptions:
-        given = {
-            "folder" if name == "from" else name: value for name, value in options(plain, "init", "", "from").items()
-        }
+        values = options(plain, "init", "", "from")
+        given = {"folder" if name == "from" else name: value for name, value in values.items()}
         if given.get("folder") is not None and given.get("actor") is not None:
             raise UserError("init.from and init.actor both give the policy's parameters; leave out one")
         return construct(cls, given, "init")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import cast
 
 import numpy as np
@@ -9,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from rlopt.core.checks import check
 from rlopt.core.flat import CONSTANTS, Layout
 from rlopt.core.requirements import Incompatible
 from rlopt.core.tapes.array import ArrayTape, Chain, bind, suits
 from rlopt.core.tapes.autograd import AutogradTape, call_module
+from rlopt.core.tapes.frozen import FrozenTape
 from rlopt.core.tapes.masked import MaskedTape, apply_mask
 from rlopt.core.tapes.mlp import Affine, MLPTape, plan
 from rlopt.core.tapes.tape import Tape
@@ -35,11 +39,30 @@ class Network:
         self.layout = Layout.of(module, constants)
         self.plan = plan(module)
         self.memory: int = getattr(module, "memory_size", 0)  # numbers that it carries from one row to the next
+        self.free: Tensor | None = None  # (P,) 1 for parameters that move, 0 for frozen ones; None: all move
         self._seen: tuple[Tensor, dict[str, Tensor]] | None = None
         self._bound: Chain | None = None  # the same views as arrays, where they were asked for
 
+    def freeze(self, patterns: Sequence[str]) -> None:
+        """Let the parameters whose names match one of the ``patterns``, such as "0.*", stay as they are.
+
+        Raises ValueError where a pattern matches none, or nothing is left to move.
+        """
+        names = self.layout.names
+        for pattern in patterns:
+            check(any(fnmatchcase(n, pattern) for n in names), "freeze", f"of {', '.join(names)}", pattern)
+        moves = [not any(fnmatchcase(name, pattern) for pattern in patterns) for name in names]
+        check(any(moves), "freeze", "some parameters left to learn", list(patterns))
+        each = torch.tensor(moves, dtype=torch.float32)
+        self.free = each.repeat_interleave(torch.tensor(self.layout.sizes)) if patterns else None
+
     def tape(self, theta: Tensor, inputs: Tensor | np.ndarray) -> Tape:
         """Forward pass that keeps what the Jacobian products need; of an array where `takes_arrays` says so."""
+        if self.free is None:
+            return self._unfrozen(theta, inputs)
+        return cast(Tape, FrozenTape(self._unfrozen(theta, inputs), self.free.to(theta)))
+
+    def _unfrozen(self, theta: Tensor, inputs: Tensor | np.ndarray) -> Tape:
         if not self.unread:
             return self._tape(theta, inputs)
         tape, mask = self._tape(theta, inputs[:, : -self.unread]), inputs[:, -self.unread :]
@@ -61,7 +84,8 @@ class Network:
 
     def takes_arrays(self, theta: Tensor, inputs: Tensor, count: int) -> bool:
         """True where a tape of ``count`` of these inputs at a time is better made of arrays."""
-        return self.plan is not None and not self.masked and suits(self.plan, self.views(theta), inputs, count)
+        plain = self.plan is not None and not self.masked and self.free is None
+        return plain and suits(cast(list[Affine], self.plan), self.views(theta), inputs, count)
 
     def outputs(self, theta: Tensor, inputs: Tensor) -> Tensor:
         """Forward pass only: z (B, O)."""

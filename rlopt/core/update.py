@@ -163,8 +163,10 @@ class Update:
         problem = Problem(self.network, self.head, objective, samples, tape, value, self.l2)
         slope = cast(Tensor, squared) if x is g else torch.dot(g, x)  # a number serves as well
         # an optimizer overwrites theta, which the tape reads again where the damping measures
-        start = theta.clone() if self.damping.measures else theta
+        start = theta.clone() if self.damping.measures or self.network.free is not None else theta
         moved, step_state, scalars = self.step.step(state["step"], start, solution, slope, problem)
+        if self.network.free is not None:  # weight decay, or a metric that is no pull-back, may have moved the others
+            moved = torch.where(self.network.free.to(theta) > 0, moved, theta)
         accepted = bool(scalars["step/accepted"])
         if accepted and self.damping.measures:
             here = g if estimate.g is own else own + (g - estimate.g)  # what is measured is measured on this batch
@@ -197,7 +199,8 @@ class Update:
         """Gradient, objective, damping and metric with the term -l2 / 2 |theta|^2; past gradients with this one."""
         damping = self.damping.current(state["damping"])
         if self.l2:
-            g, value = g - self.l2 * theta, value - self.l2 / 2 * torch.dot(theta, theta)
+            free = 1.0 if self.network.free is None else self.network.free.to(theta)
+            g, value = g - self.l2 * theta * free, value - self.l2 / 2 * torch.dot(theta, theta)
             if OBJECTIVE in self.metric.supplies:  # M is minus a Hessian, and this is the term's own
                 damping = damping + self.l2
         if g is not own and HISTORY in self.metric.supplies and not isinstance(bound, NumericalFailure):

@@ -237,7 +237,10 @@ def _network(config: RunConfig, where: str, factory: NetworkFactory, head: Head,
                 f"{where}: a network with memory takes no action masks yet; choose {where}=mlp, or add env.mask=none"
             )
         module.sequence_length = config.sequence_of("" if of_policy else "critic.")
-    return Network(module, head.constants, unread, unread > 0 and of_policy)
+    network = Network(module, head.constants, unread, unread > 0 and of_policy)
+    if of_policy:
+        _named("init", lambda: network.freeze(config.init.freeze))
+    return network
 
 
 def _learner(

@@ -53,6 +53,17 @@ def test_another_critic_begins_anew(trained):
     assert not torch.equal(state["actor"]["theta"], plain["actor"]["theta"])
 
 
+def test_frozen_layers_keep_their_values_against_weight_decay(trained, tmp_path):
+    typed = ["algo=ppo", "optimizer=adamw", "optimizer.weight_decay=0.1", f"init.from={trained}", "init.freeze=[0.*]"]
+    rlopt.train(*OPTIONS, *typed, f"run_dir={tmp_path}/run")
+    run = trainer(resolve(OPTIONS))
+    run.collector.close()
+    layout = run.agent.actor.update.network.layout
+    before, after = (layout.views(load_newest(f)[1]["agent"]["actor"]["theta"]) for f in (trained, tmp_path / "run"))
+    same = {name: torch.equal(view, after[name]) for name, view in before.items()}
+    assert same == {name: name.startswith("0.") for name in before}
+
+
 def test_resuming_asks_no_more_for_where_it_started(trained, tmp_path):
     source = tmp_path / "source"
     shutil.copytree(trained, source)
@@ -75,6 +86,7 @@ def test_resuming_asks_no_more_for_where_it_started(trained, tmp_path):
     (["observations.normalise=false"], "add observations.normalise=true"),
     (["env=cartpole"], "its observations are Box"),
     (["init.actor=there.safetensors"], "leave out one"),
+    (["init.freeze=[1.*]"], "init.freeze must be of 0.weight, 0.bias"),
 ])  # fmt: skip
 def test_a_policy_that_does_not_fit_is_named(trained, overrides, said):
     with pytest.raises(UserError, match=said):
