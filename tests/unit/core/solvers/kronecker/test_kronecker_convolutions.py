@@ -111,28 +111,38 @@ def kron_factor(case: Case, side: str) -> Tensor:
     return EXACT.prepare(EXACT.init(), bind(case), LAMBDA)[1]["factors"]["0.weight"][side]
 
 
-def test_a_grouped_convolution_is_refused_by_name():
-    module = nn.Sequential(nn.Conv2d(2, 2, 2, groups=2), nn.Flatten(), nn.Linear(40, 3)).double()
+class Folded(nn.Module):
+    """Its first layer has two rows a sample."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.out = nn.Linear(3, 4), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.inner(x.reshape(-1, 3)).reshape(len(x), -1))
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "names"),
+    [
+        (lambda: nn.Sequential(nn.Conv2d(2, 2, 2, groups=2), nn.Flatten(), nn.Linear(40, 3)), (2, 5, 6), ("0", "2")),
+        (Folded, (2, 3), ("inner", "out")),
+    ],
+    ids=["grouped", "folded"],
+)
+def test_other_layers_have_each_samples_own_gradient(make, shape, names):
+    module = make().double()
     network = Network(module)
-    tape = network.tape(network.layout.flatten(module), randn(2, 2, 5, 6))
-    with pytest.raises(ValueError, match=r"Linear layers and for Conv2d with groups=1 only; 0\.weight, 0\.bias belong"):
-        tape.layers(randn(1, 2, 3))
-
-
-def test_a_layer_with_other_rows_than_samples_is_refused_by_name():
-    class Folded(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner, self.out = nn.Linear(3, 4), nn.Linear(8, 2)
-
-        def forward(self, x):
-            return self.out(self.inner(x.reshape(-1, 3)).reshape(len(x), -1))
-
-    module = Folded().double()
-    network = Network(module)
-    tape = network.tape(network.layout.flatten(module), randn(5, 2, 3))
-    with pytest.raises(ValueError, match=r"inner\.weight is given 10 rows"):
-        tape.layers(randn(1, 5, 2))
+    tape = network.tape(network.layout.flatten(module), randn(5, *shape))
+    u = randn(*tape.outputs.shape)
+    weight, bias, last = tape.layers(u[None])
+    assert [weight.weight_name, bias.weight_name, last.weight_name] == [
+        f"{names[0]}.weight", f"{names[0]}.bias", f"{names[1]}.weight",
+    ]  # fmt: skip
+    for b in range(5):  # of sample b alone
+        g = tape.vjp(u * (torch.arange(5) == b)[:, None])
+        own = torch.cat([weight.signals[0, b].flatten(), bias.signals[0, b].flatten()])
+        assert close(own, g[: len(own)], 1e-12)
 
 
 def of_pixels() -> Case:
