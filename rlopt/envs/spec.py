@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import importlib.util
 import logging
 import multiprocessing
@@ -316,7 +315,7 @@ class EnvSpec:
 def _register_atari(id: str) -> None:
     """Register the games of the Arcade Learning Environment. Raises UserError where ale-py is not installed."""
     try:
-        ale_py = importlib.import_module("ale_py")
+        import ale_py  # type: ignore[import-not-found]
     except ImportError as error:
         raise UserError(needs_extra(f"env.id={id} needs a package that is not installed", "atari")) from error
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # or it greets at each environment

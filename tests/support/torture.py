@@ -43,7 +43,7 @@ CASES = {
     "wrapped cartpole ppo": ("env=cartpole", "env.wrappers=[frame_stack:2,sticky:0.3,time_limit:60]", "algo=ppo",
                              "env.num_envs=4", "batch_size=256", "total_steps=7680", "schedule.epochs=2"),
     "taxi trpo with masks": ("env.id=Taxi-v4", "algo=trpo", "env.num_envs=4", "batch_size=256", "total_steps=7680"),
-    "pendulum, memory": ("env=pendulum", "algo=ppo", "policy=lstm", "critic=gru", "policy.size=8", "critic.size=8",
+    "pendulum memory": ("env=pendulum", "algo=ppo", "policy=lstm", "critic=gru", "policy.size=8", "critic.size=8",
                          "env.num_envs=4", "batch_size=256", "total_steps=7680", "schedule.epochs=2",
                          "schedule.minibatch=64", "critic.schedule.epochs=2", "critic.schedule.minibatch=64"),
 }  # fmt: skip

@@ -193,7 +193,7 @@ def test_a_network_of_ones_own_gets_a_memory(tmp_path):
     (tmp_path / "policy").mkdir()
     (tmp_path / "policy/mine.py").write_text(OWN_NETWORK)
     cell = "memory:\n  kind: lstm\n  size: 4\n  last_gain: 1.0\n  horizon: 8.0\n"
-    rest = "scale: log_sigma\ninitial_sigma: 0.5\nsquash: false\n"
+    rest = "defaults: [_head, _self_]\n"
     (tmp_path / "policy/mine.yaml").write_text(f"# mine\n_target_: policy.mine.Mine\n{cell}{rest}")
     with extended([tmp_path]):
         run = make_trainer("env=cartpole", "policy=mine", "algo=acktr", "batch_size=64", "env.num_envs=4")

@@ -14,9 +14,9 @@ import pytest
 from rlopt import files
 from rlopt.checkpoint import manager as checkpoint
 from rlopt.cli import main as cli
+from rlopt.cli import process
 from rlopt.errors import Signalled
 from rlopt.loggers.csv import CSVWriter
-from rlopt.training import factory
 from rlopt.training import signals as stops
 from rlopt.training.agent import Agent
 from rlopt.training.signals import SignalHandler
@@ -124,7 +124,7 @@ def test_a_run_without_a_terminal_goes_on_where_that_was_wished():
 @pytest.mark.parametrize("command", ["train", "resume"])
 def test_an_interrupt_while_processes_are_forked_is_remembered(tmp_path, runs, monkeypatch, command):
     """Python drops what is raised between a fork and its hooks."""
-    run_dir, made = tmp_path / "run", factory.build
+    run_dir, made = tmp_path / "run", process.build
 
     def losing(*arguments: Any) -> Any:
         with suppress(KeyboardInterrupt):
@@ -134,7 +134,7 @@ def test_an_interrupt_while_processes_are_forked_is_remembered(tmp_path, runs, m
     if command == "resume":
         cut(runs("cartpole trpo"), run_dir, keep=1)
     typed = ["resume", str(run_dir)] if command == "resume" else ["train", *SMALL, f"run_dir={run_dir}"]
-    monkeypatch.setattr(factory, "build", losing)
+    monkeypatch.setattr(process, "build", losing)
     monkeypatch.setattr(Trainer, "_update", lambda *_: pytest.fail("the run has begun"))
     assert cli.main(typed) == 128 + signal.SIGINT
 

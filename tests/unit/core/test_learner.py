@@ -2,6 +2,7 @@
 
 import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -126,6 +127,7 @@ class Scripted:
     """An update that gives these reports in turn."""
 
     step = Watching()
+    network = SimpleNamespace(sequence=1)
 
     def __init__(self, *reports: Report):
         self.reports = iter(reports)
