@@ -121,7 +121,7 @@ class RecurrentTape:
         dp, dh, dc = np.empty_like(dX) if gru else dX, np.zeros((S, H), sent.dtype), np.zeros((S, H), sent.dtype)
         for t in reversed(range(L)):
             dh += sent[t]
-            d = dX[t].reshape(S, -1, H)
+            d = dX[t].reshape(S, len(U) // H, H)
             if gru:
                 np.multiply(F["a_un"][t], dh[:, None], out=d[:, 1:])
                 np.multiply(F["a_r"][t], d[:, 2], out=d[:, 0])
@@ -151,7 +151,7 @@ class RecurrentTape:
             if (flow := self._flows[t]) is not None:
                 h, c = h * flow, c * flow
             push = p[t] + h @ self._U.T
-            s = (X[t] + push).reshape(S, -1, H)
+            s = (X[t] + push).reshape(S, len(self._U) // H, H)
             if self._module.kind == "gru":
                 a_u, a_n = F["a_un"][t, :, 0], F["a_un"][t, :, 1]
                 n = X[t, :, 2 * H :] + F["r"][t] * push[:, 2 * H :] + F["a_r"][t] * s[:, 0]
