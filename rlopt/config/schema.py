@@ -73,7 +73,9 @@ def part_class(values: Mapping[str, Any], where: str, package: str = "rlopt.core
     try:
         module = import_module(name) if own else extension(name)
     except ImportError as error:
-        raise UserError(f"{where}._target_: there is no {target}") from error
+        missing = isinstance(error, ModuleNotFoundError) and (error.name or name) in name
+        why = f"there is no {target}" if missing else f"{target} cannot be imported: {in_one_line(error)}"
+        raise UserError(f"{where}._target_: {why}") from error
     if module is None:
         folders = " or ".join(map(str, extra_dirs()))
         raise UserError(
