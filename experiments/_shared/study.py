@@ -56,6 +56,12 @@ def rounded(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
+def publish(page: Path, shown: str) -> None:
+    """Write this below the page's heading Results, in place of what stands there."""
+    before, heading, _ = page.read_text().partition("## Results")
+    page.write_text(f"{before}{heading}\n\n{shown}\n")
+
+
 def verdict(claims: list[tuple[str, bool]], out: Path) -> int:
     """Prints which claims hold; 0 if all do."""
     for claim, holds in claims:

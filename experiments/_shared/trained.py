@@ -112,6 +112,12 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def mean_with_interval(values: Sequence[float]) -> str:
+    """Mean and 95% t interval as a table has them; a single value stands for both bounds."""
+    low, high = interval(values) if len(values) > 1 else (values[0], values[0])
+    return f"{sum(values) / len(values):.4g} ({low:.4g} to {high:.4g})"
+
+
 def band(axis: Any, found: dict[int, tuple[list[float], list[float]]], end: int, label: str, **style: Any) -> None:
     """Mean over seeds with its 95% t interval, on a grid of a hundred steps."""
     import numpy as np

@@ -24,7 +24,6 @@ PLAN = {  # name -> its options, and its colour
     "scale from the network": (("policy.scale=network",), "#c44e00"),
     "beta": (("policy.head=beta",), "#5a8f29"),
 }
-RESULTS = "## Results"  # of README.md, below which everything is written by this program
 
 
 def differences(rows: list[dict[str, str]], name: str) -> list[float]:
@@ -37,11 +36,7 @@ def table(rows: list[dict[str, str]]) -> str:
     lines = ["| | evaluation return, mean (95% t) | lowest | less the Gaussian's (95% t) |", "|---|---|---|---|"]
     for name in PLAN:
         values, less = trained.evaluations(rows, name, "any"), differences(rows, name)
-        shown = [
-            f"{statistics.mean(x):.4g} ({low:.4g} to {high:.4g})"
-            for x in (values, less)
-            for low, high in [trained.interval(x) if len(x) > 1 else (x[0], x[0])]
-        ]
+        shown = [trained.mean_with_interval(x) for x in (values, less)]
         lines.append(f"| {name} | {shown[0]} | {min(values):.4g} | {shown[1] if name != 'gaussian' else ''} |")
     return "\n".join(lines)
 
@@ -82,9 +77,7 @@ def main() -> int:
         draw(results, out / "curves.png", steps)
     print(shown := table(rows))
     if not options.quick:
-        page = HERE / "README.md"
-        text = page.read_text().partition(RESULTS)[0]
-        page.write_text(f"{text}{RESULTS}\n\n![Training curves](curves.png)\n\n{shown}\n")
+        study.publish(HERE / "README.md", f"![Training curves](curves.png)\n\n{shown}")
     verdict = study.verdict(claims(rows), out)
     return 0 if options.quick else verdict
 

@@ -20,7 +20,6 @@ ROOT = HERE.parents[1]
 SEEDS = range(1, 6)  # fixed before any of them was run; settings were tried on seed 0
 GRU = ("policy=gru", "critic=gru")
 FAR = ("schedule.sequence=64", "critic.schedule.sequence=64", "objective.entropy=0.03")  # an episode has 21 steps
-RESULTS = "## Results"  # of README.md, below which everything is written by this program
 STYLES = {"ppo": "#1f4e9c", "trpo": "#c44e00", "acktr": "#5a8f29"}
 
 
@@ -73,8 +72,7 @@ def table(rows: list[dict[str, str]]) -> str:
         for algo in task.settings:
             values, without = (trained.evaluations(rows, f"{algo} {kind}", env) for kind in ("gru", "without"))
             if values and without:
-                low, high = trained.interval(values) if len(values) > 1 else (values[0], values[0])
-                found = f"{statistics.mean(values):.4g} ({low:.4g} to {high:.4g}) | {min(values):.4g}"
+                found = f"{trained.mean_with_interval(values)} | {min(values):.4g}"
                 lines.append(f"| {task.title} | {task.bar:g} | {algo} | {found} | {statistics.mean(without):.4g} |")
     return "\n".join(lines)
 
@@ -123,10 +121,7 @@ def main() -> int:
     shown = table(rows)
     print(shown)
     if not options.quick:
-        page = HERE / "README.md"
-        page.write_text(
-            f"{page.read_text().partition(RESULTS)[0]}{RESULTS}\n\n![Training curves](curves.png)\n\n{shown}\n"
-        )
+        study.publish(HERE / "README.md", f"![Training curves](curves.png)\n\n{shown}")
     verdict = study.verdict(claims(rows), out)
     return 0 if options.quick else verdict
 

@@ -6,7 +6,7 @@ Memory: bytes of tensors made and alive at once (`rlopt.inspection.memory`), exa
 units of the activations that the forward pass caches, all layers' outputs.
 Solvers: `prepare` and one solve at 64 samples, K = 1, for networks 17-w-w-6 of about 5, 50 and 500 thousand parameters.
 With ``--training`` instead: whole training runs with one process, two workers and two ranks, and their rates by
-environments, batch and width (`training`), 15 minutes.
+environments, batch and width (`training`).
 """
 
 from __future__ import annotations

@@ -28,7 +28,6 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PARTS = ("--extensions", str(HERE / "parts"))
 SEEDS = range(1, 6)  # fixed before any of them was run
-RESULTS = "## Results"  # of README.md, below which everything is written by this program
 KINDS = ("source", "fine-tuned", "from scratch", "cloned")
 
 
@@ -97,9 +96,8 @@ def table(rows: list[dict[str, str]]) -> str:
     kinds["cloned over fine-tuned"] = lambda row: float(row["cloned"]) / float(row["fine-tuned"])
     for name, of in kinds.items():
         values = [of(row) for row in rows]
-        low, high = trained.interval(values) if len(values) > 1 else (values[0], values[0])
         each = ", ".join(f"{value:.4g}" for value in values)
-        lines.append(f"| {name} | {statistics.mean(values):.4g} ({low:.4g} to {high:.4g}) | {each} |")
+        lines.append(f"| {name} | {trained.mean_with_interval(values)} | {each} |")
     return "\n".join(lines)
 
 
@@ -133,8 +131,7 @@ def main() -> int:
     rows = read_rows(results)
     print(shown := table(rows))
     if not options.quick:
-        page = HERE / "README.md"
-        page.write_text(f"{page.read_text().partition(RESULTS)[0]}{RESULTS}\n\n{shown}\n")
+        study.publish(HERE / "README.md", shown)
     verdict = study.verdict(claims(rows), folder if options.quick else HERE)
     return 0 if options.quick else verdict
 

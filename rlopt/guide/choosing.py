@@ -53,17 +53,15 @@ into the gradient. Watch `solver/residual` (a value near 1 means that the system
 
 **Distribution over actions**, for those that are real numbers (`policy.head`); categories and bits have their own
 
-- `gaussian`, the default: independent numbers. `policy.scale=log_sigma` is one scale for all states, and the safest.
-  With `policy.scale=network`, or `network_softplus`, the network computes a scale for every state, which pays where
-  some states need precision and others exploration; its updates need smaller steps. `policy.squash=true` sends actions
-  through tanh rather than clipping them at their bounds.
+- `gaussian`, the default: independent numbers. `policy.scale=log_sigma` is one scale for all states; with
+  `policy.scale=network`, or `network_softplus`, the network computes one for every state. `policy.squash=true` sends
+  actions through tanh rather than clipping them at their bounds.
 - `beta`: for actions with two finite bounds. None is clipped, so that no probability lies on a bound; it starts with
   `policy.initial_sigma`, which must be below 0.577, the standard deviation of a uniform distribution.
 - `full_gaussian`: one covariance matrix for all states, for at most 8 numbers that should be explored together.
-
 - `gsde`: noise that is a function of the state and stays so for `policy.noise_hold` steps, so that exploration is
-  smooth (Raffin, Kober and Stulp 2021); for simulated or real robots. It is made of `policy.noise_features` linear
-  features of the network's last hidden layer.
+  smooth (Raffin, Kober and Stulp 2021, who made it for robots). It is made of `policy.noise_features` linear features
+  of the network's last hidden layer.
 
 An action of a Dict or a Tuple is drawn part by part, each from its own distribution; the Fisher matrix in output space
 has a block for each. A Box of whole numbers is drawn as categories, one for each value, of at most 256 each; nothing

@@ -15,8 +15,9 @@ from what it was at the rollout's start.
 
 **How far back it learns.** A rollout is cut into sequences of `schedule.sequence` steps (16; null: the whole rollout).
 Gradients do not go back beyond the start of a sequence (truncated backpropagation through time). What the network
-remembers there is what it remembered when it acted. To connect a reward with an observation n steps before, sequences
-should be about 2 n long or more. `batch_size / env.num_envs` and `schedule.minibatch` must be multiples of it, because
+remembers there is what it remembered when it acted. Of the observations n steps before a reward a share 1 - n / L lies
+in the same sequence of L steps, and only through these does it learn what to remember.
+`batch_size / env.num_envs` and `schedule.minibatch` must be multiples of it, because
 minibatches are made of whole sequences. The critic has its own, `critic.schedule.sequence`.
 
 `policy.horizon` is how long the slowest units remember at first; raise it with the sequence for long delays.

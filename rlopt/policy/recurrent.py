@@ -269,3 +269,41 @@ class WithMemory:
             name = f"the encoder {getattr(self.network, 'function', None) or type(self.network).__name__}"
             encoder = own.build(name, self.network, space, size, generator, torch.get_default_dtype())
         return self.memory.behind(encoder, size, outputs, generator)
+
+
+@dataclass(frozen=True)
+class RecurrentMLP:
+    """Hidden layers of the given widths, then ``size`` units with memory."""
+
+    hidden: tuple[int, ...]  # of the encoder; none: the units see the observation itself
+    activation: str  # of these
+    kind: str  # gru or lstm
+    size: int
+    horizon: float  # steps within which the slowest units forget at first, 2 or above
+    gain: float  # of the hidden layers' orthogonal weights
+    last_gain: float  # of the last layer's
+
+    def __post_init__(self) -> None:
+        _ = self._encoder, self._memory  # their options are checked
+
+    @property
+    def memory_size(self) -> int:
+        """The numbers that are carried from one step to the next."""
+        return self._memory.memory_size
+
+    def sees(self, space: gym.Space) -> None:
+        """Raise ValueError where the observations are images."""
+        self._encoder.sees(space)
+
+    def build(self, space: gym.Space, outputs: int, generator: torch.Generator) -> Recurrent:
+        """A network from rows of observations of ``space`` and memory to (B, outputs)."""
+        self.sees(space)
+        return self._memory.behind_mlp(self._encoder, space, outputs, generator)
+
+    @property
+    def _encoder(self) -> MLP:
+        return MLP(self.hidden, self.activation, bias=True, gain=self.gain, last_gain=self.last_gain)
+
+    @property
+    def _memory(self) -> Memory:
+        return Memory(self.kind, self.size, self.last_gain, self.horizon)

@@ -159,9 +159,8 @@ class Cloner:
                 best = theta.clone(), progress
         assert best is not None
         thetas = {name: self._state[name]["theta"] for name in self.agent.learners} | {"actor": best[0]}
-        before = self._state
-        size, count = len(self._train.inputs[0]), len(before["rewards"].get("returns", ()))
-        return {**self.agent.init(thetas, size, count), "observations": self._normaliser}, best[1]
+        begun = self.agent.init(thetas, len(self._train.inputs[0]), num_envs=1)  # of which the actor alone is new
+        return {**self._state, "actor": begun["actor"], "observations": self._normaliser}, best[1]
 
     def _with_old(self, theta: Tensor) -> Samples:
         """The samples to learn from, with what the policy says of them now."""

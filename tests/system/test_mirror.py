@@ -24,8 +24,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "cli/train": ("system/test_refusals.py", "it is the whole command"),
     "parallel/collectives": ("system/test_ranks.py", "a collective needs several processes"),
     "parallel/ranks": ("system/test_ranks.py", "ranks are processes"),
-    "policy/gru": ("system/test_memory.py", "a memory shows in whole runs"),
-    "policy/lstm": ("system/test_memory.py", "a memory shows in whole runs"),
     "training/signals": ("system/test_signals.py", "a signal needs a process"),
 }
 
