@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rlopt.checkpoint.format import FORMAT, file_name, load, read, read_score, step_of, unpack, write
-from rlopt.config.options import CheckpointOptions
+from rlopt.config.groups import CheckpointOptions
 from rlopt.errors import UserError
 from rlopt.files import shown, synchronise
 from rlopt.loggers import console

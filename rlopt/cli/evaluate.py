@@ -43,7 +43,7 @@ def run(arguments: list[str]) -> int:
     video = video and video.absolute()  # an environment may change the working directory
 
     from rlopt.config import check_config
-    from rlopt.config.options import MOST_EPISODES
+    from rlopt.config.groups import MOST_EPISODES
     from rlopt.config.saved import load_run
     from rlopt.evaluation import video as film
     from rlopt.evaluation.episodes import evaluate

@@ -28,7 +28,7 @@ def read_config(
     plain, typed = compose(overrides), read_overrides(overrides)
     plain["env"]["kwargs"] |= env_kwargs or {}
     if functions:
-        from rlopt.config.options import give_network
+        from rlopt.config.networks import give_network
 
         for where, function in functions.items():
             give_network(plain, where, function, typed)

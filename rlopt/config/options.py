@@ -9,14 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, Literal
-
-import numpy as np
-from gymnasium import spaces
 
 from rlopt.config.choices import ACTOR_PARTS, PARTS, SHARED_CRITIC
 from rlopt.config.extensions import own_wrappers
+from rlopt.config.groups import (
+    AdvantageOptions,
+    CheckpointOptions,
+    EvaluationOptions,
+    InitOptions,
+    ObservationOptions,
+    RecordOptions,
+    RewardOptions,
+)
+from rlopt.config.networks import PolicyOptions, parse_network, parse_policy, sees_images
 from rlopt.config.schema import construct, construct_part, convert, options, parameters, part_class
 from rlopt.core.averaging import Averaging
 from rlopt.core.checks import at_least_one, between, check, non_negative, positive
@@ -26,10 +32,7 @@ from rlopt.core.heads import Value
 from rlopt.core.learner import Schedule
 from rlopt.core.parts import Damping, Estimator, Metric, Solver, Step
 from rlopt.core.problem import Objective
-from rlopt.core.requirements import Requirements
 from rlopt.core.steps.scheduled import follow
-from rlopt.envs.observations import as_image
-from rlopt.envs.spaces import HeadOptions
 from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
 from rlopt.parallel.collectives import world_size
@@ -37,7 +40,6 @@ from rlopt.parallel.processes import own_cores
 from rlopt.policy.mlp import NetworkFactory
 
 Plain = Mapping[str, Any]
-MOST_EPISODES = 10**6  # of one evaluation
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,6 @@ def _own_scheduler(step: dict[str, Any], prefix: str) -> dict[str, Any] | None:
 
 
 @dataclass(frozen=True)
-class PolicyOptions:
-    """The policy's network, and the distribution over continuous actions."""
-
-    network: NetworkFactory
-    head: HeadOptions
-
-
-@dataclass(frozen=True)
 class OwnCritic:
     """A critic with a network and an update of its own."""
 
@@ -111,111 +105,6 @@ class SharedCritic:
     @property
     def head(self) -> Value:
         return Value(self.variance)
-
-
-@dataclass(frozen=True)
-class AdvantageOptions:
-    # to mean 0 and standard deviation 1 over the whole batch, or over every minibatch; False: not at all
-    normalise: Literal["batch", "minibatch", False]
-    recompute: bool  # before every epoch, with the critic as it stands
-
-
-@dataclass(frozen=True)
-class ObservationOptions:
-    normalise: bool
-    clip: float  # standard deviations, > 0
-    image: Literal["auto", "channels_first", "channels_last", "none"]  # see envs.observations.as_image
-
-    def __post_init__(self) -> None:
-        positive("clip", self.clip)
-
-    @property
-    def requirements(self) -> Requirements:
-        return Requirements(unread={} if self.normalise else {"clip": "normalise"})
-
-
-@dataclass(frozen=True)
-class RewardOptions:
-    scale: bool
-    clip: float  # standard deviations of the discounted return, > 0
-    sign: bool  # the networks learn from the sign of each reward
-
-    def __post_init__(self) -> None:
-        positive("clip", self.clip)
-
-    @property
-    def requirements(self) -> Requirements:
-        return Requirements(unread={} if self.scale else {"clip": "scale"})
-
-
-@dataclass(frozen=True)
-class EvaluationOptions:
-    episodes: int  # at the end of training, of each kind; 0: none
-    every_updates: int | None  # None: only at the end
-    max_steps: int | None  # of an episode; None: see evaluation.episodes.evaluate
-
-    def __post_init__(self) -> None:
-        if self.max_steps is not None:
-            at_least_one("max_steps", self.max_steps)
-        most = f"0 or above, at most {MOST_EPISODES:,}"
-        check(0 <= self.episodes <= MOST_EPISODES, "episodes", most, self.episodes)
-        if self.every_updates is not None:
-            wanted = "1 or above, with evaluation.episodes above 0"
-            check(self.every_updates >= 1 and self.episodes > 0, "every_updates", wanted, self.every_updates)
-
-
-@dataclass(frozen=True)
-class CheckpointOptions:
-    """When checkpoints are written, besides the one at the end."""
-
-    every_updates: int | None  # None: never by count
-    every_seconds: float | None  # None: never by time
-    keep: int  # how many of the newest stay, besides the best
-
-    def __post_init__(self) -> None:
-        if self.every_updates is not None:
-            at_least_one("every_updates", self.every_updates)
-        if self.every_seconds is not None:
-            non_negative("every_seconds", self.every_seconds)
-        at_least_one("keep", self.keep)
-
-
-@dataclass(frozen=True)
-class RecordOptions:
-    """What a run records in its folder, besides summary.json."""
-
-    tensorboard: bool
-    csv: bool
-    histograms_every: int | None  # updates; None: never
-    spectrum_every: int | None  # updates; None: never
-    video_steps: int | None  # the first transitions of an episode, at the end; None: no video
-
-    def __post_init__(self) -> None:
-        for name in ("histograms_every", "spectrum_every", "video_steps"):
-            if getattr(self, name) is not None:
-                at_least_one(name, getattr(self, name))
-
-
-@dataclass(frozen=True)
-class InitOptions:
-    """Where a new run starts from, see `training.initial`; None and None: from weights that its seed draws."""
-
-    folder: str | None  # init.from: a run's folder
-    best: bool  # its checkpoint with the highest return, not the newest
-    actor: str | None  # a .safetensors file of the policy's parameters
-    freeze: tuple[str, ...]  # patterns of names of the policy's parameters that stay as they are
-
-    @classmethod
-    def parse(cls, plain: Plain) -> InitOptions:
-        values = options(plain, "init", "", "from")
-        given = {"folder" if name == "from" else name: value for name, value in values.items()}
-        if given.get("folder") is not None and given.get("actor") is not None:
-            raise UserError("init.from and init.actor both give the policy's parameters; leave out one")
-        return construct(cls, given, "init")
-
-    @property
-    def given(self) -> bool:
-        return self.folder is not None or self.actor is not None
 
 
 @dataclass(frozen=True)
@@ -271,7 +160,7 @@ class RunConfig:
 
         ``typed`` are the full names of the options that a user typed. Raises UserError that names the option.
         """
-        policy = _parse_policy(options(plain, "policy"))
+        policy = parse_policy(options(plain, "policy"))
         seen = construct(ObservationOptions, options(plain, "observations", example="normalise"), "observations")
         image = "none" if seen.image == "auto" and not sees_images(policy.network) else seen.image
         env = options(plain, "env")
@@ -337,26 +226,6 @@ _NESTED = ("env", "policy", "actor", "critic", "init", *_GROUPS, "typed", "plain
 _SINGLE = tuple(name for name in RunConfig.__dataclass_fields__ if name not in _NESTED)
 
 
-def sees_images(network: NetworkFactory) -> bool:
-    """Whether a network takes images, if they are large enough; one of a user's own takes everything."""
-    try:
-        if hasattr(network, "sees"):
-            network.sees(_large_images())
-    except ValueError:
-        return False
-    return True
-
-
-@cache
-def _large_images() -> spaces.Space[Any]:
-    return as_image(spaces.Box(0, 255, (1000, 1000), np.uint8), "auto")
-
-
-def _parse_policy(plain: Plain) -> PolicyOptions:
-    network, rest = parse_network(plain, "policy")
-    return PolicyOptions(network, construct(HeadOptions, rest, "policy"))
-
-
 def _parse_critic(plain: Plain) -> OwnCritic | SharedCritic:
     if plain.get("_target_") == SHARED_CRITIC:
         return construct(SharedCritic, {k: v for k, v in plain.items() if k != "_target_"}, "critic")
@@ -366,35 +235,3 @@ def _parse_critic(plain: Plain) -> OwnCritic | SharedCritic:
     given = rest.pop("compatible", None)
     compatible = None if given is None else construct_part(given, "critic.compatible")
     return OwnCritic(network, construct(Value, rest, "critic"), update, compatible)
-
-
-def parse_network(plain: Plain, where: str) -> tuple[NetworkFactory, dict[str, Any]]:
-    """The network that ``_target_`` names, made of the options that it takes, and the other options."""
-    kind = part_class(plain, where, "rlopt.policy")
-    takes = parameters(kind)
-    network: NetworkFactory = construct(kind, {name: plain[name] for name in takes if name in plain}, where)
-    if not callable(getattr(network, "build", None)):
-        raise UserError(
-            f"{where}._target_ must name a class of networks, with a method build(space, outputs, generator); "
-            f"{plain['_target_']} has none"
-        )
-    rest = {name: value for name, value in plain.items() if name not in (*takes, "_target_")}
-    if (memory := rest.pop("memory", None)) is not None:
-        from rlopt.policy.recurrent import Memory, WithMemory
-
-        cell = construct(Memory, options({"memory": memory}, "memory", f"{where}.", "size"), f"{where}.memory")
-        network = WithMemory(network, cell)
-    return network, rest
-
-
-def give_network(plain: dict[str, Any], where: str, function: str, typed: Collection[str]) -> None:
-    """Put the network that a Python function makes in place of the one in ``plain``, whose options are taken out.
-
-    Raises UserError where one of them was typed.
-    """
-    kind = part_class(plain[where], where, "rlopt.policy")
-    for name in parameters(kind):
-        if f"{where}.{name}" in typed:
-            raise UserError(f"{where}.{name} has no effect: the network is made by the function {function}")
-        plain[where].pop(name, None)
-    plain[where] |= {"_target_": "rlopt.policy.own.Given", "role": where, "function": function}

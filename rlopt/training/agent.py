@@ -23,21 +23,13 @@ from rlopt.core.samples import Samples, to_device
 from rlopt.core.solvers.compatible import with_direction
 from rlopt.core.update import first_nonfinite
 from rlopt.envs.spaces import PolicyHead
-from rlopt.parallel.collectives import all_sum, local_slice
 from rlopt.policy.inference import FrozenPolicy
 from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler
 from rlopt.rollout.advantages import gae
 from rlopt.rollout.buffer import Rollout
 from rlopt.training.compatible_critic import CompatibleEstimator
 from rlopt.training.failure_policy import first_bad_quantity
-
-
-class _Values(NamedTuple):
-    """V of every observation of a rollout, on the host."""
-
-    inputs: Tensor  # [T + 1, E]
-    final: Tensor  # (N,) of the truncated episodes' last observations
-    memory: Tensor | None = None  # [T + 1, E, M] with which the value's network met the inputs, if it has a memory
+from rlopt.training.values import Values, memory_of_all_ranks, value, values_of
 
 
 @dataclass(frozen=True)
@@ -65,7 +57,7 @@ class _Estimates:
 
     quantities: dict[str, Tensor]
     scaled: _Scaled
-    values: _Values  # by the critic before it learns
+    values: Values  # by the critic before it learns
     targets: Tensor  # (B,) of the values
     samples: dict[str, Samples]  # of every network
     scalars: Scalars
@@ -260,7 +252,7 @@ class Agent:
             networks[name]["parts"] = learner.advance(networks[name]["parts"], changed if adapts else None)
         actor = networks["actor"]
         if "memory" in networks.get("critic", {}):
-            networks["critic"]["memory"] = _of_all_ranks(networks["critic"]["memory"], estimates.values.memory)
+            networks["critic"]["memory"] = memory_of_all_ranks(networks["critic"]["memory"], estimates.values.memory)
         actor["average"] = self._config.averaging.update(actor["average"], actor["theta"])
         scalars = {**results["actor"].last.read(), **estimates.scalars, **changed}
         if self.critic is not None:
@@ -287,7 +279,7 @@ class Agent:
         theta, critic_theta = state["actor"]["theta"], state["critic"]["theta"]
         return compatible.estimate(self.actor.update, theta, critic_theta, scaled.batch, scaled.rewards, samples)
 
-    def _samples(self, batch: Rollout, advantages: Tensor, targets: Tensor, values: _Values) -> dict[str, Samples]:
+    def _samples(self, batch: Rollout, advantages: Tensor, targets: Tensor, values: Values) -> dict[str, Samples]:
         """The samples of every network, from advantages and targets [T, E] and the values before training."""
         advantages, targets, old_values = (batch.flat(x) for x in (advantages, targets, values.inputs[:-1]))
         weight = batch.weight(self._config.gamma if self._config.state_weighting == "discounted" else None)
@@ -304,41 +296,12 @@ class Agent:
             found["actor"] = found["actor"].with_normalised_advantages()
         return {name: samples.to(self.device) for name, samples in found.items()}
 
-    def _values(self, networks: State, batch: Rollout) -> _Values:
+    def _values(self, networks: State, batch: Rollout) -> Values:
         """V at every input and at the truncated episodes' last observations."""
         name, learner = list(self.learners.items())[-1]
-        if learner.update.network.memory:
-            return self._values_in_time(networks[name], learner, batch)
-        inputs = torch.cat([batch.inputs.flatten(0, 1), batch.final])
-        v = self._value(networks, to_device(inputs, self.device)).to("cpu")
-        count = batch.inputs.shape[0] * batch.inputs.shape[1]
-        return _Values(v[:count].view(batch.inputs.shape[:2]), v[count:])
+        return values_of(learner.update.network, networks[name], batch, self.device, of_policy=self.critic is None)
 
-    def _values_in_time(self, network: State, learner: Learner, batch: Rollout) -> _Values:
-        """The values of a network with memory, which runs through the whole rollout, and its memory."""
-        if batch.memory is not None and self.critic is None:
-            memory = batch.memory[0]
-        else:
-            mine = local_slice(len(network["memory"]))
-            memory = network["memory"][mine.start : mine.stop]
-        run = learner.update.network.unroll
-        rows, final = batch.unrolled(memory)
-        z, after = (x.to("cpu") for x in run(network["theta"], to_device(rows, self.device), len(batch.inputs)))
-        T, E = batch.rewards.shape
-        z, after = (x.view(E, T + 1, -1).transpose(0, 1) for x in (z, after))
-        last = torch.cat([final, after[batch.final_index]], 1)
-        ends, _ = run(network["theta"], to_device(last, self.device), 1)
-        met = torch.cat([memory[None], after[:-1]])
-        met[:-1][batch.begins] = 0
-        return _Values(z[..., 0].contiguous(), ends[:, 0].to("cpu"), met)
-
-    @torch.no_grad()
-    def _value(self, networks: State, inputs: Tensor) -> Tensor:
-        """V (N,) at inputs (N, ...)."""
-        name, learner = list(self.learners.items())[-1]
-        return learner.update.network.outputs(networks[name]["theta"], inputs)[:, 0]
-
-    def _advantages(self, scaled: _Scaled, values: _Values) -> tuple[Tensor, Tensor]:
+    def _advantages(self, scaled: _Scaled, values: Values) -> tuple[Tensor, Tensor]:
         """Advantages and targets, [T, E] each."""
         v, batch = values.inputs, scaled.batch
         return gae(
@@ -367,15 +330,9 @@ class Agent:
         """Mean squared error of the values, on the targets of the whole batch."""
         samples, targets = training.samples["actor"], to_device(training.targets, self.device)
         inputs = training.samples[list(self.learners)[-1]].inputs
-        return {"critic/loss": samples.mean((targets - self._value(training.networks, inputs)) ** 2)}
-
-
-def _of_all_ranks(before: Tensor, memory: Tensor | None) -> Tensor:
-    """The critic's memory (E, M) in all ranks' environments after a rollout; this rank's was [T + 1, E, M] in it."""
-    assert memory is not None
-    found, mine = torch.zeros_like(before), local_slice(len(before))
-    found[mine.start : mine.stop] = memory[-1]
-    return all_sum(found)
+        name, learner = list(self.learners.items())[-1]
+        values = value(learner.update.network, training.networks[name], inputs)
+        return {"critic/loss": samples.mean((targets - values) ** 2)}
 
 
 _CRITIC_SCALARS = ("step/size", "step/accepted", "step/kl", "solver/", "damping/")  # recorded of the critic's update

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import torch
 
-from rlopt.config import compatibility
+from rlopt.config import fitting
 from rlopt.config.choices import stands_for
 from rlopt.config.memory import LOWER, check_memory
 from rlopt.config.options import OwnCritic, RunConfig, SharedCritic, UpdateOptions
@@ -145,12 +145,12 @@ def set_up(config: RunConfig, device: torch.device | None = None, looks_for_mask
         prefix, network, head = "critic." if name == "critic" else "", learner.update.network, learner.update.head
         theta = network.layout.flatten(network.module, head.initial_constants()).to(dtype)
         options = config.updates_of[prefix]
-        compatibility.check_network(options, network, head, theta, width, config.batch_size, prefix)
+        fitting.check_network(options, network, head, theta, width, config.batch_size, prefix)
         thetas[name] = theta
     state = agent.init(thetas, width, config.env.num_envs)
     longest = spec.max_episode_steps if spec else None
     unchanged = None if image(space) else agent.observations.indicators
-    compatibility.check_environment(config, longest, is_continuous(actions), unchanged, width)
+    fitting.check_environment(config, longest, is_continuous(actions), unchanged, width)
     return Setup(config, space, actions, agent, state, warnings)
 
 
@@ -225,7 +225,7 @@ def _network(config: RunConfig, where: str, factory: NetworkFactory, head: Head,
         name = f"{where}={getattr(factory, 'function', None) or stands_for(factory)}"
         module = own.build(name, factory, seen, head.network_outputs, generator, dtype)
     else:
-        compatibility.check_sees(where, factory, seen)
+        fitting.check_sees(where, factory, seen)
         module = _named(where, lambda: factory.build(seen, head.network_outputs, generator)).to(dtype)
     last = [p for p in module.parameters() if p.ndim == 2 and len(p) == head.network_outputs]
     if last:

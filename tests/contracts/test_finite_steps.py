@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 
 from rlopt.config import check_config
-from rlopt.config.compatibility import check_network
+from rlopt.config.fitting import check_network
 from rlopt.core.heads import Categorical, DiagonalGaussian
 from rlopt.core.learner import Learner
 from rlopt.core.network import Network

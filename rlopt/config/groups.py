@@ -1,0 +1,119 @@
+"""The small groups of a run's options, from advantages to init, one frozen record each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rlopt.config.schema import construct, options
+from rlopt.core.checks import at_least_one, check, non_negative, positive
+from rlopt.core.requirements import Requirements
+from rlopt.errors import UserError
+
+MOST_EPISODES = 10**6  # of one evaluation
+
+
+@dataclass(frozen=True)
+class AdvantageOptions:
+    # to mean 0 and standard deviation 1 over the whole batch, or over every minibatch; False: not at all
+    normalise: Literal["batch", "minibatch", False]
+    recompute: bool  # before every epoch, with the critic as it stands
+
+
+@dataclass(frozen=True)
+class ObservationOptions:
+    normalise: bool
+    clip: float  # standard deviations, > 0
+    image: Literal["auto", "channels_first", "channels_last", "none"]  # see envs.observations.as_image
+
+    def __post_init__(self) -> None:
+        positive("clip", self.clip)
+
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(unread={} if self.normalise else {"clip": "normalise"})
+
+
+@dataclass(frozen=True)
+class RewardOptions:
+    scale: bool
+    clip: float  # standard deviations of the discounted return, > 0
+    sign: bool  # the networks learn from the sign of each reward
+
+    def __post_init__(self) -> None:
+        positive("clip", self.clip)
+
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(unread={} if self.scale else {"clip": "scale"})
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    episodes: int  # at the end of training, of each kind; 0: none
+    every_updates: int | None  # None: only at the end
+    max_steps: int | None  # of an episode; None: see evaluation.episodes.evaluate
+
+    def __post_init__(self) -> None:
+        if self.max_steps is not None:
+            at_least_one("max_steps", self.max_steps)
+        most = f"0 or above, at most {MOST_EPISODES:,}"
+        check(0 <= self.episodes <= MOST_EPISODES, "episodes", most, self.episodes)
+        if self.every_updates is not None:
+            wanted = "1 or above, with evaluation.episodes above 0"
+            check(self.every_updates >= 1 and self.episodes > 0, "every_updates", wanted, self.every_updates)
+
+
+@dataclass(frozen=True)
+class CheckpointOptions:
+    """When checkpoints are written, besides the one at the end."""
+
+    every_updates: int | None  # None: never by count
+    every_seconds: float | None  # None: never by time
+    keep: int  # how many of the newest stay, besides the best
+
+    def __post_init__(self) -> None:
+        if self.every_updates is not None:
+            at_least_one("every_updates", self.every_updates)
+        if self.every_seconds is not None:
+            non_negative("every_seconds", self.every_seconds)
+        at_least_one("keep", self.keep)
+
+
+@dataclass(frozen=True)
+class RecordOptions:
+    """What a run records in its folder, besides summary.json."""
+
+    tensorboard: bool
+    csv: bool
+    histograms_every: int | None  # updates; None: never
+    spectrum_every: int | None  # updates; None: never
+    video_steps: int | None  # the first transitions of an episode, at the end; None: no video
+
+    def __post_init__(self) -> None:
+        for name in ("histograms_every", "spectrum_every", "video_steps"):
+            if getattr(self, name) is not None:
+                at_least_one(name, getattr(self, name))
+
+
+@dataclass(frozen=True)
+class InitOptions:
+    """Where a new run starts from, see `training.initial`; None and None: from weights that its seed draws."""
+
+    folder: str | None  # init.from: a run's folder
+    best: bool  # its checkpoint with the highest return, not the newest
+    actor: str | None  # a .safetensors file of the policy's parameters
+    freeze: tuple[str, ...]  # patterns of names of the policy's parameters that stay as they are
+
+    @classmethod
+    def parse(cls, plain: Mapping[str, Any]) -> InitOptions:
+        values = options(plain, "init", "", "from")
+        given = {"folder" if name == "from" else name: value for name, value in values.items()}
+        if given.get("folder") is not None and given.get("actor") is not None:
+            raise UserError("init.from and init.actor both give the policy's parameters; leave out one")
+        return construct(cls, given, "init")
+
+    @property
+    def given(self) -> bool:
+        return self.folder is not None or self.actor is not None

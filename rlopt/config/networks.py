@@ -1,0 +1,77 @@
+"""The networks that a run's options describe: by name, by a class or by a function of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from rlopt.config.schema import construct, options, parameters, part_class
+from rlopt.envs.observations import as_image
+from rlopt.envs.spaces import HeadOptions
+from rlopt.errors import UserError
+from rlopt.policy.mlp import NetworkFactory
+
+
+@dataclass(frozen=True)
+class PolicyOptions:
+    """The policy's network, and the distribution over continuous actions."""
+
+    network: NetworkFactory
+    head: HeadOptions
+
+
+def sees_images(network: NetworkFactory) -> bool:
+    """Whether a network takes images, if they are large enough; one of a user's own takes everything."""
+    try:
+        if hasattr(network, "sees"):
+            network.sees(_large_images())
+    except ValueError:
+        return False
+    return True
+
+
+@cache
+def _large_images() -> spaces.Space[Any]:
+    return as_image(spaces.Box(0, 255, (1000, 1000), np.uint8), "auto")
+
+
+def parse_network(plain: Mapping[str, Any], where: str) -> tuple[NetworkFactory, dict[str, Any]]:
+    """The network that ``_target_`` names, made of the options that it takes, and the other options."""
+    kind = part_class(plain, where, "rlopt.policy")
+    takes = parameters(kind)
+    network: NetworkFactory = construct(kind, {name: plain[name] for name in takes if name in plain}, where)
+    if not callable(getattr(network, "build", None)):
+        raise UserError(
+            f"{where}._target_ must name a class of networks, with a method build(space, outputs, generator); "
+            f"{plain['_target_']} has none"
+        )
+    rest = {name: value for name, value in plain.items() if name not in (*takes, "_target_")}
+    if (memory := rest.pop("memory", None)) is not None:
+        from rlopt.policy.recurrent import Memory, WithMemory
+
+        cell = construct(Memory, options({"memory": memory}, "memory", f"{where}.", "size"), f"{where}.memory")
+        network = WithMemory(network, cell)
+    return network, rest
+
+
+def give_network(plain: dict[str, Any], where: str, function: str, typed: Collection[str]) -> None:
+    """Put the network that a Python function makes in place of the one in ``plain``, whose options are taken out.
+
+    Raises UserError where one of them was typed.
+    """
+    kind = part_class(plain[where], where, "rlopt.policy")
+    for name in parameters(kind):
+        if f"{where}.{name}" in typed:
+            raise UserError(f"{where}.{name} has no effect: the network is made by the function {function}")
+        plain[where].pop(name, None)
+    plain[where] |= {"_target_": "rlopt.policy.own.Given", "role": where, "function": function}
+
+
+def parse_policy(plain: Mapping[str, Any]) -> PolicyOptions:
+    network, rest = parse_network(plain, "policy")
+    return PolicyOptions(network, construct(HeadOptions, rest, "policy"))
