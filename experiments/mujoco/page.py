@@ -15,6 +15,7 @@ from experiments.mujoco.published import BEST, SOURCES, tianshou
 from rlopt.report.statistics import Centre, estimate
 
 Row = dict[str, Any]
+CENTRES: tuple[Centre, ...] = ("mean", "iqm")
 
 
 def between(page: Path, mark: str, shown: str) -> None:
@@ -65,8 +66,11 @@ def returns_table(rows: Sequence[Row]) -> str:
             best, source = BEST[task][algo]
             ratio = f"{np.mean(values) / best:.2f}" if best > 0 else ""
             each = ", ".join(f"{value:.4g}" for value in values)
-            lines.append(f"| {TITLES[task]} | {algo} | {with_interval(values, 'mean')} | {with_interval(values, 'iqm')} "
-                         f"| {np.mean(finals(cell, 'sampled')):.4g} | {best:g} {source} | {ratio} | {each} |")  # fmt: skip
+            centres = " | ".join(with_interval(values, centre) for centre in CENTRES)
+            sampled = np.mean(finals(cell, "sampled"))
+            lines.append(
+                f"| {TITLES[task]} | {algo} | {centres} | {sampled:.4g} | {best:g} {source} | {ratio} | {each} |"
+            )
     return "\n".join(lines)
 
 
@@ -119,8 +123,10 @@ def ablations_table(rows: Sequence[Row]) -> str:
                     found = stats.ttest_ind(a, b, equal_var=False).confidence_interval()
                     shown += f" ({found.low:+.4g} to {found.high:+.4g})"
                 cells.append(shown)
-            lines.append(f"| {choice.name} | {choice.algo} | {TITLES[task]} | {len(own)} | {np.mean(finals(usual)):.4g} "
-                         f"| {np.mean(finals(own)):.4g} | {cells[0]} | {cells[1]} |")  # fmt: skip
+            means = " | ".join(f"{np.mean(finals(cell)):.4g}" for cell in (usual, own))
+            lines.append(
+                f"| {choice.name} | {choice.algo} | {TITLES[task]} | {len(own)} | {means} | {' | '.join(cells)} |"
+            )
     return "\n".join(lines)
 
 

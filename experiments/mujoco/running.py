@@ -113,7 +113,7 @@ def outcome(job: Job, run_dir: Path, seconds: float) -> dict[str, Any]:
 
 
 def thinned(points: Sequence[tuple[float, float]], end: float) -> list[list[float]]:
-    """Means over POINTS windows of equal length, each at the step of its last point; windows without any are left out."""
+    """Means over POINTS windows of equal length, each at its last point's step; windows without any are left out."""
     windows: dict[int, list[tuple[float, float]]] = {}
     for step, value in points:
         windows.setdefault(min(int(step * POINTS / end), POINTS - 1), []).append((step, value))

@@ -17,6 +17,7 @@ u -> J^T u (`rlopt.core.tapes.tape`). All means are weighted: mean_b f_b = sum_b
 | log_prob   | log p(a \| z) A: the policy gradient theorem |
 | surrogate  | r A: the same gradient at the old policy, and the correct one away from it |
 | clipped    | min(r A, clip(r, 1 - e, 1 + e) A): PPO |
+| spo        | r A - \|A\| (r - 1)^2 / (2 e): a penalty that leads back beyond PPO's bounds |
 | kl_penalty | r A minus a multiple of the KL divergence from the old policy |
 | value      | log N(target; z, variance): the squared error of a critic |
 
