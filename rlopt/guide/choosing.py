@@ -49,6 +49,8 @@ into the gradient. Watch `solver/residual` (a value near 1 means that the system
   batch, and so does not work with minibatches.
 - `trust_region` takes a step of the same length without measuring; `kl_clip` does so with momentum.
 - `radius` is in nats for `kl_line_search` and `kl_clip`, and in the metric's own units for `trust_region`.
+- `scheduler=kl_adaptive` lowers a learning rate, or a step's rate and radius, after an epoch that moved the policy by
+  more than twice `scheduler.target` nats, and raises it after one that moved it by less than half of that.
 - Adaptive optimizers (Adam, RMSprop) are refused with any metric but the identity, because they undo its geometry.
 
 **Distribution over actions**, for those that are real numbers (`policy.head`); categories and bits have their own

@@ -185,5 +185,6 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
         "schedule.minibatch=48",
         "critic.schedule.minibatch=32",
     ),
+    "rates by KL, float64": partial(whole_run, "algo=ppo", "scheduler=kl_adaptive", "schedule.minibatch=50"),
     "ppo on pendulum, float64": partial(whole_run, "algo=ppo", "env=pendulum", "schedule.minibatch=50"),
 }
