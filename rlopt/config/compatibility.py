@@ -239,9 +239,14 @@ def _check_counts(config: RunConfig) -> None:
 
 def _check_effects(config: RunConfig) -> None:
     """Raise UserError where an option was typed that has no effect beside another's value."""
-    parts = {name: getattr(config, name) for name in ("observations", "rewards", "averaging")}
+    parts = {name: getattr(config, name) for name in ("observations", "rewards", "noise", "averaging")}
     for group, part in {**parts, "policy": config.policy.head}.items():
         _check_read(group, part, config.typed)
+    if config.noise.color and config.policy.head.head == "gsde":
+        raise UserError(
+            f"noise.color={config.noise.color:g} is for noise that is drawn at every step, and policy.head=gsde holds "
+            "its own for policy.noise_hold steps; set noise.color=0, or type policy.head=gaussian"
+        )
 
 
 def _check_read(group: str, part: Any, typed: Collection[str]) -> None:

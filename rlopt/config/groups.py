@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rlopt.config.schema import construct, options
-from rlopt.core.checks import at_least_one, check, non_negative, positive
+from rlopt.core.checks import at_least_one, between, check, non_negative, positive
 from rlopt.core.requirements import Requirements
 from rlopt.errors import UserError
 
 MOST_EPISODES = 10**6  # of one evaluation
+LONGEST_BLOCK = 100_000  # steps of action noise that are held at a time
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,24 @@ class RewardOptions:
     @property
     def requirements(self) -> Requirements:
         return Requirements(unread={} if self.scale else {"clip": "scale"})
+
+
+@dataclass(frozen=True)
+class NoiseOptions:
+    """How the noise of collected actions is correlated over time, see `rollout.noise`."""
+
+    color: float  # exponent of the power spectrum f^-color, 0 to 2; 0: independent steps
+    block: int  # steps of an environment after which the noise is drawn anew
+
+    def __post_init__(self) -> None:
+        between("color", self.color, 0, 2)
+        at_least_one("block", self.block)
+        longest = f"2 or above with a color above 0, at most {LONGEST_BLOCK:,}"
+        check(not self.color or 2 <= self.block <= LONGEST_BLOCK, "block", longest, self.block)
+
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(unread={} if self.color else {"block": "color"})
 
 
 @dataclass(frozen=True)

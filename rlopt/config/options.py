@@ -18,6 +18,7 @@ from rlopt.config.groups import (
     CheckpointOptions,
     EvaluationOptions,
     InitOptions,
+    NoiseOptions,
     ObservationOptions,
     RecordOptions,
     RewardOptions,
@@ -133,6 +134,7 @@ class RunConfig:
     advantages: AdvantageOptions
     observations: ObservationOptions
     rewards: RewardOptions
+    noise: NoiseOptions
     averaging: Averaging
     evaluation: EvaluationOptions
     checkpoint: CheckpointOptions
@@ -217,6 +219,7 @@ _GROUPS: dict[str, type[Any]] = {
     "advantages": AdvantageOptions,
     "observations": ObservationOptions,
     "rewards": RewardOptions,
+    "noise": NoiseOptions,
     "averaging": Averaging,
     "evaluation": EvaluationOptions,
     "checkpoint": CheckpointOptions,

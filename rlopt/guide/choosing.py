@@ -65,6 +65,11 @@ into the gradient. Watch `solver/residual` (a value near 1 means that the system
   smooth (Raffin, Kober and Stulp 2021, who made it for robots). It is made of `policy.noise_features` linear features
   of the network's last hidden layer.
 
+`noise.color=0.5` correlates the noise of any of them over time, while actions are collected: exploration is smoother
+(Hollenstein, Martius and Piater 2024). Each action alone has the policy's distribution, and its log-probability is
+that of independent steps: what the correlation adds is left out. Evaluations are without it. `rlopt.rollout.noise` has
+the filter.
+
 An action of a Dict or a Tuple is drawn part by part, each from its own distribution; the Fisher matrix in output space
 has a block for each. A Box of whole numbers is drawn as categories, one for each value, of at most 256 each; nothing
 tells a category that its neighbour is alike, so a range of many values is better a Box of real numbers that the

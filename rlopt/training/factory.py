@@ -118,11 +118,11 @@ def _collector(start: Setup, replays: bool) -> Collector | Workers:
         timeout = environment.timeout if environment.steps_by != "envpool" else None  # which has threads of its own
         return Collector(
             envs, head, steps, config.seed, dtype, mine.start, environment.num_envs, timeout, replays,
-            background=environment.in_background, memory=start.agent.actor.update.network.memory,
+            background=environment.in_background, memory=start.agent.actor.update.network.memory, noise=config.noise,
         )  # fmt: skip
     return Workers(
         local, start.observations, start.actions, start.agent.policy(start.state), head, steps, config.seed,
-        config.processes, mine.start, environment.num_envs, replays,
+        config.processes, mine.start, environment.num_envs, replays, config.noise,
     )  # fmt: skip
 
 

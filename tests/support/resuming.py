@@ -30,6 +30,7 @@ CASES = {
     "wrappers": ("env=cartpole", "env.wrappers=[frame_stack:2,sticky:0.3,time_limit:30]", "algo=ppo", "schedule.epochs=2", "env.num_envs=4", "batch_size=40", "total_steps=200"),
     "mixed actions, two workers": ("env.id=probe/Seeded-v0", "env.kwargs={mixed: true}", "algo=ppo", "env.num_envs=4", "batch_size=40", "total_steps=200", "workers=2"),
     "gsde": ("env=pendulum", "algo=trpo", "policy.head=gsde", "policy.noise_hold=7", "policy.noise_features=4", "env.num_envs=4", "batch_size=120", "total_steps=480", "workers=2"),
+    "correlated noise": ("env=pendulum", "algo=ppo", "noise.color=0.5", "noise.block=16", "env.num_envs=4", "batch_size=80", "total_steps=320", "workers=2"),
     "beta": ("env=pendulum", "algo=trpo", "policy.head=beta", "env.num_envs=2", "batch_size=60", "total_steps=300"),
     "memory": ("env=pendulum", "algo=ppo", "policy=lstm", "critic=gru", "policy.size=4", "critic.size=4", "env.num_envs=4", "batch_size=80", "total_steps=320", "workers=2", "schedule.sequence=5", "schedule.minibatch=20", "critic.schedule.sequence=5", "critic.schedule.minibatch=20"),
     "memory of policy and value": ("env=cartpole", "algo=acktr", "policy=gru", "policy.size=4", "critic=shared", "env.num_envs=4", "batch_size=40", "total_steps=200"),
