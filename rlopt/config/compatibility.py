@@ -26,7 +26,7 @@ from rlopt.config.catalogue import (
     typed_choices,
 )  # fmt: skip
 from rlopt.config.choices import ACTOR_PARTS, parts, short_name, stands_for
-from rlopt.config.options import RunConfig, SharedCritic, UpdateOptions
+from rlopt.config.options import OwnCritic, RunConfig, SharedCritic, UpdateOptions
 from rlopt.core.parts import COMPATIBLE, EUCLIDEAN, KL, OBJECTIVE
 from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.errors import UserError
@@ -240,6 +240,8 @@ def _check_counts(config: RunConfig) -> None:
 def _check_effects(config: RunConfig) -> None:
     """Raise UserError where an option was typed that has no effect beside another's value."""
     parts = {name: getattr(config, name) for name in ("observations", "rewards", "noise", "averaging")}
+    if isinstance(config.critic, OwnCritic):
+        parts["critic.targets"] = config.critic.targets
     for group, part in {**parts, "policy": config.policy.head}.items():
         _check_read(group, part, config.typed)
     if config.noise.color and config.policy.head.head == "gsde":

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from rlopt.config.schema import construct, options
 from rlopt.core.checks import at_least_one, between, check, non_negative, positive
+from rlopt.core.popart import PopArt
 from rlopt.core.requirements import Requirements
 from rlopt.errors import UserError
 
@@ -48,6 +49,21 @@ class RewardOptions:
     @property
     def requirements(self) -> Requirements:
         return Requirements(unread={} if self.scale else {"clip": "scale"})
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """How a critic of its own sees its targets."""
+
+    normalise: bool  # by running statistics, see `core.popart`
+    decay: float  # of these, an update
+
+    def __post_init__(self) -> None:
+        PopArt(self.decay)  # its check
+
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(unread={} if self.normalise else {"decay": "normalise"})
 
 
 @dataclass(frozen=True)

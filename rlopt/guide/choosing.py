@@ -79,6 +79,8 @@ environment rounds.
 
 - `critic/explained_variance` is near 0 or below: improve the critic first, by more epochs, another learning rate, or
   `critic.metric=gauss_newton critic.solver=kfac critic.step=kl_clip`.
+- Returns grow tenfold or more as the policy learns: `critic.targets.normalise=true`
+  keeps the size of what the critic learns at 1 (PopArt, van Hasselt et al. 2016), and its values as they are.
 - Actions have no bounds: set `policy.initial_sigma` to about the size of useful actions, since KL divergence measures a
   step in sigmas. The default is 0.5 in the action's own unit.
 - `step/accepted` is 0: change the radius or the damping.

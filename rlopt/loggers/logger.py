@@ -29,6 +29,7 @@ TensorBoard see loggers/tensorboard.py; for what is recorded only every few upda
 | policy/entropy                       | nats, mean over states, after the update |
 | policy/kl                            | nats: of the policy alone, where network and step/kl are shared with a value |
 | critic/loss                          | mean squared error on the targets, after the update |
+| critic/target_mean, critic/target_std | of its targets, by running statistics, where it normalises them |
 | critic/explained_variance            | of the targets, before the update |
 | critic/episodes                      | episodic natural actor-critic: whole episodes that it learned from |
 | evaluation/return, evaluation/std    | of periodic evaluations: raw returns, with the policy's mode |

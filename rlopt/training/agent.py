@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rlopt.config.options import RunConfig
+from rlopt.config.options import OwnCritic, RunConfig
 from rlopt.core.checks import NumericalFailure
 from rlopt.core.compatible.critic import Estimate
 from rlopt.core.heads import Joint
 from rlopt.core.learner import Learner, TrainingResult, host
 from rlopt.core.parts import COMPATIBLE, Scalars, State
+from rlopt.core.popart import PopArt, preserve_, shift_and_scale, to_outputs
 from rlopt.core.samples import Samples, to_device
 from rlopt.core.solvers.compatible import with_direction
 from rlopt.core.update import first_nonfinite
@@ -97,6 +98,8 @@ class Agent:
         self.observations, r = observations, config.rewards
         self.rewards = RewardScaler(r.scale, r.clip, r.sign)
         self.device, self._config = device, config
+        targets = config.critic.targets if isinstance(config.critic, OwnCritic) else None
+        self._popart = PopArt(targets.decay) if targets and targets.normalise else None
 
     @property
     def learners(self) -> dict[str, Learner]:
@@ -112,6 +115,8 @@ class Agent:
         if self.critic is not None and (memory := self.critic.update.network.memory):
             dtype = networks["critic"]["theta"].dtype
             networks["critic"]["memory"] = torch.zeros(num_envs, memory, dtype=dtype)  # of all ranks' environments
+        if self._popart:
+            networks["critic"]["targets"] = self._popart.init()
         networks["actor"]["average"] = self._config.averaging.init(networks["actor"]["theta"])
         return {
             **networks,
@@ -202,8 +207,16 @@ class Agent:
         if estimates.natural is not None and COMPATIBLE in self.actor.update.solver.needs:
             parts = networks["actor"]["parts"]
             networks["actor"]["parts"] = {**parts, "solver": with_direction(parts["solver"], estimates.natural)}
+        if self._popart:
+            self._rescale(networks["critic"], self._popart, estimates.samples["critic"])
         results = dict.fromkeys(self.learners, TrainingResult())
         return _Training(state, networks, results, dict(estimates.samples), estimates.targets)
+
+    def _rescale(self, critic: State, popart: PopArt, samples: Samples) -> None:
+        """Let the statistics of the critic's targets follow these samples, and its last layer the statistics."""
+        before, critic["targets"] = critic["targets"], popart.merge(critic["targets"], samples)
+        assert self.critic is not None
+        preserve_(critic["theta"], self.critic.update.network.layout, before, critic["targets"])
 
     def _train(self, training: _Training, estimates: _Estimates, generator: torch.Generator) -> Iterator[str]:
         """Train the networks. Yields "actor" when the actor has finished, and "critic" when all is done."""
@@ -220,9 +233,11 @@ class Agent:
                 if epoch >= epochs or training.results[name].stopped:
                     continue
                 count = 1 if recompute else epochs
-                network = training.networks[name]
+                network, samples = training.networks[name], training.samples[name]
+                if "targets" in network:
+                    samples = to_outputs(network["targets"], samples)
                 network["theta"], network["parts"], result = learner.run(
-                    network["theta"], network["parts"], training.samples[name], generator, count
+                    network["theta"], network["parts"], samples, generator, count
                 )
                 training.results[name] += result
                 if name == "actor" and (training.results[name].stopped or epoch + count == epochs):
@@ -257,6 +272,9 @@ class Agent:
         scalars = {**results["actor"].last.read(), **estimates.scalars, **changed}
         if self.critic is not None:
             scalars |= _critic_scalars(results["critic"].last.read())
+        if self._popart:
+            shift, scale = shift_and_scale(networks["critic"]["targets"])
+            scalars |= {"critic/target_mean": shift, "critic/target_std": scale}
         scalars |= loss
         failures = [f"{name} {r.failure}".removeprefix("actor ") for name, r in results.items() if r.failure]
         quantities = estimates.quantities

@@ -146,6 +146,8 @@ def set_up(config: RunConfig, device: torch.device | None = None, looks_for_mask
         theta = network.layout.flatten(network.module, head.initial_constants()).to(dtype)
         options = config.updates_of[prefix]
         fitting.check_network(options, network, head, theta, width, config.batch_size, prefix)
+        if name == "critic":
+            fitting.check_targets(config, network, theta, width)
         thetas[name] = theta
     state = agent.init(thetas, width, config.env.num_envs)
     longest = spec.max_episode_steps if spec else None

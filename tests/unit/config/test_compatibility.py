@@ -60,6 +60,8 @@ NO_EFFECT = {
     "rewards.scale=false rewards.clip=3": "rewards.clip has no effect with rewards.scale=false",
     "averaging.decay=0.5": "averaging.decay has no effect with averaging.kind=none",
     "averaging.kind=uniform averaging.decay=0.5": "averaging.decay has no effect with averaging.kind=uniform",
+    "critic.targets.decay=0.5": "critic.targets.decay has no effect with critic.targets.normalise=false",
+    "critic=shared critic.targets.normalise=true": "critic.targets.normalise has no effect with critic=shared",
     "noise.block=64": "noise.block has no effect with noise.color=0",
     "env=pendulum policy.head=gsde noise.color=1": "noise.color=1 is for noise .* policy.head=gsde holds its own",
     "metric.seed=3": "metric.seed has no effect with metric.samples=null",
