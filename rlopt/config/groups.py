@@ -13,6 +13,7 @@ from rlopt.core.requirements import Requirements
 from rlopt.errors import UserError
 
 MOST_EPISODES = 10**6  # of one evaluation
+MOST_BATCHES = 100  # that an update is made of
 LONGEST_BLOCK = 100_000  # steps of action noise that are held at a time
 
 
@@ -64,6 +65,28 @@ class TargetOptions:
     @property
     def requirements(self) -> Requirements:
         return Requirements(unread={} if self.normalise else {"decay": "normalise"})
+
+
+@dataclass(frozen=True)
+class ReuseOptions:
+    """Of which batches an update is made, see `training.reuse`."""
+
+    batches: int  # the newest, and those before it
+    decay: float  # weight of a batch relative to the next newer one, above 0, at most 1
+    trace: float  # bound on the ratios in corrected advantages, > 0
+    largest: float | None  # bound on the ratios in the objective, > 0; None: none
+
+    def __post_init__(self) -> None:
+        check(1 <= self.batches <= MOST_BATCHES, "batches", f"1 or above, at most {MOST_BATCHES}", self.batches)
+        check(0 < self.decay <= 1, "decay", "above 0, and at most 1", self.decay)
+        positive("trace", self.trace)
+        if self.largest is not None:
+            positive("largest", self.largest)
+
+    @property
+    def requirements(self) -> Requirements:
+        idle = ("decay", "trace", "largest") if self.batches == 1 else ()
+        return Requirements(unread=dict.fromkeys(idle, "batches"))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from rlopt.config.groups import (
     NoiseOptions,
     ObservationOptions,
     RecordOptions,
+    ReuseOptions,
     RewardOptions,
     TargetOptions,
 )
@@ -136,6 +137,7 @@ class RunConfig:
     advantages: AdvantageOptions
     observations: ObservationOptions
     rewards: RewardOptions
+    reuse: ReuseOptions
     noise: NoiseOptions
     averaging: Averaging
     evaluation: EvaluationOptions
@@ -221,6 +223,7 @@ _GROUPS: dict[str, type[Any]] = {
     "advantages": AdvantageOptions,
     "observations": ObservationOptions,
     "rewards": RewardOptions,
+    "reuse": ReuseOptions,
     "noise": NoiseOptions,
     "averaging": Averaging,
     "evaluation": EvaluationOptions,

@@ -53,6 +53,17 @@ into the gradient. Watch `solver/residual` (a value near 1 means that the system
   more than twice `scheduler.target` nats, and raises it after one that moved it by less than half of that.
 - Adaptive optimizers (Adam, RMSprop) are refused with any metric but the identity, because they undo its geometry.
 
+**More from the same samples**
+
+- `reuse.batches=4` makes every update of both networks from the last four batches (GePPO, GeTRPO: Queeney, Paschalidis
+  and Cassandras 2021, 2022), with any metric, solver and step but those that need the policy's own actions. Smaller
+  batches then make for more updates: `batch_size=1024 step.radius=0.0025`, or `objective.clip=0.1`, are near the
+  paper's. Look at `reuse/effective_share`: far below 1, earlier batches say little of the policy of now.
+- `critic.hidden=[256,256]`: a critic wider than the policy (Andrychowicz et al. 2021, What matters in on-policy
+  reinforcement learning?).
+- In long runs `policy.layer_norm=true critic.layer_norm=true` and equal betas of Adam, `optimizer.betas=[0.9,0.9]`, are
+  against networks that stop learning (Moalla et al. 2024; Dohare, Lan and Mahmood 2023).
+
 **Distribution over actions**, for those that are real numbers (`policy.head`); categories and bits have their own
 
 - `gaussian`, the default: independent numbers. `policy.scale=log_sigma` is one scale for all states; with

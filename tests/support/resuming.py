@@ -24,6 +24,7 @@ CASES = {
     "cartpole svrpg": ("env=cartpole", "algo=svrpg", "env.num_envs=4", "batch_size=40", "total_steps=400", "estimator.period=3"),
     "pendulum storm": ("env=pendulum", "algo=storm_pg", "env.num_envs=2", "batch_size=60", "total_steps=300"),
     "schedules and history": ("env=cartpole", "algo=trpo", "step=kl_clip", "scheduler=cosine", "critic.optimizer=history", "critic.scheduler=linear", "env.num_envs=4", "batch_size=40", "total_steps=200"),
+    "reused batches": ("env=pendulum", "algo=ppo", "reuse.batches=3", "env.num_envs=4", "batch_size=80", "total_steps=400", "workers=2"),
     "normalised targets": ("env=cartpole", "algo=ppo", "critic.targets.normalise=true", "env.num_envs=4", "batch_size=40", "total_steps=200"),
     "rates by KL": ("env=cartpole", "algo=ppo", "scheduler=kl_adaptive", "critic.step=kl_clip", "critic.scheduler=kl_adaptive", "critic.schedule=whole_batch", "env.num_envs=4", "batch_size=40", "total_steps=200"),
     "masks in infos": ("env.id=probe/Offers-v0", "env.kwargs={count: 9, length: 7}", "algo=trpo", "env.num_envs=4", "batch_size=40", "total_steps=200"),
