@@ -47,12 +47,11 @@ class Choice(NamedTuple):
 
 CRITIC_WIDE = ("critic.hidden=[256,256]",)
 BOTH_NORMS = ("policy.layer_norm=true", "critic.layer_norm=true")
-EQUAL_BETAS = ("optimizer.betas=[0.9,0.9]", "critic.optimizer.betas=[0.9,0.9]")
+EQUAL_BETAS = ("optimizer.betas=[0.99,0.99]", "critic.optimizer.betas=[0.99,0.99]")
 CHOICES = [  # the first of an algorithm is what the others are compared with
     *(Choice("preset", algo, ()) for algo in ("ppo", "trpo")),
     *(Choice("wide critic", algo, CRITIC_WIDE) for algo in ("ppo", "trpo")),
-    Choice("KL-adaptive rates", "ppo", ("scheduler=kl_adaptive", "critic.scheduler=constant")),
-    Choice("KL-adaptive rates", "trpo", ("step=kl_clip", "scheduler=kl_adaptive")),
+    Choice("KL-adaptive rate", "ppo", ("scheduler=kl_adaptive",)),
     *(Choice("normalised targets", algo, ("critic.targets.normalise=true",)) for algo in ("ppo", "trpo")),
     *(Choice("correlated noise", algo, ("noise.color=0.5",)) for algo in ("ppo", "trpo")),
     Choice("sample reuse", "ppo", ("reuse.batches=4", "batch_size=1024", "objective.clip=0.1")),

@@ -61,8 +61,8 @@ into the gradient. Watch `solver/residual` (a value near 1 means that the system
   paper's. Look at `reuse/effective_share`: far below 1, earlier batches say little of the policy of now.
 - `critic.hidden=[256,256]`: a critic wider than the policy (Andrychowicz et al. 2021, What matters in on-policy
   reinforcement learning?).
-- In long runs `policy.layer_norm=true critic.layer_norm=true` and equal betas of Adam, `optimizer.betas=[0.9,0.9]`, are
-  against networks that stop learning (Moalla et al. 2024; Dohare, Lan and Mahmood 2023).
+- In long runs `policy.layer_norm=true critic.layer_norm=true`, and equal betas of Adam, `optimizer.betas=[0.99,0.99]`,
+  are meant against policies that get worse again (Moalla et al. 2024; Dohare, Lan and Mahmood 2023).
 
 **Distribution over actions**, for those that are real numbers (`policy.head`); categories and bits have their own
 

@@ -1,4 +1,4 @@
-"""Quadratic ratio penalty: l = r A - |A| (r - 1)^2 / (2 e) + c H (Xie, Zhang and Xu 2025, Simple Policy Optimization).
+"""Quadratic ratio penalty: l = r A - |A| (r - 1)^2 / (2 e) + c H (Xie et al. 2025, Simple Policy Optimization).
 
 For each sample it is highest at r = 1 + e where A > 0 and at r = 1 - e where A < 0, the bounds at which PPO clips.
 Beyond them its gradient leads back, where PPO's is 0.
@@ -27,7 +27,8 @@ class SPO:
         distance: e, how far from 1 the best ratio of every sample lies, a share of 1; above 0.
         entropy: c, the weight of the policy's entropy H, in units of A per nat; 0 or above.
 
-    Source: Xie, Zhang and Xu 2025, Simple Policy Optimization. Raises ValueError where an option is out of its range.
+    Source: Xie, Zhang, Yang, Hutter and Xu 2025, Simple Policy Optimization. Raises ValueError where an option is out
+    of its range.
     """
 
     distance: float
