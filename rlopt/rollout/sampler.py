@@ -84,7 +84,7 @@ class Sampler:
         size, observed = observation_size(space), observation_dtype(space, dtype)
         self._transform = action_transform(envs.single_action_space, getattr(head, "squash", False))
         self._seeds = [integer(seed, Purpose.ENVIRONMENT, e) for e in numbers]
-        self._drawn = ActionNoise(seed, numbers, head, dtype, noise)
+        self._action_noise = ActionNoise(seed, numbers, head, dtype, noise)
         self._resets_in_next_step = envs.metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP
 
         self._own = slice(first % BLOCK, first % BLOCK + count)  # rows within whole blocks; the others stay idle
@@ -163,7 +163,7 @@ class Sampler:
     def env_states(self) -> list[EnvState]:
         """The states of the environments after a rollout."""
         origins = getattr(self.envs, "origins", None) or [None] * len(self._numbers)
-        last, noise = self._raw[-1, self._own].numpy().copy(), self._drawn.states()
+        last, noise = self._raw[-1, self._own].numpy().copy(), self._action_noise.states()
         with guard(self.counter.describe):
             saved = getattr(self.envs, "saved_states", lambda: [None] * len(self._numbers))()
         time, episode, over = self._time.tolist(), self._episode.tolist(), self._over.tolist()
@@ -196,9 +196,9 @@ class Sampler:
                 actions = self._transform(state.actions)
                 scripts.append(Script(state.origin, actions, state.observation, seed, state.check))
             if state is None:
-                self._drawn.restart(e, reset_seed, number)
+                self._action_noise.restart(e, reset_seed, number)
             else:
-                self._drawn.restore(e, state.noise, state.noise_used)
+                self._action_noise.restore(e, state.noise, state.noise_used)
                 self._episode[e], self.counter.step = state.episode, state.steps
                 if self._memory is not None and state.memory is not None:
                     self._memory[-1, self._own][e] = torch.from_numpy(state.memory)
@@ -219,7 +219,7 @@ class Sampler:
     def _begin_rollout(self) -> None:
         """Draw the rollout's noise, and put the last observations, or those of the first reset, in its first row."""
         observations = self._raw[:, self._own].numpy()
-        self._noise[:, self._own] = self._drawn.draw(self.steps)
+        self._noise[:, self._own] = self._action_noise.draw(self.steps)
         if self._started:
             observations[0] = observations[-1]
             if self._memory is not None:

@@ -34,10 +34,10 @@ class KLAdaptiveLR(LRScheduler):
         self,
         optimizer: torch.optim.Optimizer,
         target: float,
-        tolerance: float = 2.0,
-        factor: float = 1.5,
-        smallest: float = 0.03,
-        largest: float = 30.0,
+        tolerance: float,
+        factor: float,
+        smallest: float,
+        largest: float,
         last_epoch: int = -1,
     ):
         positive("target", target)
