@@ -213,7 +213,8 @@ def _check_reuse(config: RunConfig) -> None:
             f"{reuse} sees batches again, and the memory of a network is that of the policy that acted; choose "
             "policy=mlp critic=mlp, or set reuse.batches=1"
         )
-    if config.compatible or actor.estimator.reduces or actor.metric.requirements.first_step_only:
+    asked = actor.metric.requirements  # of whole episodes where it asks for the whole batch
+    if config.compatible or actor.estimator.reduces or asked.first_step_only or asked.whole_batch:
         group = "critic" if config.compatible else "estimator" if actor.estimator.reduces else "metric"
         choice = {"critic": config.compatible, "estimator": actor.estimator, "metric": actor.metric}[group]
         raise UserError(

@@ -6,12 +6,14 @@ import torch
 from torch import nn
 
 import rlopt
-from rlopt.config import check_config
+from rlopt.config import check_config, read_config
 from rlopt.config.saved import load_run
 from rlopt.core.network import Network
 from rlopt.core.popart import FLOOR, UNSCALED, PopArt, can_preserve, preserve_, shift_and_scale, to_outputs, to_values
 from rlopt.core.samples import Samples
 from rlopt.errors import UserError
+from rlopt.training.factory import build
+from rlopt.training.initial import start_from
 from rlopt.training.restore import restore_run
 from tests.support.building import resolve, trainer
 from tests.support.oracles import bits, close, mlp, randn
@@ -152,7 +154,16 @@ def test_a_critic_that_goes_back_goes_back_to_its_statistics(monkeypatch, tmp_pa
 @pytest.mark.parametrize("critic", ["gru", "lstm"])
 def test_a_critic_with_memory_normalises_too(critic, tmp_path):
     small = [option for option in SMALL if "hidden" not in option]
-    run = make_trainer(*small, "algo=ppo", f"critic={critic}", "critic.size=4", POPART, f"run_dir={tmp_path}/run")
+    run = make_trainer(
+        *small,
+        "algo=ppo",
+        f"critic={critic}",
+        "critic.size=4",
+        "critic.schedule.sequence=20",
+        "critic.schedule.minibatch=20",
+        POPART,
+        f"run_dir={tmp_path}/run",
+    )
     batch = run.collector.collect(run.agent.policy(run.state))
     state, result = run.agent.learn(run.state, batch, run.minibatches)
     run.collector.close()
@@ -163,7 +174,8 @@ def test_a_critic_with_memory_normalises_too(critic, tmp_path):
 @pytest.mark.parametrize("first", [[POPART], []], ids=["from normalised", "from plain"])
 def test_a_run_that_starts_from_another_has_its_values(first, then, tmp_path):
     rlopt.train(*SMALL, "algo=trpo", *first, f"run_dir={tmp_path}/first")
-    run = make_trainer(*SMALL, "algo=trpo", *then, f"init.from={tmp_path}/first", f"run_dir={tmp_path}/then")
+    config = read_config([*SMALL, "algo=trpo", *then, f"init.from={tmp_path}/first"])
+    run = build(config, tmp_path / "then", begin=start_from)
     run.collector.close()
     other, _ = restore_run(check_config(load_run(tmp_path / "first")), tmp_path / "first")
     x, network = randn(9, 4), run.agent.critic.update.network

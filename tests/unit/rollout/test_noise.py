@@ -100,7 +100,7 @@ def test_every_step_alone_has_the_heads_noise_and_neighbours_correlate(head):
     for lag in (1, 3):
         expected = (C @ C.T)[0, lag]
         assert np.corrcoef(normal[2], normal[2 + lag])[0, 1] == pytest.approx(expected, abs=5 / 4000**0.5)
-        assert abs(expected) > 0.05
+        assert lag != 1 or expected > 0.2
 
 
 def test_uniform_noise_stays_below_1():
