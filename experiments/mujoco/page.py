@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from scipy import stats
 
 from experiments._shared import style, trained
 from experiments.mujoco.plan import ABLATION_SEEDS, ALGOS, CHOICES, STEPS, TASKS, TITLES
@@ -102,9 +103,7 @@ def sources() -> str:
 
 
 def ablations_table(rows: Sequence[Row]) -> str:
-    """Every choice against the algorithm's preset on the same seeds; the interval is Welch's."""
-    from scipy import stats
-
+    """Every choice against the algorithm's preset on the same seeds."""
     lines = ["| choice | algo | environment | seeds | preset | with it | difference (95%) | of the areas (95%) |",
              "|---|---|---|---:|---:|---:|---|---|"]  # fmt: skip
     for choice in CHOICES:
@@ -112,22 +111,26 @@ def ablations_table(rows: Sequence[Row]) -> str:
             own, usual = (of(rows, choice.algo, task, name) for name in (choice.name, "preset"))
             if not own or not usual:
                 continue
-            cells = []
-            for measure in (
-                lambda cell: finals(cell),
-                lambda cell: [area(r["curve"], r["settings"]["steps"]) for r in cell],
-            ):
-                a, b = measure(own), measure(usual)
-                shown = f"{np.mean(a) - np.mean(b):+.4g}"
-                if min(len(a), len(b)) > 1:
-                    found = stats.ttest_ind(a, b, equal_var=False).confidence_interval()
-                    shown += f" ({found.low:+.4g} to {found.high:+.4g})"
-                cells.append(shown)
+            areas = [[area(row["curve"], row["settings"]["steps"]) for row in cell] for cell in (own, usual)]
+            cells = [difference(finals(own), finals(usual)), difference(*areas)]
             means = " | ".join(f"{np.mean(finals(cell)):.4g}" for cell in (usual, own))
             lines.append(
                 f"| {choice.name} | {choice.algo} | {TITLES[task]} | {len(own)} | {means} | {' | '.join(cells)} |"
             )
     return "\n".join(lines)
+
+
+def difference(a: Sequence[float], b: Sequence[float]) -> str:
+    """mean(a) - mean(b) with Welch's 95% interval, which two values or more of each have."""
+    shown = f"{np.mean(a) - np.mean(b):+.4g}"
+    if min(len(a), len(b)) < 2:
+        return shown
+    parts = [np.var(x, ddof=1) / len(x) for x in (a, b)]
+    freedom = (
+        sum(parts) ** 2 / sum(p**2 / (len(x) - 1) for p, x in zip(parts, (a, b), strict=True)) if sum(parts) else 1
+    )
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(sum(parts))
+    return f"{shown} ({np.mean(a) - np.mean(b) - half:+.4g} to {np.mean(a) - np.mean(b) + half:+.4g})"
 
 
 def draw(rows: Sequence[Row], picture: Path) -> None:

@@ -97,19 +97,8 @@ class Workers:
             for part in self._parts:
                 numbers = range(first + part.start, first + part.stop)
                 buffers = [{name: tensor[:, part] for name, tensor in buffer.items()} for buffer in self._buffers]
-                job = _Job(
-                    spec,
-                    (space, actions),
-                    head,
-                    policy,
-                    self._shared_policy,
-                    steps,
-                    seed,
-                    numbers,
-                    total,
-                    buffers,
-                    noise,
-                )
+                own = (steps, seed, numbers, total, buffers, noise)
+                job = _Job(spec, (space, actions), head, policy, self._shared_policy, *own)
                 self._workers.append(_Worker(job))
             self._class_values = spec.class_values()  # as the workers have them
             self._receive(None)

@@ -42,7 +42,7 @@ def test_every_cell_has_its_seeds_and_a_published_mean():
     assert [job.seed for job in jobs] == sorted(job.seed for job in jobs)
 
 
-def test_every_choice_is_typed_as_it_stands_and_changes_something():
+def test_every_choice_can_be_typed_and_changes_something():
     jobs = {(job.name, job.algo, job.task): job for job in plan.ablations()}
     assert {job.seed for job in plan.ablations()} == {100, 101, 102, 103, 104}
     for (name, algo, task), job in jobs.items():

@@ -120,7 +120,7 @@ def test_a_runs_critic_learns_from_normalised_targets(algo, monkeypatch, tmp_pat
     run.collector.close()
 
 
-def test_nothing_but_the_critics_units_changes_in_the_first_update(tmp_path):
+def test_the_first_update_changes_the_critics_units_alone(tmp_path):
     """Values are preserved, and so are advantages and the policy's step."""
     thetas = []
     for i, typed in enumerate(([], [POPART])):

@@ -21,7 +21,7 @@ def noise(numbers=(0, 1, 2), options=PINK, seed=3, head=GAUSSIAN) -> ActionNoise
 
 @pytest.mark.parametrize("block", [2, 3, 16, 17])
 @pytest.mark.parametrize("color", [0.0, 0.5, 1.0, 2.0])
-def test_the_covariance_is_circulant_with_that_spectrum_and_variance_1(color, block):
+def test_the_covariance_has_that_spectrum_and_variance_1(color, block):
     C = filtered(np.eye(block), amplitudes(color, block))
     covariance = C @ C.T
     assert abs(np.diag(covariance) - 1).max() < 1e-14
@@ -43,7 +43,7 @@ def test_color_0_draws_the_numbers_of_independent_noise():
     assert ours.states()[0][1] is None and generators[0].bit_generator.state != ours.states()[0][0]
 
 
-def test_a_block_is_filtered_white_noise_of_the_environments_own_stream():
+def test_a_block_is_filtered_white_noise_of_its_own_stream():
     drawn = noise().draw(20).numpy()
     for e in range(3):
         generator = np.random.default_rng(sequence(3, Purpose.ACTION, e))
@@ -53,7 +53,7 @@ def test_a_block_is_filtered_white_noise_of_the_environments_own_stream():
         assert abs(drawn[:, e] - expected).max() < 1e-13
 
 
-def test_noise_goes_on_over_rollouts_and_whichever_environments_are_together():
+def test_noise_depends_neither_on_rollouts_nor_on_neighbours():
     whole, parts = noise().draw(40), noise()
     assert torch.equal(torch.cat([parts.draw(n) for n in (7, 2, 9, 22)]), whole)
     assert torch.equal(noise(numbers=(1, 2)).draw(40), whole[:, 1:])
@@ -89,7 +89,7 @@ def test_an_environment_that_begins_anew_has_other_noise():
 
 
 @pytest.mark.parametrize("head", [heads.DiagonalGaussian(1), heads.Beta(1, 0.4)], ids=["normal", "uniform"])
-def test_every_step_alone_has_the_heads_noise_and_neighbours_correlate(head):
+def test_each_step_alone_has_the_heads_noise(head):
     """Over 4,000 independent environments; the tests' levels are 1e-4, and 5 standard errors."""
     drawn = noise(numbers=range(4000), head=head).draw(9)[:, :, 0].numpy()
     distribution = stats.norm if head.noise == "normal" else stats.uniform

@@ -61,7 +61,7 @@ def test_some_ratios_of_those_cases_are_clipped_and_some_are_not():
 
 
 @pytest.mark.parametrize("advantage", [2.0, -2.0])
-def test_spos_gradient_is_0_at_its_distance_and_leads_back_beyond(advantage):
+def test_spos_gradient_is_0_at_its_distance_and_leads_back(advantage):
     case, objective = make_case("log_sigma", moved=0.3), SPO(0.2, 0.0)
     z, s = case.tape.outputs, case.samples
     best = 1.2 if advantage > 0 else 0.8
