@@ -43,14 +43,16 @@ class SampleMaker:
 
         Those of ``past`` batches are corrected by the values ``now``, or by those before training.
         """
-        found, scalars = self._of_batch(batch, advantages, targets, values), {}
+        found = self._of_batch(batch, advantages, targets, values)
+        scalars: Scalars = {}
         by_batch = self.config.advantages.normalise == "batch"
         if past:
             assert self.reuse is not None
             parts = [found]
-            for p, v in zip(past, now or [p.values for p in past], strict=True):
-                assert v is not None and p.values is not None
-                parts.append(self._of_batch(p.batch, *self.reuse.advantages(p, v), p.values))
+            for i, p in enumerate(past):
+                assert p.values is not None
+                corrected = self.reuse.advantages(p, now[i] if now else p.values)
+                parts.append(self._of_batch(p.batch, *corrected, p.values))
             found, scalars = self.reuse.join(parts, past, by_batch)
         elif by_batch:
             found["actor"] = found["actor"].with_normalised_advantages()
