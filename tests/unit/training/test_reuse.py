@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from rlopt.config import compatibility
 from rlopt.config.groups import ReuseOptions
 from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.errors import UserError
@@ -193,3 +194,9 @@ def test_a_matrix_of_samples_counts_those_of_all_batches(tmp_path):
     trainer(resolve(typed)).collector.close()
     with pytest.raises(UserError, match="gram"):
         trainer(resolve([*typed, "reuse.batches=4"]))
+
+
+def test_it_is_refused_on_several_ranks(monkeypatch, tmp_path):
+    monkeypatch.setattr(compatibility, "world_size", lambda: 2)
+    with pytest.raises(UserError, match="reuse.batches=3 keeps batches in one process; run without torchrun"):
+        resolve([*SMALL, "algo=ppo", f"run_dir={tmp_path}/run"])
