@@ -38,8 +38,9 @@ class GradientStatistics(Metric):
     def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         @cache
         def gradient() -> Tensor:
-            _, slopes = objective.values_and_gradient(head, tape.outputs, samples)
-            return all_sum(tape.vjp(slopes * samples.share[:, None]))
+            given = samples.tensors
+            _, slopes = objective.values_and_gradient(head, tape.outputs, given)
+            return all_sum(tape.vjp(slopes * given.share[:, None]))
 
         def multiply(v: Tensor) -> Tensor:
             return gradient() * torch.dot(gradient(), v)

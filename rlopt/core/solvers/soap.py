@@ -4,13 +4,14 @@
     G' = Q_L^T G Q_R,   V = mean_t G'_t^2 entry by entry,   M = mean_t G_t,   M' = Q_L^T M Q_R
     X = Q_L [ M' / (sqrt V + lambda) ] Q_R^T
 
-As E-KFAC has the best diagonal in K-FAC's basis, V is a diagonal in Shampoo's; V alone goes on from basis to basis.
-The first basis is by eigenvectors; every later one is a step of orthogonal iteration from the one before, the Q of
-L Q = Q R (algorithm 4 there), so that V's entries keep their places. A vector, and a side longer than ``largest``, is
-not turned: a network without any that is, is Adam's.
+As E-KFAC has the best diagonal in K-FAC's basis, V is a diagonal in Shampoo's; but V goes on from basis to basis. The
+first basis is of eigenvectors, the largest eigenvalue's first. Every later one is a step of orthogonal iteration from
+the one before, the Q of a QR decomposition of L Q_L (algorithm 4 there), so that V's entries keep their places.
 
-Deviations: the gradient of now counts in L and R, and so in the basis, before it is divided, and the first update is
-made, where the authors' code leaves it out. X points uphill of M, and of g itself only where momentum is 0.
+Vectors, and sides longer than ``largest``, are not turned: with largest=1 the direction is Adam's.
+
+Deviations: the gradient of now counts in L and R before the basis is made of them; and the first update moves theta,
+where the authors' code only starts the statistics. With momentum x may point downhill of g, as Adam's may.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class SOAP(Solver):
 def _bases(sides: State, before: State, name: str) -> State:
     """The next Q of every side. Raises NumericalFailure where there is none."""
     if not before:
-        return {side: eigen(S, name)[1] for side, S in sides.items()}
+        return {side: eigen(S, name)[1].flip(1) for side, S in sides.items()}
     found = {side: torch.linalg.qr(S @ before[side])[0] for side, S in sides.items()}
     if not all(Q.sum().isfinite() for Q in found.values()):
         raise NumericalFailure(f"the basis of {name} holds a number that is not finite")

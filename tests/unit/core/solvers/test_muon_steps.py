@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from rlopt.core.damping.constant import Constant
+from rlopt.core.learner import Learner, Schedule
 from rlopt.core.metrics.gradient_statistics import GradientStatistics
 from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.solvers.kron import Kron
@@ -18,7 +19,7 @@ from rlopt.core.steps.optimizer import Optimizer
 from rlopt.core.steps.trust_region import TrustRegion
 from rlopt.core.update import Update
 from tests.support import oracles
-from tests.support.oracles import make_case
+from tests.support.oracles import close, make_case
 from tests.support.stepping import CONSTANT
 
 SOLVERS = {
@@ -88,3 +89,21 @@ def test_what_a_frozen_parameter_has_learned_does_not_move_it(solver):
     moved = theta != case.theta
     free = case.network.free > 0
     assert not moved[~free].any() and moved[free].any() and torch.isfinite(theta).all()
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_minibatches_of_arrays_and_of_tensors_lead_to_the_same_theta(solver, monkeypatch):
+    case = make_case("log_sigma", weights="masked", count=40)
+    parts = GradientStatistics(), SOLVERS[solver], Constant(1e-8), STEPS["kl_clip"]
+    update = Update(case.network, case.head, Surrogate(0.0), *parts)
+    assert update.takes_arrays(case.theta, case.samples, 20)
+
+    def trained() -> torch.Tensor:
+        learner, generator = Learner(update, Schedule(2, 10, None)), torch.Generator().manual_seed(0)
+        theta, _, result = learner.run(case.theta.clone(), learner.init(case.theta), case.samples, generator, 2)
+        assert result.steps == 8 and result.skipped == 0
+        return theta
+
+    by_arrays = trained()
+    monkeypatch.setattr(Update, "takes_arrays", lambda *_: False)
+    assert close(by_arrays, trained(), 1e-9)
