@@ -6,8 +6,8 @@
     Q_L <- Q_L - rate E_L Q_L / |E_L|,   X = Q_L^T Q_L M Q_R^T Q_R,   M the running mean of G
 
 -2 <E_L, dE> is the change of c where Q_L becomes (I - dE) Q_L: descent relative to Q, which no choice of units
-changes. |Q| is the Frobenius norm, |E_L| a bound of the largest singular value, the root
-of the largest sum of a row times that of a column, so that Q stays invertible at every rate below 1.
+changes. |Q| is the Frobenius norm. |E_L| is a bound of the largest singular value, the root of the largest sum of a
+row times that of a column, so that Q stays invertible at every rate below 1.
 
 Deviations: tr P^-1 is E[v^T P^-1 v] over standard normal v, of which the source draws one; lambda tr P is its damping
 of G by noise, likewise in expectation. A vector, and a side longer than ``largest``, has a diagonal Q. P begins as a
@@ -83,19 +83,25 @@ class Kron(Solver):
 
     def _fitted(self, Q: State, G: Tensor, damping: Tensor | float) -> State:
         """Q after one step for the gradient G (J, I)."""
-        A, sizes = right(Q["R"], left(Q["L"], G)), {side: q.square().sum() for side, q in Q.items()}
-        inverses = {side: _inverse(q) for side, q in Q.items()}
-        inverse_sizes = {side: q.square().sum() for side, q in inverses.items()}
-        new = {}
-        for side, other, B in (("L", "R", A), ("R", "L", A.t())):
-            q, p = Q[side], inverses[side]
-            if q.ndim == 1:
-                E = B.square().sum(1) + damping * sizes[other] * q * q - inverse_sizes[other] * p * p
-                new[side] = q - self.rate * E / E.abs().amax().clamp(min=torch.finfo(E.dtype).tiny) * q
-                continue
-            E = torch.triu(B @ B.t() + damping * sizes[other] * q @ q.t() - inverse_sizes[other] * p.t() @ p)
-            new[side] = q - self.rate / _bound(E) * (E @ q)
-        return new
+        found = {}
+        for side, E in slopes(Q, G, damping).items():
+            moved = E * Q[side] if E.ndim == 1 else E @ Q[side]
+            found[side] = Q[side] - self.rate / _bound(E) * moved
+        return found
+
+
+def slopes(Q: State, G: Tensor, damping: Tensor | float) -> State:
+    """E_L and E_R for the gradient G (J, I); of a diagonal Q their diagonals."""
+    A, sizes = right(Q["R"], left(Q["L"], G)), {side: q.square().sum() for side, q in Q.items()}
+    inverses = {side: _inverse(q) for side, q in Q.items()}
+    found = {}
+    for side, other, B in (("L", "R", A), ("R", "L", A.t())):
+        q, p, size, inverse_size = Q[side], inverses[side], sizes[other], inverses[other].square().sum()
+        if q.ndim == 1:
+            found[side] = B.square().sum(1) + damping * size * q * q - inverse_size * p * p
+        else:
+            found[side] = torch.triu(B @ B.t() + damping * size * q @ q.t() - inverse_size * p.t() @ p)
+    return found
 
 
 def left(q: Tensor, G: Tensor, transposed: bool = False) -> Tensor:
@@ -115,6 +121,8 @@ def _inverse(q: Tensor) -> Tensor:
 
 
 def _bound(E: Tensor) -> Tensor:
-    """At least the largest singular value of E (N, N), and above 0."""
+    """At least the largest singular value of E (N, N), or of the diagonal matrix of E (N,), and above 0."""
     size = E.abs()
+    if E.ndim == 1:
+        return size.amax().clamp(min=torch.finfo(E.dtype).tiny)
     return (size.sum(0).amax() * size.sum(1).amax()).sqrt().clamp(min=torch.finfo(E.dtype).tiny)

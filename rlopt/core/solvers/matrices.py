@@ -43,7 +43,7 @@ def mean(before: Tensor | None, now: Tensor, decay: float, updates: int) -> Tens
     return torch.lerp(before, now, (1 - decay) / (1 - decay ** (updates + 1)))
 
 
-def adam(state: State, g: Tensor, decays: tuple[float, float], damping: Tensor | float, updates: int) -> State:
+def adam(state: State, g: Tensor, decays: tuple[float, float], updates: int) -> State:
     """Adam's moments with g in them: first "m" and second "v", without bias (Kingma and Ba 2015, algorithm 1)."""
     m = mean(state.get("m"), g, decays[0], updates)
     return {"m": m, "v": mean(state.get("v"), g * g, decays[1], updates)}

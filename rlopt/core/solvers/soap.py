@@ -4,14 +4,17 @@
     G' = Q_L^T G Q_R,   V = mean_t G'_t^2 entry by entry,   M = mean_t G_t,   M' = Q_L^T M Q_R
     X = Q_L [ M' / (sqrt V + lambda) ] Q_R^T
 
-As E-KFAC has the best diagonal in K-FAC's basis, V is a diagonal in Shampoo's; but V goes on from basis to basis. The
-first basis is of eigenvectors, the largest eigenvalue's first. Every later one is a step of orthogonal iteration from
-the one before, the Q of a QR decomposition of L Q_L (algorithm 4 there), so that V's entries keep their places.
+As E-KFAC has the best diagonal in K-FAC's basis, V is a diagonal in Shampoo's; but V goes on from basis to basis, whose
+columns are in the order of their eigenvalues, the largest first. Where L has no eigenvalue above 0 neither G nor M has
+anything, so that X does not depend on the basis there, which is arbitrary, as long as one is made at every update.
+
+A turned entry of V within rounding of the largest counts as 0, and so does M' there: Adam would make it as large as any.
 
 Vectors, and sides longer than ``largest``, are not turned: with largest=1 the direction is Adam's.
 
-Deviations: the gradient of now counts in L and R before the basis is made of them; and the first update moves theta,
-where the authors' code only starts the statistics. With momentum x may point downhill of g, as Adam's may.
+Deviations: eigenvectors, where the paper takes a step of orthogonal iteration towards them for speed (algorithm 4); the
+gradient of now counts in L and R before the basis is made of them; and the first update moves theta, where the authors'
+code only starts the statistics. With momentum x may point downhill of g, as Adam's may.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rlopt.core.checks import NumericalFailure, at_least_one
+from rlopt.core.checks import at_least_one
 from rlopt.core.curvature import Curvature
 from rlopt.core.flat import Layout
 from rlopt.core.parts import STATISTICS, Requirements, Solution, Solve, Solver, State
@@ -42,7 +45,7 @@ class SOAP(Solver):
         momentum: decay of M, 0 or above and below 1. 0 divides the gradient itself.
         decay: of V, 0 or above and below 1.
         basis_decay: of L and R, 0 or above and below 1.
-        refresh: updates from one basis to the next; 1 or above.
+        refresh: updates from one basis to the next; 1 or above, 10 in the paper.
         largest: the longest side that is turned; 1 or above.
 
     Source: Vyas et al. 2024. Raises ValueError where an option is out of its range, NumericalFailure where a basis is
@@ -75,14 +78,17 @@ class SOAP(Solver):
         sides = {name: self._averaged(state["sides"].get(name, {}), part, t) for name, part in G.items()}
         bases = state["bases"]
         if t % self.refresh == 0:
-            bases = {name: _bases(sides[name], bases.get(name, {}), name) for name in sides}
+            bases = {name: {s: eigen(S, name)[1].flip(1) for s, S in both.items()} for name, both in sides.items()}
         moments, X = {}, {}
         for name, part in G.items():
             old, Q = state["moments"].get(name, {}), bases[name]
             m = matrices.mean(old.get("m"), part, self.momentum, t)
             v = matrices.mean(old.get("v"), turned(part, Q).square(), self.decay, t)
             moments[name] = {"m": m, "v": v}
-            X[name] = turned(_divided(turned(m, Q), v, damping), Q, back=True)
+            least = (
+                max(part.shape) * torch.finfo(part.dtype).eps if Q else 0.0
+            )  # below which a turned entry is rounding
+            X[name] = turned(_divided(turned(m, Q), v, damping, least), Q, back=True)
         kept = {"updates": t + 1, "sides": sides, "bases": bases, "moments": moments}
         return matrices.solution(X, {name: found["m"] for name, found in moments.items()}, damping, kept)
 
@@ -96,16 +102,6 @@ class SOAP(Solver):
         }
 
 
-def _bases(sides: State, before: State, name: str) -> State:
-    """The next Q of every side. Raises NumericalFailure where there is none."""
-    if not before:
-        return {side: eigen(S, name)[1].flip(1) for side, S in sides.items()}
-    found = {side: torch.linalg.qr(S @ before[side])[0] for side, S in sides.items()}
-    if not all(Q.sum().isfinite() for Q in found.values()):
-        raise NumericalFailure(f"the basis of {name} holds a number that is not finite")
-    return found
-
-
 def turned(G: Tensor, bases: State, back: bool = False) -> Tensor:
     """Q_L^T G Q_R, or back Q_L G Q_R^T; a side without a basis stays as it is."""
     for side, Q in bases.items():
@@ -114,7 +110,8 @@ def turned(G: Tensor, bases: State, back: bool = False) -> Tensor:
     return G
 
 
-def _divided(m: Tensor, v: Tensor, damping: Tensor | float) -> Tensor:
-    """m / (sqrt v + lambda); 0 where both are 0."""
-    below = v.sqrt() + damping
-    return torch.where(below > 0, m / below, 0.0)
+def _divided(m: Tensor, v: Tensor, damping: Tensor | float, least: float) -> Tensor:
+    """m / (sqrt v + lambda); 0 where sqrt v is at most ``least`` times its largest entry."""
+    size = v.sqrt()
+    known = size > least * size.amax()
+    return torch.where(known, m / (size + damping), 0.0)

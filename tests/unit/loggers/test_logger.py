@@ -190,7 +190,14 @@ def test_what_is_switched_off_is_not_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "override", ["record.histograms_every=0", "record.spectrum_every=-1", "record.waste_every=0", "record.video_steps=0", "record.csv=3"]
+    "override",
+    [
+        "record.histograms_every=0",
+        "record.spectrum_every=-1",
+        "record.waste_every=0",
+        "record.video_steps=0",
+        "record.csv=3",
+    ],
 )
 def test_what_cannot_be_recorded_is_refused(override):
     with pytest.raises(UserError, match=override.partition("=")[0]):

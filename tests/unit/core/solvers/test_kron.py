@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rlopt.core.solvers.kron import Kron
+from rlopt.core.solvers.kron import Kron, slopes
 from tests.support.gradients import LAYOUT, MATRICES, flat, parts, root, series, walk
 from tests.support.oracles import close, eye, randn
 
@@ -81,20 +81,28 @@ def test_steps_lower_the_criterion():
 
 
 def test_it_whitens_gradients_with_a_covariance_that_is_a_kronecker_product():
-    """P comes to (R (x) L + lambda)^-1/2; with lambda = 0 to L^-1/2 (x) R^-1/2 itself."""
+    """Where P = L^-1/2 (x) R^-1/2 the slopes of gradients with the covariance L (x) R are 0 in the mean; on the way
+    there P L (x) R P comes near I."""
     L, R = (a @ a.T + 0.5 * eye(len(a)) for a in (0.5 * randn(5, 5, seed=1), 0.5 * randn(4, 4, seed=2)))
-    Lh, Rh, gradients = root(L, 0.5), root(R, 0.5), []
-    for i in range(3000):
-        g = torch.zeros(LAYOUT.size, dtype=torch.float64)
-        g[LAYOUT.slices["2.weight"]] = (Lh @ randn(5, 4, seed=i) @ Rh).reshape(-1)
-        gradients.append(g)
-    _, state = walk(Kron(0.01, 0.0, 100), gradients, 0.0)
-    q = state["factors"]["2.weight"]
-    P = torch.kron(q["L"].T @ q["L"], q["R"].T @ q["R"])
-    whitened = P @ torch.kron(L, R) @ P
-    assert float((whitened - eye(20)).abs().max()) < 0.35
-    before = torch.kron(L, R) / torch.kron(L, R).diagonal().mean()
-    assert float((before - eye(20)).abs().max()) > 1.0
+    Lh, Rh = root(L, 0.5), root(R, 0.5)
+    Q = {"L": torch.linalg.cholesky(root(L, -0.5)).T, "R": torch.linalg.cholesky(root(R, -0.5)).T}
+    every = [20**0.5 * torch.outer(a, b) for a in Lh for b in Rh]  # whose squares have the mean L (x) R
+    for side in "LR":
+        means = [slopes(Q, G, 0.0)[side] for G in every]
+        assert close(torch.stack(means).mean(0), torch.zeros_like(means[0]), 1e-10)
+        assert max(float(E.abs().max()) for E in means) > 1
+
+    def whitened(count: int) -> float:
+        gradients = []
+        for i in range(count):
+            g = torch.zeros(LAYOUT.size, dtype=torch.float64)
+            g[LAYOUT.slices["2.weight"]] = (Lh @ randn(5, 4, seed=i) @ Rh).reshape(-1)
+            gradients.append(g)
+        q = walk(Kron(0.01, 0.0, 100), gradients, 0.0)[1]["factors"]["2.weight"]
+        P = torch.kron(q["L"].T @ q["L"], q["R"].T @ q["R"])
+        return float((P @ torch.kron(L, R) @ P - eye(20)).norm() / 20**0.5)
+
+    assert whitened(1000) < 0.35 < 1 < whitened(1)
 
 
 def test_a_longer_side_has_a_diagonal():

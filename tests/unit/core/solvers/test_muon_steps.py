@@ -21,6 +21,7 @@ from rlopt.core.update import Update
 from tests.support import oracles
 from tests.support.oracles import close, make_case
 from tests.support.stepping import CONSTANT
+from tests.support.updates import Watching
 
 SOLVERS = {
     "shampoo": Shampoo(0.9, -0.25, 1, 100),
@@ -67,10 +68,8 @@ def test_every_step_rule_moves_along_the_direction(solver, step):
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_rejected_step_teaches_the_solver_nothing(solver):
     case = make_case("log_sigma", weights="masked", count=40)
-    never = KLLineSearch(1e-30, 0.5, 0, 0.99, 1e6)
-    update = Update(
-        case.network, case.head, Surrogate(0.0), GradientStatistics(), SOLVERS[solver], Constant(1e-8), never
-    )
+    parts = GradientStatistics(), SOLVERS[solver], Constant(1e-8), Watching()  # which takes no step
+    update = Update(case.network, case.head, Surrogate(0.0), *parts)
     state = update.init(case.theta)
     theta, after, report = update(case.theta, state, case.samples)
     assert report.scalars["step/accepted"] == 0
