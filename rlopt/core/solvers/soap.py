@@ -5,10 +5,11 @@
     X = Q_L [ M' / (sqrt V + lambda) ] Q_R^T
 
 As E-KFAC has the best diagonal in K-FAC's basis, V is a diagonal in Shampoo's; but V goes on from basis to basis, whose
-columns are in the order of their eigenvalues, the largest first. Where L has no eigenvalue above 0 neither G nor M has
-anything, so that X does not depend on the basis there, which is arbitrary, as long as one is made at every update.
+columns are in the order of their eigenvalues, the largest first.
 
-A turned entry of V within rounding of the largest counts as 0, and so does M' there: Adam would make it as large as any.
+Adam makes all entries equally large, those that are rounding too. So where an eigenvalue of L is within rounding of 0,
+where G and M have nothing, Q_L has a column of zeros, and a turned entry within ten roundings of the largest counts as
+0. Then X follows from the gradients alone, as long as a basis is made at every update.
 
 Vectors, and sides longer than ``largest``, are not turned: with largest=1 the direction is Adam's.
 
@@ -78,16 +79,14 @@ class SOAP(Solver):
         sides = {name: self._averaged(state["sides"].get(name, {}), part, t) for name, part in G.items()}
         bases = state["bases"]
         if t % self.refresh == 0:
-            bases = {name: {s: eigen(S, name)[1].flip(1) for s, S in both.items()} for name, both in sides.items()}
+            bases = {name: {side: basis(S, name) for side, S in both.items()} for name, both in sides.items()}
         moments, X = {}, {}
         for name, part in G.items():
             old, Q = state["moments"].get(name, {}), bases[name]
             m = matrices.mean(old.get("m"), part, self.momentum, t)
             v = matrices.mean(old.get("v"), turned(part, Q).square(), self.decay, t)
             moments[name] = {"m": m, "v": v}
-            least = (
-                max(part.shape) * torch.finfo(part.dtype).eps if Q else 0.0
-            )  # below which a turned entry is rounding
+            least = 10 * max(part.shape) * torch.finfo(part.dtype).eps if Q else 0.0
             X[name] = turned(_divided(turned(m, Q), v, damping, least), Q, back=True)
         kept = {"updates": t + 1, "sides": sides, "bases": bases, "moments": moments}
         return matrices.solution(X, {name: found["m"] for name, found in moments.items()}, damping, kept)
@@ -100,6 +99,15 @@ class SOAP(Solver):
             for side, S in now.items()
             if S.ndim == 2
         }
+
+
+def basis(S: Tensor, name: str) -> Tensor:
+    """Eigenvectors Q (N, N) of S, that of the largest eigenvalue first, and 0 where that is within rounding of 0.
+
+    Raises NumericalFailure where they are not found.
+    """
+    D, Q = eigen(S, name)
+    return (Q * (D > len(D) * torch.finfo(D.dtype).eps * D.amax())).flip(1)
 
 
 def turned(G: Tensor, bases: State, back: bool = False) -> Tensor:
