@@ -23,7 +23,7 @@ POINTS = 30  # of a curve
 COMMON = ("algo=trpo", "recipe=null", "env.num_envs=16", "workers=1", "evaluation.episodes=0", "record.csv=false",
           "record.tensorboard=false", "record.histograms_every=null", "checkpoint.every_seconds=null")  # fmt: skip
 EQUAL_KL = ("step=kl_clip", "step.rate=1000", "step.momentum=0")
-ADAM = ("solver=soap", "solver.largest=1", "solver.momentum=0.9", "solver.decay=0.999")  # SOAP that turns no side
+ADAM = ("solver=soap", "solver.largest=1")  # SOAP that turns no side
 STATISTICS = (*EQUAL_KL, "metric=gradient_statistics")
 FISHER = (*EQUAL_KL, "metric=fisher")
 
