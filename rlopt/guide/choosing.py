@@ -45,7 +45,7 @@ improvement at one KL divergence, and its time. Slow pairs are left out unless `
 leave of the diagonal of M. `solver=lbfgs solver.pairs=gradients` is for `metric=hessian`.
 
 experiments/approximations measures error against cost for most of them, on two trained policies. In experiments/pairs
-77 of the 78 pairs learn CartPole; at the same KL divergence of every step they differ little there.
+81 of the 82 pairs learn CartPole; at the same KL divergence of every step most of them differ little there.
 
 **Damping.** lambda has the units of M, so a good value for one metric says nothing about another. With a lambda below
 the default of 0.1, x follows M into directions that the batch hardly determines. With a very large lambda, x turns

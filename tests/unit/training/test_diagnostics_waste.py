@@ -17,7 +17,7 @@ def run(folder, *overrides):
     return made
 
 
-def test_it_is_recorded_every_so_many_updates_and_changes_nothing(tmp_path):
+def test_it_is_recorded_as_often_as_asked_and_changes_nothing(tmp_path):
     told = run(tmp_path / "told", "algo=ppo", "record.waste_every=2")
     silent = run(tmp_path / "silent", "algo=ppo")
     assert torch.equal(told.state["actor"]["theta"], silent.state["actor"]["theta"])

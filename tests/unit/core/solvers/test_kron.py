@@ -63,7 +63,7 @@ def test_it_is_the_definition(momentum):
             assert torch.equal(q, torch.triu(q))
 
 
-def test_the_first_preconditioner_makes_entries_of_mean_square_one():
+def test_the_first_direction_has_entries_of_mean_square_one():
     (g,) = series(1, 1e-3)
     x = walk(Kron(1e-9, 0.0, 100), [g], 0.0)[0][0].x
     for name in LAYOUT.names:
@@ -80,7 +80,7 @@ def test_steps_lower_the_criterion():
     assert costs[0] > costs[1] > costs[2]
 
 
-def test_it_whitens_gradients_with_a_covariance_that_is_a_kronecker_product():
+def test_it_whitens_gradients_of_a_kronecker_covariance():
     """Where P = L^-1/2 (x) R^-1/2 the slopes of gradients with the covariance L (x) R are 0 in the mean; on the way
     there P L (x) R P comes near I."""
     L, R = (a @ a.T + 0.5 * eye(len(a)) for a in (0.5 * randn(5, 5, seed=1), 0.5 * randn(4, 4, seed=2)))
@@ -112,7 +112,7 @@ def test_a_longer_side_has_a_diagonal():
     assert x.isfinite().all() and torch.dot(x, series(2)[-1]) > 0
 
 
-def test_a_parameter_that_never_moved_stays_and_its_factors_finite():
+def test_a_parameter_that_never_moved_stays():
     gradients = series(50)
     for g in gradients:
         g[LAYOUT.slices["0.weight"]] = 0

@@ -91,7 +91,7 @@ def test_what_a_frozen_parameter_has_learned_does_not_move_it(solver):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_minibatches_of_arrays_and_of_tensors_lead_to_the_same_theta(solver, monkeypatch):
+def test_arrays_and_tensors_lead_to_the_same_theta(solver, monkeypatch):
     case = make_case("log_sigma", weights="masked", count=40)
     parts = GradientStatistics(), SOLVERS[solver], Constant(1e-8), STEPS["kl_clip"]
     update = Update(case.network, case.head, Surrogate(0.0), *parts)
