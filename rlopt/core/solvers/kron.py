@@ -116,8 +116,10 @@ def right(q: Tensor, G: Tensor, transposed: bool = False) -> Tensor:
 
 def _inverse(q: Tensor) -> Tensor:
     if q.ndim == 1:
-        return 1 / q
-    return torch.linalg.solve_triangular(q, torch.eye(len(q), dtype=q.dtype, device=q.device), upper=True)
+        return q.reciprocal()
+    identity = torch.eye(len(q), dtype=q.dtype, device=q.device)
+    found: Tensor = torch.linalg.solve_triangular(q, identity, upper=True)
+    return found
 
 
 def _bound(E: Tensor) -> Tensor:

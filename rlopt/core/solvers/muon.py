@@ -106,9 +106,10 @@ class Muon(Solver):
 def orthogonalised(U: Tensor, iterations: int, coefficients: tuple[float, float, float]) -> Tensor:
     """Y (J, I) after so many iterations from U / |U|; 0 where U is 0."""
     a, b, c = coefficients
-    Y = U if U.shape[0] <= U.shape[1] else U.t()
+    Y: Tensor = U if U.shape[0] <= U.shape[1] else U.t()
     Y = Y / Y.norm().clamp(min=torch.finfo(Y.dtype).tiny)
     for _ in range(iterations):
         S = Y @ Y.t()
         Y = a * Y + (b * S + c * (S @ S)) @ Y
-    return Y if U.shape[0] <= U.shape[1] else Y.t()
+    back: Tensor = Y if U.shape[0] <= U.shape[1] else Y.t()
+    return back

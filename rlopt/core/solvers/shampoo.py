@@ -114,8 +114,9 @@ def power(S: Tensor, damping: Tensor | float, exponent: float, name: str) -> Ten
 
 def _between(powers: State, G: Tensor) -> Tensor:
     """L^e G R^e of a matrix (J, I), L^(2 e) g of a vector (D,)."""
-    L, R = powers["L"], powers.get("R")
-    X = L @ G if L.ndim == 2 else (L if R is None else L[:, None]) * G
-    if R is None:
-        return X
+    L: Tensor = powers["L"]
+    if "R" not in powers:
+        return L @ G if L.ndim == 2 else L * G
+    R: Tensor = powers["R"]
+    X = L @ G if L.ndim == 2 else L[:, None] * G
     return X @ R if R.ndim == 2 else X * R
