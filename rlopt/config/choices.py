@@ -64,14 +64,26 @@ def parts(group: str) -> list[str]:
 
 def is_variant(group: str, choice: str) -> bool:
     """Whether a choice is another one with values of its own."""
+    return any(not base.startswith("_") for base in defaults(group, choice)[0])
+
+
+def defaults(group: str, choice: str) -> tuple[list[str], dict[str, str]]:
+    """What a choice's file begins from: choices of its own group, and, by their keys, those of other groups.
+
+    A key is spelled as Hydra does, without what only says how it is meant: override /optimizer@optimizer is
+    optimizer@optimizer. A file that is wrong has none: Hydra says what is wrong with it.
+    """
     text = file(group, choice).read_text()
     if "defaults:" not in text:
-        return False
+        return [], {}
     try:
         entries = yaml.safe_load(text)["defaults"]
-    except (yaml.YAMLError, LookupError, TypeError):  # Hydra says what is wrong with the file
-        return False
-    return any(isinstance(entry, str) and not entry.startswith("_") for entry in entries)
+    except (yaml.YAMLError, LookupError, TypeError):
+        return [], {}
+    entries = entries if isinstance(entries, list) else []
+    bases = [entry for entry in entries if isinstance(entry, str) and entry != "_self_"]
+    others = {str(key): str(name) for entry in entries if isinstance(entry, dict) for key, name in entry.items()}
+    return bases, {key.removeprefix("override ").lstrip("/"): name for key, name in others.items()}
 
 
 def file(group: str, choice: str) -> Path:

@@ -41,9 +41,9 @@ from rlopt.config.choices import (
     UPDATE_GROUPS,
     USUAL_DAMPING,
     conf_dir,
+    defaults,
     extra_dirs,
     file,
-    is_variant,
     own_choices,
     parts,
     short_name,
@@ -80,7 +80,7 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
         experiment = _named_overrides("experiment", typed.get("experiment"))
         chosen = {**_defaults(), **experiment, **typed}
         recipe = _recipe(chosen)
-        files = _preset_choices(chosen["algo"], chosen["env"], extra_dirs())
+        files = _preset_choices(chosen["algo"], chosen["env"])
         layers = _with_usual_dampings([_named_overrides("recipe", recipe), experiment, typed])
         merged = _merged(files, *layers)
         presets = {"algo": chosen["algo"], "env": chosen["env"]}
@@ -137,21 +137,27 @@ def _same_part(name: str, choice: Any, before: Any) -> bool:
 
 def _bases(group: str, choice: str) -> list[str]:
     """The choices that a variant begins from."""
-    if not is_variant(group, choice):
-        return []
-    entries = load(file(group, choice))["defaults"]
-    bases = [entry for entry in entries if isinstance(entry, str) and entry != "_self_"]
+    bases = [base for base in defaults(group, choice)[0] if not base.startswith("_")]
     return [*bases, *(further for base in bases for further in _bases(group, base))]
 
 
-@cache
-def _preset_choices(algo: str, env: str, folders: tuple[Path, ...]) -> Options:
-    """Full name -> choice, as config.yaml, algo and env choose; ``folders`` are those of --extensions."""
-    overrides = [f"algo={algo}", f"env={env}"]
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        found = hydra_compose("config", overrides=overrides, return_hydra_config=True).hydra.runtime.choices
-    full = {str(key).rpartition("@")[2]: str(choice) for key, choice in found.items()}
-    return {name: choice for name, choice in full.items() if name in CHOICES}
+def _preset_choices(algo: str, env: str) -> Options:
+    """Full name -> choice, as config.yaml, algo and env choose; where both choose, algo does."""
+    found = {**_defaults(), "algo": algo, "env": env}
+    for group in ("env", "algo"):
+        found |= {name.rpartition("@")[2]: choice for name, choice in defaults(group, found[group])[1].items()}
+    for name, choice in list(found.items()):
+        found |= _choices_within(name, CHOICES.get(name, name), choice)
+    return {name: choice for name, choice in found.items() if name in CHOICES}
+
+
+def _choices_within(name: str, group: str, choice: str) -> Options:
+    """The choices that stand in a choice's file, such as step.optimizer in that of step=ppo."""
+    bases, others = defaults(group, choice)
+    found: Options = {}
+    for base in bases:
+        found |= _choices_within(name, group, base)
+    return found | {f"{name}.{key.rpartition('@')[2]}": inner for key, inner in others.items() if "@" in key}
 
 
 def _belongs(name: str, choice: str) -> bool:
@@ -187,10 +193,12 @@ def _quoted(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+@cache
 def _defaults() -> dict[str, str]:
-    """The choices of config.yaml, by group."""
-    entries = OmegaConf.to_container(OmegaConf.load(conf_dir() / "config.yaml"))["defaults"]  # type: ignore[call-overload,index]
-    return {str(group): str(name) for entry in entries if isinstance(entry, dict) for group, name in entry.items()}
+    """Full name -> choice, as config.yaml chooses."""
+    entries = load(conf_dir() / "config.yaml")["defaults"]
+    pairs = (pair for entry in entries if isinstance(entry, dict) for pair in entry.items())
+    return {str(group).rpartition("@")[2]: str(name) for group, name in pairs}
 
 
 def _compose_files(chosen: Options, typed: Options) -> DictConfig:
