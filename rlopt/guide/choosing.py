@@ -103,7 +103,7 @@ environment rounds.
 - Actions have no bounds: set `policy.initial_sigma` to about the size of useful actions, since KL divergence measures a
   step in sigmas. The default is 0.5 in the action's own unit.
 - `step/accepted` is 0: change the radius or the damping.
-- `step/waste` is near 1: what the policy moves is hardly along the natural gradient. `record.waste_every=10` records it
+- `step/waste` is near 1: what the policy moves is hardly along the natural gradient. `record.waste_every=25` records it
   for any algorithm; fewer epochs, or another solver, lower it (`rlopt.core.waste`).
 - `policy/entropy` falls at once: `objective.entropy=0.01`, or a smaller radius.
 - `update/skipped` rises: numbers overflow; nan_report.json in the run's folder names the first.
