@@ -73,7 +73,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--environments", default=",".join(ENVIRONMENTS), help="some of the environments, with commas")
     parser.add_argument("--only", choices=["search", "runs", "cost"], help="one stage, of what is to be done")
     parser.add_argument("--draw", action="store_true", help="only tables and figure of what is there")
-    parser.add_argument("--quick", action="store_true", help="Hopper, 6,144 steps, one seed; into runs/geometry-quick")
+    parser.add_argument(
+        "--quick", action="store_true", help="Hopper, three updates, one radius and seed; into runs/geometry-quick"
+    )
     options = parser.parse_args()
     options.methods, options.environments = options.methods.split(","), options.environments.split(",")
     if unknown := set(options.methods) - set(METHODS):
@@ -92,6 +94,8 @@ def main() -> int:
     methods, stages = options.methods, [] if options.draw else [options.only or "all"]
     if {"all", "search"} & set(stages):
         runs = searched(methods, options.environments, options.tuning, steps)
+        if options.quick:
+            runs = [run for run in runs if run.value == METHODS[run.method].grid[2]]
         collect(runs, results / "search.csv", options.jobs)
     if {"all", "runs"} & set(stages):
         best = report.chosen(read_rows(results / "search.csv"))
