@@ -29,10 +29,13 @@ from tests.support.masking import allowed, masked_case
 from tests.support.oracles import Case, close, eye, make_case, randn, share
 
 HEADS = ("log_sigma", "sigma", "categorical", "value", "action masks")
-EXACT = {"dense", "cg", "gram", "low_rank", "identity"}
+EXACT = {"dense", "cg", "gram", "low_rank", "identity", "kaczmarz", "nystrom", "spring"}
 OPTIONS = {  # with which a solver goes to its limit
     "cg": {"iterations": 600, "tolerance": 1e-14},
     "low_rank": {"rank": 300, "products": 300},
+    "kaczmarz": {"block": 4, "sweeps": 400},
+    "nystrom": {"rank": 300},
+    "spring": {"of": {**read_choice("solver", "cg"), "iterations": 600, "tolerance": 1e-14}},
 }
 NEEDED = {"mahalanobis": {"diagonal": 2.0}}
 
@@ -126,7 +129,8 @@ def reference(metric: str, solver: str, head: str, g: Tensor) -> tuple[Tensor, f
     return None
 
 
-CHOSEN = [("fisher", "cg"), ("fisher", "kfac"), ("empirical_fisher", "ekfac"), ("ggn", "gram"), ("hessian", "dense")]
+CHOSEN = [("fisher", "cg"), ("fisher", "kfac"), ("empirical_fisher", "ekfac"), ("ggn", "gram"), ("hessian", "dense"),
+          ("fisher", "kaczmarz")]  # fmt: skip
 CASES = [
     *((*pair, head) for pair in PAIRS for head in HEADS),
     *((*pair, head) for pair in CHOSEN for head in ("softplus", "beta", "full_gaussian", "gsde", "product")),
