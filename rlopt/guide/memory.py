@@ -23,7 +23,7 @@ minibatches are made of whole sequences. The critic has its own, `critic.schedul
 `policy.horizon` is how long the slowest units remember at first; raise it with the sequence for long delays.
 
 **Metrics and solvers.** Products with the Fisher matrix and all others go exactly through time, so that `cg`, `dense`,
-`lbfgs`, and `low_rank` without a remainder, are what they are for any network. `kfac`, `ekfac` and `block` read what
+`kaczmarz`, `lbfgs`, `nystrom`, and `low_rank` without a remainder, are what they are for any network. `kfac`, `ekfac` and `block` read what
 each layer saw and was sent at every step. With memory an output depends on a layer's applications at many steps, and
 what all outputs of a sequence send back arrives as one sum. Random signs make the products between different outputs
 vanish in expectation, so that blocks and E-KFAC's scales are unbiased estimates. K-FAC moreover takes times for

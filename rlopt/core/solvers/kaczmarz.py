@@ -152,7 +152,7 @@ class _Block(NamedTuple):
 def _blocks(source: PullBack, size: int, generator: torch.Generator) -> list[_Block]:
     """All ranks' samples dealt to blocks of ``size`` at random; those of a sequence stay together."""
     U, tape = source.factors() * source.share.sqrt()[:, None], source.tape
-    device = source.share.device
+    device, groups = source.share.device, _groups(U, tape.width)
     length, counts = max(gather_counts(tape.sequence, device)), gather_counts(len(source.share), device)
     first, last = sum(counts[: rank()]), sum(counts[: rank() + 1])
     order = torch.randperm(sum(counts) // length, generator=generator)
@@ -161,5 +161,18 @@ def _blocks(source: PullBack, size: int, generator: torch.Generator) -> list[_Bl
         numbers = (part.sort().values[:, None] * length + torch.arange(length)).flatten()
         own = (numbers >= first) & (numbers < last)
         index, here = (numbers[own] - first).to(device), own.nonzero()[:, 0].to(device)
-        blocks.append(_Block(tape.take(index), U[:, index], here, len(numbers), length > 1))
+        some, there = tape.take(index), U[:, index]
+        blocks += [_Block(some, there[group], here, len(numbers), length > 1) for group in groups]
     return blocks
+
+
+def _groups(U: Tensor, width: int) -> list[Tensor]:
+    """The factors of U (K, B, O) by what never meets: those of the network and those of the constants, or all as one.
+
+    Rows of a Gaussian's mean and of its constant scale are orthogonal, and two systems are cheaper than one.
+    """
+    sides = torch.stack([(side != 0).flatten(1).any(1) for side in (U[..., :width], U[..., width:])])
+    network, constants = all_sum(sides.to(U.dtype)) > 0
+    if (network & constants).any():
+        return [torch.arange(len(U), device=U.device)]
+    return [group for group in (network.nonzero()[:, 0], (~network).nonzero()[:, 0]) if len(group)]

@@ -99,7 +99,7 @@ def test_short_memory_cannot_turn_the_direction_downhill():
         assert torch.dot(g, solution.x) > 0 and not solution.scalars["solver/restarted"]
 
 
-def test_a_direction_that_points_downhill_is_left_and_memory_restarts():
+def test_a_downhill_direction_is_left_and_memory_restarts():
     """There is a d_prev from which the half-plane is lost: then the solver's own direction is taken."""
     M, g, solver = few(12, 6, 0), randn(12, seed=1), Spring(Dense("refuse"), 0.9)
     last = -100 * g
