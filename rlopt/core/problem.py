@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
+from typing import Any, ClassVar, Literal, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -17,9 +17,6 @@ from rlopt.core.requirements import Requirements
 from rlopt.core.samples import Samples
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import all_ranks, all_sum, all_sums
-
-if TYPE_CHECKING:
-    from rlopt.core.parts import Solution
 
 
 class Objective(Protocol):
@@ -77,8 +74,8 @@ class Problem:
     tape: Tape  # at the theta the step starts from
     value: Tensor | float  # () mean objective there
     l2: float = 0.0  # of its term -l2 / 2 |theta|^2
-    # theta (P,) -> the direction there, on the same samples; None where some quantity has no finite value
-    solve_at: Callable[[Tensor], Solution | None] = lambda theta: None
+    # theta (P,) -> the direction x (P,) there, on the same samples; None where some quantity is not finite
+    solve_at: Callable[[Tensor], Tensor | None] = lambda theta: None
 
     @cached_property
     def samples(self) -> Samples:

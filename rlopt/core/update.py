@@ -181,8 +181,8 @@ class Update:
         state = {**state, **kept, "damping": self.damping.adapt(state["damping"], report.scalars), "step": step_state}
         return moved if accepted else theta, state, report
 
-    def _solve_at(self, state: State, samples: Samples, objective: Objective, theta: Tensor) -> Solution | None:
-        """The direction at another theta (P,), from the same states; None where there is none that is finite."""
+    def _solve_at(self, state: State, samples: Samples, objective: Objective, theta: Tensor) -> Tensor | None:
+        """The direction x (P,) at another theta (P,), from the same states; None where some quantity is not finite."""
         tape = self.network.tape(theta, samples.inputs)
         value, own = value_and_gradient(tape, self.head, objective, samples)
         own, value, bound = _sum_over_ranks(own, value, self._bind_metric(state, tape, samples, objective))
@@ -190,10 +190,10 @@ class Update:
         try:
             if isinstance(bound, NumericalFailure):
                 raise bound
-            solution = self.solver.prepare(state["solver"], bound[0], damping)[0](g)
+            x = self.solver.prepare(state["solver"], bound[0], damping)[0](g).x
         except NumericalFailure:
             return None
-        return None if first_nonfinite({"objective": value, "gradient": g, "direction": solution.x}) else solution
+        return None if first_nonfinite({"objective": value, "gradient": g, "direction": x}) else x
 
     def _bind_metric(self, state: State, tape: Tape, samples: Samples, objective: Objective) -> MaybeBound:
         """M on this rank's samples. A failure is returned, since all ranks must learn of it before they go on."""

@@ -35,14 +35,15 @@ improvement at one KL divergence, and its time. Slow pairs are left out unless `
 | memory or time for almost nothing       | diagonal | ignores all couplings between parameters |
 | batches smaller than P, alike over updates | spring | another solver, with the last direction where the batch is silent |
 
-`tonga` is for `metric=gradient_covariance`. With `solver.remainder=diagonal`, `low_rank` adds what its pairs
-leave of the diagonal of M. `solver=lbfgs solver.pairs=gradients` is for `metric=hessian`. `solver=gram solver.by=layer`
-has a system for each layer and ignores couplings between layers.
+`tonga` is for `metric=gradient_covariance`. With `solver.remainder=diagonal`, `low_rank` adds what its pairs leave of
+the diagonal of M. `solver=lbfgs solver.pairs=gradients` is for `metric=hessian`. `solver=gram solver.by=layer` has a
+system for each layer and ignores couplings between layers.
 
-CG with a small lambda takes many products. `solver.preconditioner=nystrom` makes `solver.preconditioner.rank` of them in
-one block, and then takes few more; `kaczmarz` preconditions it too. `solver=spring solver.of=gram solver.momentum=0.9`
-is SPRING: `spring` goes around every solver but `identity`, `power` and `compatible`. Its direction can point downhill,
-where the one before points far from the gradient; then it starts again from the solver's own (`solver/restarted`).
+CG with a small lambda takes many products. `solver.preconditioner=nystrom` makes `solver.preconditioner.rank` of them
+in one block, and then takes few more; `kaczmarz` preconditions it too. `solver=spring solver.of=gram
+solver.momentum=0.9` is SPRING: `spring` goes around every solver but `identity`, `power` and `compatible`. Its
+direction can point downhill, where the one before points far from the gradient; then it starts again from the solver's
+own (`solver/restarted`).
 
 experiments/approximations measures error against cost for most of them, on two trained policies. In experiments/pairs
 77 of the 78 pairs learn CartPole; at the same KL divergence of every step they differ little there.

@@ -53,13 +53,13 @@ For the Fisher matrix F, 1/2 d^T F d is the KL divergence of the step to second 
 which does not depend on how the policy is parametrised (Amari 1998; Kakade 2001).
 
 **Solver.** It finds x with (M + lambda I) x = g. Some use products M v alone: `cg`, `lbfgs`, `low_rank`, `nystrom`, and
-`dense`, which builds the whole matrix for small P. Others write C as a sum of K squares and send each factor back through the
-layers as a signal d_k, beside the layer's input a: `diagonal`, `block`, `kfac` (mean a a^T kron mean d d^T), `ekfac`,
-`kfra`, `gram` (a system of size K B in place of P). `kaczmarz` solves that system block after block of samples, by
-products with the samples' own rows. `compatible` solves no system: with the features J_b^T s_b, the
-weights of a critic's least-squares fit are F^-1 g (Sutton et al. 2000; Peters and Schaal 2008). `power`, for
-`gradient_history`, gives x = (M + lambda I)^-1/2 g or another power. `spring` has mu d_before + (M + lambda I)^-1
-(g - mu M d_before), with another solver for the system.
+`dense`, which builds the whole matrix for small P. Others write C as a sum of K squares and send each factor back
+through the layers as a signal d_k, beside the layer's input a: `diagonal`, `block`, `kfac` (mean a a^T kron mean d
+d^T), `ekfac`, `kfra`, `gram` (a system of size K B in place of P). `kaczmarz` solves that system block after block of
+samples, by products with the samples' own rows. `compatible` solves no system: with the features J_b^T s_b, the weights
+of a critic's least-squares fit are F^-1 g (Sutton et al. 2000; Peters and Schaal 2008). `power`, for
+`gradient_history`, gives x = (M + lambda I)^-1/2 g or another power. `spring` has mu d_before + (M + lambda I)^-1 (g -
+mu M d_before), with another solver for the system.
 
 **Damping.** lambda > 0 bounds x where M is small or known badly. It is `constant`, or `levenberg_marquardt` raises it
 after a step that a quadratic model predicted badly and lowers it after one that the model predicted well. The model

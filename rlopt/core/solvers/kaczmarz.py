@@ -90,7 +90,7 @@ class Kaczmarz(Solver):
         blocks = _blocks(source, self.block, generator)
         factors, used = factorise_blocks([block.products() for block in blocks], damping)
         there = [i for _ in range(self.sweeps) for i in torch.randperm(len(blocks), generator=generator).tolist()]
-        way = [*there, *reversed(there[:-1])]
+        way = [*there, *reversed(there[:-1])] if len(blocks) > 1 else [0]
 
         def solve(g: Tensor) -> Solution:
             x, w = g / used, [g.new_zeros(len(factor)) for factor in factors]
@@ -110,6 +110,7 @@ class _Block(NamedTuple):
     U: Tensor  # (K, b, O) their factors times sqrt(share)
     here: Tensor  # (b,)
     count: int  # samples of the block, on all ranks
+    alone: bool  # there is one rank
     mixed: bool  # the network has a memory: samples mix within sequences
 
     def times(self, x: Tensor) -> Tensor:
@@ -136,13 +137,13 @@ class _Block(NamedTuple):
         return rows @ rows.t()
 
     def _of_all_ranks(self, layer: Layer) -> Layer:
-        if len(self.here) == self.count:
+        if self.alone:
             return layer
         return replace(layer, activations=self._whole(layer.activations, 0), signals=self._whole(layer.signals, 1))
 
     def _whole(self, own: Tensor, dim: int) -> Tensor:
         """What every rank has of its samples, along ``dim``, for all samples of the block."""
-        if len(self.here) == self.count:
+        if self.alone:
             return own
         shape = list(own.shape)
         shape[dim] = self.count
@@ -162,7 +163,8 @@ def _blocks(source: PullBack, size: int, generator: torch.Generator) -> list[_Bl
         own = (numbers >= first) & (numbers < last)
         index, here = (numbers[own] - first).to(device), own.nonzero()[:, 0].to(device)
         some, there = tape.take(index), U[:, index]
-        blocks += [_Block(some, there[group], here, len(numbers), length > 1) for group in groups]
+        said = len(numbers), len(counts) == 1, length > 1
+        blocks += [_Block(some, there[group], here, *said) for group in groups]
     return blocks
 
 

@@ -88,7 +88,8 @@ class Nystrom(Solver):
         inner = Omega.t() @ Y
         B = _by_root((inner + inner.t()) / 2, Y)
         Q, s, _ = torch.linalg.svd(B, full_matrices=False)
-        return (s.square() - shift).clamp(min=0).flip(0), Q.flip(1)
+        mu = s.square() - shift
+        return torch.where(mu > 10 * torch.finfo(mu.dtype).eps * s.square(), mu, 0.0).flip(0), Q.flip(1)
 
 
 def _by_root(inner: Tensor, Y: Tensor) -> Tensor:

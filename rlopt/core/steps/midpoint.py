@@ -52,14 +52,14 @@ class Midpoint(Step):
         found = problem.solve_at(midway) if problem.in_domain(midway) else None
         if found is None:
             return theta, state, {"step/size": 0.0, "step/accepted": 0.0, "step/clipped": alpha < self.rate}
-        candidate = theta + alpha * found.x
+        candidate = theta + alpha * found
         accepted = problem.in_domain(candidate)
         scalars: Scalars = {
             "step/size": alpha,
             "step/accepted": float(accepted),
             "step/clipped": alpha < self.rate,
-            "step/bend": (found.x - x).norm() / x.norm(),
-            "step/kl_predicted": alpha**2 * problem.squared_length(found.x) / 2,
+            "step/bend": (found - x).norm() / x.norm(),
+            "step/kl_predicted": alpha**2 * problem.squared_length(found) / 2,
             "step/improvement_predicted": alpha * slope,
         }
         return candidate if accepted else theta, state, scalars

@@ -68,7 +68,7 @@ def test_it_is_rats_step_for_the_transformed_advantages(size, sweeps):
 
 
 @pytest.mark.parametrize("tape", TAPES)
-@pytest.mark.parametrize("size", [1, 3, 8, 17])
+@pytest.mark.parametrize("size", [3, 8, 17])
 def test_converged_it_is_gram_and_dense(size, tape):
     case, U, g = made(tape=tape)
     curvature, M = bound(case, U), matrix(case, U)
@@ -150,7 +150,7 @@ def test_a_network_with_memory_is_solved_in_whole_sequences(kind):
     tape = net.tape(0.5 * randn(net.layout.size, seed=1), rows_in_time(kind))
     share = torch.full((15,), 1 / 15, dtype=torch.float64)
     F, g = factored(tape, share, head.fisher_root(tape.outputs)), randn(tape.size, seed=5)
-    solution = solve(Kaczmarz(7, 200, 0), F, g, LAMBDA)  # sequences of 5: one a block
+    solution = solve(Kaczmarz(7, 100, 0), F, g, LAMBDA)  # sequences of 5: one a block
     assert close(solution.x, exact(F.dense(), g), 1e-8)
 
 

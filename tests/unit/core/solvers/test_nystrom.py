@@ -54,12 +54,12 @@ def test_a_matrix_of_lower_rank_is_found_whole():
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-6), (torch.float32, 1e-4)])
 def test_cg_needs_few_iterations_on_a_decaying_spectrum(dtype, tolerance):
-    """With the block's products counted too it is less than half of plain CG's."""
-    M, g = decaying(0.3).to(dtype), randn(P, seed=1).to(dtype)
-    plain, helped = (CG(500, tolerance, inner, "cold", 0.0) for inner in (None, Nystrom(24, 0)))
+    """A sixth of plain CG's after the block, and with the block's products three fifths."""
+    M, g = decaying(0.5).to(dtype), randn(P, seed=1).to(dtype)
+    plain, helped = (CG(500, tolerance, inner, "cold", 0.0) for inner in (None, Nystrom(20, 0)))
     before, after = (solve(solver, Matrix(M), g, 1e-3) for solver in (plain, helped))
     assert before.residual <= tolerance and after.residual <= tolerance
-    assert after.iterations <= 10 and after.iterations + 24 < before.iterations
+    assert after.iterations <= 10 and after.iterations + 20 < 0.65 * before.iterations
 
 
 def test_every_update_draws_new_vectors_and_repeats():
