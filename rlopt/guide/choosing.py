@@ -33,7 +33,7 @@ improvement at one KL divergence, and its time. Slow pairs are left out unless `
 | M has few large eigenvalues             | low_rank | r eigenpairs, by Lanczos |
 | gradients of samples that disagree      | tonga    | their covariance, a few pairs a unit, averaged over updates |
 | memory or time for almost nothing       | diagonal | ignores all couplings between parameters |
-| batches smaller than P, alike over updates | spring | another solver, with the last direction where the batch is silent |
+| batches of fewer samples than P         | spring   | another solver; the last direction where the batch is silent |
 
 `tonga` is for `metric=gradient_covariance`. With `solver.remainder=diagonal`, `low_rank` adds what its pairs leave of
 the diagonal of M. `solver=lbfgs solver.pairs=gradients` is for `metric=hessian`. `solver=gram solver.by=layer` has a
@@ -46,7 +46,7 @@ direction can point downhill, where the one before points far from the gradient;
 own (`solver/restarted`).
 
 experiments/approximations measures error against cost for most of them, on two trained policies. In experiments/pairs
-77 of the 78 pairs learn CartPole; at the same KL divergence of every step they differ little there.
+77 of the 78 pairs of twelve solvers learn CartPole; at the same KL divergence of every step they differ little there.
 
 **Damping.** lambda has the units of M, so a good value for one metric says nothing about another. With a lambda below
 the default of 0.1, x follows M into directions that the batch hardly determines. With a very large lambda, x turns

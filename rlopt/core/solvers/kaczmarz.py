@@ -109,21 +109,21 @@ class _Block(NamedTuple):
     tape: Tape  # of the samples that are here
     U: Tensor  # (K, b, O) their factors times sqrt(share)
     here: Tensor  # (b,)
-    count: int  # samples of the block, on all ranks
+    size: int  # samples of the block, on all ranks
     alone: bool  # there is one rank
     mixed: bool  # the network has a memory: samples mix within sequences
 
     def times(self, x: Tensor) -> Tensor:
-        """S_B x (K count,)."""
+        """S_B x (K size,)."""
         return self._whole(torch.einsum("kbo,bo->kb", self.U, self.tape.jvp(x)), 1).flatten()
 
     def back(self, y: Tensor) -> Tensor:
         """S_B^T y (P,)."""
-        own = y.view(-1, self.count)[:, self.here]
+        own = y.view(-1, self.size)[:, self.here]
         return all_sum(self.tape.vjp(torch.einsum("kb,kbo->bo", own, self.U)))
 
     def products(self) -> Tensor:
-        """S_B S_B^T (K count, K count), from the layers' records or, where there are none, from the rows of S."""
+        """S_B S_B^T (K size, K size), from the layers' records or, where there are none, from the rows of S."""
         if not self.mixed:
             try:
                 layers = self.tape.layers(self.U)
@@ -146,7 +146,7 @@ class _Block(NamedTuple):
         if self.alone:
             return own
         shape = list(own.shape)
-        shape[dim] = self.count
+        shape[dim] = self.size
         return all_sum(own.new_zeros(shape).index_copy_(dim, self.here, own))
 
 

@@ -96,7 +96,9 @@ def _by_root(inner: Tensor, Y: Tensor) -> Tensor:
     """Y C^-T with C C^T = inner (r, r); what of it rounding has made negative or 0 is left out."""
     factor, info = torch.linalg.cholesky_ex(inner)
     if not info:
-        return torch.linalg.solve_triangular(factor, Y.t(), upper=False).t()
+        by_factor: Tensor = torch.linalg.solve_triangular(factor, Y.t(), upper=False).t()
+        return by_factor
     mu, V = torch.linalg.eigh(inner)
     root = torch.where(mu > len(mu) * torch.finfo(mu.dtype).eps * mu[-1], mu, torch.inf).rsqrt()
-    return Y @ (V * root)
+    found: Tensor = Y @ (V * root)
+    return found

@@ -128,7 +128,7 @@ def test_what_spring_is_of_can_be_typed_by_its_name(where):
     config = resolve([*chosen, f"{where}solver.of=gram", f"{where}solver.of.by=layer", f"{where}solver.momentum=0.5"])
     found = (config["critic"] if where else config)["solver"]
     assert found == solver("spring", of=solver("gram", by="layer"), momentum=0.5)
-    with pytest.raises(UserError, match=rf"{where}solver.of=gram has no effect without {where}solver=spring"):
+    with pytest.raises(UserError, match=rf"{where}solver.of has no effect without {where}solver=spring"):
         resolve([f"{where}metric=fisher", f"{where}solver=cg", f"{where}step=trust_region", f"{where}solver.of=gram"])
 
 
