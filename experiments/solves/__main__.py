@@ -23,12 +23,12 @@ from rlopt.parallel.processes import use_one_thread
 
 HERE = Path(__file__).parent
 ENVS = ("hopper", "halfcheetah")
-STEPS, SAMPLES, HIDDEN, SEED = 200_000, 2048, 64, 0
-DAMPINGS = (1e-1, 1e-2, 1e-3, 1e-4)
+STEPS, SAMPLES, HIDDEN, SEED = 100_000, 2048, 64, 0
+DAMPINGS = (1e-1, 1e-2, 1e-3)
 RANKS = (10, 30, 100, 300)
 TOLERANCE = 1e-6
-MOST = 5000  # products of a CG
-BLOCKS = (8, 32, 64, 128, 256)
+MOST = 2000  # products of a CG
+BLOCKS = (16, 64, 128, 256)
 SWEEPS = (1, 2, 4, 8)
 BY_BLOCKS = (1e-1, 1e-2)  # dampings at which Kaczmarz is measured
 CG: dict[str, Any] = {"iterations": MOST, "tolerance": TOLERANCE}
