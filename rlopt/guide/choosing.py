@@ -18,6 +18,10 @@ improvement at one KL divergence, and its time. Slow pairs are left out unless `
 - `average` is the decayed average of another metric over the last updates, `metric.of=fisher` by default: less noise
   of small batches in M, but M of thetas that are past. Each batch that is kept costs one more product. `kfac`, `ekfac`
   and `kfra` average themselves, by `solver.decay`.
+- `gradient_statistics` is for the solvers that learn from past gradients, `shampoo`, `soap`, `muon` and `kron`. They
+  know nothing of the policy's distribution and need no products or signals, so that any network will do:
+  `algo=trpo metric=gradient_statistics solver=muon`. Choose `step=kl_clip` or `step=kl_line_search`, which give their
+  directions a length in nats.
 - `identity` with `step=optimizer` is ordinary Adam or SGD. It has the cheapest steps, and suits PPO, which takes many.
 
 **Solver**, by the number of parameters P, samples B and factors K of the metric for each sample
@@ -34,6 +38,10 @@ improvement at one KL divergence, and its time. Slow pairs are left out unless `
 | gradients of samples that disagree      | tonga    | their covariance, a few pairs a unit, averaged over updates |
 | memory or time for almost nothing       | diagonal | ignores all couplings between parameters |
 | batches of fewer samples than P         | spring   | another solver; the last direction where the batch is silent |
+| statistics of gradients, a matrix each  | shampoo  | roots of two factors a matrix, from all gradients so far |
+| the same, Adam within their eigenbasis  | soap     | refresh=10 for many steps a rollout |
+| products of matrices alone              | muon     | no eigenvectors, one momentum to keep |
+| products of matrices, a metric that fits | kron    | learns slowly, by steps of its own rate |
 
 `tonga` is for `metric=gradient_covariance`. With `solver.remainder=diagonal`, `low_rank` adds what its pairs leave of
 the diagonal of M. `solver=lbfgs solver.pairs=gradients` is for `metric=hessian`. `solver=gram solver.by=layer` has a
@@ -41,12 +49,12 @@ system for each layer and ignores couplings between layers.
 
 CG with a small lambda takes many products. `solver.preconditioner=nystrom` makes `solver.preconditioner.rank` of them
 in one block, and then takes few more; `kaczmarz` preconditions it too. `solver=spring solver.of=gram
-solver.momentum=0.9` is SPRING: `spring` goes around every solver but `identity`, `power` and `compatible`. Its
-direction can point downhill, where the one before points far from the gradient; then it starts again from the solver's
-own (`solver/restarted`).
+solver.momentum=0.9` is SPRING: `spring` goes around every solver of a system in M. Its direction can point downhill,
+where the one before points far from the gradient; then it starts again from the solver's own (`solver/restarted`).
 
 experiments/approximations measures error against cost for most of them, on two trained policies. In experiments/pairs
-77 of the 78 pairs of twelve solvers learn CartPole; at the same KL divergence of every step they differ little there.
+81 of the 82 pairs of sixteen solvers learn CartPole; at the same KL divergence of every step most of them differ little
+there.
 
 **Damping.** lambda has the units of M, so a good value for one metric says nothing about another. With a lambda below
 the default of 0.1, x follows M into directions that the batch hardly determines. With a very large lambda, x turns
@@ -59,7 +67,20 @@ into the gradient. Watch `solver/residual` (a value near 1 means that the system
 - `trust_region` takes a step of the same length without measuring; `kl_clip` does so with momentum.
 - `midpoint` solves once more halfway, so that steps depend less on how the policy is parametrised. It measures nothing.
 - `radius` is in nats for `kl_line_search` and `kl_clip`, and in the metric's own units for `trust_region`.
+- `scheduler=kl_adaptive` lowers a learning rate, or a step's rate and radius, after an epoch that moved the policy by
+  more than twice `scheduler.target` nats, and raises it after one that moved it by less than half of that.
 - Adaptive optimizers (Adam, RMSprop) are refused with any metric but the identity, because they undo its geometry.
+
+**More from the same samples**
+
+- `reuse.batches=4` makes every update of both networks from the last four batches (GePPO, GeTRPO: Queeney, Paschalidis
+  and Cassandras 2021, 2022), with any metric, solver and step but those that need the policy's own actions. Smaller
+  batches then make for more updates: `batch_size=1024 step.radius=0.0025`, or `objective.clip=0.1`, are near the
+  paper's. Look at `reuse/effective_share`: far below 1, earlier batches say little of the policy of now.
+- `critic.hidden=[256,256]`: a critic wider than the policy (Andrychowicz et al. 2021, What matters in on-policy
+  reinforcement learning?).
+- In long runs `policy.layer_norm=true critic.layer_norm=true`, and equal betas of Adam, `optimizer.betas=[0.99,0.99]`,
+  are meant against policies that get worse again (Moalla et al. 2024; Dohare, Lan and Mahmood 2023).
 
 **Distribution over actions**, for those that are real numbers (`policy.head`); categories and bits have their own
 
@@ -73,6 +94,11 @@ into the gradient. Watch `solver/residual` (a value near 1 means that the system
   smooth (Raffin, Kober and Stulp 2021, who made it for robots). It is made of `policy.noise_features` linear features
   of the network's last hidden layer.
 
+`noise.color=0.5` correlates the noise of any of them over time, while actions are collected: exploration is smoother
+(Hollenstein, Martius and Piater 2024). Each action alone has the policy's distribution, and its log-probability is
+that of independent steps: what the correlation adds is left out. Evaluations are without it. `rlopt.rollout.noise` has
+the filter.
+
 An action of a Dict or a Tuple is drawn part by part, each from its own distribution; the Fisher matrix in output space
 has a block for each. A Box of whole numbers is drawn as categories, one for each value, of at most 256 each; nothing
 tells a category that its neighbour is alike, so a range of many values is better a Box of real numbers that the
@@ -82,9 +108,13 @@ environment rounds.
 
 - `critic/explained_variance` is near 0 or below: improve the critic first, by more epochs, another learning rate, or
   `critic.metric=gauss_newton critic.solver=kfac critic.step=kl_clip`.
+- Returns grow tenfold or more as the policy learns: `critic.targets.normalise=true`
+  keeps the size of what the critic learns at 1 (PopArt, van Hasselt et al. 2016), and its values as they are.
 - Actions have no bounds: set `policy.initial_sigma` to about the size of useful actions, since KL divergence measures a
   step in sigmas. The default is 0.5 in the action's own unit.
 - `step/accepted` is 0: change the radius or the damping.
+- `step/waste` is near 1: what the policy moves is hardly along the natural gradient. `record.waste_every=10` records it
+  for any algorithm; fewer epochs, or another solver, lower it (`rlopt.core.waste`).
 - `policy/entropy` falls at once: `objective.entropy=0.01`, or a smaller radius.
 - `update/skipped` rises: numbers overflow; nan_report.json in the run's folder names the first.
 """

@@ -17,6 +17,7 @@ u -> J^T u (`rlopt.core.tapes.tape`). All means are weighted: mean_b f_b = sum_b
 | log_prob   | log p(a \| z) A: the policy gradient theorem |
 | surrogate  | r A: the same gradient at the old policy, and the correct one away from it |
 | clipped    | min(r A, clip(r, 1 - e, 1 + e) A): PPO |
+| spo        | r A - \|A\| (r - 1)^2 / (2 e): a penalty that leads back beyond PPO's bounds |
 | kl_penalty | r A minus a multiple of the KL divergence from the old policy |
 | value      | log N(target; z, variance): the squared error of a critic |
 
@@ -33,6 +34,9 @@ episode bootstraps from the value of its last observation, a terminated one does
 | svrpg     | mu + g(theta) - g_w(theta_s), mu the mean of g(theta_s) over several batches at a snapshot |
 | recursive | v = g(theta) + (1 - a) (v_before - g_w(theta_before)): STORM-PG; SRVR-PG with a = 0 |
 
+With `reuse.batches` above 1 the batches before the newest are samples too, with advantages times the ratio of the
+policy of now and the one that acted (`rlopt.training.reuse`).
+
 **Metric.** A small step d has the squared length d^T M d. Nearly all metrics are a matrix C_b (O, O) in the space of
 outputs, pulled back to theta: M = mean_b J_b^T C_b J_b. So M v costs one jvp and one vjp (`rlopt.core.curvature`).
 
@@ -47,6 +51,7 @@ outputs, pulled back to theta: M = mean_b J_b^T C_b J_b. So M v costs one jvp an
 | ggn                 | minus the Hessian of the objective in z |
 | hessian             | M = minus the Hessian of the objective in theta |
 | gradient_history    | M = sum or running mean of g g^T over updates: AdaGrad |
+| gradient_statistics | M = what the solver learns from the gradients of all updates |
 | mahalanobis         | M = A, a given matrix |
 
 For the Fisher matrix F, 1/2 d^T F d is the KL divergence of the step to second order. F^-1 g is the natural gradient,
@@ -60,6 +65,20 @@ samples, by products with the samples' own rows. `compatible` solves no system: 
 of a critic's least-squares fit are F^-1 g (Sutton et al. 2000; Peters and Schaal 2008). `power`, for
 `gradient_history`, gives x = (M + lambda I)^-1/2 g or another power. `spring` has mu d_before + (M + lambda I)^-1 (g -
 mu M d_before), with another solver for the system.
+
+Four solvers are for `gradient_statistics`. They take theta matrix by matrix, G being a matrix's part of g, and keep
+what they learn from one update to the next:
+
+| `solver` | direction of a matrix, with means over updates | of a vector |
+|---|---|---|
+| shampoo | L^-1/4 G R^-1/4, L and R the means of G G^T and G^T G | the same with one side, L^-1/2 g |
+| soap    | Adam's in the eigenvectors of L and R | Adam's |
+| muon    | the mean of G with all singular values brought near 1 | Adam's |
+| kron    | P G, with P = Q^T Q fitted so that P has G G^T whitened, Q = Q_L (x) Q_R | the same, Q diagonal |
+
+These are no approximation of another metric: what they learn *is* the metric. That of `muon` is no quadratic form at
+all, but the largest singular value. `step=kl_clip` and `step=kl_line_search` measure their directions by KL divergence,
+as all others; `step=optimizer` with Adam is refused, since it would rescale them again.
 
 **Damping.** lambda > 0 bounds x where M is small or known badly. It is `constant`, or `levenberg_marquardt` raises it
 after a step that a quadratic model predicted badly and lowers it after one that the model predicted well. The model

@@ -68,6 +68,8 @@ LAYOUT = {  # category -> chart -> scalars
         "rate and radius, where a scheduler moves them": ["step/rate", "step/radius"],
         "accepted, shortened, at its largest": ["step/accepted", "step/clipped", "step/at_largest"],
         "candidates refused": ["step/backtracks"],
+        "KL spent off the natural gradient / share": ["step/waste", "step/waste_residual"],
+        "length along the natural gradient": ["step/signal"],
         "objective": ["objective/value"],
     },
     "3 Is the direction right?": {
@@ -94,6 +96,8 @@ LAYOUT = {  # category -> chart -> scalars
         "spread of evaluations": ["evaluation/std"],
         "weight of KL in the objective": ["objective/beta"],
         "importance weights: mean, effective share": ["estimator/weight", "estimator/effective_share"],
+        "weights of earlier batches: mean, effective share": ["reuse/weight", "reuse/effective_share"],
+        "critic's targets: running mean, deviation": ["critic/target_mean", "critic/target_std"],
         "what lambda learns from": ["damping/agreement"],
         "curvature outside the eigenvectors": ["solver/remainder"],
         "L-BFGS pairs in use": ["solver/pairs"],

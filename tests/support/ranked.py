@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rlopt.config.saved import read_choice
 from rlopt.config.schema import construct_part
+from rlopt.core.curvature import PullBack
 from rlopt.core.damping.constant import Constant
 from rlopt.core.damping.levenberg_marquardt import LevenbergMarquardt
 from rlopt.core.learner import Learner, Schedule
@@ -25,8 +26,9 @@ from rlopt.core.solvers.identity import Identity
 from rlopt.core.steps.kl_line_search import KLLineSearch
 from rlopt.core.steps.midpoint import Midpoint
 from rlopt.core.steps.optimizer import Optimizer
-from rlopt.core.update import Update
-from rlopt.parallel.collectives import gather, local_slice, rank, world_size
+from rlopt.core.update import Update, value_and_gradient
+from rlopt.core.waste import waste
+from rlopt.parallel.collectives import all_sum, gather, local_slice, rank, world_size
 from rlopt.policy.normalisers import RewardScaler, empty_moments, merge_moments
 from tests.support.building import resolve, trainer
 from tests.support.oracles import make_case, randn, seeded
@@ -147,6 +149,14 @@ def whole_run(*overrides: str) -> dict[str, Any]:
         made.collector.close()
 
 
+def wasted() -> dict[str, Any]:
+    case, samples, theta = given("log_sigma", torch.float64)
+    tape, objective = case.network.tape(theta, samples.inputs), part("objective", "surrogate")
+    fisher = PullBack(tape, samples.share, case.head.fisher_product(tape.outputs))
+    g = all_sum(value_and_gradient(tape, case.head, objective, samples)[1])
+    return {**waste(fisher, g, randn(len(theta), seed=1), products=5)}
+
+
 CG = partial(part, "solver", "cg", iterations=300, tolerance=0.0)  # converged: on its way there CG magnifies rounding
 PAIRS: dict[str, tuple[Any, Any, bool]] = {
     "fisher + cg": (part("metric", "fisher"), CG(), False),
@@ -160,6 +170,10 @@ PAIRS: dict[str, tuple[Any, Any, bool]] = {
     "fisher + cg by nystrom": (part("metric", "fisher"), CG(preconditioner=read_choice("solver", "nystrom")), False),
     "fisher + spring": (part("metric", "fisher"), part("solver", "spring", of=read_choice("solver", "dense")), False),
     "gradient_history + power": (part("metric", "gradient_history"), part("solver", "power"), False),
+    **{
+        f"gradient_statistics + {name}": (part("metric", "gradient_statistics"), part("solver", name), False)
+        for name in ("shampoo", "soap", "muon", "kron")
+    },
 }
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 CASES: dict[str, Callable[[], dict[str, Any]]] = {
@@ -179,6 +193,7 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "moments, float64": moments,
     "reward scale, float64": reward_scale,
     "hutchinson, float64": hutchinson,
+    "waste, float64": wasted,
     "trpo, float64": partial(whole_run, "algo=trpo", "critic.schedule.minibatch=32"),
     "svrpg, float64": partial(whole_run, "algo=svrpg", "estimator.batches=2", "critic.schedule.minibatch=32"),
     "storm_pg, float64": partial(whole_run, "algo=storm_pg", "env=pendulum", "critic.schedule.minibatch=32"),
@@ -193,6 +208,13 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
         "critic.schedule.sequence=16",
         "schedule.minibatch=48",
         "critic.schedule.minibatch=32",
+    ),
+    "rates by KL, float64": partial(whole_run, "algo=ppo", "scheduler=kl_adaptive", "schedule.minibatch=50"),
+    "normalised targets, float64": partial(
+        whole_run, "algo=ppo", "critic.targets.normalise=true", "schedule.minibatch=50", "critic.schedule.minibatch=32"
+    ),
+    "correlated noise, float64": partial(
+        whole_run, "algo=ppo", "env=pendulum", "schedule.minibatch=50", "noise.color=1", "noise.block=20"
     ),
     "ppo on pendulum, float64": partial(whole_run, "algo=ppo", "env=pendulum", "schedule.minibatch=50"),
 }

@@ -31,6 +31,7 @@ from rlopt.core.parts import (
     EUCLIDEAN,
     HISTORY,
     PRODUCT,
+    STATISTICS,
     Requirements,
     Solution,
     Solve,
@@ -56,7 +57,7 @@ class Spring(Solver):
     momentum: float
 
     def __post_init__(self) -> None:
-        other = {COMPATIBLE, EUCLIDEAN, HISTORY} & self.of.needs or isinstance(self.of, Spring)
+        other = {COMPATIBLE, EUCLIDEAN, HISTORY, STATISTICS} & self.of.needs or isinstance(self.of, Spring)
         check(not other, "of", "a solver of (M + lambda I) x = g", type(self.of).__module__.rpartition(".")[2])
         check(0 <= self.momentum < 1, "momentum", "0 or above, and below 1", self.momentum)
 

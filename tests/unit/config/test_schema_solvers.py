@@ -12,7 +12,9 @@ from rlopt.core.solvers.diagonal import Diagonal
 from rlopt.errors import UserError
 from tests.support.building import resolve, trainer
 
-STRUCTURED = ["block", "cg", "dense", "diagonal", "gram", "kaczmarz", "lbfgs", "low_rank", "nystrom", "power"]
+STRUCTURED = [
+    "block", "cg", "dense", "diagonal", "gram", "kaczmarz", "kron", "lbfgs", "low_rank", "nystrom", "power", "shampoo", "soap",
+]  # fmt: skip
 DIAGONAL = {"_target_": "rlopt.core.solvers.diagonal.Diagonal", "method": "exact", "draws": 1, "seed": 0, "chunk": 8}
 AS_TYPED = "{_target_: rlopt.core.solvers.diagonal.Diagonal, method: exact, draws: 1, seed: 0, chunk: 8}"
 
@@ -132,7 +134,7 @@ def test_what_spring_is_of_can_be_typed_by_its_name(where):
         resolve([f"{where}metric=fisher", f"{where}solver=cg", f"{where}step=trust_region", f"{where}solver.of=gram"])
 
 
-@pytest.mark.parametrize("of", ["identity", "power", "compatible", "spring"])
+@pytest.mark.parametrize("of", ["identity", "power", "compatible", "shampoo", "spring"])
 def test_spring_of_what_solves_no_system_is_refused(of):
     with pytest.raises(UserError, match=r"solver.of must be a solver of \(M \+ lambda I\) x = g; got"):
         trainer(resolve(["algo=npg", "solver=spring", f"solver.of={of}"]))
