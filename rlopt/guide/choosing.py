@@ -48,9 +48,10 @@ the diagonal of M. `solver=lbfgs solver.pairs=gradients` is for `metric=hessian`
 system for each layer and ignores couplings between layers.
 
 CG with a small lambda takes many products. `solver.preconditioner=nystrom` makes `solver.preconditioner.rank` of them
-in one block, and then takes few more; `kaczmarz` preconditions it too. `solver=spring solver.of=gram
-solver.momentum=0.9` is SPRING: `spring` goes around every solver of a system in M. Its direction can point downhill,
-where the one before points far from the gradient; then it starts again from the solver's own (`solver/restarted`).
+in one block, and then takes few more; experiments/solves counts them. `kaczmarz` preconditions it too; alone, on one
+core, it takes longer than CG for as near a direction. `solver=spring solver.of=gram solver.momentum=0.9` is SPRING:
+`spring` goes around every solver of a system in M. Its direction can point downhill, where the one before points far
+from the gradient; then it starts again from the solver's own (`solver/restarted`).
 
 experiments/approximations measures error against cost for most of them, on two trained policies. In experiments/pairs
 81 of the 82 pairs of sixteen solvers learn CartPole; at the same KL divergence of every step most of them differ little
