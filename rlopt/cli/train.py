@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 
 from rlopt.config import check_config, choices, read_config
 from rlopt.errors import UserError
@@ -11,7 +12,8 @@ from rlopt.parallel import ranks
 
 def run(arguments: list[str]) -> int:
     if "-h" in arguments or "--help" in arguments:
-        print(_help())
+        asked = [a for a in arguments if not a.startswith("-")]
+        print("\n".join(_help_of(name) for name in asked) if asked else _help())
         return 0
     flags = [a for a in arguments if a.startswith("-")]
     overrides = [a for a in arguments if not a.startswith("-")]
@@ -63,6 +65,31 @@ def _train(overrides: list[str]) -> int:
             return train_to_end(trainer, signals)
 
 
+def _help_of(name: str) -> str:
+    """The options of a choice, GROUP=CHOICE, or of every choice of a GROUP."""
+    group, _, choice = name.removeprefix("critic.").partition("=")
+    known = choices.groups()
+    if group not in known:
+        raise UserError(f"--help {name}: there is no group {group}{choices.nearest(group, list(known))}")
+    if choice and choice not in known[group]:
+        raise UserError(f"--help {name}: there is no {group} {choice}{choices.nearest(choice, known[group])}")
+    lines = []
+    for each in [choice] if choice else known[group]:
+        path = choices.file(group, each)
+        of_run = group == "experiment" or "@package _global_" in path.read_text()
+        lines += [f"{group}={each}: {choices.described(group, each)}", *_options(path, "" if of_run else f"{group}.")]
+    return "\n".join(lines)
+
+
+def _options(path: Path, prefix: str) -> list[str]:
+    """A line for every option in a yaml file: its name, its default and its comment."""
+    from rlopt.guide.options import options
+
+    rows = [(f"{prefix}{name}", value.partition(" #")[0].strip(), comment) for name, value, comment in options(path)]
+    width = min(max((len(f"{name}={value}") for name, value, _ in rows), default=0), 34)
+    return [f"  {f'{name}={value}' if value else name:<{width}}  {comment}".rstrip() for name, value, comment in rows]
+
+
 def _help() -> str:
     """Every choice of every group, and the first comment of its file; then the recipes."""
     lines = [
@@ -82,8 +109,9 @@ def _help() -> str:
         "what is typed wins over it, and recipe=null leaves it out.",
         *(f"  {name:<26}{choices.described('recipe', name)}" for name in choices.choices("recipe")),
         "",
-        "Common options: seed total_steps batch_size gamma gae_lambda env.id env.num_envs policy.hidden",
-        "  optimizer.lr damping.value step.radius schedule.epochs schedule.minibatch run_dir device dtype",
+        "Options of the run, with their defaults; `rlopt train --help solver=cg` shows those of a choice:",
+        *_options(choices.conf_dir() / "config.yaml", ""),
+        "",
         "-m, --multirun: every combination of comma-separated values, into sweep_dir=...; the same again does the rest",
         "--cfg: print the resolved configuration of what is typed beside it, such as --cfg algo=ppo, and stop",
         "--extensions DIR: further choices, DIR/GROUP/NAME.yaml, and their code beside them; --import MODULE",

@@ -132,5 +132,6 @@ def short_name(name: str) -> str:
 
 def nearest(name: str, known: list[str]) -> str:
     """` (did you mean X?)` where something close is known, else nothing."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f" (did you mean {near[0]}?)" if near else ""
+    lower = {one.lower(): one for one in reversed(known)}
+    near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
+    return f" (did you mean {lower[near[0]]}?)" if near else ""

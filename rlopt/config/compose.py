@@ -51,6 +51,7 @@ from rlopt.config.choices import (
 )
 from rlopt.config.overrides import CHOICES, read_overrides
 from rlopt.config.saved import load, read_choice
+from rlopt.config.synonyms import meant_by
 from rlopt.errors import UserError, in_one_line
 from rlopt.files import flatten
 
@@ -330,6 +331,8 @@ def _unknown_option(name: str, config: DictConfig) -> str:
     of_adam = [f"{name}.{option}" for name in ("step.optimizer", "critic.step.optimizer") for option in adam]
     names = [*CHOICES, *flatten(cast("dict[str, Any]", OmegaConf.to_container(config))), *of_adam]
     known = list(dict.fromkeys(short_name(name) for name in names if not name.endswith("_target_")))
+    if meant := meant_by(typed):
+        return f"there is no option {typed}; here it is {meant}"
     inner = sorted((n for n in known if n.endswith(f".{typed}")), key=len)[:3]
     near = inner or difflib.get_close_matches(typed, known, n=3, cutoff=0.6)
     hint = f"; did you mean {' or '.join(near)}?" if near else "; `rlopt train --help` lists the options"
