@@ -6,12 +6,20 @@ processes or on other machines:
 
     rlopt train -m algo=trpo,ppo seed=0,1,2 sweep_dir=runs/two hydra/launcher=joblib hydra.launcher.n_jobs=2
     rlopt train -m algo=trpo,ppo seed=0,1,2 sweep_dir=runs/two hydra/launcher=submitit_slurm hydra.launcher.partition=P
+
+A sweeper of Hydra's may draw the values. It is given a run's evaluation return, or without evaluations the mean return
+of the last training episodes. With Optuna's (extra `optuna`) it is maximised, and trials are kept in
+SWEEP_DIR/optuna.db: the same command again learns from them, and adds n_trials to them. Hydra's plugin has no pruning:
+it hears nothing of a run until that is done.
+
+    rlopt train -m algo=ppo 'optimizer.lr=tag(log,interval(1e-4,1e-2))' hydra/sweeper=optuna hydra.sweeper.n_trials=20
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -61,6 +69,7 @@ def multirun(overrides: list[str], train: Callable[[list[str]], int]) -> int:
     job = _Job(Sweep(train, folder, sorted(varied), *extensions.active()))
 
     directories = [*to_overrides({"hydra.sweep.dir": folder}), "hydra.sweep.subdir=.", "hydra.output_subdir=null"]
+    directories += _study(overrides, folder)
     quiet = ["hydra/hydra_logging=none", "hydra/job_logging=none"]
     program = sys.argv
     sys.argv = ["rlopt", "--multirun", *(to_sweeper(parse(text)) for text in overrides), *directories, *quiet]
@@ -92,6 +101,7 @@ def multirun(overrides: list[str], train: Callable[[list[str]], int]) -> int:
         os.environ.pop("HYDRA_FULL_ERROR")
         if full_error is not None:
             os.environ["HYDRA_FULL_ERROR"] = full_error
+    _spell_as_typed(folder / "optimization_results.yaml")
     console.output(f"All runs are in {shown(folder)}")
     return max(job.codes, default=0)
 
@@ -104,7 +114,8 @@ class _Job:
         self.codes: list[int] = []  # exit codes of the runs in this process
         self.failed = False  # an error was raised in a run, so that it is not one of Hydra's options
 
-    def __call__(self, config: Any) -> None:
+    def __call__(self, config: Any) -> float:
+        """Train one run; its score, which a sweeper that draws, such as Optuna's, makes as high as it can."""
         from hydra.core.global_hydra import GlobalHydra
         from hydra.core.hydra_config import HydraConfig
 
@@ -118,6 +129,26 @@ class _Job:
             raise
         finally:
             GlobalHydra.instance().hydra = sweeping
+        return self._sweep.score(overrides)
+
+
+def _study(overrides: list[str], folder: Path) -> list[str]:
+    """What Optuna's sweeper is told where the user does not say it: scores are made high, and where trials are kept."""
+    typed = {o.key_or_group: str(o.value()) for o in map(parse, overrides)}
+    if typed.get("hydra/sweeper") != "optuna":
+        return []
+    database = f"sqlite:///{folder / 'optuna.db'}"
+    usual = {"direction": "maximize", "study_name": "rlopt", "storage": database}
+    if "hydra.sweeper.storage" not in typed:
+        folder.mkdir(parents=True, exist_ok=True)
+    return to_overrides({f"hydra.sweeper.{k}": v for k, v in usual.items() if f"hydra.sweeper.{k}" not in typed})
+
+
+def _spell_as_typed(results: Path) -> None:
+    """In the best trial that Optuna's sweeper leaves, spell options as a user types them."""
+    if results.is_file():
+        text = results.read_text()
+        results.write_text(re.sub(r"\+[\w.]+__[\w.]+", lambda m: from_sweeper(f"{m[0]}=").rstrip("="), text))
 
 
 def _sweep_folder(overrides: list[str]) -> tuple[Path, list[str]]:
@@ -155,11 +186,14 @@ def _check_runs(overrides: list[str]) -> None:
 
 
 def _check_launcher(overrides: list[str]) -> None:
-    """Raise UserError if the launcher's package is not installed."""
+    """Raise UserError if the launcher's or the sweeper's package is not installed."""
     for override in map(parse, overrides):
         plugin = _PLUGINS.get(str(override.value())) if override.key_or_group == "hydra/launcher" else None
         if plugin and not _has_module("hydra_plugins", f"hydra_plugins.hydra_{plugin}_launcher"):
             raise UserError(needs_extra(f"{override.input_line} needs a package that is not installed", "sweep"))
+        optuna = override.key_or_group == "hydra/sweeper" and str(override.value()) == "optuna"
+        if optuna and not _has_module("hydra_plugins", "hydra_plugins.hydra_optuna_sweeper"):
+            raise UserError(needs_extra(f"{override.input_line} needs a package that is not installed", "optuna"))
 
 
 def _has_module(*names: str) -> bool:
