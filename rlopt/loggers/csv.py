@@ -95,6 +95,12 @@ def read(path: Path, names: Sequence[str]) -> dict[str, list[tuple[float, float]
         return found
 
 
+def names_within(path: Path, group: str) -> list[str]:
+    """The names of a table's scalars that begin with ``group`` and a slash. Raises as `read` does."""
+    with _opened(path) as (columns, _):
+        return [name for name in columns if name.startswith(f"{group}/") and len(name) <= _LONGEST_CELL]
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[list[str], Iterator[str]]]:
     """The columns of a table, and its whole rows without their line breaks, one by one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 
 from matplotlib.figure import Figure
@@ -32,6 +33,11 @@ th { border-bottom: 1px solid #111; font-weight: 600; vertical-align: bottom; }
 td.text, th.text { text-align: left; white-space: normal; } .wide { overflow-x: auto; }
 img { max-width: 100%; display: block; margin: 1em 0; } .note { color: #444; font-size: 14px; max-width: 60em; }
 code { font-size: 13px; } summary { cursor: pointer; }
+@media (prefers-color-scheme: dark) {
+  :root { color-scheme: dark; } body { background: #15171a; color: #e4e4e4; } .note { color: #b5b5b5; }
+  th, td { border-color: #3a3d42; } th { border-color: #e4e4e4; } img { background: #fff; padding: 6px; }
+}
+@media (max-width: 600px) { body { margin: 1em auto; } table { display: block; overflow-x: auto; } img { padding: 0; } }
 """
 _MOST_DRAWN = 15  # pairs of methods in a figure; the table has all
 
@@ -40,9 +46,10 @@ def page(comparison: Comparison, about: str) -> str:
     """The page's text. ``about`` names the folder of the runs and the version."""
     title = f"{_list_names(comparison.methods, 'methods')} on {_list_names(comparison.environments, 'environments')}"
     return "\n".join([
-        "<!doctype html>", '<html lang="en">', '<meta charset="utf-8">', f"<title>{escape(title)}</title>",
+        "<!doctype html>", '<html lang="en">', '<meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">', f"<title>{escape(title)}</title>",
         f"<style>{_STYLE}</style>", f"<h1>{escape(title)}</h1>", f"<p class=note>{escape(about)}</p>",
-        *_left_out(comparison), *_curves(comparison), *_returns(comparison), *_profiles(comparison),
+        *_left_out(comparison), *_curves(comparison), *_own(comparison), *_returns(comparison), *_profiles(comparison),
         *_improvements(comparison), *_settings(comparison), "</html>", "",
     ])  # fmt: skip
 
@@ -68,6 +75,21 @@ def _curves(comparison: Comparison) -> list[str]:
                   "fits the runs: an interval from few of them may be wider than the panel."), drawn[1],
             _note("Seconds of collecting and updating, without start-up and evaluation. They compare only where the "
                   "runs had like machines to themselves.")]  # fmt: skip
+
+
+def _own(comparison: Comparison) -> list[str]:
+    """Curves of the scalars of record.info, of the groups whose runs all have them."""
+    names = list(dict.fromkeys(name for g in comparison.groups for run in g.runs for name in run.own))
+    found = []
+    for name in names:
+        having = [g for g in comparison.groups if all(name in run.own for run in g.runs)]
+        groups = [
+            replace(g, runs=tuple(replace(r, steps=r.own[name].steps, values=r.own[name].values) for r in g.runs))
+            for g in having
+        ]
+        if groups:
+            found.append(_image(figures.curves(groups, ["steps"], name, "mean", "t"), name))
+    return ["<h2>Scalars of the environments</h2>", *found, _note("The entries of record.info.")] if found else []
 
 
 def _returns(comparison: Comparison) -> list[str]:

@@ -11,7 +11,7 @@ import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from rlopt.loggers.console import printable
 
 Array = NDArray[np.float64]
 _SECONDS = ("time/collect", "time/update")
+_MOST_OWN = 12  # scalars of record.info in a report
 _LARGEST_EVENTS = 2**28  # bytes of a file of events
 _LARGEST_VALUE = 1e100  # averages, intervals and axes of larger ones are beyond the range of numbers
 
@@ -48,6 +49,7 @@ class Run:
     steps: Array  # (N,) environment steps at the curve's points
     values: Array  # (N,) the scalar that is compared
     seconds: Array  # (N,) of collecting and updating up to each point
+    own: Mapping[str, Series] = field(default_factory=dict)  # the scalars of record.info, see rollout.infos
 
     @property
     def environment(self) -> str:
@@ -121,7 +123,8 @@ def read(folder: Path, scalar: str, unfinished: bool) -> Run:
     if not isinstance(summary, dict):
         raise Unusable("summary.json holds no summary")
     try:
-        found = read_scalars(folder, (scalar, *_SECONDS))
+        own = _own_scalars(folder)
+        found = read_scalars(folder, (scalar, *_SECONDS, *own))
     except Exception as error:  # a broken file may raise anything in its reader
         raise Unusable(f"its record cannot be read: {error}") from error
     if not summary and not unfinished:
@@ -131,7 +134,14 @@ def read(folder: Path, scalar: str, unfinished: bool) -> Run:
     if scalar not in found:
         raise Unusable(f"it has recorded no {scalar}")
     steps, values = found[scalar]
-    return Run(folder, config, summary, steps, values, _seconds(found, steps))
+    infos = {name: found[name] for name in own if name in found}
+    return Run(folder, config, summary, steps, values, _seconds(found, steps), infos)
+
+
+def _own_scalars(folder: Path) -> list[str]:
+    """The names of the scalars of record.info in scalars.csv."""
+    file = folder / csv.NAME
+    return csv.names_within(file, "info")[:_MOST_OWN] if exists(file) else []
 
 
 def _seconds(found: Mapping[str, Series], steps: Array) -> Array:
