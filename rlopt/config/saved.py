@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from rlopt.config.choices import USUAL_DAMPING, file
+from rlopt.config.extensions import imported, is_given
 from rlopt.errors import UserError, in_one_line
 from rlopt.files import flatten
 from rlopt.files.reading import exists, read_yaml
@@ -18,8 +18,11 @@ _MOST = {"num_envs": 100_000, "hidden": 2**30}  # environments; weights between 
 COPY = "each of its checkpoints holds a copy: the JSON in the header of its file has it under config"
 
 
-def load_run(run_dir: Path) -> dict[str, Any]:
-    """The configuration that the run in this folder saved, in plain values. Raises UserError where there is none."""
+def load_run(run_dir: Path, needs_environment: bool = True) -> dict[str, Any]:
+    """The configuration that the run in this folder saved, in plain values. Raises UserError where there is none.
+
+    One whose environment is in a module that is not imported is read only where the environment is not needed.
+    """
     try:
         has_config, has_checkpoints = exists(run_dir / "config.yaml"), (run_dir / "checkpoints").is_dir()
     except OSError as error:
@@ -27,7 +30,7 @@ def load_run(run_dir: Path) -> dict[str, Any]:
     if not has_config:
         hint = f"; {COPY}" if has_checkpoints else ""
         raise UserError(f"{run_dir} is not the folder of a run: it has no config.yaml{hint}")
-    plain = load(path := run_dir / "config.yaml")
+    plain = load(path := run_dir / "config.yaml", needs_environment)
     if "algo" not in plain:
         raise UserError(f"{path} is not a run's configuration: it lacks algo; {COPY}")
     if "recipe" not in plain:
@@ -45,10 +48,11 @@ def _check_sizes(plain: Mapping[str, Any], path: Path) -> None:
             raise UserError(f"{path} has {name}={value}, which is larger than a run can be; {COPY}")
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path, needs_environment: bool = True) -> dict[str, Any]:
     """The values of a yaml file, a saved config.yaml or the file of a choice.
 
-    Loads no code because of it: env.id=MODULE:NAME is refused where MODULE has not been imported already.
+    Loads no code because of it: env.id=MODULE:NAME is refused where MODULE has not been imported already, unless the
+    environment is not needed.
     """
     try:
         plain = read_yaml(path)
@@ -58,8 +62,8 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a run's configuration")
     env = plain.get("env")
     name = str(env.get("id")) if isinstance(env, dict) else ""
-    module, colon, _ = name.partition(":")
-    if colon and module not in sys.modules:
+    module, colon, _ = name.rpartition(":")
+    if needs_environment and colon and imported(module) is None and not is_given(name):
         raise UserError(
             f"{path} names the environment {name}, which needs the module {module}. rlopt imports no module that "
             f"only a file names; if you trust this one, add --import {module}"

@@ -12,7 +12,8 @@ parts of other shapes for the right ones, and nobody would know.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,6 +167,18 @@ def to_array(thing: Any) -> np.ndarray:
         return np.asarray(thing)
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:  # such as lists of different lengths
         raise InvalidOutput(f"{type(thing).__name__} that is no array: {in_one_line(error)}") from error
+
+
+def number_of(info: Mapping[str, Any], name: str) -> float:
+    """The entry of an info as a number; NaN where it is absent or None. Raises InvalidOutput where it is no number."""
+    value = info.get(name)
+    if value is None:
+        return math.nan
+    array = to_array(value)
+    if array.size != 1 or array.dtype.kind not in "fiub":
+        shown = f"of shape {array.shape}" if array.size != 1 else f"of type {type(value).__name__}"
+        raise InvalidOutput(f"info[{name!r}] {shown} where record.info wants a number")
+    return float(array.reshape(-1)[0])
 
 
 @dataclass(frozen=True)

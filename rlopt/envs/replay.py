@@ -16,8 +16,10 @@ An environment in which something outlives an episode may have two methods inste
 
 from __future__ import annotations
 
+import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -27,6 +29,7 @@ from gymnasium.wrappers import TimeLimit
 from rlopt.envs.observations import InvalidOutput
 from rlopt.errors import EnvironmentFault
 
+Change = Mapping[str, Any]  # what a callback changes in an environment, see rlopt.envs.changes
 Origin = dict[str, Any]  # {"seed": int}, or the state of a bit generator; JSON can hold both
 _GENERATORS = {"PCG64": np.random.PCG64, "PCG64DXSM": np.random.PCG64DXSM}  # their states are plain numbers
 LONGEST = 100_000  # transitions; the actions of a longer episode are not kept, and a resumed run resets it
@@ -41,6 +44,8 @@ class Script(NamedTuple):
     seed: int  # of the reset that takes the place of a failed replay
     check: int | None = None  # of all observations and rewards of the episode, see `extend_check`; None: not known
     saved: dict[str, Any] | None = None  # what `save` gave
+    # what callbacks changed, each with the steps of the episode that came before it; -1: before the episode began
+    changes: tuple[tuple[int, Callable[[gym.Env], None]], ...] = ()
 
 
 class Replayed(NamedTuple):
@@ -65,6 +70,13 @@ def replay(env: gym.Env, script: Script, after_call: Callable[[], object] = lamb
 
     Where the last observation is another one, or an error ends the replay, the environment begins a new episode.
     """
+    ahead = deque(script.changes)
+
+    def change(step: float) -> None:
+        while ahead and ahead[0][0] <= step:
+            ahead.popleft()[1](env)
+
+    change(-1 if script.saved is None and script.origin is not None else math.inf)
     if script.origin is not None or script.saved is not None:
         try:
             if script.saved is not None:
@@ -75,7 +87,8 @@ def replay(env: gym.Env, script: Script, after_call: Callable[[], object] = lamb
                 return Replayed(script.observation, None, True)
             assert script.origin is not None
             observation, found = begin(env, script.origin), 0
-            for action in script.actions:
+            for step, action in enumerate(script.actions):
+                change(step)
                 after_call()
                 row = _as_stored(observation, script.observation, env.observation_space.dtype)
                 observation, reward = env.step(action)[:2]
@@ -89,6 +102,7 @@ def replay(env: gym.Env, script: Script, after_call: Callable[[], object] = lamb
         except (Exception, SystemExit):  # noqa: S110  # if the environment is broken, the reset below will fail too
             pass
         after_call()
+    change(math.inf)
     observation = env.reset(seed=script.seed)[0]
     after_call()
     return Replayed(observation, {"seed": script.seed}, False)
@@ -112,14 +126,14 @@ def save(env: gym.Env) -> dict[str, Any] | None:
     if (methods := _methods(env)) is None:
         return None
     limits = [layer._elapsed_steps for layer in layers(env) if isinstance(layer, TimeLimit)]
-    return {"state": _plain(methods[0](), "state()"), "generator": origin_of(env), "limits": limits}
+    return {"state": plain_tree(methods[0](), "state()"), "generator": origin_of(env), "limits": limits}
 
 
 def _put_back(env: gym.Env, saved: dict[str, Any]) -> None:
     """Bring an environment that was reset to the state that `save` gave. Raises ValueError where it cannot."""
     if (methods := _methods(env)) is None:
         raise ValueError("the environment has no restore(state)")
-    methods[1](_as_given(saved["state"]))
+    methods[1](as_given(saved["state"]))
     if saved["generator"] is not None:
         env.unwrapped.np_random = generator_of(saved["generator"])
     limits = [layer for layer in layers(env) if isinstance(layer, TimeLimit)]
@@ -145,26 +159,26 @@ def _methods(env: gym.Env) -> tuple[Callable[[], Any], Callable[[Any], Any]] | N
     return methods if callable(methods[0]) and callable(methods[1]) else None
 
 
-def _plain(node: Any, name: str) -> Any:
+def plain_tree(node: Any, name: str) -> Any:
     """A copy of the tree, in which numpy's numbers are arrays without axes and tuples are lists."""
     if isinstance(node, np.ndarray | np.generic) and node.dtype.kind in "biufc":
         return np.array(node)
     if isinstance(node, dict) and all(type(key) in (str, int) for key in node):
-        return {key: _plain(inner, f"{name}[{key!r}]") for key, inner in node.items()}
+        return {key: plain_tree(inner, f"{name}[{key!r}]") for key, inner in node.items()}
     if isinstance(node, list | tuple):
-        return [_plain(inner, f"{name}[{i}]") for i, inner in enumerate(node)]
+        return [plain_tree(inner, f"{name}[{i}]") for i, inner in enumerate(node)]
     if type(node) in (bool, int, float, str, type(None)):
         return node
     wanted = "numbers, text, None, arrays of numbers, lists, and dictionaries whose keys are text or whole numbers"
     raise InvalidOutput(f"{name} of type {type(node).__name__} where a checkpoint holds {wanted}")
 
 
-def _as_given(node: Any) -> Any:
+def as_given(node: Any) -> Any:
     """A copy of the tree, in which arrays without axes are numpy's numbers again."""
     if isinstance(node, dict):
-        return {key: _as_given(inner) for key, inner in node.items()}
+        return {key: as_given(inner) for key, inner in node.items()}
     if isinstance(node, list):
-        return [_as_given(inner) for inner in node]
+        return [as_given(inner) for inner in node]
     return node.copy()[()] if isinstance(node, np.ndarray) else node
 
 

@@ -23,6 +23,7 @@ import gymnasium as gym
 
 import rlopt.tasks  # noqa: F401  # registers rlopt's own environments
 from rlopt.core.checks import at_least_one, between, check
+from rlopt.envs.given import StandIn, make_own
 from rlopt.envs.mujoco import MujocoEnvs, task_of
 from rlopt.envs.observations import as_image, check_observation_space, describe_kind, unmasked
 from rlopt.envs.spaces import has_mask_key, mask_counts
@@ -64,6 +65,10 @@ class EnvSpec:
     wrappers: tuple[str, ...] = ()  # the first is the outermost; see rlopt.envs.named_wrappers
     own_wrappers: Mapping[str, Callable[..., gym.Env]] = field(default_factory=dict)  # of the user, by their entries
     image: str = "none"  # whether observations are images, as observations.as_image has it
+    own: Callable[..., Any] | None = None  # the user's own class or function; None: Gymnasium's registry has the id
+    info: tuple[str, ...] = ()  # entries of every step's info that are recorded, see rlopt.rollout.infos
+    around: Callable[[gym.Env], gym.Env] | None = None  # what is put around each environment, within rlopt's checks
+    stand_in: tuple[gym.Space, gym.Space] | None = None  # the spaces of an environment that is not to be made
 
     def __post_init__(self) -> None:
         at_least_one("num_envs", self.num_envs)
@@ -79,6 +84,8 @@ class EnvSpec:
             check_entries(self.wrappers)
             if self.steps_by != "sync":
                 raise ValueError(f"wrappers are not for backend={self.backend}, which steps all as one; choose sync")
+        if self.info and self.steps_by != "sync":
+            raise ValueError(f"backend={self.backend} steps all as one, without infos; for record.info choose sync")
         check(self.mask != "info" or self.steps_by == "sync", "mask", "auto or none with this env.backend", self.mask)
         if self.timeout is not None:
             between("timeout", self.timeout, 0.01, 1e6)  # timers take no more
@@ -87,7 +94,7 @@ class EnvSpec:
     def steps_by(self) -> str:
         """The backend that is used: sync, mujoco or envpool."""
         if self.backend == "auto":
-            return "sync" if self.wrappers or task_of(self.id) is None else "mujoco"
+            return "sync" if self.wrappers or self.info or task_of(self.id) is None else "mujoco"
         return self.backend
 
     @property
@@ -100,7 +107,7 @@ class EnvSpec:
 
         Raises UserError, with what to do instead, where it cannot be made or rlopt cannot use its observations.
         """
-        env = self._make_unchecked(render_mode)
+        env = self.make_unchecked(render_mode)
         try:
             found = getattr(env, "observation_space", None)
             if not isinstance(actions := getattr(env, "action_space", None), gym.Space):
@@ -132,7 +139,7 @@ class EnvSpec:
         """
         count = self.num_envs if count is None else count
         if self.steps_by == "sync":
-            return SyncEnvs([self.make] * count, first, counter, like)
+            return SyncEnvs([self.make] * count, first, counter, like, self.info)
         with closing(self.make()) as example:
             if self.steps_by == "mujoco":
                 return MujocoEnvs(self.id, example, self.kwargs, count, first, counter)
@@ -140,7 +147,7 @@ class EnvSpec:
 
     def make_players(self, count: int) -> SyncEnvs | MujocoEnvs:
         """``count`` environments for whole episodes, each of which is given a seed."""
-        spec = replace(self, backend="sync") if self.steps_by == "envpool" else self
+        spec = replace(self, info=(), backend="sync" if self.steps_by == "envpool" else self.backend)
         envs = spec.make_vector(count=count)
         assert not isinstance(envs, EnvPoolEnvs)
         return envs
@@ -199,7 +206,7 @@ class EnvSpec:
 
     def spaces(self) -> tuple[gym.Space, gym.Space]:
         """Observations and actions as the environment declares them, before observations are flattened."""
-        env = self._make_unchecked(None)
+        env = self.make_unchecked()
         env.close()
         if self.mask == "auto" and has_mask_key(env.observation_space, env.action_space):
             parts = dict(env.observation_space.spaces)  # type: ignore[attr-defined]
@@ -222,11 +229,12 @@ class EnvSpec:
             for env in pair:
                 env.close()
 
-    def _make_unchecked(self, render_mode: str | None) -> gym.Env:
+    def make_unchecked(self, render_mode: str | None = None) -> gym.Env:
         """Gymnasium's environment. Its ``close``, whoever calls it, prints an error instead of raising it."""
         with watched(lambda: None, self.timeout, lambda: f"env.id={self.id}, when it was made,"):
             env = self._wrap(self._gym_make(render_mode))
         _classes[self.id] = type(env.unwrapped)
+        env = env if self.around is None else self.around(env)
         close = env.close
         env.close = lambda: self._close(close)  # type: ignore[method-assign]
         return env
@@ -256,6 +264,8 @@ class EnvSpec:
             raise
 
     def _gym_make(self, render_mode: str | None) -> gym.Env:
+        if self.stand_in is not None:
+            return StandIn(*self.stand_in)
         if self.id.startswith("ALE/") and self.id not in gym.registry:
             _register_atari(self.id)
         try:
@@ -266,6 +276,8 @@ class EnvSpec:
                 _made.add(self.id)
                 # each has options of its own, and is asked for a way to render only where it is to be drawn
                 given = deepcopy(self.kwargs) | ({} if render_mode is None else {"render_mode": render_mode})
+                if self.own is not None:
+                    return make_own(self.own, given)
                 return gym.make(self.id, disable_env_checker=True, **given)
         except EnvironmentFault:  # the watchdog's
             raise
@@ -276,6 +288,8 @@ class EnvSpec:
         """The error message for what gymnasium.make raised."""
         if isinstance(error, UserError):  # of rlopt's own environments
             return f"env.id={self.id}: {error}"
+        if self.own is not None:
+            return self._explain_own(error)
         if isinstance(error, ImportError) and self.id.count(":"):
             return f"env.id={self.id}: {error}"
         if isinstance(error, ImportError | gym.error.DependencyNotInstalled):
@@ -288,11 +302,14 @@ class EnvSpec:
             near = difflib.get_close_matches(self.id, list(gym.registry), n=3, cutoff=0.5)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             if self.id not in gym.registry and ":" not in self.id:
-                hint += "; one of your own needs --extensions DIR or --import MODULE"
+                hint += "; one of your own: env.id=FILE.py:CLASS, --import MODULE or --extensions DIR"
             return f"env.id={self.id}: {first_line(error).partition(' Did you mean')[0].rstrip('.')}{hint}"
+        return self._explain_own(error)
+
+    def _explain_own(self, error: BaseException) -> str:
+        """The error message for what a constructor raised, which may be anything."""
         if isinstance(error, TypeError) and re.search(r"\b(unexpected|missing|positional)\b.* argument", str(error)):
             return f"env.kwargs={self.kwargs} do not suit env.id={self.id}: {first_line(error)}"
-        # its constructor may raise anything
         given = f" with env.kwargs={self.kwargs}" if self.kwargs else ""
         cause = error.__cause__ if isinstance(error, TypeError) and type(error.__cause__) is TypeError else error
         said = f"{type(cause).__name__}: {in_one_line(cause)}".rstrip(": ")

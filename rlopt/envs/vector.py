@@ -29,7 +29,9 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rlopt.envs.replay import Origin, Replayed, Script, origin_of, replay, save
+from rlopt.envs.changes import change
+from rlopt.envs.observations import number_of
+from rlopt.envs.replay import Change, Origin, Replayed, Script, origin_of, replay, save
 from rlopt.errors import EnvironmentFault, UserError, in_one_line, needs_extra
 from rlopt.parallel.processes import shared_zeros
 
@@ -84,7 +86,8 @@ class SyncEnvs(SyncVectorEnv):
     What `step` and `reset` return is valid until the next call. ``counter.environment`` is the number, counted from
     ``first``, of the environment that is being stepped. ``restart(e)``, which may be replaced, begins the next
     episode of environment e and returns its first observation, or None to leave the environment idle; it resets. All
-    environments must have the observation and action space ``like``, by default those of the first.
+    environments must have the observation and action space ``like``, by default those of the first. ``info`` names
+    entries of their infos to keep, see rlopt.rollout.infos.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class SyncEnvs(SyncVectorEnv):
         first: int = 0,
         counter: StepCounter | None = None,
         like: tuple[gym.Space, gym.Space] | None = None,
+        info: Sequence[str] = (),
     ):
         made = _make_alike(makers, first, like)
         super().__init__([partial(made.pop, 0)] * len(makers), copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
@@ -101,6 +105,8 @@ class SyncEnvs(SyncVectorEnv):
         self.restart: Callable[[int], Any] = self.reset_one
         self._active = list(enumerate(self.envs))
         self.origins: list[Origin | None] = [None] * self.num_envs  # of the present episodes
+        self._info = tuple(info)
+        self.infos = np.full((self.num_envs, len(info)), np.nan)  # [E, K] those entries of the last step's infos
 
     def write_observations_to(self, array: np.ndarray) -> None:
         """Write observations to this array (E, ...), in its type, from now on."""
@@ -119,7 +125,9 @@ class SyncEnvs(SyncVectorEnv):
         info: dict[str, Any] = {}
         for e, env in self._active:
             numbers[ENVIRONMENT] = first + e
-            observation, rewards[e], terminated, truncated, _ = env.step(actions[e])
+            observation, rewards[e], terminated, truncated, told = env.step(actions[e])
+            if self._info:
+                self.infos[e] = [number_of(told, name) for name in self._info]
             if terminated or truncated:
                 if not info:
                     info = {"final_obs": np.full(self.num_envs, None, object)}
@@ -144,6 +152,13 @@ class SyncEnvs(SyncVectorEnv):
             found.append(replay(env, script, count))
         self.origins = [replayed.origin for replayed in found]
         return found
+
+    def change(self, changes: Sequence[Change]) -> None:
+        """Make these changes in every environment, see envs/changes.py."""
+        for what in changes:
+            for e, env in enumerate(self.envs):
+                self.counter.environment = self._first + e
+                change(env, what)
 
     def cut_short(self, e: int) -> None:
         """End the running episode of environment e: it begins the next one, or stays idle."""
