@@ -150,7 +150,8 @@ class Learner:
         """The change that a whole update made from the policy that acted, with theta ``start``, on the whole batch.
 
         KL in nats (of a Joint head that of both parts, and the policy's), improvement in units of the objective,
-        what it loses by l2 included where ``start`` is given, entropy in nats.
+        what it loses by l2 included where ``start`` is given, entropy in nats; the standard deviation of actions that
+        are real numbers, and the share of ratios that are beyond the clip of an objective that has one.
         """
         update, head, policy = self.update, self.update.head, self.policy
         objective = update.current_objective(state)
@@ -165,6 +166,10 @@ class Learner:
             "step/improvement": after - before,
             "policy/entropy": samples.mean(policy.entropy(self._of_policy(z))),
         }
+        clipped = getattr(objective, "clipped", lambda *_: None)(head, z, samples)
+        for name, each in (("policy/std", policy.std(self._of_policy(z))), ("policy/clip_fraction", clipped)):
+            if each is not None:
+                scalars[name] = samples.mean(each)
         if policy is not head:
             scalars["policy/kl"] = samples.mean(policy.kl(self._of_policy(old), self._of_policy(z)))
         return scalars

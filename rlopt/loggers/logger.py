@@ -6,6 +6,7 @@ TensorBoard see loggers/tensorboard.py; for what is recorded only every few upda
 | name | is |
 |---|---|
 | episode/return, episode/length       | mean over the episodes that ended in this rollout, raw rewards |
+| episode/return_min, episode/return_max | the least and the greatest return of these episodes |
 | rollout/reward                       | raw, mean over the transitions of this rollout |
 | step/kl, step/kl_predicted           | nats: measured on the whole batch; by the quadratic model |
 | step/improvement                     | of the objective, measured on the whole batch |
@@ -28,6 +29,8 @@ TensorBoard see loggers/tensorboard.py; for what is recorded only every few upda
 | estimator/effective_share            | of the samples that as many equal weights would be: (mean w)^2 / mean w^2 |
 | reuse/weight, reuse/effective_share  | of the samples of the last batches: mean of w; (mean w)^2 / mean w^2 |
 | policy/entropy                       | nats, mean over states, after the update |
+| policy/std                           | of actions that are real numbers, mean over states, after the update |
+| policy/clip_fraction                 | share of the batch whose ratio is beyond objective.clip (clipped) |
 | policy/kl                            | nats: of the policy alone, where network and step/kl are shared with a value |
 | critic/loss                          | mean squared error on the targets, after the update |
 | critic/target_mean, critic/target_std | of its targets, by running statistics, where it normalises them |
@@ -38,6 +41,7 @@ TensorBoard see loggers/tensorboard.py; for what is recorded only every few upda
 | time/steps_per_second                | over the whole run so far, without start-up and evaluations |
 | time/collect, time/update            | seconds of this update |
 | time/physics                         | steps a second as a share of what mj_step alone does on as many cores |
+| info/...                             | of record.info, see rollout/infos.py |
 | at_a_glance/...                      | TensorBoard alone: copies of eight scalars, see loggers/tensorboard.py |
 | final/...                            | TensorBoard alone: the returns in summary.json |
 """
@@ -59,6 +63,7 @@ from rlopt.loggers import console
 from rlopt.loggers.csv import NAME as CSV_NAME
 from rlopt.loggers.csv import CSVWriter
 from rlopt.loggers.tensorboard import TensorBoardWriter
+from rlopt.loggers.trackers import Tracker
 
 _MOST_WAITING = 100_000  # rows of scalars that are kept while a file cannot be written
 
@@ -119,7 +124,7 @@ class Logger:
     """Writes to one run's folder. Where one of its files cannot be written, the other one and the run go on.
 
     A run that is resumed ``after`` a step keeps what was recorded up to this step; readers do not see later points.
-    Without ``tensorboard`` and ``csv`` it writes summary.json alone.
+    Without ``tensorboard`` and ``csv`` it writes summary.json alone. What it writes it gives to a ``tracker`` too.
     """
 
     def __init__(
@@ -130,8 +135,9 @@ class Logger:
         tensorboard: bool,
         csv: bool,
         after: int | None = None,
+        tracker: Tracker | None = None,
     ):
-        self.run_dir = run_dir
+        self.run_dir, self._tracker = run_dir, tracker
         self._config = config
         self._events = self._table = None
         self._curves: dict[str, _Curves] = {}
@@ -152,6 +158,8 @@ class Logger:
         """Write the scalars of one update."""
         for curves in self._curves.values():
             curves.scalars(dict(values), step)
+        if self._tracker:
+            self._tracker.scalars(values, step)
 
     def histograms(self, values: Mapping[str, NDArray[Any]], step: int) -> None:
         """Write a histogram of each array's finite numbers, for TensorBoard."""
@@ -162,6 +170,13 @@ class Logger:
         """Write a PNG, or a GIF, which moves, for TensorBoard."""
         if self._events:
             self._curves["events"].write(partial(self._events.image, name, encoded, height, width, step), keep=False)
+        if self._tracker:
+            self._tracker.video(name, encoded, step)
+
+    def policy(self, checkpoint: Path) -> None:
+        """Give a tracker the last checkpoint."""
+        if self._tracker:
+            self._tracker.policy(checkpoint)
 
     def flush(self) -> None:
         """Wait until everything is on the disk."""
@@ -179,7 +194,11 @@ class Logger:
         if self._events:
             write = partial(self._events.results, self._config, results, summary["steps"])
             self._curves["events"].write(write, keep=True)
+        if self._tracker:
+            self._tracker.summary(summary)
 
     def close(self) -> None:
         for curves in self._curves.values():
             curves.close()
+        if self._tracker:
+            self._tracker.close()

@@ -56,6 +56,7 @@ GLANCE = {
 LAYOUT = {  # category -> chart -> scalars
     "1 Does it learn?": {
         "return of episodes, and of evaluations": ["episode/return", "evaluation/return"],
+        "least and greatest return of a rollout's episodes": ["episode/return_min", "episode/return_max"],
         "length of episodes": ["episode/length"],
         "reward of a transition": ["rollout/reward"],
     },
@@ -83,6 +84,7 @@ LAYOUT = {  # category -> chart -> scalars
     },
     "4 Does it explore, does the critic know?": {
         "entropy / nats": ["policy/entropy"],
+        "standard deviation of actions": ["policy/std"],
         "explained variance": ["critic/explained_variance"],
         "critic's loss": ["critic/loss"],
     },
@@ -95,6 +97,7 @@ LAYOUT = {  # category -> chart -> scalars
     "6 Of some parts only": {
         "spread of evaluations": ["evaluation/std"],
         "weight of KL in the objective": ["objective/beta"],
+        "share of ratios beyond the clip": ["policy/clip_fraction"],
         "importance weights: mean, effective share": ["estimator/weight", "estimator/effective_share"],
         "weights of earlier batches: mean, effective share": ["reuse/weight", "reuse/effective_share"],
         "critic's targets: running mean, deviation": ["critic/target_mean", "critic/target_std"],

@@ -41,6 +41,7 @@ class Rollout:
     first: int = 0  # number of its first environment, over the whole run
     total: int | None = None  # environments of the whole run; None: no others than these
     memory: Tensor | None = None  # [T + 1, E, M] with which the policy met each observation, where it has a memory
+    infos: Tensor | None = None  # [T, E, K] the entries of record.info, NaN where absent
     by_environment: bool = False  # order of the flat samples: environment after environment, not time after time
 
     @cached_property
@@ -188,10 +189,12 @@ def allocate_buffer(
     dtype: torch.dtype,
     shared: bool = False,
     memory: int = 0,
+    infos: int = 0,
 ) -> Buffer:
     """Memory for ``steps`` transitions of each environment, for observations of ``space`` and actions of ``head``.
 
-    With ``shared``, worker processes write to the same memory. ``memory`` is the size of the policy's own.
+    With ``shared``, worker processes write to the same memory. ``memory`` is the size of the policy's own, ``infos``
+    the number of entries of record.info.
     """
     size, observed = observation_size(space), observation_dtype(space, dtype)
     outputs = head.network_outputs + head.constants
@@ -212,6 +215,8 @@ def allocate_buffer(
     }
     if memory:
         shapes["memory"] = ((T + 1, E, memory), dtype)
+    if infos:
+        shapes["infos"] = ((T, E, infos), torch.float64)
     zeros = shared_zeros if shared else torch.zeros
     buffer = {name: zeros(shape, dtype=kind) for name, (shape, kind) in shapes.items()}
     buffer["mask"].fill_(1)

@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
 from rlopt.config.groups import NoiseOptions
+from rlopt.envs.replay import Change
 from rlopt.envs.spaces import PolicyHead
 from rlopt.envs.watchdog import watched
 from rlopt.policy.inference import FrozenPolicy
@@ -46,7 +48,8 @@ class Collector:
         self.first, self.total = first, total or envs.num_envs
         self._sampler = Sampler(envs, head, steps, seed, dtype, first, self.total, memory, noise)
         space = envs.single_observation_space
-        allocate = partial(allocate_buffer, steps, self.num_envs, space, head, dtype, memory=memory)
+        infos = getattr(envs, "infos", np.empty((0, 0))).shape[1]
+        allocate = partial(allocate_buffer, steps, self.num_envs, space, head, dtype, memory=memory, infos=infos)
         self._buffers = [allocate() for _ in range(1 + background)]  # the caller reads one while the other is filled
         self._thread = ThreadPoolExecutor(1, "collector") if background else None
         self._collect: Callable[[], FinalObservations | None] = lambda: None  # returns when the rollout is there
@@ -56,11 +59,14 @@ class Collector:
         self._history = EpisodeHistory(replays)
         self.boundary: EpisodeHistory | None = None  # the environments after the last rollout
 
-    def start(self, policy: FrozenPolicy) -> None:
-        """Set the policy of the next rollout, and begin it if a thread collects; else `finish` does."""
+    def start(self, policy: FrozenPolicy, changes: Sequence[Change] = ()) -> None:
+        """Set the policy of the next rollout, and begin it if a thread collects; else `finish` does.
+
+        ``changes`` are made in the environments before it.
+        """
         self._policy = policy
         self._buffers = self._buffers[1:] + self._buffers[:1]
-        collect = partial(self._sampler.collect, policy, self._buffers[0])
+        collect = partial(self._sampler.collect, policy, self._buffers[0], changes)
         self._collect = self._thread.submit(collect).result if self._thread else collect
 
     def finish(self) -> Rollout:
@@ -84,11 +90,11 @@ class Collector:
         self.start(policy)
         return self.finish()
 
-    def restore(self, states: Sequence[EnvState | None], reset_seed: int) -> list[int]:
+    def restore(self, states: Sequence[EnvState | None], reset_seed: int, changes: Sequence[Change] = ()) -> list[int]:
         """Continue from these states; the numbers of environments that begin new episodes. See `Sampler.restore`."""
         counter = self._sampler.counter
         with watched(counter.snapshot, self._timeout, counter.describe):
-            begun = self._sampler.restore(states, reset_seed)
+            begun = self._sampler.restore(states, reset_seed, changes)
         self._history = self._history.restored(states)
         return begun
 

@@ -34,22 +34,30 @@ class EnvState:
 
     def plain(self) -> dict[str, Any]:
         """The entries of a checkpoint, with tensors in the place of arrays."""
-        found: dict[str, Any] = _each_leaf(
-            vars(self), lambda x: torch.from_numpy(x) if isinstance(x, np.ndarray) else x
-        )
+        found: dict[str, Any] = with_tensors(vars(self))
         return found
 
     @classmethod
     def of(cls, plain: dict[str, Any]) -> EnvState:
         """From the entries of a checkpoint."""
-        return cls(**_each_leaf(plain, lambda x: x.numpy() if isinstance(x, Tensor) else x))
+        return cls(**with_arrays(plain))
+
+
+def with_tensors(node: Any) -> Any:
+    """A copy of a tree, with tensors in the place of arrays."""
+    return _each_leaf(node, lambda x: torch.from_numpy(x) if isinstance(x, np.ndarray) else x)
+
+
+def with_arrays(node: Any) -> Any:
+    """A copy of a tree, with arrays in the place of tensors."""
+    return _each_leaf(node, lambda x: x.numpy() if isinstance(x, Tensor) else x)
 
 
 def _each_leaf(node: Any, change: Callable[[Any], Any]) -> Any:
     """A copy of a tree, each of its leaves changed."""
     if isinstance(node, dict):
         return {key: _each_leaf(inner, change) for key, inner in node.items()}
-    return [_each_leaf(inner, change) for inner in node] if isinstance(node, list) else change(node)
+    return [_each_leaf(inner, change) for inner in node] if isinstance(node, list | tuple) else change(node)
 
 
 @dataclass(frozen=True)

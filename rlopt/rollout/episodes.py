@@ -67,11 +67,13 @@ class RolloutStats:
 
     @property
     def scalars(self) -> dict[str, float]:
-        """Mean reward of a transition, and means over the episodes where any ended."""
+        """Mean reward of a transition; where episodes ended their means, and the least and the greatest return."""
         found = {"rollout/reward": self.reward / self.steps if self.steps else math.nan}
         if self.episodes.returns:
             found["episode/return"] = float(np.mean(self.episodes.returns))
             found["episode/length"] = float(np.mean(self.episodes.lengths))
+            found["episode/return_min"] = float(np.min(self.episodes.returns))
+            found["episode/return_max"] = float(np.max(self.episodes.returns))
         return found
 
 

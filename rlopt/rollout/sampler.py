@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -17,8 +18,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
 from rlopt.config.groups import NoiseOptions
+from rlopt.envs.changes import change
 from rlopt.envs.observations import observation_dtype, observation_size
-from rlopt.envs.replay import Script
+from rlopt.envs.replay import Change, Script
 from rlopt.envs.spaces import PolicyHead, action_transform
 from rlopt.envs.vector import StepCounter
 from rlopt.envs.wrappers import guard
@@ -55,6 +57,13 @@ class FinalObservations(NamedTuple):
     t: np.ndarray  # (N,)
     environment: np.ndarray  # (N,) counted from the sampler's first
     observations: np.ndarray  # (N, D) raw
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[Any, Any, np.ndarray]], like: np.ndarray) -> FinalObservations:
+        """From rows (t, environment, observation); ``like`` has the observations' type and size (..., D)."""
+        last = np.array([np.reshape(o, -1) for _, _, o in rows], like.dtype).reshape(-1, like.shape[-1])
+        t_of, e_of = (np.array([row[i] for row in rows], np.int64) for i in (0, 1))
+        return cls(t_of, e_of, last)
 
 
 class Sampler:
@@ -103,8 +112,12 @@ class Sampler:
         self._started = False
 
     @torch.inference_mode()
-    def collect(self, policy: FrozenPolicy, buffer: Buffer) -> FinalObservations | None:
-        """The next ``steps`` transitions of every environment; None where a stop was requested."""
+    def collect(self, policy: FrozenPolicy, buffer: Buffer, changes: Sequence[Change] = ()) -> FinalObservations | None:
+        """The next ``steps`` transitions of every environment, in which these changes are made before.
+
+        None where a stop was requested.
+        """
+        self._change(changes)
         own, rows, draw, transform = self._own, self._rows, self._draw, self._transform
         drawn = buffer["actions"].numpy()
 
@@ -123,11 +136,14 @@ class Sampler:
         rewards, mask = buffer["rewards"].numpy(), buffer["mask"].numpy()
         terminated, truncated = buffer["terminated"].numpy(), buffer["truncated"].numpy()
         time, episode = buffer["time"].numpy(), buffer["episode"].numpy()
+        infos = buffer["infos"].numpy() if "infos" in buffer else None
         final: list[tuple[Any, Any, np.ndarray]] = []  # t, e and observation
         done = 0
         loop = step_environments(self.envs, act, self.counter, self.counter.describe)
         for t, (following, reward, ends, cuts, info) in enumerate(islice(loop, self.steps)):
             time[t], episode[t] = self._time, self._episode
+            if infos is not None:
+                infos[t] = self.envs.infos  # type: ignore[attr-defined]
             with np.errstate(over="ignore"):  # the update finds what is too large for the type
                 rewards[t], terminated[t], truncated[t] = reward, ends, cuts
                 observations[t + 1] = following.reshape(shape)
@@ -145,9 +161,12 @@ class Sampler:
             return None
 
         self._write(policy, buffer)
-        last = np.array([np.reshape(o, -1) for _, _, o in final], observations.dtype).reshape(-1, shape[1])
-        t_of, e_of = (np.array([row[i] for row in final], np.int64) for i in (0, 1))
-        return FinalObservations(t_of, e_of, last)
+        return FinalObservations.of(final, observations)
+
+    def _change(self, changes: Sequence[Change]) -> None:
+        if changes:
+            with guard(self.counter.describe):
+                self.envs.change(changes)  # type: ignore[attr-defined]  # SyncEnvs alone is given any
 
     def _write(self, policy: FrozenPolicy, buffer: Buffer) -> None:
         """Write to the buffer what the rollout's rows hold."""
@@ -179,11 +198,11 @@ class Sampler:
         memory = self._memory[-1, self._own].numpy().copy()
         return [replace(state, memory=own) for state, own in zip(found, memory, strict=True)]
 
-    def restore(self, states: Sequence[EnvState | None], reset_seed: int) -> list[int]:
+    def restore(self, states: Sequence[EnvState | None], reset_seed: int, changes: Sequence[Change] = ()) -> list[int]:
         """Bring every environment to its state; the numbers of those that begin a new episode instead.
 
         That happens where a state is unknown (None) or its episode cannot be replayed. Their seeds follow from
-        ``reset_seed``.
+        ``reset_seed``. ``changes`` are all that were made.
         """
         scripts, last = [], self._raw[-1, self._own].numpy()
         for e, (number, state) in enumerate(zip(self._numbers, states, strict=True)):
@@ -202,6 +221,9 @@ class Sampler:
                 self._episode[e], self.counter.step = state.episode, state.steps
                 if self._memory is not None and state.memory is not None:
                     self._memory[-1, self._own][e] = torch.from_numpy(state.memory)
+        if changes:
+            pairs = zip(scripts, states, strict=True)
+            scripts = [script._replace(changes=self._placed(changes, state)) for script, state in pairs]
         begun, self.counter.replay_calls = [], 1
         with guard(self.counter.describe):
             replayed = self.envs.replay(scripts)  # type: ignore[attr-defined]  # SyncEnvs and EnvPoolEnvs have it
@@ -215,6 +237,12 @@ class Sampler:
                 self._episode[e] += self._total
         self._started = True
         return begun
+
+    def _placed(self, changes: Sequence[Change], state: EnvState | None) -> tuple[Any, ...]:
+        """Changes by the steps of the running episode before them. A change follows the reset of the step before it."""
+        begun = 0 if state is None else state.steps - state.time
+        at = [(-1 if what["rollout"] == 0 else what["rollout"] * self.steps - begun) for what in changes]
+        return tuple((max(step, -1), partial(change, what=what)) for step, what in zip(at, changes, strict=True))
 
     def _begin_rollout(self) -> None:
         """Draw the rollout's noise, and put the last observations, or those of the first reset, in its first row."""

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import torch
@@ -37,6 +37,7 @@ import torch
 from rlopt.config import extensions
 from rlopt.config.groups import NoiseOptions
 from rlopt.envs.observations import observation_size
+from rlopt.envs.replay import Change
 from rlopt.envs.spaces import PolicyHead
 from rlopt.envs.spec import EnvSpec
 from rlopt.envs.trial import changed_value
@@ -82,7 +83,9 @@ class Workers:
         self._spec, self._timeout = spec, spec.timeout
         dtype = policy.theta.dtype
         memory = policy.memory_size
-        allocate = partial(allocate_buffer, steps, self.num_envs, space, head, dtype, shared=True, memory=memory)
+        allocate = partial(
+            allocate_buffer, steps, self.num_envs, space, head, dtype, True, memory=memory, infos=len(spec.info)
+        )
         self._buffers = [allocate() for _ in range(_BUFFERS)]
         self._shared_policy = _SharedPolicy(policy, observation_size(space))
         self._policy: FrozenPolicy | None = None  # of the rollout that was started
@@ -111,8 +114,11 @@ class Workers:
             self.close()
             raise
 
-    def start(self, policy: FrozenPolicy) -> None:
-        """Begin the next rollout with this policy. The last one stays valid while it is collected."""
+    def start(self, policy: FrozenPolicy, changes: Sequence[Change] = ()) -> None:
+        """Begin the next rollout with this policy. The last one stays valid while it is collected.
+
+        ``changes`` are made in the environments before it.
+        """
         if name := changed_value(self._class_values, now := self._spec.class_values()):
             self._class_values = now
             console.info(
@@ -121,7 +127,7 @@ class Workers:
             )
         self._shared_policy.write(policy)
         for worker in self._workers:
-            worker.send(self._current)
+            worker.send(_Fill(self._current, changes))
         self._policy = policy
 
     def finish(self) -> Rollout:
@@ -149,10 +155,10 @@ class Workers:
         self.start(policy)
         return self.finish()
 
-    def restore(self, states: Sequence[EnvState | None], reset_seed: int) -> list[int]:
+    def restore(self, states: Sequence[EnvState | None], reset_seed: int, changes: Sequence[Change] = ()) -> list[int]:
         """Continue from these states; the numbers of environments that begin new episodes. See `Sampler.restore`."""
         for worker, part in zip(self._workers, self._parts, strict=True):
-            worker.send((states[part], reset_seed))
+            worker.send((states[part], reset_seed, changes))
         begun = [number for numbers in self._receive(self._timeout) for number in numbers]
         self._history = self._history.restored(states)
         return begun
@@ -187,6 +193,13 @@ class Workers:
                 subject = self._workers[stuck[0]].counter.describe()
                 raise EnvironmentFault(f"{subject} has not come back for env.timeout={timeout:g} seconds")
         return [answers[k] for k in range(len(self._workers))]
+
+
+class _Fill(NamedTuple):
+    """The message that asks a worker for a rollout."""
+
+    buffer: int  # index of the buffer to fill
+    changes: Sequence[Change]
 
 
 @dataclass(frozen=True)
@@ -227,8 +240,8 @@ class _Worker:
         if not forks:
             self.connection.send((job, self.counter))
 
-    def send(self, message: int | tuple[Sequence[EnvState | None], int] | None) -> None:
-        """Send the number of the buffer to fill, the states to continue from with a seed, or None to end it."""
+    def send(self, message: _Fill | tuple[Sequence[EnvState | None], int, Sequence[Change]] | None) -> None:
+        """Send which buffer to fill, the states to continue from with a seed and changes, or None to end it."""
         with suppress(OSError):  # it is dead, and `receive` will say so
             self.connection.send(message)
 
@@ -308,10 +321,11 @@ def _run_worker(job: _Job, counter: StepCounter, connection: Connection) -> None
         sampler = Sampler(envs, job.head, job.steps, job.seed, dtype, numbers[0], job.total, memory, job.noise)
         connection.send("ready")
         while (message := connection.recv()) is not None:
-            if not isinstance(message, int):
+            if not isinstance(message, _Fill):
                 connection.send(sampler.restore(*message))
                 continue
-            final = sampler.collect(job.shared_policy.read(job.policy), job.buffers[message])
+            policy = job.shared_policy.read(job.policy)
+            final = sampler.collect(policy, job.buffers[message.buffer], message.changes)
             if final is None:
                 break
             connection.send((final, sampler.env_states()))

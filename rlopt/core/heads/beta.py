@@ -89,6 +89,11 @@ class Beta(Head):
         shapes = self._shapes(z)
         return (_log_beta(shapes) + math.log(2) - ((shapes - 1) * _mean_logs(shapes)).sum(1)).sum(1)
 
+    def std(self, z: Tensor) -> Tensor:
+        alpha, beta = self._shapes(z).unbind(1)  # the action is twice the Beta's number, less 1
+        found: Tensor = (2 * (alpha * beta / (alpha + beta + 1)).sqrt() / (alpha + beta)).mean(1)
+        return found
+
     def entropy_gradient(self, z: Tensor) -> Tensor:
         return (self._entropy_slope(self._shapes(z)) * self._slope(z)).flatten(1)
 

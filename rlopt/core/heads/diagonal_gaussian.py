@@ -130,6 +130,9 @@ class DiagonalGaussian(Head):
             h = h - 2 * (wide + (r * weights).sum(2) - math.log(2)).sum(1)
         return h
 
+    def std(self, z: Tensor) -> Tensor:
+        return self._parts(z)[1].exp().mean(1)  # before any squashing
+
     def entropy_gradient(self, z: Tensor) -> Tensor:
         mean, log_sigma, slope = self._parts(z)
         by_mean, by_log_sigma = library(z).zeros_like(mean), library(z).ones_like(log_sigma)

@@ -92,6 +92,9 @@ class FullGaussian(Head):
     def entropy(self, z: Tensor) -> Tensor:
         return self._log_scale(z) + 0.5 * self.size * (1 + math.log(2 * math.pi))
 
+    def std(self, z: Tensor) -> Tensor:
+        return (self._factor(z).lower ** 2).sum(2).sqrt().mean(1)
+
     def entropy_gradient(self, z: Tensor) -> Tensor:
         gradient = torch.zeros_like(z)
         gradient[:, self.size : 2 * self.size] = 1

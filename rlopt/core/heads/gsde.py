@@ -108,6 +108,9 @@ class GSDE(Head):
     def entropy(self, z: Tensor) -> Tensor:
         return self._gaussian.entropy(self._point(z).y)
 
+    def std(self, z: Tensor) -> Tensor:
+        return self._gaussian.std(self._point(z).y)
+
     def entropy_gradient(self, z: Tensor) -> Tensor:
         point = self._point(z)
         return self._pull(point, self._gaussian.entropy_gradient(point.y))

@@ -72,6 +72,10 @@ class Head(Protocol):
     def entropy_hessian(self, z: Tensor) -> Tensor:
         """(B, O, O) Hessian of the entropy in z."""
 
+    def std(self, z: Tensor) -> Tensor | None:
+        """(B,) standard deviation of the action, mean over its numbers; None where it is not made of real numbers."""
+        return None
+
     def kl(self, old: Tensor, new: Tensor) -> Tensor:
         """(B,) KL(p(. | old) || p(. | new)), nats."""
 

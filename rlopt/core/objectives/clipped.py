@@ -50,6 +50,11 @@ class Clipped:
         slope = _slope(values, unclipped)
         return add_entropy(self.entropy, head, z, values, slope[:, None] * score)
 
+    def clipped(self, head: Head, z: Tensor, samples: Samples) -> Tensor:
+        """(B,) 1 where r is outside of [1 - e, 1 + e], else 0."""
+        ratio = (head.log_prob(z, samples.actions) - samples.old_log_prob).exp()
+        return ((ratio - 1).abs() > self.clip).to(z.dtype)
+
     def hessian(self, head: Head, z: Tensor, samples: Samples) -> Tensor:
         slope = _slope(*self._clip(head.log_prob(z, samples.actions), samples))
         return add_entropy_hessian(self.entropy, head, z, ratio_hessian(head, z, samples, slope))

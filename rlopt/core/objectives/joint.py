@@ -68,6 +68,12 @@ class JointObjective:
         values, gradient = self.policy.values_and_gradient(joint.policy, z[:, 1:], policy_samples)
         return values + self.value_weight * value, torch.cat([self.value_weight * score, gradient], 1)
 
+    def clipped(self, head: Head, z: Tensor, samples: Samples) -> Tensor | None:
+        """(B,) as the policy's objective has it, where that clips."""
+        joint, _, policy_samples = _split(head, samples)
+        clipped = getattr(self.policy, "clipped", None)
+        return clipped(joint.policy, z[:, 1:], policy_samples) if clipped else None
+
     def hessian(self, head: Head, z: Tensor, samples: Samples) -> Tensor:
         joint, targets, policy_samples = _split(head, samples)
         value = joint.value.log_prob_hessian(z[:, :1], targets)
