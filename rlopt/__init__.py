@@ -8,6 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rlopt.api import curvature as curvature
     from rlopt.api import load as load
+    from rlopt.api import resume as resume
     from rlopt.api import solve as solve
     from rlopt.api import train as train
     from rlopt.policy.export import export as export
@@ -16,7 +17,7 @@ __version__ = "0.1.0"
 
 
 _FROM = {
-    "train": "rlopt.api", "load": "rlopt.api", "export": "rlopt.policy.export",
+    "train": "rlopt.api", "resume": "rlopt.api", "load": "rlopt.api", "export": "rlopt.policy.export",
     "curvature": "rlopt.api", "solve": "rlopt.api",
 }  # fmt: skip
 
@@ -28,3 +29,7 @@ def __getattr__(name: str) -> object:
 
         return getattr(import_module(_FROM[name]), name)
     raise AttributeError(f"module 'rlopt' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*_FROM, "__doc__", "__name__", "__version__"])

@@ -13,17 +13,19 @@ A run is trained with one thread of torch: small networks are slower on more.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from rlopt.checkpoint.format import unpack
 from rlopt.config import check_config, read_config
 from rlopt.config.catalogue import make_part
 from rlopt.config.choices import choices, nearest, parts
-from rlopt.config.extensions import extended
+from rlopt.config.extensions import PYTHON, extended, given_environment, modules_of
+from rlopt.config.options import RunConfig
 from rlopt.config.overrides import take_env_kwargs, to_overrides
 from rlopt.config.saved import load_run
 from rlopt.core.curvature import Curvature
@@ -31,15 +33,20 @@ from rlopt.core.heads import Head
 from rlopt.core.network import Network
 from rlopt.core.parts import Metric, Objective, Solution, Solver
 from rlopt.core.samples import Samples
+from rlopt.envs.given import Given, given
 from rlopt.errors import UserError
+from rlopt.files.reading import read_json
+from rlopt.loggers import console
 from rlopt.parallel import ranks
 from rlopt.policy import own
 from rlopt.policy.policy import Policy
 from rlopt.rollout.buffer import Rollout
 from rlopt.training.callbacks import Callbacks, RunContext
+from rlopt.training.continuing import read_run
 from rlopt.training.factory import build
-from rlopt.training.restore import restore_run
+from rlopt.training.restore import load_policy
 from rlopt.training.run_directory import choose_run_directory, exclusive_run_directory
+from rlopt.training.trainer import Trainer
 
 
 class Trained(NamedTuple):
@@ -66,35 +73,68 @@ def train(
     dictionaries in ``env={"kwargs": {...}}`` reach the environment as they are. For the callbacks see
     rlopt.training.callbacks; for ``extensions``, folders of parts of one's own, rlopt.config.extensions.
 
-    ``policy`` and ``critic`` may be functions (observation_space, outputs, generator) -> nn.Module, see
-    rlopt.policy.own; `load` then needs them too.
+    ``env`` may be a class of gymnasium.Env, a function that makes one, or an environment, see rlopt.envs.given; further
+    options of it are then text, ``"env.num_envs=4"``. ``policy`` and ``critic`` may be functions (observation_space,
+    outputs, generator) -> nn.Module, see rlopt.policy.own; `load` and `resume` then need them too.
 
     Raises rlopt.errors.UserError, before anything is written, where the choices cannot be used together.
     """
-    if ranks.is_distributed():
-        raise UserError("rlopt.train is for one process; under torchrun start `-m rlopt train`")
-    given = {"on_begin": on_begin, "on_rollout": on_rollout, "on_update": on_update, "on_checkpoint": on_checkpoint,
-             "on_end": on_end}  # fmt: skip
+    callbacks = _callbacks(
+        on_begin=on_begin, on_rollout=on_rollout, on_update=on_update, on_checkpoint=on_checkpoint, on_end=on_end
+    )
     networks = {name: options.pop(name) for name in ("policy", "critic") if callable(options.get(name))}
-    for name, network in networks.items():
-        if isinstance(network, nn.Module):
-            raise UserError(
-                f"{name} must be a function (observation_space, outputs, generator) -> nn.Module, as sizes follow from "
-                "the environment; got a module"
-            )
-    with extended(extensions), _one_thread(), own.functions(**networks):
+    env = options.get("env")
+    known = None if env is None or isinstance(env, str | Mapping) else given(options.pop("env"), PYTHON)
+    modules = [] if known else modules_of(_typed_ids(overrides, options))
+    if known:
+        options["env.id"] = known.id
+    with _prepared(extensions, modules, networks, known):
         env_kwargs, others = take_env_kwargs(options)
         names = {name: f"{f.__module__}.{getattr(f, '__qualname__', type(f).__name__)}" for name, f in networks.items()}
         config = read_config([*overrides, *to_overrides(others)], env_kwargs, names)
         run_dir = choose_run_directory(config)
-        if config.init.given:
-            from rlopt.training.initial import start_from
-
-            run = build(config, run_dir, begin=start_from)
-        else:
-            run = build(config, run_dir)
-        run.callbacks = Callbacks(**{name: call for name, call in given.items() if call is not None})  # type: ignore[arg-type]
+        run = _build(config, run_dir)
+        run.callbacks = callbacks
         with closing(run.collector), exclusive_run_directory(run_dir, new=True):
+            return Trained(run_dir, run.run())
+
+
+def resume(
+    run_dir: str | Path,
+    *overrides: str,
+    on_begin: Callable[[RunContext, Mapping[str, Any]], object] | None = None,
+    on_rollout: Callable[[RunContext, Rollout], object] | None = None,
+    on_update: Callable[[RunContext, Mapping[str, float]], object] | None = None,
+    on_checkpoint: Callable[[RunContext, Path], object] | None = None,
+    on_end: Callable[[RunContext, Mapping[str, Any]], object] | None = None,
+    extensions: Sequence[str | Path] = (),
+    env: Any = None,
+    policy: own.Function | None = None,
+    critic: own.Function | None = None,
+) -> Trained:
+    """Continue a run from its newest checkpoint, as ``rlopt resume`` would; a finished run is left as it is.
+
+    The run goes on to the bit where the callbacks are those that `train` was given and depend on nothing but what they
+    are called with. ``env``, ``policy`` and ``critic`` are as for `train`, if it was given them.
+    """
+    callbacks = _callbacks(
+        on_begin=on_begin, on_rollout=on_rollout, on_update=on_update, on_checkpoint=on_checkpoint, on_end=on_end
+    )
+    run_dir = Path(run_dir).absolute()
+    networks = {name: f for name, f in (("policy", policy), ("critic", critic)) if f is not None}
+    known = None
+    if env is not None:
+        id = str(load_run(run_dir, needs_environment=False)["env"]["id"])
+        known = given(env, PYTHON)._replace(id=id)
+    with _prepared(extensions, (), networks, known), exclusive_run_directory(run_dir):
+        plain, path, content = read_run(run_dir, overrides, _say)
+        if content is None and path is not None:
+            return Trained(run_dir, read_json(run_dir / "summary.json"))
+        run = _build(check_config(plain), run_dir, resumed=content is not None)
+        with closing(run.collector):
+            if begun := run.restore(unpack(content, path, run.agent.device) if path and content else None):
+                _say(f"the episodes of environments {begun} cannot be continued: these begin new ones")
+            run.callbacks = callbacks
             return Trained(run_dir, run.run())
 
 
@@ -107,14 +147,54 @@ def load(
 ) -> Policy:
     """The policy of a run's newest checkpoint, on the CPU, frozen. Loading runs no code from the folder.
 
-    With ``best`` it is that of the checkpoint with the highest return: in periodic evaluations, else in training.
-    ``policy`` and ``critic`` are the functions that made the networks, if `train` was given some.
-    Raises rlopt.errors.UserError where the folder holds no run or no whole checkpoint.
+    The environment need not be installed: a checkpoint holds its spaces. With ``best`` it is the policy of the
+    checkpoint with the highest return: in periodic evaluations, else in training. ``policy`` and ``critic`` are the
+    functions that made the networks, if `train` was given some. Raises rlopt.errors.UserError where the folder holds
+    no run or no whole checkpoint.
     """
-    run_dir = Path(run_dir)
     with extended(extensions), own.functions(policy=policy, critic=critic):
-        run, _ = restore_run(check_config(load_run(run_dir)), run_dir, best)
-        return Policy(run.agent.evaluated_policy(run.state), run.agent.head, *run.config.env.spaces())
+        return load_policy(Path(run_dir), best)
+
+
+def _callbacks(**given: Callable[..., object] | None) -> Callbacks:
+    return Callbacks(**{name: call for name, call in given.items() if call is not None})
+
+
+def _typed_ids(overrides: Sequence[str], options: Mapping[str, Any]) -> list[str]:
+    """The overrides, and what the options say of env.id, as an override."""
+    env = options.get("env")
+    id = options.get("env.id") or (env.get("id") if isinstance(env, Mapping) else None)
+    return [*overrides, *([f"env.id={id}"] if isinstance(id, str) else [])]
+
+
+def _build(config: RunConfig, run_dir: Path, resumed: bool = False) -> Trainer:
+    if resumed or not config.init.given:
+        return build(config, run_dir, resumed)
+    from rlopt.training.initial import start_from
+
+    return build(config, run_dir, begin=start_from)
+
+
+@contextmanager
+def _prepared(
+    extensions: Sequence[str | Path], modules: Sequence[str], networks: Mapping[str, Any], env: Given | None
+) -> Iterator[None]:
+    """Within, what is the user's own is there, and torch has one thread."""
+    if ranks.is_distributed():
+        raise UserError("rlopt.train is for one process; under torchrun start `-m rlopt train`")
+    for name, network in networks.items():
+        if isinstance(network, nn.Module):
+            raise UserError(
+                f"{name} must be a function (observation_space, outputs, generator) -> nn.Module, as sizes follow from "
+                "the environment; got a module"
+            )
+    makes = given_environment(env.id, env.make) if env else nullcontext()
+    with extended(extensions, modules), makes, _one_thread(), own.functions(**networks):
+        yield
+
+
+def _say(message: str) -> None:
+    console.info(f"rlopt: {message}")
 
 
 class Matrix:

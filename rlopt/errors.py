@@ -8,6 +8,10 @@ class UserError(Exception):
 
     on_all_ranks = False  # True where every rank of the run raises this error
 
+    def _render_traceback_(self, *_: object) -> list[str]:
+        """What IPython, and so a notebook, shows in place of the frames within rlopt."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class EnvironmentFault(UserError):
     """An environment raised while it was stepped or reset."""

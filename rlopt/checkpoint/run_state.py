@@ -14,6 +14,8 @@
 | score                   | the return measured for this policy                                           |
 | config, versions        | the resolved configuration; the versions of packages and the processor        |
 | ranks                   | how many ranks trained it                                                     |
+| spaces                  | of observations and actions, as the environment has them (envs/space_trees.py) |
+| changes                 | what callbacks have changed in the environments (envs/changes.py)             |
 """
 
 from __future__ import annotations
@@ -31,9 +33,10 @@ import torch
 from torch import Tensor
 
 from rlopt.core.parts import State
+from rlopt.envs.replay import Change
 from rlopt.loggers import console
 from rlopt.parallel.collectives import gather, local_slice, world_size
-from rlopt.rollout.env_state import EnvState, EpisodeHistory
+from rlopt.rollout.env_state import EnvState, EpisodeHistory, with_tensors
 
 # packages on whose versions a run's bits depend
 _PACKAGES = ("rlopt", "torch", "numpy", "gymnasium", "mujoco", "box2d", "box2d-py", "envpool")
@@ -58,10 +61,13 @@ class RunState:
     env_states: EpisodeHistory | None  # this rank's environments; None before the first rollout
     returns: Tensor  # (E,) of this rank's running episodes so far
     lengths: Tensor  # (E,) in steps
+    spaces: dict[str, Any] | None  # None where they cannot be saved
+    changes: Sequence[Change]
 
     def tree(self, config: Mapping[str, Any], all_ranks: bool) -> dict[str, Any]:
         """What a checkpoint holds. Other ranks' environments are None unless ``all_ranks`` call this together."""
         plain = {name: value for name, value in vars(self).items() if name not in ("env_states", "returns", "lengths")}
+        plain["changes"] = with_tensors(self.changes)
         about = {"config": dict(config), "versions": versions(), "ranks": world_size()}
         return {**plain, "environments": self._environments(all_ranks), **about}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     add("--json", action="store_true", help="print one JSON object and nothing else")
     first = "record the first episode with the mode; .mp4, .webm or .gif (RUN_DIR/video.mp4)"
     add("--video", type=Path, nargs="?", const=Path(), metavar="PATH", help=first)
+    saved = "record the episodes with the mode: a .npz file, or minari:NAMESPACE/NAME-v0"
+    add("--save-episodes", metavar="F", help=saved)
     options = parser.parse_args(arguments)
     if options.seed is not None and options.seed < 0:
         raise UserError(f"--seed must be 0 or above; got {options.seed}")
@@ -45,6 +48,7 @@ def run(arguments: list[str]) -> int:
     from rlopt.config import check_config
     from rlopt.config.groups import MOST_EPISODES
     from rlopt.config.saved import load_run
+    from rlopt.evaluation import recording
     from rlopt.evaluation import video as film
     from rlopt.evaluation.episodes import evaluate
     from rlopt.parallel.processes import use_one_thread
@@ -60,21 +64,28 @@ def run(arguments: list[str]) -> int:
     if video:
         film.check_path(shown(video))
         film.check(environment)
+    recorder, target = recording.Recorder(), options.save_episodes
+    recording.check(target)
     report: dict[str, Any] = {"run_dir": str(options.run_dir), "env": environment.id, "step": step}
     report |= {"episodes": options.episodes, "seed": seed}
     for name, deterministic in (("deterministic", True), ("sampled", False)):
-        result = evaluate(environment, frozen, head, options.episodes, seed, deterministic, limit)
+        recorded = target and deterministic
+        played = replace(environment, backend="sync", around=recorder.around) if recorded else environment
+        result = evaluate(played, frozen, head, options.episodes, seed, deterministic, limit)
         report[name] = _to_json(result)
         if not options.json:
             print(f"{environment.id}, {name}: {_to_line(report[name])}, policy of step {step:,}")
+    made = []
     if video:
         reel = film.Video(environment, frozen, head, seed)
         film.write(reel, video)
         report["video"] = {"path": str(shown(video)), "return": reel.total, "length": reel.length}
-        if not options.json:
-            print(f"  video:     {shown(video)} (return {_number(reel.total)}, length {reel.length:,})")
-    if options.json:
-        print(json.dumps(report))
+        made.append(f"  video:     {shown(video)} (return {_number(reel.total)}, length {reel.length:,})")
+    if target:
+        count = recording.save(target, recorder.episodes, environment)
+        report["episodes_saved"] = {"path": target, "transitions": count}
+        made.append(f"  episodes:  {target} ({count:,} transitions with the mode)")
+    print(json.dumps(report) if options.json else "\n".join(made), end="\n" if options.json or made else "")
     return 0
 
 

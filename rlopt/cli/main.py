@@ -12,7 +12,7 @@ from importlib import import_module
 from rlopt import __version__
 from rlopt.cli.exit_codes import exit_code
 from rlopt.config import choices as catalogue
-from rlopt.config.extensions import extended
+from rlopt.config.extensions import extended, modules_of
 from rlopt.errors import UserError
 from rlopt.loggers import console
 from rlopt.parallel.interrupts import leave_imports_on_interrupt
@@ -20,16 +20,19 @@ from rlopt.parallel.interrupts import leave_imports_on_interrupt
 USAGE = """\
 rlopt: policy-gradient training where the geometry of the update is a choice
 
-  rlopt train [name=value ...]        train; `rlopt train --help` lists every choice
+  rlopt train [name=value ...]        train; `rlopt train --help` lists every choice, and every option of the run;
+                                      `rlopt train --help solver=cg` the options of a choice
   rlopt train -m seed=0,1,2 [...]     train one run for every combination of values
   rlopt resume RUN_DIR [total_steps=N ...]
                                       continue a run that was stopped
   rlopt clone DATASET [name=value ...]
                                       train a policy to imitate recorded actions
-  rlopt eval RUN_DIR [--episodes N] [--video [PATH]] [--json]
+  rlopt eval RUN_DIR [--episodes N] [--video [PATH]] [--save-episodes F] [--json]
                                       evaluate a trained policy
   rlopt inspect RUN_DIR [--samples N] [--radius R] [--json]
                                       compare every metric and solver at a trained policy
+  rlopt export RUN_DIR [--out F]      write the policy as one graph that needs no rlopt: .onnx or .pt2
+  rlopt card RUN_DIR                  write README.md, as model hubs have it, with the run's results
   rlopt plot RUN_DIR... [--out F.png]
                                       draw learning curves, averaged over seeds, with intervals
   rlopt report DIR [--out F.html]
@@ -38,10 +41,10 @@ rlopt: policy-gradient training where the geometry of the update is a choice
 
 with every command:
   --extensions DIR                    add your own choices, such as DIR/metric/mine.yaml and DIR/metric/mine.py
-  --import MODULE                     import a module first, for example one that registers environments
+  --import MODULE                     import a module, or a file, ./mine.py, that registers environments, first
 """
 COMMANDS = {  # command -> its module in rlopt.cli
-    **{name: name for name in ("train", "resume", "clone", "inspect", "plot", "report")},
+    **{name: name for name in ("train", "resume", "clone", "inspect", "export", "card", "plot", "report")},
     "eval": "evaluate",
 }
 
@@ -72,6 +75,7 @@ def _run(arguments: list[str]) -> int:
         raise UserError(f"there is no command {command!r}{hint}; `rlopt --help` lists the commands")
     folders, rest = _take_flag("--extensions", "DIR", rest)
     modules, rest = _take_flag("--import", "MODULE", rest)
+    modules = list(dict.fromkeys([*modules, *modules_of(rest)]))  # of environments that are typed with theirs
     with extended(folders, modules):
         code: int = import_module(f"rlopt.cli.{COMMANDS[command]}").run(rest)
     return code

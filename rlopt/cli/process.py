@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 import shutil
@@ -15,11 +14,11 @@ from rlopt.config import extensions
 from rlopt.config.memory import LOWER
 from rlopt.config.options import RunConfig
 from rlopt.files import shown
-from rlopt.files.reading import read_json
 from rlopt.loggers import console
-from rlopt.loggers.console import short
 from rlopt.parallel import ranks
 from rlopt.training.callbacks import Callbacks, RunContext
+from rlopt.training.continuing import result_line as result_line
+from rlopt.training.continuing import saved_result as saved_result
 from rlopt.training.factory import build, explain_lack_of_memory
 from rlopt.training.signals import SignalHandler
 from rlopt.training.trainer import Trainer
@@ -64,32 +63,6 @@ def _print_begin(moment: RunContext, config: Mapping[str, Any]) -> None:
         f"{config['algo']} on {config['env']['id']}{recipe}, seed {config['seed']}, in {shown(moment.run_dir)}"
     )
     console.info(_curves_command(shown(moment.run_dir)))
-
-
-def result_line(summary: dict[str, Any]) -> str:
-    """The result of a finished run, from its summary (as in summary.json), in one line."""
-    text = f"{summary['algo']} on {summary['env']}, seed {summary['seed']}: "
-    if "evaluation_return" in summary:
-        mean, std, sampled_mean, sampled_std = (
-            math.nan if summary[name] is None else summary[name]  # JSON has null for NaN
-            for kind in ("evaluation", "sampled_evaluation")
-            for name in (f"{kind}_return", f"{kind}_std")
-        )
-        cut, sampled_cut = (
-            f", {summary[name]} episodes cut off" if summary.get(name) else ""
-            for name in ("evaluation_cut", "sampled_evaluation_cut")
-        )
-        text += f"evaluation return {short(mean)} +- {short(std)} (mode{cut}), "
-        text += f"{short(sampled_mean)} +- {short(sampled_std)} (sampled{sampled_cut}); "
-    return text + f"{summary['steps']:,} steps at {summary['steps_per_second']:,.0f} steps/s"
-
-
-def saved_result(run_dir: Path) -> str | None:
-    """`result_line` of a run's summary.json; None if there is no complete one, so that the run is not finished."""
-    try:
-        return result_line(read_json(run_dir / "summary.json"))
-    except (OSError, ValueError, TypeError, LookupError, ArithmeticError):
-        return None
 
 
 def resume_command(run_dir: Path) -> str:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from rlopt.cli.exit_codes import Parser
-from rlopt.errors import UserError
 from rlopt.files import shown
 from rlopt.loggers import console
 from rlopt.parallel import ranks
@@ -29,13 +27,14 @@ def run(arguments: list[str]) -> int:
 
 def _resume(run_dir: Path, overrides: list[str]) -> int:
     from rlopt.checkpoint.format import unpack
-    from rlopt.cli.process import build_run, saved_result, train_to_end
+    from rlopt.cli.process import build_run, train_to_end
     from rlopt.config import check_config
     from rlopt.parallel.processes import use_one_thread
+    from rlopt.training.continuing import read_run, saved_result
     from rlopt.training.signals import SignalHandler
 
     use_one_thread()
-    plain, path, content = ranks.broadcast_from_first(lambda: _read(shown(run_dir), overrides))
+    plain, path, content = ranks.broadcast_from_first(lambda: read_run(shown(run_dir), overrides, _print))
     config = ranks.on_all_ranks(lambda: check_config(plain))
     if content is None and path is not None:
         if ranks.is_first_rank():
@@ -53,49 +52,12 @@ def _resume(run_dir: Path, overrides: list[str]) -> int:
                 if restarted:
                     which = ", ".join(map(str, restarted))
                     _print(f"the episodes of environments {which} cannot be continued: these begin new ones")
+                if tree and tree.get("changes"):
+                    _print(
+                        "callbacks in Python changed this run's environments, and are not called here; "
+                        "rlopt.resume(RUN_DIR, on_update=...) goes on with them"
+                    )
             return train_to_end(trainer, signals)
-
-
-def _read(run_dir: Path, overrides: list[str]) -> tuple[dict[str, Any], Path | None, bytes | None]:
-    """Read the run: its configuration, the path of its newest checkpoint, and the checkpoint's content.
-
-    The path is None if the run has no checkpoint yet; the content is also None if it is finished. Raises UserError if
-    the folder is damaged, or an override cannot be given to a run that has begun.
-    """
-    from rlopt.checkpoint.format import unpack
-    from rlopt.checkpoint.manager import list_checkpoints, newest
-    from rlopt.checkpoint.resume_rules import change_options, check_counters, check_same_config, version_differences
-    from rlopt.cli.process import saved_result
-    from rlopt.config.overrides import check_once, read_overrides
-    from rlopt.config.saved import COPY, load_run
-    from rlopt.parallel.collectives import world_size
-
-    check_once(overrides)
-    given = read_overrides(overrides)
-    saved = load_run(run_dir)
-    try:
-        config = change_options(saved, given)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{run_dir / 'config.yaml'} is not a run's configuration: it lacks {error}; {COPY}") from error
-    if not list_checkpoints(run_dir / "checkpoints"):
-        if (run_dir / "summary.json").exists():
-            raise UserError(f"{run_dir} was finished, but its checkpoints are gone: put them back, or train anew")
-        return config, None, None
-    path, content = newest(run_dir, _print)
-    tree = unpack(content, path)
-    try:
-        check_same_config(saved, tree["config"])
-        check_counters(tree)
-        if versions := version_differences(tree["versions"]):
-            _print(f"this run was saved with {versions}: it can be continued, but not bit for bit")
-        if (before := tree.get("ranks", world_size())) != world_size():
-            count = f"{before} rank{'' if before == 1 else 's'}"
-            _print(f"this run was saved by {count}, here it has {world_size()}: it goes on, but not bit for bit")
-        total = config["total_steps"]
-        done = isinstance(total, int) and tree["steps"] >= total and saved_result(run_dir) is not None
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{path} is not a run's checkpoint: {type(error).__name__}: {error}") from error
-    return config, path, None if done else content
 
 
 def _print(message: str) -> None:

@@ -15,6 +15,7 @@ have saved; if the sweep was killed, its workers notice it, save and end.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import platform
 import signal
@@ -29,7 +30,6 @@ from urllib.parse import quote
 
 from rlopt.checkpoint.resume_rules import config_differences
 from rlopt.cli.exit_codes import exit_code
-from rlopt.cli.process import saved_result
 from rlopt.cli.resume import run as resume
 from rlopt.config.compose import compose
 from rlopt.config.extensions import extended
@@ -37,8 +37,10 @@ from rlopt.config.overrides import to_overrides
 from rlopt.config.saved import load_run
 from rlopt.errors import Signalled, UserError
 from rlopt.files import shown
+from rlopt.files.reading import read_json
 from rlopt.loggers import console
 from rlopt.parallel.processes import leave_cores_to_others
+from rlopt.training.continuing import saved_result
 from rlopt.training.run_directory import trained_elsewhere, try_lock
 
 _LONGEST_NAME = 150  # characters of a folder's name
@@ -99,6 +101,15 @@ class Sweep:
         if code and self._in_worker():
             raise RunFailed(self.name(overrides), code)
         return code
+
+    def score(self, overrides: list[str]) -> float:
+        """The evaluation return of a run that is done, else its last training return; NaN where it has neither."""
+        try:
+            summary = read_json(self._folder / self.name(overrides) / "summary.json")
+            scores = (summary.get(name) for name in ("evaluation_return", "return_mean"))
+            return float(next((score for score in scores if score is not None), math.nan))
+        except (OSError, ValueError, TypeError, AttributeError):
+            return math.nan
 
     def _run_locked(self, overrides: list[str]) -> int:
         name = self.name(overrides)

@@ -149,8 +149,15 @@ class RecordOptions:
     spectrum_every: int | None  # updates; None: never
     waste_every: int | None  # updates; None: never
     video_steps: int | None  # the first transitions of an episode, at the end; None: no video
+    info: tuple[str, ...] = ()  # entries of the environments' infos, see rollout.infos
+    names: Literal["rlopt", "sb3"] = "rlopt"  # sb3: its names beside rlopt's own, see loggers.sb3
+    tracker: Literal["wandb", "mlflow", "trackio"] | None = None  # see loggers.trackers
+    project: str = "rlopt"  # of the tracker
 
     def __post_init__(self) -> None:
+        twice = next((name for name in self.info if self.info.count(name) > 1), None)
+        check(twice is None and "" not in self.info, "info", "a list of names, each once", list(self.info))
+        check(bool(self.project.strip()), "project", "a name", self.project)
         for name in ("histograms_every", "spectrum_every", "waste_every", "video_steps"):
             if getattr(self, name) is not None:
                 at_least_one(name, getattr(self, name))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rlopt.config.choices import ACTOR_PARTS, PARTS, SHARED_CRITIC
-from rlopt.config.extensions import own_wrappers
+from rlopt.config.extensions import own_environment, own_wrappers
 from rlopt.config.groups import (
     AdvantageOptions,
     CheckpointOptions,
@@ -170,8 +170,10 @@ class RunConfig:
         seen = construct(ObservationOptions, options(plain, "observations", example="normalise"), "observations")
         image = "none" if seen.image == "auto" and not sees_images(policy.network) else seen.image
         env = options(plain, "env")
+        recorded = construct(RecordOptions, options(plain, "record", example="csv"), "record")
+        own = {"own_wrappers": own_wrappers(env.get("wrappers")), "own": own_environment(env), "info": recorded.info}
         groups = {
-            "env": construct(EnvSpec, env, "env", image=image, own_wrappers=own_wrappers(env.get("wrappers"))),
+            "env": construct(EnvSpec, env, "env", image=image, **own),
             "policy": policy,
             "actor": UpdateOptions.parse(plain, ""),
             "critic": _parse_critic(options(plain, "critic")),

@@ -39,10 +39,16 @@ class LQREnv(gym.Env[Array, Array]):
         self._dynamics = np.hstack([matrices.A, matrices.B])  # of (s, a)
         self._cost = np.block([[matrices.Q, np.zeros((n, m))], [np.zeros((m, n)), matrices.R]])
         self._start = _root(matrices.S0)
-        self._noise = np.sqrt(np.diag(matrices.W))
-        self._noisy = bool(self._noise.any())
+        self.set_noise_std(np.sqrt(np.diag(matrices.W)))
         self.observation_space = spaces.Box(-np.inf, np.inf, (n,), np.float64)
         self.action_space = spaces.Box(-np.inf, np.inf, (m,), np.float64)
+
+    def set_noise_std(self, noise_std: float | Array) -> None:
+        """Another standard deviation of the noise, one number or one for each state, from the next step on."""
+        self._noise = np.broadcast_to(np.asarray(noise_std, np.float64), len(self._dynamics)).copy()
+        if not (np.isfinite(self._noise) & (self._noise >= 0)).all():
+            raise ValueError(f"noise_std must be finite numbers, 0 or above; got {noise_std}")
+        self._noisy = bool(self._noise.any())
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         super().reset(seed=seed)

@@ -32,11 +32,12 @@ from rlopt.envs.observations import (
     pixels,
     unmasked,
 )
+from rlopt.envs.space_trees import to_tree
 from rlopt.envs.spaces import head_for, is_continuous, is_discretised
 from rlopt.envs.wrappers import CheckedEnv, describe_normalisers
 from rlopt.errors import UserError
 from rlopt.evaluation import video
-from rlopt.loggers import console
+from rlopt.loggers import console, trackers
 from rlopt.parallel.collectives import local_slice
 from rlopt.parallel.ranks import is_first_rank, local_device
 from rlopt.policy.mlp import NetworkFactory
@@ -64,6 +65,7 @@ class Setup:
     agent: Agent
     state: State
     warnings: tuple[str, ...]  # what is to be said of the environment before a run
+    spaces: dict[str, Any] | None  # as the environment has them, for a checkpoint
 
 
 def build(
@@ -81,6 +83,8 @@ def build(
             start = begin(start)
         if config.record.video_steps is not None:
             video.check(config.env)
+        if config.record.tracker is not None:
+            trackers.check(config.record.tracker)
         if may_be_pictures(start.observations) and is_first_rank():
             console.info(
                 f"rlopt: observations, {describe_space(start.observations)}, are taken as plain numbers; for a policy "
@@ -93,7 +97,8 @@ def build(
         for warning in said if is_first_rank() else ():
             console.info(f"rlopt: {warning}")
         minibatches = torch_generator(config.seed, Purpose.MINIBATCHES)
-        return Trainer(config, run_dir, start.agent, _collector(start, trial.replays), start.state, minibatches)
+        collector = _collector(start, trial.replays)
+        return Trainer(config, run_dir, start.agent, collector, start.state, minibatches, start.spaces)
 
 
 @contextmanager
@@ -138,7 +143,7 @@ def set_up(config: RunConfig, device: torch.device | None = None, looks_for_mask
         check_memory(config, observation_size(probe.observation_space))
         agent = _agent(config, probe, device)
         space, actions, spec = probe.observation_space, probe.action_space, probe.spec
-        warnings = tuple(describe_normalisers(probe))
+        warnings, declared = tuple(describe_normalisers(probe)), _spaces(probe)
     dtype, width = getattr(torch, config.dtype), observation_size(space)
     thetas = {}
     for name, learner in agent.learners.items():
@@ -153,7 +158,15 @@ def set_up(config: RunConfig, device: torch.device | None = None, looks_for_mask
     longest = spec.max_episode_steps if spec else None
     unchanged = None if image(space) else agent.observations.indicators
     fitting.check_environment(config, longest, is_continuous(actions), unchanged, width)
-    return Setup(config, space, actions, agent, state, warnings)
+    return Setup(config, space, actions, agent, state, warnings, declared)
+
+
+def _spaces(env: gym.Env) -> dict[str, Any] | None:
+    """The trees of the spaces that the environment itself has, within rlopt's wrappers; None where one has none."""
+    while isinstance(env, gym.Wrapper) and type(env).__module__ in ("rlopt.envs.wrappers", "rlopt.envs.masks"):
+        env = env.env
+    trees = {"observations": to_tree(env.observation_space), "actions": to_tree(env.action_space)}
+    return None if None in trees.values() else trees
 
 
 def _with_mask_of_info(config: RunConfig) -> RunConfig:

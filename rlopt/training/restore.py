@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,28 +13,71 @@ import torch
 
 from rlopt.checkpoint.manager import load_best, load_newest
 from rlopt.checkpoint.resume_rules import SIZES, check_same_config, check_structure
+from rlopt.config import check_config
 from rlopt.config.choices import stands_for
 from rlopt.config.memory import LOWER
 from rlopt.config.options import RunConfig
+from rlopt.config.saved import load_run
 from rlopt.core.samples import Samples
+from rlopt.envs.given import STAND_IN
+from rlopt.envs.space_trees import from_tree
 from rlopt.errors import UserError
 from rlopt.inspection.budget import NO_LIMITS, Limits
 from rlopt.inspection.inspect import Inspection, Pairs, Watch, inspect
 from rlopt.loggers import console
+from rlopt.policy.policy import Policy
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.seeding import Purpose, integer
 from rlopt.training.factory import Setup, explain_lack_of_memory, set_up
 
 
+def load_policy(run_dir: Path, best: bool = False) -> Policy:
+    """The policy of a run's newest checkpoint, or its best, on the CPU.
+
+    The environment is not made where the checkpoint holds its spaces. Raises UserError.
+    """
+    saved = load_run(run_dir, needs_environment=False)
+    if best:
+        _, tree = load_best(run_dir)
+    else:
+        _, tree = load_newest(run_dir, warn=lambda message: console.info(f"rlopt: {message}"))
+    if (trees := tree.get("spaces")) is None:
+        config = check_config(load_run(run_dir))
+    else:
+        try:
+            spaces = from_tree(trees["observations"]), from_tree(trees["actions"])
+        except (ValueError, LookupError, TypeError) as error:
+            raise UserError(f"{run_dir}: its checkpoint has no spaces that can be read: {error}") from error
+        config = check_config(_without_environment(saved))
+        config = replace(config, env=replace(config.env, stand_in=spaces))
+    run, _ = restored(config, saved, run_dir, 0, tree)
+    return Policy(run.agent.evaluated_policy(run.state), run.agent.head, *config.env.spaces())
+
+
+def _without_environment(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration without what needs the environment's code."""
+    plain = deepcopy(dict(saved))
+    plain["env"] |= {"id": STAND_IN, "backend": "sync", "wrappers": [], "kwargs": {}}
+    plain["record"] = {**plain["record"], "info": []}
+    return plain
+
+
 def restore_run(config: RunConfig, run_dir: Path, best: bool = False) -> tuple[Setup, int]:
     """A run as its newest checkpoint has it, or its best, on the CPU, and the step of that checkpoint."""
-    cpu = torch.device("cpu")
     if best:
         step, tree = load_best(run_dir)
     else:
         step, tree = load_newest(run_dir, warn=lambda message: console.info(f"rlopt: {message}"))
+    return restored(config, config.plain, run_dir, step, tree)
+
+
+def restored(
+    config: RunConfig, saved: Mapping[str, Any], run_dir: Path, step: int, tree: Mapping[str, Any]
+) -> tuple[Setup, int]:
+    """The run ``config`` with the state of a checkpoint's tree; ``saved`` is what config.yaml has of it."""
+    cpu = torch.device("cpu")
     try:
-        check_same_config(config.plain, tree["config"], SIZES)  # before anything of these sizes is made
+        check_same_config(saved, tree["config"], SIZES)  # before anything of these sizes is made
     except UserError as error:
         raise UserError(f"{run_dir}: {error}") from error
     except (LookupError, TypeError, AttributeError, ValueError) as error:

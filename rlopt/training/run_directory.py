@@ -22,7 +22,7 @@ from rlopt.parallel import ranks
 if TYPE_CHECKING:
     from rlopt.config.options import RunConfig
 
-_UNFINISHED = re.compile(r"\.(config\.yaml|summary\.json|scalars\.csv|nan_report\.json|error\.txt)\.\d+")
+_UNFINISHED = re.compile(r"\.(config\.yaml|summary\.json|tracker\.json|scalars\.csv|nan_report\.json|error\.txt)\.\d+")
 _locks: set[int] = set()  # descriptors of the folders that this process has locked
 
 
@@ -43,10 +43,9 @@ def choose_run_directory(config: RunConfig) -> Path:
         if used:
             raise _in_use(chosen)
         return chosen
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    return unused_path(
-        Path.cwd() / "runs" / f"{config.algo}-{config.env.name.replace('/', '-')}-s{config.seed}-{stamp}"
-    )
+    stamp, env = time.strftime("%Y%m%d-%H%M%S"), config.env.name
+    env = re.sub(r"[^\w.-]+", "-", env.rpartition(":")[2] if config.env.own else env)
+    return unused_path(Path.cwd() / "runs" / f"{config.algo}-{env}-s{config.seed}-{stamp}")
 
 
 def unused_path(base: Path) -> Path:

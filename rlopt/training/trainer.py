@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from rlopt.checkpoint.format import file_name
 from rlopt.checkpoint.manager import CheckpointManager
 from rlopt.checkpoint.resume_rules import check_structure
 from rlopt.checkpoint.run_state import RunState, announce_slow_replay, env_state
@@ -24,23 +26,29 @@ from rlopt.core.parts import State
 from rlopt.core.requirements import Incompatible
 from rlopt.errors import EnvironmentFault, RankLost, Signalled, Stopped, UserError, in_one_line
 from rlopt.files import replace_file, shown, synchronise
+from rlopt.loggers import console
 from rlopt.loggers.logger import Logger
 from rlopt.loggers.progress import ProgressDisplay
+from rlopt.loggers.sb3 import with_names
+from rlopt.loggers.trackers import Tracker
 from rlopt.parallel.collectives import gather, world_size
 from rlopt.parallel.ranks import is_first_rank, on_all_ranks
 from rlopt.policy.inference import FrozenPolicy
 from rlopt.policy.policy import Policy
 from rlopt.rollout.buffer import Rollout
 from rlopt.rollout.collector import Collector
+from rlopt.rollout.env_state import with_arrays
 from rlopt.rollout.episodes import EpisodeTracker, RolloutStats
+from rlopt.rollout.infos import absent, info_scalars
 from rlopt.rollout.seeding import Purpose, integer
 from rlopt.rollout.workers import Workers
 from rlopt.training.agent import Agent
-from rlopt.training.callbacks import Callbacks, RunContext
+from rlopt.training.callbacks import DROPPED, Callbacks, Requests, RunContext
 from rlopt.training.diagnostics import compute_diagnostics
 from rlopt.training.evaluator import Evaluator
 from rlopt.training.failure_policy import FailurePolicy
 from rlopt.training.signals import SignalHandler
+from rlopt.training.timer import Timer
 
 _RECENT = 100  # training episodes whose returns the summary describes
 
@@ -56,14 +64,15 @@ class Trainer:
         collector: Collector | Workers,
         state: State,
         minibatches: torch.Generator,
+        spaces: dict[str, Any] | None = None,  # trees of the environment's spaces, for checkpoints
     ):
         self.config, self.run_dir, self.agent, self.collector = config, run_dir, agent, collector
-        self.state, self.minibatches = state, minibatches
+        self.state, self.minibatches, self._spaces = state, minibatches, spaces
         self.steps = self.updates = self.skipped = 0
         self.failures = FailurePolicy(config.max_bad_updates, run_dir, agent.learners)
         self.evaluator = Evaluator(config, agent)
         self.checkpoints = CheckpointManager(config.checkpoint, run_dir)
-        self.signals, self.callbacks = SignalHandler(), Callbacks()
+        self.signals, self.callbacks, self.requests = SignalHandler(), Callbacks(), Requests(config.env.steps_by)
         self._episodes = EpisodeTracker(collector.num_envs)
         self._physics = 0.0  # seconds of the simulator that were reported
         self._recent: deque[float] = deque(maxlen=_RECENT)  # returns of the last training episodes
@@ -71,6 +80,7 @@ class Trainer:
         self._between_updates: RunState  # after the last whole update: what a checkpoint holds
         self._resumed: int | None = None  # the step that the run continues from; -1: it begins again in its folder
         self._rollout_started = False
+        self._rollouts = 0  # that were started, of earlier processes too
         self._ended_by_callback = False
 
     def run(self) -> dict[str, Any]:
@@ -97,7 +107,7 @@ class Trainer:
             self._train(logger)
             self.signals.raise_received()
             summary = self._evaluate(logger) if is_first_rank() else {}
-            self.callbacks.on_end(self._context(), summary)
+            self.callbacks.on_end(self._context(None), summary)
         self.checkpoints.raise_if_unsaved()
         return summary
 
@@ -105,10 +115,11 @@ class Trainer:
         """Update until total_steps are done; save, whichever way this ends."""
         display = ProgressDisplay(self.config.total_steps, None if is_first_rank() else Console(quiet=True))
         self._timer.start()
-        self._between_updates = self.run_state()
+        self._between_updates, self._rollouts = self.run_state(), self.updates
         together = False  # True where all ranks reach the last save
         try:
-            self.callbacks.on_begin(self._context(), self.config.plain)
+            is_new = not self.updates and not self.requests.changes
+            self.callbacks.on_begin(self._context(0 if is_new else DROPPED), self.config.plain)
             self.signals.raise_received()
             while self.steps < self.config.total_steps and not self._ended_by_callback:
                 self._update(logger, display)
@@ -150,12 +161,13 @@ class Trainer:
         self.skipped += result.skipped
         self._recent.extend(stats.episodes.returns)
         own = {"update/skipped": float(self.skipped), **times, "time/steps_per_second": self.steps / seconds}
-        scalars = {**stats.scalars, **result.scalars, **own}
+        scalars = {**stats.scalars, **result.scalars, **own, **self._scalars_of_infos(rollout)}
         more = compute_diagnostics(
             self.config, self.updates, self.agent, before, self.state, rollout, result.quantities
         )
         with self.signals.deferred():
-            logger.scalars({**scalars, **more.scalars}, self.steps)
+            recorded = self._with_names({**scalars, **more.scalars}, seconds)
+            logger.scalars({**recorded, **self.requests.take_scalars()}, self.steps)
             logger.histograms(more.histograms, self.steps)
         self.signals.raise_received()
         display.update(self.steps, seconds, self._mean_return(), scalars.get("policy/kl", scalars.get("step/kl")))
@@ -168,10 +180,28 @@ class Trainer:
             evaluation = self.evaluator.after_update(self.updates, self.state, self._recent)
         if evaluation:
             with self.signals.deferred():
-                logger.scalars({"evaluation/return": evaluation.mean, "evaluation/std": evaluation.std}, self.steps)
-        self._between_updates = self.run_state()  # one assignment: a signal finds the old state or the new one
-        answer = self.callbacks.on_update(self._context(), scalars)
-        self._ended_by_callback = isinstance(answer, bool | np.bool_) and bool(answer)
+                found = {"evaluation/return": evaluation.mean, "evaluation/std": evaluation.std}
+                logger.scalars(self._with_names(found, seconds), self.steps)
+        with self.signals.deferred():  # what on_update changes is saved with this update
+            self._between_updates = self.run_state()
+            answer = self.callbacks.on_update(self._context(self.updates + 1), scalars)
+            self._ended_by_callback = isinstance(answer, bool | np.bool_) and bool(answer)
+            self._between_updates = replace(self._between_updates, changes=tuple(self.requests.changes))
+            if own := self.requests.take_scalars():
+                logger.scalars(own, self.steps)
+
+    def _with_names(self, scalars: dict[str, float], seconds: float) -> dict[str, float]:
+        """The scalars, under further names where record.names asks for them."""
+        if self.config.record.names == "rlopt":
+            return scalars
+        return with_names(scalars, self.steps, self.updates, seconds, self._mean_return())
+
+    def _scalars_of_infos(self, rollout: Rollout) -> dict[str, float]:
+        names = self.config.record.info
+        found = info_scalars(names, rollout)
+        if self.updates == 1 and (missing := absent(names, found)) and is_first_rank():
+            console.info(f"rlopt: record.info: no info of the first rollout had {' or '.join(missing)}")
+        return found
 
     def _collect(self) -> Rollout:
         """The next rollout. The last update may have started it while the critic learned."""
@@ -179,16 +209,18 @@ class Trainer:
             self._start_rollout(self.agent.policy(self.state))
         rollout = on_all_ranks(self.collector.finish)
         self._rollout_started = False
-        self.callbacks.on_rollout(self._context(), rollout)
+        self.callbacks.on_rollout(self._context(self.updates + 1), rollout)
         return rollout
 
     def _start_rollout(self, policy: FrozenPolicy) -> None:
-        self.collector.start(policy)
+        self.collector.start(policy, self.requests.due(self._rollouts))
         self._rollout_started = True
+        self._rollouts += 1
 
     def _save_or_stop(self, logger: Logger) -> None:
         """Save if that is due, then stop if a signal came. If one rank must, all ranks do."""
-        due = is_first_rank() and (self.evaluator.is_best or self.checkpoints.is_due(self.updates))
+        asked, self.requests.saves = self.requests.saves, False
+        due = is_first_rank() and (asked or self.evaluator.is_best or self.checkpoints.is_due(self.updates))
         number = self.signals.received
         if world_size() > 1:
             gathered = gather((due, number or 0))
@@ -207,7 +239,7 @@ class Trainer:
             logger.flush()
             path = self.checkpoints.save(state.steps, tree, state.score)
             if path is not None:
-                self.callbacks.on_checkpoint(self._context(), path)
+                self.callbacks.on_checkpoint(self._context(None), path)
 
     def _evaluate(self, logger: Logger) -> dict[str, Any]:
         """Evaluate the final policy, and write summary.json and the video; on the first rank."""
@@ -229,6 +261,8 @@ class Trainer:
         logger.summary(summary)
         if video := self.evaluator.record_video(self.state):
             logger.image("policy/video", *video, self.steps)
+        if (last := self.run_dir / "checkpoints" / file_name(self.steps)).exists():
+            logger.policy(last)
         return summary
 
     def _open_logger(self) -> Logger:
@@ -242,9 +276,12 @@ class Trainer:
             return Logger(run_dir, config.plain, text, tensorboard=False, csv=False)
         try:
             run_dir.mkdir(parents=True, exist_ok=True)
+            after, tracker = self._resumed, None
+            if record.tracker is not None:  # first: where it cannot begin, nothing is left
+                tracker = Tracker(record.tracker, record.project, run_dir, config.plain, after)
             replace_file(run_dir / "config.yaml", text)
             synchronise(run_dir.parent)
-            logger = Logger(run_dir, config.plain, text, record.tensorboard, record.csv, self._resumed)
+            logger = Logger(run_dir, config.plain, text, record.tensorboard, record.csv, after, tracker)
             (run_dir / "summary.json").unlink(missing_ok=True)  # a finished run that is extended is no longer finished
         except OSError as error:
             raise UserError(f"run_dir={shown(run_dir)} cannot be written: {error}") from error
@@ -258,11 +295,14 @@ class Trainer:
         saved = f"; {self.checkpoints.describe_saved(self.steps)}" if is_first_rank() else ""
         return f"{error}, after step {self.steps:,}{saved}"
 
-    def _context(self) -> RunContext:
+    def _context(self, rollout: int | None) -> RunContext:
+        """What a callback is given; ``rollout`` is the one before which it changes environments, see `Requests`."""
+
         def policy() -> Policy:
             return Policy(self.agent.evaluated_policy(self.state), self.agent.head, *self.config.env.spaces())
 
-        return RunContext(self.steps, self.updates, self.run_dir, policy)
+        requests, environments = self.requests, self.requests.environments(rollout)
+        return RunContext(self.steps, self.updates, self.run_dir, policy, environments, requests.record, requests.save)
 
     def run_state(self) -> RunState:
         """The run as it is now, between two updates."""
@@ -272,6 +312,7 @@ class Trainer:
             best=self.evaluator.best, score=self.evaluator.score, minibatches=self.minibatches.get_state(),
             recent=list(self._recent), env_states=self.collector.boundary,
             returns=self._episodes.returns.clone(), lengths=self._episodes.lengths.clone(),
+            spaces=self._spaces, changes=tuple(self.requests.changes),
         )  # fmt: skip
 
     def restore(self, tree: Mapping[str, Any] | None) -> list[int]:
@@ -293,6 +334,7 @@ class Trainer:
             self._timer.restore(tree["seconds"], tree["wall_seconds"])
             self.minibatches.set_state(tree["minibatches"])
             self._recent.extend(map(float, tree["recent"]))
+            self.requests.restore(with_arrays(tree.get("changes", [])))
             self._resumed = self.steps
             entries = tree["environments"]  # None before the first rollout
             return [] if entries is None else self._restore_environments(entries)
@@ -310,8 +352,9 @@ class Trainer:
         entries = entries[first : first + count]
         reset_seed = integer(self.config.seed, Purpose.RESUMED, self.updates)
         states = [env_state(entry) for entry in entries]
+        made = [change for change in self.requests.changes if change["rollout"] < self.updates]
         with announce_slow_replay(states if is_first_rank() else ()):
-            here = on_all_ranks(lambda: self.collector.restore(states, reset_seed))
+            here = on_all_ranks(lambda: self.collector.restore(states, reset_seed, made))
         begun: list[int] = sorted(number for numbers in gather(here) for number in numbers)
         for e, entry in enumerate(entries):
             if entry is not None and first + e not in begun:
@@ -319,39 +362,3 @@ class Trainer:
         if begun:
             self.state["rewards"] = self.agent.rewards.begun(self.state["rewards"], begun)
         return begun
-
-
-class Timer:
-    """Two clocks of a run. ``training`` leaves out start-up and evaluations, and counts up to the last `lap`.
-
-    ``wall`` counts everything from `start` on.
-    """
-
-    def __init__(self) -> None:
-        self.training = self._before = 0.0
-        self.start()
-
-    def restore(self, training: float, wall: float) -> None:
-        """Continue from what earlier processes of the run have spent."""
-        self.training, self._before = training, wall
-
-    def start(self) -> None:
-        self._start = self._since = time.perf_counter()
-
-    def lap(self) -> float:
-        """Bring ``training`` up to date, and return it."""
-        now = time.perf_counter()
-        self.training += now - self._since
-        self._since = now
-        return self.training
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Within, time does not count as training."""
-        begin = time.perf_counter()
-        yield
-        self._since += time.perf_counter() - begin
-
-    @property
-    def wall(self) -> float:
-        return self._before + time.perf_counter() - self._start

@@ -39,7 +39,6 @@ LEAST_MEDIAN, AIM_OF_MEDIAN = 95, 110  # lines of the median file
 UPWARDS: set[tuple[str, str]] = set()
 LONG_FUNCTIONS: set[str] = set()
 SKIPS_FORMAT: set[str] = {
-    "rlopt/api.py",
     "rlopt/cli/sweep.py",
     "rlopt/config/compatibility.py",
     "rlopt/inspection/report.py",

@@ -3,6 +3,7 @@
 import importlib
 import re
 import shlex
+import sys
 import tomllib
 import warnings
 from pathlib import Path
@@ -19,9 +20,10 @@ from rlopt.cli import main as cli
 from rlopt.config.catalogue import pairs
 from rlopt.config.choices import groups, is_variant
 from rlopt.core import heads
-from rlopt.guide import extending, options
+from rlopt.guide import ecosystem, extending, options
 from tests.support.building import resolve
 from tests.system.test_sweep import test_joblib_trains_in_processes_what_one_process_trains as with_joblib
+from tests.unit.loggers.test_trackers import stand_in
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 ROOT = Path(__file__).parents[2]
@@ -97,7 +99,7 @@ def run(text: str, names: dict[str, Any]) -> int:
     """Carry out every block of a page; how many there were."""
     found = blocks(text)
     for language, code in found:
-        if place := re.match(r"# (\w+/\w+/\w+\.(?:py|yaml))\n", code):
+        if place := re.match(r"# ((?:\w+/)*\w+\.(?:py|yaml))\n", code):
             Path(place[1]).parent.mkdir(parents=True, exist_ok=True)
             Path(place[1]).write_text(code[place.end() :])
         elif language == "python":
@@ -126,6 +128,17 @@ def test_what_the_readme_says_of_launchers_is_tested():
 
 def test_every_block_of_the_guide(capsys):
     assert run(extending.__doc__ or "", {}) == 12
+
+
+def test_every_block_of_the_page_on_other_trainers(capsys, monkeypatch):
+    kept = stand_in("wandb")
+    try:
+        assert run(ecosystem.__doc__ or "", {}) == 6
+        assert kept.rows("end") and kept.scalars()["train/approx_kl"]
+        for made in ("success.png", "policy.onnx", "runs/grid/README.md", "episodes.npz", "runs/harder/summary.json"):
+            assert Path(made).stat().st_size > 0
+    finally:
+        del sys.modules["wandb"]
 
 
 def test_the_first_lines_of_the_library_run(briefly, capsys):

@@ -17,7 +17,9 @@ def env(number: int, time: int) -> EnvState:
 
 def state(history: EpisodeHistory | None) -> RunState:
     returns, lengths = torch.tensor([1.5, -2.0], dtype=torch.float64), torch.tensor([3, 1])
-    return RunState({"actor": {}}, 80, 2, 1, 0, 1.0, 2.0, None, 4.0, torch.zeros(2), [3.0], history, returns, lengths)
+    return RunState(
+        {"actor": {}}, 80, 2, 1, 0, 1.0, 2.0, None, 4.0, torch.zeros(2), [3.0], history, returns, lengths, None, ()
+    )
 
 
 def history() -> EpisodeHistory:

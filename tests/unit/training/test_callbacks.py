@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import rlopt
+from rlopt.errors import EnvironmentFault, UserError
 from rlopt.training.callbacks import RunContext
+from tests.support.traces import rows
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "probe_environments")
 
@@ -61,3 +63,57 @@ def test_what_a_callback_raises_ends_the_run_with_a_checkpoint():
     with pytest.raises(ZeroDivisionError):
         rlopt.train(on_update=fail, run_dir="here", **SMALL)
     assert [p.name for p in Path("here/checkpoints").iterdir()] == ["step-000000000160.safetensors"]
+
+
+def test_a_callback_records_scalars_and_saves(capsys):
+    def watch(moment: RunContext, rollout: Any) -> None:
+        moment.record("mine/rollout", rollout.steps)
+
+    def update(moment: RunContext, scalars: Any) -> None:
+        moment.record("mine/update", np.float32(moment.updates))
+        if moment.updates == 2:
+            moment.save()
+
+    saved = []
+    rlopt.train(on_rollout=watch, on_update=update, on_checkpoint=lambda moment, path: saved.append(moment.updates),
+                run_dir="here", **SMALL)  # fmt: skip
+    recorded = [{k: v for k, v in row.items() if k.startswith("mine/") and v} for row in rows(Path("here"))]
+    assert recorded == [{"mine/rollout": "80.0"}, {"mine/update": "1.0"}, {"mine/rollout": "80.0"}, {"mine/update": "2.0"},
+                        {"mine/rollout": "80.0"}, {"mine/update": "3.0"}]  # fmt: skip
+    assert saved == [2, 3]
+
+
+@pytest.mark.parametrize("ask, wanted", [
+    (lambda moment: moment.environments.call("_noise", 1), "'_noise' is not the name of a method"),
+    (lambda moment: moment.environments.set_attr("gravity", object()), "of type object where a checkpoint holds"),
+    (lambda moment: moment.record("mine", "text"), "takes a number; got 'text'"),
+])  # fmt: skip
+def test_what_cannot_be_asked_is_refused_in_one_line(ask, wanted):
+    with pytest.raises(UserError, match=wanted):
+        rlopt.train(on_update=lambda moment, _: ask(moment), run_dir="here", **SMALL)
+    assert [p.name for p in Path("here/checkpoints").iterdir()] == ["step-000000000080.safetensors"]
+
+
+def test_environments_change_in_few_callbacks_and_one_by_one():
+    def change(moment: RunContext, _: Any) -> None:
+        moment.environments.set_attr("gravity", 1.0)
+
+    with pytest.raises(UserError, match="can be changed in on_begin, on_rollout and on_update"):
+        rlopt.train(on_checkpoint=change, **SMALL)
+    with pytest.raises(UserError, match="env.backend=mujoco steps all environments as one.* type env.backend=sync"):
+        rlopt.train("env=hopper", on_begin=change, **SMALL)
+    with pytest.raises(EnvironmentFault, match="neither CartPoleEnv nor a wrapper of it has mood"):
+        rlopt.train(on_begin=lambda moment, _: moment.environments.set_attr("mood", 1.0), **SMALL)
+
+
+def test_a_change_reaches_every_environment_in_workers_too():
+    def change(moment: RunContext, _: Any) -> None:
+        moment.environments.set_attr("force_mag", 0.0)
+
+    thetas = []
+    for workers in (1, 2):
+        trained = rlopt.train("env.num_envs=4", on_begin=change, workers=workers, **SMALL)
+        thetas.append(rlopt.load(trained.run_dir).frozen.theta)
+    assert thetas[0].equal(thetas[1])
+    other = rlopt.train("env.num_envs=4", **SMALL)
+    assert not thetas[0].equal(rlopt.load(other.run_dir).frozen.theta)

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from rlopt.training.trainer import Timer
+from rlopt.training.timer import Timer
 
 
 def test_training_is_all_but_start_up_and_evaluations(monkeypatch):
