@@ -69,8 +69,7 @@ def multirun(overrides: list[str], train: Callable[[list[str]], int]) -> int:
     job = _Job(Sweep(train, folder, sorted(varied), *extensions.active()))
 
     directories = [*to_overrides({"hydra.sweep.dir": folder}), "hydra.sweep.subdir=.", "hydra.output_subdir=null"]
-    directories += _study(overrides, folder)
-    quiet = ["hydra/hydra_logging=none", "hydra/job_logging=none"]
+    quiet = ["hydra/hydra_logging=none", "hydra/job_logging=none", *_study(overrides, folder)]
     program = sys.argv
     sys.argv = ["rlopt", "--multirun", *(to_sweeper(parse(text)) for text in overrides), *directories, *quiet]
     full_error, os.environ["HYDRA_FULL_ERROR"] = os.environ.get("HYDRA_FULL_ERROR"), "1"  # let Hydra raise its errors
