@@ -32,7 +32,7 @@ def test_tensors_get_what_arrays_get(name):
     transform, expected = tensor_transform(space, squash, LIKE), action_transform(space, squash)(actions)
     with NoWaiting():
         found = transform(actions)
-    assert found.numpy() == pytest.approx(expected, rel=1e-15, abs=0) and found.numpy().shape == expected.shape
+    assert found.numpy() == pytest.approx(expected, rel=1e-15, abs=1e-15) and found.numpy().shape == expected.shape
     assert found.numpy().dtype == expected.dtype
 
 
