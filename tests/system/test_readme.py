@@ -126,7 +126,7 @@ def test_what_the_readme_says_of_launchers_is_tested():
 
 
 def test_every_block_of_the_guide(capsys):
-    assert run(extending.__doc__ or "", {}) == 12
+    assert run(extending.__doc__ or "", {}) == 15
 
 
 def test_the_first_lines_of_the_library_run(briefly, capsys):

@@ -92,7 +92,7 @@ def test_numbers_that_are_not_finite_are_found(tmp_path, monkeypatch):
 def test_a_simulator_without_a_state_says_what_a_resume_does(tmp_path, capsys):
     gym.register("test/Simulator-v0", vector_entry_point=Simulator)
     try:
-        typed = ["env.id=test/Simulator-v0", "algo=ppo", *SMALL, f"run_dir={tmp_path / 'run'}"]
+        typed = ["env.id=test/Simulator-v0", "algo=trpo", *SMALL, f"run_dir={tmp_path / 'run'}"]
         make_trainer(*typed).run()
         said = (
             "test/Simulator-v0 has no state() and restore(state): if this run is stopped and resumed, its environments"
