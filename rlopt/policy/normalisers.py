@@ -15,6 +15,7 @@ Nothing acts on rewards, so the reward scaler takes in a rollout before it scale
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -183,7 +184,8 @@ class RewardScaler:
         found = torch.empty_like(given)
         # in numpy on the host: these arrays are small, and there are T of them
         parts = (before, given, going, found)
-        running, r, keep, returns = (x.numpy() if x.is_cpu else x for x in parts)
+        arrays: list[Any] = [x.numpy() if x.is_cpu else x for x in parts]
+        running, r, keep, returns = arrays
         with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is found below
             for t in range(len(r)):
                 running += r[t]

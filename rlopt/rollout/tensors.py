@@ -177,16 +177,17 @@ class TensorCollector:
         buffer["episode"][:] = self._episode + self.total * begins.cumsum(0)
         self._time = (buffer["time"][-1] + 1).masked_fill(over[-1], 0)
         self._episode = buffer["episode"][-1] + self.total * over[-1]
-        index = (buffer["truncated"] & ~buffer["terminated"]).nonzero(as_tuple=True)
-        raw = self._last[index]
+        t, e = (buffer["truncated"] & ~buffer["terminated"]).nonzero(as_tuple=True)
+        raw = self._last[t, e]
         final = policy.normalise(raw, out=torch.empty_like(raw, dtype=buffer["inputs"].dtype))
         return Rollout(
             **buffer,
             final=mark_infinite(final, raw),
             raw_final=raw,
-            final_index=index,
+            final_index=(t, e),
             first=self.first,
             total=self.total,
+            by_environment=False,
         )
 
     def _draw_noise(self) -> Tensor:
