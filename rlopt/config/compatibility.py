@@ -26,7 +26,7 @@ from rlopt.config.catalogue import (
     typed_choices,
 )  # fmt: skip
 from rlopt.config.choices import ACTOR_PARTS, parts, short_name, stands_for
-from rlopt.config.options import RunConfig, SharedCritic, UpdateOptions
+from rlopt.config.options import OwnCritic, RunConfig, SharedCritic, UpdateOptions
 from rlopt.core.parts import COMPATIBLE, EUCLIDEAN, KL, OBJECTIVE
 from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.errors import UserError
@@ -43,6 +43,8 @@ def check(config: RunConfig) -> None:
         _check_update(_Checked(config, update, prefix))
     if config.compatible:
         _check_compatible_critic(config)
+    if config.reuse.batches > 1:
+        _check_reuse(config)
     if any(config.memory_sizes.values()) or any(name.endswith("schedule.sequence") for name in config.typed):
         from rlopt.config.sequences import check_sequences  # which most runs have no need of
 
@@ -201,6 +203,28 @@ def _check_estimator(c: _Checked) -> None:
         )
 
 
+def _check_reuse(config: RunConfig) -> None:
+    """Batches of earlier policies are weighed by sample, and kept by the process that learns."""
+    reuse, actor = f"reuse.batches={config.reuse.batches}", config.actor
+    if world_size() > 1:
+        raise UserError(f"{reuse} keeps batches in one process; run without torchrun, or set reuse.batches=1")
+    if any(config.memory_sizes.values()):
+        raise UserError(
+            f"{reuse} sees batches again, and the memory of a network is that of the policy that acted; choose "
+            "policy=mlp critic=mlp, or set reuse.batches=1"
+        )
+    asked = actor.metric.requirements  # of whole episodes where it asks for the whole batch
+    if config.compatible or actor.estimator.reduces or asked.first_step_only or asked.whole_batch:
+        group = "critic" if config.compatible else "estimator" if actor.estimator.reduces else "metric"
+        choice = {"critic": config.compatible, "estimator": actor.estimator, "metric": actor.metric}[group]
+        raise UserError(
+            f"{group}={stands_for(choice)} is for actions of the policy that learns, and {reuse} has those of earlier "
+            f"ones too; choose another {group}, or set reuse.batches=1"
+        )
+    if config.advantages.normalise == "minibatch":
+        raise UserError(f"{reuse} weighs advantages after they are normalised; add advantages.normalise=batch")
+
+
 def _check_counts(config: RunConfig) -> None:
     """Environments, ranks, workers and batch must divide into one another."""
     ranks, envs = world_size(), config.env.num_envs
@@ -244,6 +268,11 @@ def _check_tensors(config: RunConfig) -> None:
     backend = f"env.backend={config.env.backend}"
     if config.processes > 1:
         raise UserError(f"{backend} steps all environments of {config.env.id} as one; leave out workers")
+    if config.noise.color:
+        raise UserError(
+            f"noise.color={config.noise.color:g} is drawn on the host, and {backend} draws on the device; set "
+            "noise.color=0, or type env.backend=sync"
+        )
     for prefix, size in config.memory_sizes.items():
         if size:
             network = "critic" if prefix else "policy"
@@ -254,9 +283,16 @@ def _check_tensors(config: RunConfig) -> None:
 
 def _check_effects(config: RunConfig) -> None:
     """Raise UserError where an option was typed that has no effect beside another's value."""
-    parts = {name: getattr(config, name) for name in ("observations", "rewards", "averaging")}
+    parts = {name: getattr(config, name) for name in ("observations", "rewards", "reuse", "noise", "averaging")}
+    if isinstance(config.critic, OwnCritic):
+        parts["critic.targets"] = config.critic.targets
     for group, part in {**parts, "policy": config.policy.head}.items():
         _check_read(group, part, config.typed)
+    if config.noise.color and config.policy.head.head == "gsde":
+        raise UserError(
+            f"noise.color={config.noise.color:g} is for noise that is drawn at every step, and policy.head=gsde holds "
+            "its own for policy.noise_hold steps; set noise.color=0, or type policy.head=gaussian"
+        )
 
 
 def _check_read(group: str, part: Any, typed: Collection[str]) -> None:

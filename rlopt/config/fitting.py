@@ -14,11 +14,12 @@ from rlopt.config.catalogue import solvers_for, typed_choices
 from rlopt.config.choices import PARTS, choices, parts, stands_for
 from rlopt.config.compatibility import REMEDIES, advise
 from rlopt.config.networks import parse_network
-from rlopt.config.options import RunConfig, UpdateOptions
+from rlopt.config.options import OwnCritic, RunConfig, UpdateOptions
 from rlopt.config.saved import read_choice
 from rlopt.core.heads import Head
 from rlopt.core.network import Network, missing_layers
 from rlopt.core.parts import ROOT
+from rlopt.core.popart import can_preserve
 from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.samples import Samples
 from rlopt.core.solvers.per_layer import rooted
@@ -56,6 +57,17 @@ def check_network(
                 check_samples(factors, samples * update.metric.requirements.batches)
         except Incompatible as error:
             raise advise(error, group, stands_for(part), prefix) from error
+
+
+def check_targets(config: RunConfig, network: Network, theta: Tensor, inputs: int) -> None:
+    """Targets are normalised where the critic's last layer can follow. Raises UserError."""
+    if not isinstance(config.critic, OwnCritic) or not config.critic.targets.normalise:
+        return
+    if not can_preserve(network, theta, inputs + (1 + network.memory if network.memory else 0)):
+        raise UserError(
+            "critic.targets.normalise=true needs a critic whose last layer is an nn.Linear with a bias; choose "
+            "critic=mlp critic.bias=true, or set critic.targets.normalise=false"
+        )
 
 
 @torch.no_grad()

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rlopt.config.schema import construct, options
-from rlopt.core.checks import at_least_one, check, non_negative, positive
+from rlopt.core.checks import at_least_one, between, check, non_negative, positive
+from rlopt.core.popart import PopArt
 from rlopt.core.requirements import Requirements
 from rlopt.errors import UserError
 
 MOST_EPISODES = 10**6  # of one evaluation
+MOST_BATCHES = 100  # that an update is made of
+LONGEST_BLOCK = 100_000  # steps of action noise that are held at a time
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,61 @@ class RewardOptions:
     @property
     def requirements(self) -> Requirements:
         return Requirements(unread={} if self.scale else {"clip": "scale"})
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """How a critic of its own sees its targets."""
+
+    normalise: bool  # by running statistics, see `core.popart`
+    decay: float  # of these, an update
+
+    def __post_init__(self) -> None:
+        PopArt(self.decay)  # its check
+
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(unread={} if self.normalise else {"decay": "normalise"})
+
+
+@dataclass(frozen=True)
+class ReuseOptions:
+    """Of which batches an update is made, see `training.reuse`."""
+
+    batches: int  # the newest, and those before it
+    decay: float  # weight of a batch relative to the next newer one, above 0, at most 1
+    trace: float  # bound on the ratios in corrected advantages, > 0
+    largest: float | None  # bound on the ratios in the objective, > 0; None: none
+
+    def __post_init__(self) -> None:
+        check(1 <= self.batches <= MOST_BATCHES, "batches", f"1 or above, at most {MOST_BATCHES}", self.batches)
+        check(0 < self.decay <= 1, "decay", "above 0, and at most 1", self.decay)
+        positive("trace", self.trace)
+        if self.largest is not None:
+            positive("largest", self.largest)
+
+    @property
+    def requirements(self) -> Requirements:
+        idle = ("decay", "trace", "largest") if self.batches == 1 else ()
+        return Requirements(unread=dict.fromkeys(idle, "batches"))
+
+
+@dataclass(frozen=True)
+class NoiseOptions:
+    """How the noise of collected actions is correlated over time, see `rollout.noise`."""
+
+    color: float  # exponent of the power spectrum f^-color, 0 to 2; 0: independent steps
+    block: int  # steps of an environment after which the noise is drawn anew
+
+    def __post_init__(self) -> None:
+        between("color", self.color, 0, 2)
+        at_least_one("block", self.block)
+        longest = f"2 or above with a color above 0, at most {LONGEST_BLOCK:,}"
+        check(not self.color or 2 <= self.block <= LONGEST_BLOCK, "block", longest, self.block)
+
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(unread={} if self.color else {"block": "color"})
 
 
 @dataclass(frozen=True)

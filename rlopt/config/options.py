@@ -18,9 +18,12 @@ from rlopt.config.groups import (
     CheckpointOptions,
     EvaluationOptions,
     InitOptions,
+    NoiseOptions,
     ObservationOptions,
     RecordOptions,
+    ReuseOptions,
     RewardOptions,
+    TargetOptions,
 )
 from rlopt.config.networks import PolicyOptions, parse_network, parse_policy, sees_images
 from rlopt.config.schema import construct, construct_part, convert, options, parameters, part_class
@@ -89,6 +92,7 @@ class OwnCritic:
     head: Value
     update: UpdateOptions
     compatible: CompatibleCritic | None  # a critic of the policy's score beside it: natural actor-critic
+    targets: TargetOptions
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,8 @@ class RunConfig:
     advantages: AdvantageOptions
     observations: ObservationOptions
     rewards: RewardOptions
+    reuse: ReuseOptions
+    noise: NoiseOptions
     averaging: Averaging
     evaluation: EvaluationOptions
     checkpoint: CheckpointOptions
@@ -217,6 +223,8 @@ _GROUPS: dict[str, type[Any]] = {
     "advantages": AdvantageOptions,
     "observations": ObservationOptions,
     "rewards": RewardOptions,
+    "reuse": ReuseOptions,
+    "noise": NoiseOptions,
     "averaging": Averaging,
     "evaluation": EvaluationOptions,
     "checkpoint": CheckpointOptions,
@@ -230,8 +238,9 @@ def _parse_critic(plain: Plain) -> OwnCritic | SharedCritic:
     if plain.get("_target_") == SHARED_CRITIC:
         return construct(SharedCritic, {k: v for k, v in plain.items() if k != "_target_"}, "critic")
     update = UpdateOptions.parse(plain, "critic.")
-    groups = (*PARTS, "schedule", "l2")
+    targets = construct(TargetOptions, options(plain, "targets", "critic.", "normalise"), "critic.targets")
+    groups = (*PARTS, "schedule", "l2", "targets")
     network, rest = parse_network({name: value for name, value in plain.items() if name not in groups}, "critic")
     given = rest.pop("compatible", None)
     compatible = None if given is None else construct_part(given, "critic.compatible")
-    return OwnCritic(network, construct(Value, rest, "critic"), update, compatible)
+    return OwnCritic(network, construct(Value, rest, "critic"), update, compatible, targets)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rlopt.core.checks import at_least_one, positive
 from rlopt.core.heads import Head, Joint
-from rlopt.core.parts import Scalars, State
+from rlopt.core.parts import Scalars, State, kl_adaptive_step
 from rlopt.core.problem import adaptive_objective
 from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.samples import Samples
@@ -115,16 +115,24 @@ class Learner:
                     failure = failure or report.failure
                 else:
                     last = report
-            if stopped := self._reached_target(theta, samples):
+            state, stopped = self._after_epoch(theta, state, samples)
+            if stopped:
                 break
         return broadcast_theta(theta, before), state, TrainingResult(steps, skipped, failure, last, stopped)
 
-    def _reached_target(self, theta: Tensor, samples: Samples) -> bool:
-        """True where the mean KL from the policy that acted is above the schedule's target."""
-        if self.schedule.target_kl is None:
-            return False
+    def _after_epoch(self, theta: Tensor, state: State, samples: Samples) -> tuple[State, bool]:
+        """State after an epoch, and True where the mean KL from the policy that acted is above the schedule's target.
+
+        A step whose rates follow the KL learns of it here.
+        """
+        target, step = self.schedule.target_kl, kl_adaptive_step(self.update.step)
+        if target is None and step is None:
+            return state, False
         old, z = samples.old_outputs, self.update.network.outputs(theta, samples.inputs)
-        return bool(samples.mean(self.policy.kl(self._of_policy(old), self._of_policy(z))) > self.schedule.target_kl)
+        kl = samples.mean(self.policy.kl(self._of_policy(old), self._of_policy(z)))
+        if step is not None:
+            state = {**state, "step": step.adapt_to_kl(state["step"], float(kl))}
+        return state, target is not None and bool(kl > target)
 
     def advance(self, state: State, measured: Scalars | None = None) -> State:
         """State at the end of a whole update: learning-rate schedules move; a policy's objective learns.

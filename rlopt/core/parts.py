@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -185,6 +185,22 @@ class Step(Protocol):
     def advance(self, state: State) -> State:
         """State after a whole update (all its epochs and minibatches): learning-rate schedules."""
         return state
+
+
+class KLAdaptiveStep(Step, Protocol):
+    """A step whose rates may follow the KL divergence of every epoch."""
+
+    @property
+    def adapts_to_kl(self) -> bool:
+        """Whether they do."""
+
+    def adapt_to_kl(self, state: State, kl: float) -> State:
+        """State after an epoch that has the policy ``kl`` nats, mean over states, from the one that acted."""
+
+
+def kl_adaptive_step(step: Step) -> KLAdaptiveStep | None:
+    """The step, if its rates follow the KL."""
+    return cast(KLAdaptiveStep, step) if getattr(step, "adapts_to_kl", False) else None
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,20 @@ into the gradient. Watch `solver/residual` (a value near 1 means that the system
   batch, and so does not work with minibatches.
 - `trust_region` takes a step of the same length without measuring; `kl_clip` does so with momentum.
 - `radius` is in nats for `kl_line_search` and `kl_clip`, and in the metric's own units for `trust_region`.
+- `scheduler=kl_adaptive` lowers a learning rate, or a step's rate and radius, after an epoch that moved the policy by
+  more than twice `scheduler.target` nats, and raises it after one that moved it by less than half of that.
 - Adaptive optimizers (Adam, RMSprop) are refused with any metric but the identity, because they undo its geometry.
+
+**More from the same samples**
+
+- `reuse.batches=4` makes every update of both networks from the last four batches (GePPO, GeTRPO: Queeney, Paschalidis
+  and Cassandras 2021, 2022), with any metric, solver and step but those that need the policy's own actions. Smaller
+  batches then make for more updates: `batch_size=1024 step.radius=0.0025`, or `objective.clip=0.1`, are near the
+  paper's. Look at `reuse/effective_share`: far below 1, earlier batches say little of the policy of now.
+- `critic.hidden=[256,256]`: a critic wider than the policy (Andrychowicz et al. 2021, What matters in on-policy
+  reinforcement learning?).
+- In long runs `policy.layer_norm=true critic.layer_norm=true`, and equal betas of Adam, `optimizer.betas=[0.99,0.99]`,
+  are meant against policies that get worse again (Moalla et al. 2024; Dohare, Lan and Mahmood 2023).
 
 **Distribution over actions**, for those that are real numbers (`policy.head`); categories and bits have their own
 
@@ -63,6 +76,11 @@ into the gradient. Watch `solver/residual` (a value near 1 means that the system
   smooth (Raffin, Kober and Stulp 2021, who made it for robots). It is made of `policy.noise_features` linear features
   of the network's last hidden layer.
 
+`noise.color=0.5` correlates the noise of any of them over time, while actions are collected: exploration is smoother
+(Hollenstein, Martius and Piater 2024). Each action alone has the policy's distribution, and its log-probability is
+that of independent steps: what the correlation adds is left out. Evaluations are without it. `rlopt.rollout.noise` has
+the filter.
+
 An action of a Dict or a Tuple is drawn part by part, each from its own distribution; the Fisher matrix in output space
 has a block for each. A Box of whole numbers is drawn as categories, one for each value, of at most 256 each; nothing
 tells a category that its neighbour is alike, so a range of many values is better a Box of real numbers that the
@@ -72,6 +90,8 @@ environment rounds.
 
 - `critic/explained_variance` is near 0 or below: improve the critic first, by more epochs, another learning rate, or
   `critic.metric=gauss_newton critic.solver=kfac critic.step=kl_clip`.
+- Returns grow tenfold or more as the policy learns: `critic.targets.normalise=true`
+  keeps the size of what the critic learns at 1 (PopArt, van Hasselt et al. 2016), and its values as they are.
 - Actions have no bounds: set `policy.initial_sigma` to about the size of useful actions, since KL divergence measures a
   step in sigmas. The default is 0.5 in the action's own unit.
 - `step/accepted` is 0: change the radius or the damping.

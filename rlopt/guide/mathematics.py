@@ -17,6 +17,7 @@ u -> J^T u (`rlopt.core.tapes.tape`). All means are weighted: mean_b f_b = sum_b
 | log_prob   | log p(a \| z) A: the policy gradient theorem |
 | surrogate  | r A: the same gradient at the old policy, and the correct one away from it |
 | clipped    | min(r A, clip(r, 1 - e, 1 + e) A): PPO |
+| spo        | r A - \|A\| (r - 1)^2 / (2 e): a penalty that leads back beyond PPO's bounds |
 | kl_penalty | r A minus a multiple of the KL divergence from the old policy |
 | value      | log N(target; z, variance): the squared error of a critic |
 
@@ -32,6 +33,9 @@ episode bootstraps from the value of its last observation, a terminated one does
 | plain     | g(theta) |
 | svrpg     | mu + g(theta) - g_w(theta_s), mu the mean of g(theta_s) over several batches at a snapshot |
 | recursive | v = g(theta) + (1 - a) (v_before - g_w(theta_before)): STORM-PG; SRVR-PG with a = 0 |
+
+With `reuse.batches` above 1 the batches before the newest are samples too, with advantages times the ratio of the
+policy of now and the one that acted (`rlopt.training.reuse`).
 
 **Metric.** A small step d has the squared length d^T M d. Nearly all metrics are a matrix C_b (O, O) in the space of
 outputs, pulled back to theta: M = mean_b J_b^T C_b J_b. So M v costs one jvp and one vjp (`rlopt.core.curvature`).

@@ -26,9 +26,11 @@ TensorBoard see loggers/tensorboard.py; for what is recorded only every few upda
 | objective/beta                       | weight of KL in this update's objective (kl_penalty) |
 | estimator/weight                     | mean importance weight, before self-normalisation; near 1 (svrpg, recursive) |
 | estimator/effective_share            | of the samples that as many equal weights would be: (mean w)^2 / mean w^2 |
+| reuse/weight, reuse/effective_share  | of the samples of the last batches: mean of w; (mean w)^2 / mean w^2 |
 | policy/entropy                       | nats, mean over states, after the update |
 | policy/kl                            | nats: of the policy alone, where network and step/kl are shared with a value |
 | critic/loss                          | mean squared error on the targets, after the update |
+| critic/target_mean, critic/target_std | of its targets, by running statistics, where it normalises them |
 | critic/explained_variance            | of the targets, before the update |
 | critic/episodes                      | episodic natural actor-critic: whole episodes that it learned from |
 | evaluation/return, evaluation/std    | of periodic evaluations: raw returns, with the policy's mode |

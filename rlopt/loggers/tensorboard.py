@@ -94,6 +94,8 @@ LAYOUT = {  # category -> chart -> scalars
         "spread of evaluations": ["evaluation/std"],
         "weight of KL in the objective": ["objective/beta"],
         "importance weights: mean, effective share": ["estimator/weight", "estimator/effective_share"],
+        "weights of earlier batches: mean, effective share": ["reuse/weight", "reuse/effective_share"],
+        "critic's targets: running mean, deviation": ["critic/target_mean", "critic/target_std"],
         "what lambda learns from": ["damping/agreement"],
         "curvature outside the eigenvectors": ["solver/remainder"],
         "L-BFGS pairs in use": ["solver/pairs"],

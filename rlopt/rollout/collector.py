@@ -9,11 +9,13 @@ from functools import partial
 import torch
 from gymnasium.vector import VectorEnv
 
+from rlopt.config.groups import NoiseOptions
 from rlopt.envs.spaces import PolicyHead
 from rlopt.envs.watchdog import watched
 from rlopt.policy.inference import FrozenPolicy
 from rlopt.rollout.buffer import Rollout, allocate_buffer
 from rlopt.rollout.env_state import EnvState, EpisodeHistory
+from rlopt.rollout.noise import WHITE
 from rlopt.rollout.sampler import FinalObservations, Sampler, assemble_rollout
 
 
@@ -38,10 +40,11 @@ class Collector:
         replays: bool = False,  # True: keep actions, so that another process can replay the running episodes
         background: bool = False,
         memory: int = 0,  # numbers that the policy carries from one step to the next
+        noise: NoiseOptions = WHITE,
     ):
         self.envs, self.num_envs = envs, envs.num_envs
         self.first, self.total = first, total or envs.num_envs
-        self._sampler = Sampler(envs, head, steps, seed, dtype, first, self.total, memory)
+        self._sampler = Sampler(envs, head, steps, seed, dtype, first, self.total, memory, noise)
         space = envs.single_observation_space
         allocate = partial(allocate_buffer, steps, self.num_envs, space, head, dtype, memory=memory)
         self._buffers = [allocate() for _ in range(1 + background)]  # the caller reads one while the other is filled

@@ -24,12 +24,13 @@ class EnvState:
     episode: int  # identifier
     over: bool  # True: the episode has ended, and the next step will only reset
     steps: int  # since the run began
-    noise: dict[str, Any]  # state of the generator of its action noise
+    noise: dict[str, Any]  # state of the generator of its action noise, of correlated noise before its block
     origin: Origin | None  # of its episode; None where it cannot be replayed
     actions: np.ndarray | None = None  # (time, ...) of the episode so far, as drawn
     check: int | None = None  # of the episode's observations and rewards, see envs.replay.extend_check
     saved: dict[str, Any] | None = None  # what the environment itself saved, see envs.replay.save
     memory: np.ndarray | None = None  # (M,) the policy's, before it meets the observation; None without one
+    noise_used: int | None = None  # steps used of the block of correlated noise; None: of independent noise
 
     def plain(self) -> dict[str, Any]:
         """The entries of a checkpoint, with tensors in the place of arrays."""

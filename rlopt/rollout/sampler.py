@@ -16,6 +16,7 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
+from rlopt.config.groups import NoiseOptions
 from rlopt.envs.observations import observation_dtype, observation_size
 from rlopt.envs.replay import Script
 from rlopt.envs.spaces import PolicyHead, action_transform
@@ -24,7 +25,8 @@ from rlopt.envs.wrappers import guard
 from rlopt.policy.inference import BLOCK, FrozenPolicy, numpy_sampler
 from rlopt.rollout.buffer import Buffer, Rollout
 from rlopt.rollout.env_state import EnvState
-from rlopt.rollout.seeding import Purpose, draw_noise, integer, sequence
+from rlopt.rollout.noise import WHITE, ActionNoise
+from rlopt.rollout.seeding import Purpose, integer
 
 Step = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]  # what a vector environment's step returns
 
@@ -71,6 +73,7 @@ class Sampler:
         first: int,
         total: int,
         memory: int = 0,  # numbers that the policy carries from one step to the next
+        noise: NoiseOptions = WHITE,
     ):
         self.envs, self.head, self.steps, self.dtype = envs, head, steps, dtype
         self._total = total
@@ -81,7 +84,7 @@ class Sampler:
         size, observed = observation_size(space), observation_dtype(space, dtype)
         self._transform = action_transform(envs.single_action_space, getattr(head, "squash", False))
         self._seeds = [integer(seed, Purpose.ENVIRONMENT, e) for e in numbers]
-        self._generators = [np.random.default_rng(sequence(seed, Purpose.ACTION, e)) for e in numbers]
+        self._action_noise = ActionNoise(seed, numbers, head, dtype, noise)
         self._resets_in_next_step = envs.metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP
 
         self._own = slice(first % BLOCK, first % BLOCK + count)  # rows within whole blocks; the others stay idle
@@ -160,15 +163,16 @@ class Sampler:
     def env_states(self) -> list[EnvState]:
         """The states of the environments after a rollout."""
         origins = getattr(self.envs, "origins", None) or [None] * len(self._numbers)
-        last, noise = self._raw[-1, self._own].numpy().copy(), [dict(g.bit_generator.state) for g in self._generators]
+        last, noise = self._raw[-1, self._own].numpy().copy(), self._action_noise.states()
         with guard(self.counter.describe):
             saved = getattr(self.envs, "saved_states", lambda: [None] * len(self._numbers))()
         time, episode, over = self._time.tolist(), self._episode.tolist(), self._over.tolist()
+        at = self.counter.step
         found = [
             EnvState(
-                number, last[e], time[e], episode[e], over[e], self.counter.step, noise[e], origins[e], saved=saved[e]
+                number, last[e], time[e], episode[e], over[e], at, state, origins[e], saved=saved[e], noise_used=used
             )
-            for e, number in enumerate(self._numbers)
+            for e, (number, (state, used)) in enumerate(zip(self._numbers, noise, strict=True))
         ]
         if self._memory is None:
             return found
@@ -192,9 +196,9 @@ class Sampler:
                 actions = self._transform(state.actions)
                 scripts.append(Script(state.origin, actions, state.observation, seed, state.check))
             if state is None:
-                self._generators[e] = np.random.default_rng(sequence(reset_seed, Purpose.ACTION, number))
+                self._action_noise.restart(e, reset_seed, number)
             else:
-                self._generators[e].bit_generator.state = state.noise
+                self._action_noise.restore(e, state.noise, state.noise_used)
                 self._episode[e], self.counter.step = state.episode, state.steps
                 if self._memory is not None and state.memory is not None:
                     self._memory[-1, self._own][e] = torch.from_numpy(state.memory)
@@ -214,10 +218,8 @@ class Sampler:
 
     def _begin_rollout(self) -> None:
         """Draw the rollout's noise, and put the last observations, or those of the first reset, in its first row."""
-        head, observations = self.head, self._raw[:, self._own].numpy()
-        self._noise[:, self._own] = draw_noise(
-            self._generators, head.noise, self.steps, head.noise_size, self.dtype, head.hold
-        )
+        observations = self._raw[:, self._own].numpy()
+        self._noise[:, self._own] = self._action_noise.draw(self.steps)
         if self._started:
             observations[0] = observations[-1]
             if self._memory is not None:

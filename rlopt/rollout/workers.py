@@ -35,6 +35,7 @@ import gymnasium as gym
 import torch
 
 from rlopt.config import extensions
+from rlopt.config.groups import NoiseOptions
 from rlopt.envs.observations import observation_size
 from rlopt.envs.spaces import PolicyHead
 from rlopt.envs.spec import EnvSpec
@@ -47,6 +48,7 @@ from rlopt.parallel.processes import describe_exit, end_workers, shared_zeros, s
 from rlopt.policy.inference import FrozenPolicy
 from rlopt.rollout.buffer import Buffer, Rollout, allocate_buffer
 from rlopt.rollout.env_state import EnvState, EpisodeHistory
+from rlopt.rollout.noise import WHITE
 from rlopt.rollout.sampler import Sampler, assemble_rollout
 
 _BUFFERS = 2
@@ -74,6 +76,7 @@ class Workers:
         first: int,
         total: int,
         replays: bool,
+        noise: NoiseOptions = WHITE,
     ):
         self.num_envs, self.first, self.total = spec.num_envs, first, total
         self._spec, self._timeout = spec, spec.timeout
@@ -94,9 +97,8 @@ class Workers:
             for part in self._parts:
                 numbers = range(first + part.start, first + part.stop)
                 buffers = [{name: tensor[:, part] for name, tensor in buffer.items()} for buffer in self._buffers]
-                job = _Job(
-                    spec, (space, actions), head, policy, self._shared_policy, steps, seed, numbers, total, buffers
-                )
+                own = (steps, seed, numbers, total, buffers, noise)
+                job = _Job(spec, (space, actions), head, policy, self._shared_policy, *own)
                 self._workers.append(_Worker(job))
             self._class_values = spec.class_values()  # as the workers have them
             self._receive(None)
@@ -201,6 +203,7 @@ class _Job:
     numbers: range  # of its environments
     total: int
     buffers: list[Buffer]  # its columns of them
+    noise: NoiseOptions
 
 
 class _Worker:
@@ -302,7 +305,7 @@ def _run_worker(job: _Job, counter: StepCounter, connection: Connection) -> None
         numbers, dtype = job.numbers, job.policy.theta.dtype
         envs = job.spec.make_vector(numbers[0], len(numbers), counter, job.spaces)
         memory = job.policy.memory_size
-        sampler = Sampler(envs, job.head, job.steps, job.seed, dtype, numbers[0], job.total, memory)
+        sampler = Sampler(envs, job.head, job.steps, job.seed, dtype, numbers[0], job.total, memory, job.noise)
         connection.send("ready")
         while (message := connection.recv()) is not None:
             if not isinstance(message, int):

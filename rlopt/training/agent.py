@@ -6,19 +6,20 @@ then trains as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from rlopt.config.options import RunConfig
+from rlopt.config.options import OwnCritic, RunConfig
 from rlopt.core.checks import NumericalFailure
 from rlopt.core.compatible.critic import Estimate
-from rlopt.core.heads import Joint
 from rlopt.core.learner import Learner, TrainingResult, host
 from rlopt.core.parts import COMPATIBLE, Scalars, State
+from rlopt.core.popart import PopArt, preserve_, shift_and_scale, to_outputs
 from rlopt.core.samples import Samples, to_device
 from rlopt.core.solvers.compatible import with_direction
 from rlopt.core.update import first_nonfinite
@@ -30,6 +31,8 @@ from rlopt.rollout.advantages import gae
 from rlopt.rollout.buffer import Rollout
 from rlopt.training.compatible_critic import CompatibleEstimator
 from rlopt.training.failure_policy import first_bad_quantity
+from rlopt.training.reuse import Past, Reuse
+from rlopt.training.samples import SampleMaker
 from rlopt.training.values import Values, memory_of_all_ranks, value, values_of
 
 
@@ -63,6 +66,7 @@ class _Estimates:
     samples: dict[str, Samples]  # of every network
     scalars: Scalars
     natural: Tensor | None = None  # (P,) the compatible critic's direction, if there is such a critic
+    past: Sequence[Past] = ()  # earlier batches that are learned from too
 
 
 @dataclass
@@ -98,6 +102,11 @@ class Agent:
         self.observations, r = observations, config.rewards
         self.rewards = RewardScaler(r.scale, r.clip, r.sign)
         self.device, self._config = device, config
+        targets = config.critic.targets if isinstance(config.critic, OwnCritic) else None
+        self._popart = PopArt(targets.decay) if targets and targets.normalise else None
+        reuse = Reuse(config.reuse, head, config.gamma, config.gae_lambda)
+        self._reuse = reuse if config.reuse.batches > 1 else None
+        self._maker = SampleMaker(config, head, actor.update, critic.update if critic else None, device, self._reuse)
 
     @property
     def learners(self) -> dict[str, Learner]:
@@ -113,11 +122,14 @@ class Agent:
         if self.critic is not None and (memory := self.critic.update.network.memory):
             dtype = networks["critic"]["theta"].dtype
             networks["critic"]["memory"] = torch.zeros(num_envs, memory, dtype=dtype)  # of all ranks' environments
+        if self._popart:
+            networks["critic"]["targets"] = self._popart.init()
         networks["actor"]["average"] = self._config.averaging.init(networks["actor"]["theta"])
         return {
             **networks,
             "observations": self.observations.init(observation_size),
             "rewards": self.rewards.init(num_envs),
+            **({"reuse": {}} if self._reuse else {}),
         }
 
     def policy(self, state: State) -> Any:
@@ -179,11 +191,12 @@ class Agent:
             quantities |= {"value": values.inputs, "advantage": advantages.flatten()}
             if bad := first_nonfinite(quantities, over_ranks=True):
                 raise FloatingPointError(bad)
-            samples = self._samples(scaled.batch, advantages, targets, values)
-            targets, old = (scaled.batch.flat(x) for x in (targets, values.inputs[:-1]))
-            scalars: Scalars = {"critic/explained_variance": self._explained_variance(samples["actor"], targets, old)}
+            past = self._recall(state, scaled)
+            samples, scalars = self._maker.samples(scaled.batch, advantages, targets, values, past)
+            targets, old = self._maker.flat(samples, scaled.batch, targets, values)
+            scalars = {"critic/explained_variance": self._explained_variance(samples["actor"], targets, old), **scalars}
             if self.compatible is None:
-                return _Estimates(quantities, scaled, values, targets, samples, scalars)
+                return _Estimates(quantities, scaled, values, targets, samples, scalars, past=past)
             estimate = self._compatible(self.compatible, state, scaled, samples["actor"])
         except (FloatingPointError, NumericalFailure) as failure:
             return UpdateResult({}, 1, first_bad_quantity(quantities) or str(failure), quantities)
@@ -209,8 +222,16 @@ class Agent:
         if estimates.natural is not None and COMPATIBLE in self.actor.update.solver.needs:
             parts = networks["actor"]["parts"]
             networks["actor"]["parts"] = {**parts, "solver": with_direction(parts["solver"], estimates.natural)}
+        if self._popart:
+            self._rescale(networks["critic"], self._popart, estimates.samples["critic"])
         results = dict.fromkeys(self.learners, TrainingResult())
         return _Training(state, networks, results, dict(estimates.samples), estimates.targets)
+
+    def _rescale(self, critic: State, popart: PopArt, samples: Samples) -> None:
+        """Let the statistics of the critic's targets follow these samples, and its last layer the statistics."""
+        before, critic["targets"] = critic["targets"], popart.merge(critic["targets"], samples)
+        assert self.critic is not None
+        preserve_(critic["theta"], self.critic.update.network.layout, before, critic["targets"])
 
     def _train(self, training: _Training, estimates: _Estimates, generator: torch.Generator) -> Iterator[str]:
         """Train the networks. Yields "actor" when the actor has finished, and "critic" when all is done."""
@@ -220,16 +241,20 @@ class Agent:
             if epoch:
                 values = self._values(training.networks, estimates.scaled.batch)
                 advantages, targets = self._advantages(estimates.scaled, values)
-                training.samples = self._samples(estimates.scaled.batch, advantages, targets, estimates.values)
-                training.targets = estimates.scaled.batch.flat(targets)
+                batch, before, past = estimates.scaled.batch, estimates.values, estimates.past
+                now = [self._values(training.networks, p.batch) for p in past]
+                training.samples, _ = self._maker.samples(batch, advantages, targets, before, past, now)
+                training.targets, _ = self._maker.flat(training.samples, batch, targets, before)
             for name, learner in self.learners.items():
                 epochs = learner.schedule.epochs
                 if epoch >= epochs or training.results[name].stopped:
                     continue
                 count = 1 if recompute else epochs
-                network = training.networks[name]
+                network, samples = training.networks[name], training.samples[name]
+                if "targets" in network:
+                    samples = to_outputs(network["targets"], samples)
                 network["theta"], network["parts"], result = learner.run(
-                    network["theta"], network["parts"], training.samples[name], generator, count
+                    network["theta"], network["parts"], samples, generator, count
                 )
                 training.results[name] += result
                 if name == "actor" and (training.results[name].stopped or epoch + count == epochs):
@@ -264,6 +289,9 @@ class Agent:
         scalars = {**results["actor"].last.read(), **estimates.scalars, **changed}
         if self.critic is not None:
             scalars |= _critic_scalars(results["critic"].last.read())
+        if self._popart:
+            shift, scale = shift_and_scale(networks["critic"]["targets"])
+            scalars |= {"critic/target_mean": shift, "critic/target_std": scale}
         scalars |= loss
         failures = [f"{name} {r.failure}".removeprefix("actor ") for name, r in results.items() if r.failure]
         quantities = estimates.quantities
@@ -272,13 +300,15 @@ class Agent:
         skipped = sum(result.skipped for result in results.values())
         scaled = estimates.scaled
         state = {**networks, "observations": scaled.observations_state, "rewards": scaled.rewards_state}
+        if self._reuse:
+            state["reuse"] = self._reuse.keep(training.before["reuse"], scaled.batch)
         return state, UpdateResult(host(scalars), skipped, failures[0] if failures else None, quantities)
 
     def actor_samples(self, state: State, batch: Rollout) -> Samples:
         """The samples that the actor would learn from in ``state``."""
         scaled = self._scale(state, batch)
         values = self._values(state, scaled.batch)
-        samples = self._samples(scaled.batch, *self._advantages(scaled, values), values)["actor"]
+        samples = self._maker.samples(scaled.batch, *self._advantages(scaled, values), values)[0]["actor"]
         return self._compatible(self.compatible, state, scaled, samples).samples if self.compatible else samples
 
     def _compatible(self, compatible: CompatibleEstimator, state: State, scaled: _Scaled, samples: Samples) -> Estimate:
@@ -286,22 +316,13 @@ class Agent:
         theta, critic_theta = state["actor"]["theta"], state["critic"]["theta"]
         return compatible.estimate(self.actor.update, theta, critic_theta, scaled.batch, scaled.rewards, samples)
 
-    def _samples(self, batch: Rollout, advantages: Tensor, targets: Tensor, values: Values) -> dict[str, Samples]:
-        """The samples of every network, from advantages and targets [T, E] and the values before training."""
-        advantages, targets, old_values = (batch.flat(x) for x in (advantages, targets, values.inputs[:-1]))
-        weight = batch.weight(self._config.gamma if self._config.state_weighting == "discounted" else None)
-        rows = batch.rows(self.actor.update.network, batch.memory)
-        if self.critic is None:
-            joint = self.actor.update.head
-            assert isinstance(joint, Joint)
-            found = {"actor": batch.joint_samples(joint, advantages, targets, old_values, weight, rows)}
-        else:
-            of_critic = batch.rows(self.critic.update.network, values.memory)
-            actor = batch.actor_samples(self.head, advantages, weight, rows)
-            found = {"actor": actor, "critic": batch.critic_samples(targets, old_values, weight, of_critic)}
-        if self._config.advantages.normalise == "batch":
-            found["actor"] = found["actor"].with_normalised_advantages()
-        return {name: samples.to(self.device) for name, samples in found.items()}
+    def _recall(self, state: State, scaled: _Scaled) -> list[Past]:
+        """The earlier batches to learn from, as the policy in ``state`` sees them, with its critic's values."""
+        if not self._reuse or not state["reuse"]:
+            return []
+        rewards = partial(self.rewards.apply, scaled.rewards_state)
+        past = self._reuse.recall(state["reuse"], self.policy(state), rewards)
+        return [replace(p, values=self._values(state, p.batch)) for p in past]
 
     def _values(self, networks: State, batch: Rollout) -> Values:
         """V at every input and at the truncated episodes' last observations."""

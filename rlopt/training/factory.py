@@ -127,11 +127,11 @@ def _collector(start: Setup, replays: bool) -> Collector | Workers | TensorColle
         timeout = environment.timeout if environment.steps_by != "envpool" else None  # which has threads of its own
         return Collector(
             envs, head, steps, config.seed, dtype, mine.start, environment.num_envs, timeout, replays,
-            background=environment.in_background, memory=start.agent.actor.update.network.memory,
+            background=environment.in_background, memory=start.agent.actor.update.network.memory, noise=config.noise,
         )  # fmt: skip
     return Workers(
         local, start.observations, start.actions, start.agent.policy(start.state), head, steps, config.seed,
-        config.processes, mine.start, environment.num_envs, replays,
+        config.processes, mine.start, environment.num_envs, replays, config.noise,
     )  # fmt: skip
 
 
@@ -154,7 +154,9 @@ def set_up(config: RunConfig, device: torch.device | None = None, looks_for_mask
         prefix, network, head = "critic." if name == "critic" else "", learner.update.network, learner.update.head
         theta = network.layout.flatten(network.module, head.initial_constants()).to(dtype)
         options = config.updates_of[prefix]
-        fitting.check_network(options, network, head, theta, width, config.batch_size, prefix)
+        fitting.check_network(options, network, head, theta, width, config.batch_size * config.reuse.batches, prefix)
+        if name == "critic":
+            fitting.check_targets(config, network, theta, width)
         thetas[name] = theta
     state = agent.init(thetas, width, config.env.num_envs)
     longest = spec.max_episode_steps if spec else None

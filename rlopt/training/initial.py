@@ -19,6 +19,7 @@ from rlopt.core.flat import CONSTANTS, Layout
 from rlopt.core.heads import Head
 from rlopt.core.learner import Learner
 from rlopt.core.parts import State
+from rlopt.core.popart import UNSCALED, preserve_
 from rlopt.envs.observations import describe_space
 from rlopt.errors import UserError, in_one_line
 from rlopt.files import shown
@@ -52,13 +53,24 @@ def _from_run(setup: Setup, folder: Path, best: bool) -> State:
     told = "policy"
     critics = [s.agent.learners.get("critic") for s in (setup, other)]
     if all(critics) and _difference(*critics) is None:  # type: ignore[arg-type]
-        thetas["critic"], told = other.state["critic"]["theta"], "policy and critic"
+        thetas["critic"], told = _values_alike(setup, other.state["critic"]), "policy and critic"
     state = _state(setup, thetas)
+    if told != "policy" and all("targets" in s["critic"] for s in (state, other.state)):
+        state["critic"]["targets"] = dict(other.state["critic"]["targets"])
     state["observations"] = other.state["observations"]
     if state["rewards"] and other.state["rewards"]:
         state["rewards"] = {**other.state["rewards"], "returns": state["rewards"]["returns"]}
     console.info(f"rlopt: starts from the {told} of {shown(folder)} at step {step:,}")
     return state
+
+
+def _values_alike(setup: Setup, critic: State) -> Tensor:
+    """theta (P,) of another run's critic, whose values are the same where this run's does not normalise its targets."""
+    theta = critic["theta"].clone()
+    if "targets" in critic and "targets" not in setup.state["critic"]:
+        layout = setup.agent.learners["critic"].update.network.layout
+        preserve_(theta, layout, critic["targets"], UNSCALED)
+    return theta
 
 
 def _thetas(setup: Setup) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rlopt.core.network import Network
 from rlopt.core.parts import State
+from rlopt.core.popart import to_values
 from rlopt.core.samples import to_device
 from rlopt.parallel.collectives import all_sum, local_slice
 from rlopt.rollout.buffer import Rollout
@@ -39,7 +40,7 @@ def values_of(network: Network, state: State, batch: Rollout, device: torch.devi
 @torch.no_grad()
 def value(network: Network, state: State, inputs: Tensor) -> Tensor:
     """V (N,) at inputs (N, ...)."""
-    return network.outputs(state["theta"], inputs)[:, 0]
+    return to_values(state.get("targets"), network.outputs(state["theta"], inputs)[:, 0])
 
 
 def _in_time(network: Network, state: State, batch: Rollout, device: torch.device, of_policy: bool) -> Values:
@@ -57,7 +58,8 @@ def _in_time(network: Network, state: State, batch: Rollout, device: torch.devic
     ends, _ = network.unroll(state["theta"], to_device(last, device), 1)
     met = torch.cat([memory[None], after[:-1]])
     met[:-1][batch.begins] = 0
-    return Values(z[..., 0].contiguous(), ends[:, 0].to("cpu"), met)
+    v, v_ends = (to_values(state.get("targets"), x[..., 0]) for x in (z, ends))
+    return Values(v.contiguous(), v_ends.to("cpu"), met)
 
 
 def memory_of_all_ranks(before: Tensor, memory: Tensor | None) -> Tensor:

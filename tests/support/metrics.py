@@ -15,6 +15,7 @@ from rlopt.core.metrics.hessian import Hessian
 from rlopt.core.metrics.mahalanobis import Mahalanobis
 from rlopt.core.objectives.clipped import Clipped
 from rlopt.core.objectives.log_prob import LogProb
+from rlopt.core.objectives.spo import SPO
 from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.objectives.value import Value
 from tests.support import oracles
@@ -39,6 +40,7 @@ OBJECTIVES = {
     "log_prob": LogProb(ENTROPY),
     "surrogate": Surrogate(ENTROPY),
     "clipped": Clipped(0.2, ENTROPY),
+    "spo": SPO(0.2, ENTROPY),
     "value": Value(),
 }
 

@@ -253,7 +253,7 @@ def kl_hessian(case: Case) -> Tensor:
 
 
 def objective(case: Case, name: str, theta: Tensor, clip: float = 0.2, entropy: float = 0.0) -> Tensor:
-    """() the weighted mean of log_prob, surrogate, clipped or value."""
+    """() the weighted mean of log_prob, surrogate, clipped, spo or value."""
     z = outputs(case.module, theta, case.samples.inputs)
     return share(case.samples) @ sample_values(case, name, z, clip, entropy)
 
@@ -266,9 +266,11 @@ def sample_values(case: Case, name: str, z: Tensor, clip: float = 0.2, entropy: 
     if name == "value":
         return log_p
     ratio = (log_p - s.old_log_prob).exp()
+    penalty = s.advantages.abs() * (ratio - 1) ** 2 / (2 * clip)
     values = {
         "log_prob": lambda: s.advantages * log_p,
         "surrogate": lambda: s.advantages * ratio,
+        "spo": lambda: s.advantages * ratio - penalty,
         "clipped": lambda: torch.min(s.advantages * ratio, s.advantages * ratio.clamp(1 - clip, 1 + clip)),
     }[name]()
     return values + entropy * p.entropy()

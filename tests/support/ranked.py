@@ -189,5 +189,12 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
         "schedule.minibatch=48",
         "critic.schedule.minibatch=32",
     ),
+    "rates by KL, float64": partial(whole_run, "algo=ppo", "scheduler=kl_adaptive", "schedule.minibatch=50"),
+    "normalised targets, float64": partial(
+        whole_run, "algo=ppo", "critic.targets.normalise=true", "schedule.minibatch=50", "critic.schedule.minibatch=32"
+    ),
+    "correlated noise, float64": partial(
+        whole_run, "algo=ppo", "env=pendulum", "schedule.minibatch=50", "noise.color=1", "noise.block=20"
+    ),
     "ppo on pendulum, float64": partial(whole_run, "algo=ppo", "env=pendulum", "schedule.minibatch=50"),
 }

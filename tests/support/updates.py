@@ -13,6 +13,7 @@ from rlopt.core.metrics.fisher import Fisher
 from rlopt.core.metrics.identity import Identity as IdentityMetric
 from rlopt.core.objectives.clipped import Clipped
 from rlopt.core.objectives.log_prob import LogProb
+from rlopt.core.objectives.spo import SPO
 from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.objectives.value import Value
 from rlopt.core.parts import EUCLIDEAN, PRODUCT, ROOT
@@ -33,6 +34,7 @@ OBJECTIVES = {
     "log_prob": LogProb(entropy=0.0),
     "surrogate": Surrogate(entropy=0.0),
     "clipped": Clipped(clip=0.2, entropy=0.0),
+    "spo": SPO(distance=0.2, entropy=0.0),
     "value": Value(),
 }
 

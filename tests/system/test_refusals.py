@@ -75,6 +75,8 @@ REFUSED = {
     "tensors and workers": ("env.backend=tensor workers=2", "env.backend=tensor steps all environments of CartPole-v1 as one; leave out workers"),
     "tensors and wrappers": ("env.backend=tensor env.wrappers=[time_limit:30]", "env.wrappers are not for backend=tensor", "choose sync"),
     "tensors and masks": ("env.backend=tensor env.mask=info", "env.mask must be auto or none with this env.backend"),
+    "tensors and correlated noise": ("env=pendulum env.backend=tensor noise.color=1", "noise.color=1 is drawn on the host",
+                                     "noise.color=0, or type env.backend=sync"),
     "tensors and memory": ("env.backend=tensor policy=lstm", "policy has a memory, and env.backend=tensor serves none; type policy=mlp"),
     "tensors and memory of the critic": ("env.backend=tensor critic=gru", "critic has a memory", "type critic=mlp, or env.backend=sync"),
     "batch and environments": ("batch_size=2049", "multiple of env.num_envs=8", "2049", "batch_size=2048"),

@@ -20,6 +20,7 @@ from rlopt.core.checks import check, positive
 from rlopt.core.parts import Solution, State, Step, Taken
 from rlopt.core.problem import Problem
 from rlopt.core.steps.history import SGDWithHistory
+from rlopt.core.steps.kl_adaptive import KLAdaptiveLR
 
 # momentum and averaging keep the direction's geometry; every other optimizer rescales coordinates
 _KEEPS_GEOMETRY = ("SGD", "ASGD", "SGDWithHistory")
@@ -60,7 +61,8 @@ class Optimizer(Step):
     Options:
         optimizer: ``_target_``, a class of torch.optim such as Adam, or SGDWithHistory, and its arguments, with torch's
             units and ranges.
-        scheduler: ``_target_``, a class of torch.optim.lr_scheduler or InverseLR, and its arguments; it counts updates.
+        scheduler: ``_target_``, a class of torch.optim.lr_scheduler, InverseLR, which count updates, or KLAdaptiveLR,
+            and its arguments.
         max_norm: the Euclidean length to which a longer x is shortened; above 0, or null for never.
 
     Optimizers that rescale coordinates (all but SGD, ASGD and SGDWithHistory) are ``adaptive``. Where the step leaves
@@ -120,6 +122,14 @@ class Optimizer(Step):
         self._bound = None
         return _snapshot(optimizer, scheduler, state["moments"])
 
+    @property
+    def adapts_to_kl(self) -> bool:
+        """True where `adapt_to_kl` wants the KL of every epoch."""
+        return issubclass(self._scheduler_class, KLAdaptiveLR)
+
+    def adapt_to_kl(self, state: State, kl: float) -> State:
+        return {**state, "group": self._movable[1].adapted(state["group"], kl)}
+
     def _apply(self, theta: Tensor, state: State, x: Tensor) -> None:
         group, moments = state["group"], state["moments"]
         if self._kernel and group.get("fused") and moments:
@@ -150,7 +160,7 @@ class Optimizer(Step):
             self._bound = theta, state
         return self._optimizer
 
-    def _make(self, theta: Tensor) -> tuple[torch.optim.Optimizer, LRScheduler]:
+    def _make(self, theta: Tensor) -> tuple[torch.optim.Optimizer, Any]:
         optimizer = self._class([theta], **self._options)
         return optimizer, self._scheduler_class(optimizer, **self._scheduler_options)
 
@@ -166,7 +176,7 @@ def shortened(x: Tensor, squared: Tensor | float | None, longest: float) -> Tens
 
 def find_scheduler(config: dict[str, Any]) -> tuple[type[Any], dict[str, Any]]:
     """The scheduler that ``_target_`` names, and its arguments. Raises ValueError where it is none, or takes others."""
-    return _find(torch.optim.lr_scheduler, LRScheduler, "scheduler", config, InverseLR)
+    return _find(torch.optim.lr_scheduler, LRScheduler, "scheduler", config, InverseLR, KLAdaptiveLR)
 
 
 def moved_on(scheduler: Any, state: State) -> None:

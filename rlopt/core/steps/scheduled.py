@@ -3,6 +3,7 @@
     linear    r_k = r (1 - k / N)
     cosine    r_k = r (1 + cos(pi k / N)) / 2
     inverse   r_k = r / (1 + decay k)                    (Robbins and Monro 1951)
+    kl_adaptive   by the KL of every epoch, see `kl_adaptive`
 
 after k updates, N those of the whole run. Every number of RATES that the step has follows it, each from its own r: of
 kl_clip rate and radius both. A radius is a squared length, so that alpha falls by the root of its factor.
@@ -19,6 +20,7 @@ from torch import Tensor
 from rlopt.core.checks import check
 from rlopt.core.parts import Requirements, Solution, State, Step, Taken
 from rlopt.core.problem import Problem
+from rlopt.core.steps.kl_adaptive import KLAdaptiveLR
 from rlopt.core.steps.optimizer import find_scheduler, moved_on
 
 RATES = ("rate", "radius")
@@ -35,7 +37,8 @@ class Scheduled(Step):
 
     Options:
         step: the step, with the rate and radius of the first update.
-        scheduler: ``_target_``, a class of torch.optim.lr_scheduler or InverseLR, and its arguments; it counts updates.
+        scheduler: ``_target_``, a class of torch.optim.lr_scheduler, InverseLR, which count updates, or KLAdaptiveLR,
+            and its arguments.
 
     A rate or radius of 0 leaves theta where it is. Raises ValueError where the step has neither, or where the scheduler
     is unknown or does not take its arguments.
@@ -79,6 +82,15 @@ class Scheduled(Step):
             group.update(state["rates"][name])
         moved_on(schedule, state["schedule"])
         return {"step": self.unscheduled.advance(state["step"]), **self._state(optimizer, schedule)}
+
+    @property
+    def adapts_to_kl(self) -> bool:
+        """True where `adapt_to_kl` wants the KL of every epoch."""
+        return issubclass(self._class, KLAdaptiveLR)
+
+    def adapt_to_kl(self, state: State, kl: float) -> State:
+        schedule = self._class(self._optimizer(), **self._options)
+        return {**state, "rates": {name: schedule.adapted(group, kl) for name, group in state["rates"].items()}}
 
     def _optimizer(self) -> torch.optim.Optimizer:
         """What torch's schedulers act on: a group for each number, whose learning rate is that number."""

@@ -60,6 +60,10 @@ NO_EFFECT = {
     "rewards.scale=false rewards.clip=3": "rewards.clip has no effect with rewards.scale=false",
     "averaging.decay=0.5": "averaging.decay has no effect with averaging.kind=none",
     "averaging.kind=uniform averaging.decay=0.5": "averaging.decay has no effect with averaging.kind=uniform",
+    "critic.targets.decay=0.5": "critic.targets.decay has no effect with critic.targets.normalise=false",
+    "critic=shared critic.targets.normalise=true": "critic.targets.normalise has no effect with critic=shared",
+    "noise.block=64": "noise.block has no effect with noise.color=0",
+    "env=pendulum policy.head=gsde noise.color=1": "noise.color=1 is for noise .* policy.head=gsde holds its own",
     "metric.seed=3": "metric.seed has no effect with metric.samples=null",
     "critic.metric=fisher critic.solver=cg critic.metric.seed=3": "critic.metric.seed has no effect with critic.metric.samples=",
     "solver.decay=0.5": "solver.decay has no effect with solver.start=cold",
@@ -77,7 +81,7 @@ def test_what_has_no_effect_beside_another_value_is_refused(typed):
 
 def test_what_has_an_effect_beside_another_value_goes_through():
     for typed in (
-        "averaging.kind=ema averaging.decay=0.5", "metric.samples=2 metric.seed=3", "solver.start=warm solver.decay=0.5",
+        "averaging.kind=ema averaging.decay=0.5", "noise.color=0.5 noise.block=64", "metric.samples=2 metric.seed=3", "solver.start=warm solver.decay=0.5",
         "solver=diagonal solver.method=hutchinson solver.draws=3 solver.seed=1", "solver=low_rank solver.seed=3",
         "algo=ppo batch_size=40", "observations.clip=3 rewards.clip=3", "algo=ppo schedule.minibatch=2048",
     ):  # fmt: skip

@@ -12,7 +12,7 @@ from tests.support.updates import OBJECTIVES
 
 @pytest.mark.parametrize("weights", ["uniform", "masked"])
 @pytest.mark.parametrize("entropy", [0.0, 0.3])
-@pytest.mark.parametrize("objective", ["log_prob", "surrogate", "clipped", "value"])
+@pytest.mark.parametrize("objective", ["log_prob", "surrogate", "clipped", "spo", "value"])
 @pytest.mark.parametrize("head", ["log_sigma", "sigma", "log_sigma_per_state"])
 def test_arrays_give_the_gradient_of_tensors(head, objective, entropy, weights):
     case = make_case("value" if objective == "value" else head, weights=weights, moved=0.1)

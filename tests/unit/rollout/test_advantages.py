@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rlopt.rollout.advantages import gae
+from rlopt.rollout.advantages import gae, vtrace
 
 GOES_ON, TERMINATES, TRUNCATES, BOTH = range(4)
 
@@ -88,3 +88,32 @@ def test_gae_changes_none_of_its_arguments():
     copies = [x.clone() for x in arguments]
     gae(*arguments, gamma=0.9, lambda_=0.8)
     assert all(torch.equal(x, copy) for x, copy in zip(arguments, copies, strict=True))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(endings(), st.floats(0, 1), st.floats(0, 1), st.integers(0, 1000))
+def test_vtrace_is_the_sum_of_its_definition(ends, gamma, lambda_, seed):
+    """Espeholt et al. 2018, eq. 1: v_s = V + sum_t gamma^(t - s) (prod_{i < t} c_i) rho_t delta_t, c = lambda rho."""
+    rewards, values, next_values, terminated, done = rollout(ends, seed)
+    rho = torch.rand(rewards.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    advantages, targets = vtrace(rewards, values, next_values, terminated, done, gamma, lambda_, rho)
+    delta = rewards + gamma * next_values * ~terminated - values
+    steps, envs = rewards.shape
+    for e in range(envs):
+        for s in range(steps):
+            v, factor = float(values[s, e]), 1.0
+            for t in range(s, steps):
+                v += factor * float(rho[t, e] * delta[t, e])
+                if done[t, e]:
+                    break
+                factor *= gamma * lambda_ * float(rho[t, e])
+            torch.testing.assert_close(float(targets[s, e]), v, rtol=1e-10, atol=1e-10)
+    ahead = torch.zeros_like(values)
+    ahead[:-1] = torch.where(done[:-1], 0.0, (targets - values)[1:])
+    torch.testing.assert_close(advantages, delta + gamma * lambda_ * ahead, rtol=1e-10, atol=1e-10)
+
+
+def test_vtrace_on_the_policys_own_actions_is_gae():
+    case = rollout([[GOES_ON, TERMINATES], [TRUNCATES, GOES_ON], [GOES_ON, GOES_ON]])
+    found = vtrace(*case, 0.9, 0.8, torch.ones_like(case[0]))
+    assert all(torch.equal(a, b) for a, b in zip(found, gae(*case, 0.9, 0.8), strict=True))

@@ -208,6 +208,7 @@ def test_a_wrong_step_names_what_was_wanted(monkeypatch, wrong, said):
 @pytest.mark.parametrize("options", [
     ("env=cartpole", "algo=trpo"), ("env=pendulum", "algo=acktr"), ("env=acrobot", "algo=ppo", "critic=shared"),
     ("env=mountain_car_continuous", "algo=a2c"), ("env=lqr", "algo=nac"), ("env=cartpole", "algo=npg"),
+    ("env=pendulum", "algo=ppo", "reuse.batches=3"),
 ])  # fmt: skip
 def test_presets_learn_from_tensors(tmp_path, options):
     run = make_trainer(

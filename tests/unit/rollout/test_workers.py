@@ -34,6 +34,7 @@ ROOT = Path(__file__).parents[3]
     [
         ("env=cartpole", "env.num_envs=8", "algo=ppo"),
         ("env=pendulum", "env.num_envs=8", "policy.activation=silu"),
+        ("env=pendulum", "env.num_envs=8", "noise.color=1", "noise.block=13"),
         ("env=halfcheetah", "env.num_envs=8"),
         ("env=halfcheetah", "env.num_envs=8", "dtype=float64"),
         ("env.id=probe/Counter-v0", "env.num_envs=5"),

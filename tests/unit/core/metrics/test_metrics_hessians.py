@@ -8,6 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from rlopt.core.heads import Categorical, DiagonalGaussian, Joint
 from rlopt.core.objectives.clipped import Clipped
 from rlopt.core.objectives.log_prob import LogProb
+from rlopt.core.objectives.spo import SPO
 from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.objectives.value import Value
 from rlopt.core.tapes.autograd import AutogradTape
@@ -64,7 +65,7 @@ def test_squashed_entropy_hessian_is_that_of_its_quadrature(scale):
 
 
 @pytest.mark.parametrize("entropy", [0.0, 0.3])
-@pytest.mark.parametrize("name", ["log_prob", "surrogate", "clipped", "value"])
+@pytest.mark.parametrize("name", ["log_prob", "surrogate", "clipped", "spo", "value"])
 @pytest.mark.parametrize("head", HEADS)
 def test_an_objectives_hessian_is_that_of_its_definition(head, name, entropy):
     case = make_case(head, moved=0.3, count=30)
@@ -72,6 +73,7 @@ def test_an_objectives_hessian_is_that_of_its_definition(head, name, entropy):
         "log_prob": LogProb(entropy),
         "surrogate": Surrogate(entropy),
         "clipped": Clipped(0.2, entropy),
+        "spo": SPO(0.2, entropy),
         "value": Value(),
     }[name]
     z = outputs(case.module, case.theta, case.samples.inputs).detach()

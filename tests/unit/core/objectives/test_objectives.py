@@ -4,9 +4,11 @@ import math
 from dataclasses import replace
 
 import pytest
+import torch
 
 from rlopt.core.objectives.clipped import Clipped
 from rlopt.core.objectives.log_prob import LogProb
+from rlopt.core.objectives.spo import SPO
 from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.objectives.value import Value
 from tests.support import oracles
@@ -16,7 +18,7 @@ from tests.support.updates import OBJECTIVES, gradient
 
 @pytest.mark.parametrize("weights", ["uniform", "masked"])
 @pytest.mark.parametrize("tape", TAPES)
-@pytest.mark.parametrize("objective", ["log_prob", "surrogate", "clipped"])
+@pytest.mark.parametrize("objective", ["log_prob", "surrogate", "clipped", "spo"])
 @pytest.mark.parametrize("head", POLICIES)
 def test_g_is_the_gradient_of_the_weighted_objective(head, objective, tape, weights):
     case = make_case(head, tape, weights, moved=0.1)
@@ -29,7 +31,7 @@ def test_g_of_the_value_objective_is_that_of_weighted_squares(tape):
     assert close(gradient(case, Value()), oracles.gradient(case, "value"), 1e-12)
 
 
-@pytest.mark.parametrize("objective", ["log_prob", "surrogate", "clipped"])
+@pytest.mark.parametrize("objective", ["log_prob", "surrogate", "clipped", "spo"])
 @pytest.mark.parametrize("head", POLICIES)
 def test_g_holds_the_entropy_bonus(head, objective):
     case = make_case(head, weights="masked", moved=0.1)
@@ -58,11 +60,27 @@ def test_some_ratios_of_those_cases_are_clipped_and_some_are_not():
     assert not close(gradient(case, OBJECTIVES["clipped"]), gradient(case, OBJECTIVES["surrogate"]), 1e-6)
 
 
+@pytest.mark.parametrize("advantage", [2.0, -2.0])
+def test_spos_gradient_is_0_at_its_distance_and_leads_back(advantage):
+    case, objective = make_case("log_sigma", moved=0.3), SPO(0.2, 0.0)
+    z, s = case.tape.outputs, case.samples
+    best = 1.2 if advantage > 0 else 0.8
+    for ratio, sign in ((best, 0), (best - 0.1, 1), (best + 0.1, -1)):
+        old = case.head.log_prob(z, s.actions) - math.log(ratio)
+        samples = s.replacing(old_log_prob=old, advantages=torch.full_like(old, advantage))
+        _, slope = objective.values_and_gradient(case.head, z, samples)
+        score = case.head.log_prob_and_score(z, s.actions)[1]
+        along = (slope * score).sum(1) / (score * score).sum(1)
+        assert (along.sign() == sign).all() if sign else along.abs().max() < 1e-12
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
         (lambda: Clipped(0.0, 0.0), "clip must be"),
         (lambda: Clipped(0.2, -1.0), "entropy must be"),
+        (lambda: SPO(0.0, 0.0), "distance must be a finite number above 0; got 0.0"),
+        (lambda: SPO(0.2, -1.0), "entropy must be"),
         (lambda: LogProb(-1.0), "entropy must be a finite number, 0 or above; got -1.0"),
         (lambda: Surrogate(math.nan), "entropy must be"),
     ],
