@@ -106,6 +106,21 @@ def test_every_step_is_on_the_device(id):
     assert all(x.is_meta for x in collect._buffer.values()) and collect._observation.is_meta
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("id", TASKS)
+def test_no_step_waits_for_a_gpu(id):
+    envs = EnvSpec("a task", id, 8, "tensor", None, {}).make_tensors(torch.device("cuda"), FLOAT)
+    discrete = {"CartPole-v1": 2, "Acrobot-v1": 3}
+    head = Categorical(discrete[id]) if id in discrete else DiagonalGaussian(1)
+    collect, policy = collector(envs, head, steps=20)
+    collect._begin(1)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        collect._step(policy, collect._buffer)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def test_a_step_that_waits_is_found():
     class Waits(Drift):
         def step(self, state, actions, noise):
