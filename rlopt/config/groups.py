@@ -147,10 +147,11 @@ class RecordOptions:
     csv: bool
     histograms_every: int | None  # updates; None: never
     spectrum_every: int | None  # updates; None: never
+    waste_every: int | None  # updates; None: never
     video_steps: int | None  # the first transitions of an episode, at the end; None: no video
 
     def __post_init__(self) -> None:
-        for name in ("histograms_every", "spectrum_every", "video_steps"):
+        for name in ("histograms_every", "spectrum_every", "waste_every", "video_steps"):
             if getattr(self, name) is not None:
                 at_least_one(name, getattr(self, name))
 

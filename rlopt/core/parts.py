@@ -48,6 +48,7 @@ GRADIENT = "gradient"  # M is the derivative of a gradient, known at other theta
 EUCLIDEAN = "euclidean"  # M = I
 SEMIDEFINITE = "semidefinite"  # v^T M v >= 0 for every v
 HISTORY = "history"  # M is a sum over past gradients, for its power -1/2
+STATISTICS = "statistics"  # M is what the solver makes of the gradients that it is given, update after update
 COMPATIBLE = "compatible"  # the direction itself; not a metric's to supply but a compatible critic's
 # M is a model of one of these, where that can be measured; an adaptive damping needs one of the two.
 KL = "kl"  # 1/2 d^T M d is the mean KL divergence of a step d, nats, to second order

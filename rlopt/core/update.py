@@ -48,6 +48,7 @@ from rlopt.core.parts import (
     HISTORY,
     KL,
     OBJECTIVE,
+    STATISTICS,
     Damping,
     Estimate,
     Estimator,
@@ -133,7 +134,7 @@ class Update:
 
     def takes_arrays(self, theta: Tensor, samples: Samples, count: int) -> bool:
         """True where steps on ``count`` of these samples at a time are better made with arrays, see `core.arrays`."""
-        plain = EUCLIDEAN in self.solver.needs and not self.estimator.reduces and world_size() == 1
+        plain = bool({EUCLIDEAN, STATISTICS} & self.solver.needs) and not self.estimator.reduces and world_size() == 1
         parts = takes_arrays(self.head) and takes_arrays(self.objective)
         return plain and parts and self.network.takes_arrays(theta, samples.inputs, count)
 

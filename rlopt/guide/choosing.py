@@ -18,6 +18,10 @@ improvement at one KL divergence, and its time. Slow pairs are left out unless `
 - `average` is the decayed average of another metric over the last updates, `metric.of=fisher` by default: less noise
   of small batches in M, but M of thetas that are past. Each batch that is kept costs one more product. `kfac`, `ekfac`
   and `kfra` average themselves, by `solver.decay`.
+- `gradient_statistics` is for the solvers that learn from past gradients, `shampoo`, `soap`, `muon` and `kron`. They
+  know nothing of the policy's distribution and need no products or signals, so that any network will do:
+  `algo=trpo metric=gradient_statistics solver=muon`. Choose `step=kl_clip` or `step=kl_line_search`, which give their
+  directions a length in nats.
 - `identity` with `step=optimizer` is ordinary Adam or SGD. It has the cheapest steps, and suits PPO, which takes many.
 
 **Solver**, by the number of parameters P, samples B and factors K of the metric for each sample
@@ -32,12 +36,16 @@ improvement at one KL divergence, and its time. Slow pairs are left out unless `
 | M has few large eigenvalues             | low_rank | r eigenpairs, by Lanczos |
 | gradients of samples that disagree      | tonga    | their covariance, a few pairs a unit, averaged over updates |
 | memory or time for almost nothing       | diagonal | ignores all couplings between parameters |
+| statistics of gradients, a matrix each  | shampoo  | roots of two factors a matrix, from all gradients so far |
+| the same, Adam within their eigenbasis  | soap     | refresh=10 for many steps a rollout |
+| products of matrices alone              | muon     | no eigenvectors, one momentum to keep |
+| products of matrices, a metric that fits | kron    | learns slowly, by steps of its own rate |
 
 `tonga` is for `metric=gradient_covariance`. With `solver.remainder=diagonal`, `low_rank` adds what its pairs
 leave of the diagonal of M. `solver=lbfgs solver.pairs=gradients` is for `metric=hessian`.
 
 experiments/approximations measures error against cost for most of them, on two trained policies. In experiments/pairs
-77 of the 78 pairs learn CartPole; at the same KL divergence of every step they differ little there.
+81 of the 82 pairs learn CartPole; at the same KL divergence of every step most of them differ little there.
 
 **Damping.** lambda has the units of M, so a good value for one metric says nothing about another. With a lambda below
 the default of 0.1, x follows M into directions that the batch hardly determines. With a very large lambda, x turns
@@ -95,6 +103,8 @@ environment rounds.
 - Actions have no bounds: set `policy.initial_sigma` to about the size of useful actions, since KL divergence measures a
   step in sigmas. The default is 0.5 in the action's own unit.
 - `step/accepted` is 0: change the radius or the damping.
+- `step/waste` is near 1: what the policy moves is hardly along the natural gradient. `record.waste_every=25` records it
+  for any algorithm; fewer epochs, or another solver, lower it (`rlopt.core.waste`).
 - `policy/entropy` falls at once: `objective.entropy=0.01`, or a smaller radius.
 - `update/skipped` rises: numbers overflow; nan_report.json in the run's folder names the first.
 """

@@ -51,6 +51,7 @@ outputs, pulled back to theta: M = mean_b J_b^T C_b J_b. So M v costs one jvp an
 | ggn                 | minus the Hessian of the objective in z |
 | hessian             | M = minus the Hessian of the objective in theta |
 | gradient_history    | M = sum or running mean of g g^T over updates: AdaGrad |
+| gradient_statistics | M = what the solver learns from the gradients of all updates |
 | mahalanobis         | M = A, a given matrix |
 
 For the Fisher matrix F, 1/2 d^T F d is the KL divergence of the step to second order. F^-1 g is the natural gradient,
@@ -62,6 +63,20 @@ layers as a signal d_k, beside the layer's input a: `diagonal`, `block`, `kfac` 
 `kfra`, `gram` (a system of size K B in place of P). `compatible` solves no system: with the features J_b^T s_b, the
 weights of a critic's least-squares fit are F^-1 g (Sutton et al. 2000; Peters and Schaal 2008). `power`, for
 `gradient_history`, gives x = (M + lambda I)^-1/2 g or another power.
+
+Four solvers are for `gradient_statistics`. They take theta matrix by matrix, G being a matrix's part of g, and keep
+what they learn from one update to the next:
+
+| `solver` | direction of a matrix, with means over updates | of a vector |
+|---|---|---|
+| shampoo | L^-1/4 G R^-1/4, L and R the means of G G^T and G^T G | the same with one side, L^-1/2 g |
+| soap    | Adam's in the eigenvectors of L and R | Adam's |
+| muon    | the mean of G with all singular values brought near 1 | Adam's |
+| kron    | P G, with P = Q^T Q fitted so that P has G G^T whitened, Q = Q_L (x) Q_R | the same, Q diagonal |
+
+These are no approximation of another metric: what they learn *is* the metric. That of `muon` is no quadratic form at
+all, but the largest singular value. `step=kl_clip` and `step=kl_line_search` measure their directions by KL divergence,
+as all others; `step=optimizer` with Adam is refused, since it would rescale them again.
 
 **Damping.** lambda > 0 bounds x where M is small or known badly. It is `constant`, or `levenberg_marquardt` raises it
 after a step that a quadratic model predicted badly and lowers it after one that the model predicted well. The model

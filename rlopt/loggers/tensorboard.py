@@ -68,6 +68,8 @@ LAYOUT = {  # category -> chart -> scalars
         "rate and radius, where a scheduler moves them": ["step/rate", "step/radius"],
         "accepted, shortened, at its largest": ["step/accepted", "step/clipped", "step/at_largest"],
         "candidates refused": ["step/backtracks"],
+        "KL spent off the natural gradient / share": ["step/waste", "step/waste_residual"],
+        "length along the natural gradient": ["step/signal"],
         "objective": ["objective/value"],
     },
     "3 Is the direction right?": {

@@ -9,6 +9,9 @@
 | metric/largest           | the largest of these eigenvalues, by magnitude                           | scalars    |
 | metric/condition         | largest over smallest of the eigenvalues that were found: a lower bound  | scalars    |
 | metric/negative          | how many of these eigenvalues are below 0                                | scalars    |
+| step/signal              | length of the actor's update along the natural gradient, root of 2 nats  | scalars    |
+| step/waste               | share of its KL divergence that lies elsewhere, see `rlopt.core.waste`   | scalars    |
+| step/waste_residual      | of the natural gradient n that these two are measured with, by its g     | scalars    |
 | policy/video             | the beginning of an evaluation's first episode                           | images     |
 """
 
@@ -25,12 +28,17 @@ from torch import Tensor
 
 from rlopt.config.options import RunConfig
 from rlopt.core.checks import NumericalFailure
+from rlopt.core.curvature import PullBack
+from rlopt.core.learner import host
 from rlopt.core.parts import State
 from rlopt.core.spectrum import ritz_values
+from rlopt.core.update import value_and_gradient
+from rlopt.core.waste import waste
+from rlopt.parallel.collectives import all_sum
 from rlopt.rollout.buffer import Rollout
 from rlopt.training.agent import Agent
 
-_PRODUCTS = 50  # matrix-vector products for a spectrum
+_PRODUCTS = 50  # matrix-vector products for a spectrum, and at most for the natural gradient
 _HISTOGRAMS = 500  # in a whole run; TensorBoard shows no more of them
 
 
@@ -43,9 +51,15 @@ class Diagnostics:
 
 
 def compute_diagnostics(
-    config: RunConfig, update: int, agent: Agent, state: State, rollout: Rollout, quantities: Mapping[str, Tensor]
+    config: RunConfig,
+    update: int,
+    agent: Agent,
+    state: State,
+    after: State,
+    rollout: Rollout,
+    quantities: Mapping[str, Tensor],
 ) -> Diagnostics:
-    """The diagnostics that are due at update number ``update``, from 1.
+    """The diagnostics that are due at update number ``update``, from 1, which led from ``state`` to ``after``.
 
     ``rollout`` is of the policy of ``state``; ``quantities`` are the update's, advantages (B,) among them. With several
     ranks each sees its own part of the rollout.
@@ -65,6 +79,8 @@ def compute_diagnostics(
             found.scalars["metric/largest"] = float(values[sizes.argmax()])
             found.scalars["metric/condition"] = float(sizes.max() / sizes.min())
             found.scalars["metric/negative"] = float((values < 0).sum())
+    if _due(record.waste_every, update):
+        found.scalars.update(_waste(agent, state, after, rollout))
     return found
 
 
@@ -85,3 +101,23 @@ def _spectrum(agent: Agent, state: State, rollout: Rollout) -> NDArray[Any]:
         return ritz_values(curvature, theta, _PRODUCTS, seed=0).double().cpu().numpy()
     except NumericalFailure:
         return np.empty(0)
+
+
+@torch.no_grad()
+def _waste(agent: Agent, state: State, after: State, rollout: Rollout) -> dict[str, float]:
+    """Signal and waste of the policy's update; nothing where it has not moved, or where a number is not finite."""
+    update, actor = agent.actor.update, state["actor"]
+    theta = actor["theta"]
+    delta = after["actor"]["theta"] - theta
+    if not delta.any():
+        return {}
+    try:
+        samples = agent.actor_samples(state, rollout)
+    except NumericalFailure:
+        return {}
+    tape, head = update.network.tape(theta, samples.inputs), update.head
+    _, own = value_and_gradient(tape, head, update.current_objective(actor["parts"]), samples)
+    free = 1.0 if update.network.free is None else update.network.free.to(theta)
+    g = all_sum(own) - update.l2 * theta * free
+    fisher = PullBack(tape, samples.share, head.fisher_product(tape.outputs))
+    return host(waste(fisher, g, delta, _PRODUCTS))

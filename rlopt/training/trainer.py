@@ -151,7 +151,9 @@ class Trainer:
         self._recent.extend(stats.episodes.returns)
         own = {"update/skipped": float(self.skipped), **times, "time/steps_per_second": self.steps / seconds}
         scalars = {**stats.scalars, **result.scalars, **own}
-        more = compute_diagnostics(self.config, self.updates, self.agent, before, rollout, result.quantities)
+        more = compute_diagnostics(
+            self.config, self.updates, self.agent, before, self.state, rollout, result.quantities
+        )
         with self.signals.deferred():
             logger.scalars({**scalars, **more.scalars}, self.steps)
             logger.histograms(more.histograms, self.steps)

@@ -39,6 +39,14 @@ def test_trpo_solves_cartpole_by_tensors(tmp_path, monkeypatch, seed):
     assert json.loads(Path("run/summary.json").read_text())["evaluation_return"] >= SOLVED
 
 
+@pytest.mark.parametrize("solver", ["shampoo", "soap", "muon", "kron"])
+def test_gradient_statistics_solve_cartpole_within_100_000_steps(tmp_path, monkeypatch, solver):
+    monkeypatch.chdir(tmp_path)
+    chosen = ["algo=trpo", "metric=gradient_statistics", f"solver={solver}", "env=cartpole", "total_steps=98304"]
+    assert cli.main(["train", *chosen, "run_dir=run"]) == 0
+    assert json.loads(Path("run/summary.json").read_text())["evaluation_return"] >= SOLVED
+
+
 @pytest.mark.parametrize("collecting", ["workers=2", "env.backend=envpool"])
 @pytest.mark.parametrize(("env", "steps", "solved"), [("cartpole", 98304, SOLVED), ("pendulum", 200_000, -200)])
 def test_learning_does_not_depend_on_who_steps_the_environments(tmp_path, monkeypatch, env, steps, solved, collecting):

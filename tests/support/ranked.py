@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rlopt.config.saved import read_choice
 from rlopt.config.schema import construct_part
+from rlopt.core.curvature import PullBack
 from rlopt.core.damping.constant import Constant
 from rlopt.core.damping.levenberg_marquardt import LevenbergMarquardt
 from rlopt.core.learner import Learner, Schedule
@@ -24,8 +25,9 @@ from rlopt.core.solvers.diagonal import Diagonal
 from rlopt.core.solvers.identity import Identity
 from rlopt.core.steps.kl_line_search import KLLineSearch
 from rlopt.core.steps.optimizer import Optimizer
-from rlopt.core.update import Update
-from rlopt.parallel.collectives import gather, local_slice, rank, world_size
+from rlopt.core.update import Update, value_and_gradient
+from rlopt.core.waste import waste
+from rlopt.parallel.collectives import all_sum, gather, local_slice, rank, world_size
 from rlopt.policy.normalisers import RewardScaler, empty_moments, merge_moments
 from tests.support.building import resolve, trainer
 from tests.support.oracles import make_case, randn, seeded
@@ -144,6 +146,14 @@ def whole_run(*overrides: str) -> dict[str, Any]:
         made.collector.close()
 
 
+def wasted() -> dict[str, Any]:
+    case, samples, theta = given("log_sigma", torch.float64)
+    tape, objective = case.network.tape(theta, samples.inputs), part("objective", "surrogate")
+    fisher = PullBack(tape, samples.share, case.head.fisher_product(tape.outputs))
+    g = all_sum(value_and_gradient(tape, case.head, objective, samples)[1])
+    return {**waste(fisher, g, randn(len(theta), seed=1), products=5)}
+
+
 CG = partial(part, "solver", "cg", iterations=300, tolerance=0.0)  # converged: on its way there CG magnifies rounding
 PAIRS: dict[str, tuple[Any, Any, bool]] = {
     "fisher + cg": (part("metric", "fisher"), CG(), False),
@@ -154,6 +164,10 @@ PAIRS: dict[str, tuple[Any, Any, bool]] = {
     "ggn + cg, adaptive damping": (part("metric", "ggn"), CG(), True),
     "gradient_covariance + cg": (part("metric", "gradient_covariance", centred=True), CG(), False),
     "gradient_history + power": (part("metric", "gradient_history"), part("solver", "power"), False),
+    **{
+        f"gradient_statistics + {name}": (part("metric", "gradient_statistics"), part("solver", name), False)
+        for name in ("shampoo", "soap", "muon", "kron")
+    },
 }
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 CASES: dict[str, Callable[[], dict[str, Any]]] = {
@@ -170,6 +184,7 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "moments, float64": moments,
     "reward scale, float64": reward_scale,
     "hutchinson, float64": hutchinson,
+    "waste, float64": wasted,
     "trpo, float64": partial(whole_run, "algo=trpo", "critic.schedule.minibatch=32"),
     "tensors, float64": partial(whole_run, "algo=trpo", "env.backend=tensor", "critic.schedule.minibatch=32"),
     "ppo on pendulum as tensors, float64": partial(

@@ -21,6 +21,8 @@ CASES = {
     "state of its own, two workers": ("env.id=probe/Saved-v0", "env.kwargs={every: 3}", "algo=ppo", "env.num_envs=2", "batch_size=40", "total_steps=200", "workers=2"),
     "average of a metric": ("env=cartpole", "algo=trpo", "env.num_envs=4", "batch_size=40", "total_steps=200", "metric=average", "metric.of.samples=2", "metric.batches=3"),
     "averages of blocks, pairs of gradients": ("env=cartpole", "algo=trpo", "env.num_envs=4", "batch_size=40", "total_steps=200", "metric=gradient_covariance", "solver=tonga", "critic.metric=hessian", "critic.solver=lbfgs", "critic.solver.pairs=gradients", "critic.step=trust_region", "critic.schedule=whole_batch"),
+    "shampoo and muon": ("env=cartpole", "algo=trpo", "env.num_envs=4", "batch_size=40", "total_steps=200", "metric=gradient_statistics", "solver=shampoo", "solver.refresh=2", "critic.metric=gradient_statistics", "critic.solver=muon", "critic.step=kl_clip"),
+    "soap and kron": ("env=pendulum", "algo=ppo", "env.num_envs=2", "batch_size=60", "total_steps=300", "schedule.epochs=2", "schedule.minibatch=30", "step=kl_clip", "metric=gradient_statistics", "solver=soap", "solver.refresh=3", "critic.metric=gradient_statistics", "critic.solver=kron", "critic.step=fixed", "record.waste_every=2"),
     "cartpole svrpg": ("env=cartpole", "algo=svrpg", "env.num_envs=4", "batch_size=40", "total_steps=400", "estimator.period=3"),
     "pendulum storm": ("env=pendulum", "algo=storm_pg", "env.num_envs=2", "batch_size=60", "total_steps=300"),
     "schedules and history": ("env=cartpole", "algo=trpo", "step=kl_clip", "scheduler=cosine", "critic.optimizer=history", "critic.scheduler=linear", "env.num_envs=4", "batch_size=40", "total_steps=200"),

@@ -44,6 +44,7 @@ from rlopt.core.parts import (
     PRODUCT,
     ROOT,
     SEMIDEFINITE,
+    STATISTICS,
     Bound,
     Metric,
     Objective,
@@ -78,7 +79,7 @@ class Average(Metric):
     largest: int
 
     def __post_init__(self) -> None:
-        remembers = isinstance(self.of, Average) or bool({HISTORY, EUCLIDEAN} & self.of.supplies)
+        remembers = isinstance(self.of, Average) or bool({HISTORY, STATISTICS, EUCLIDEAN} & self.of.supplies)
         wanted = "a metric of samples that has no memory of its own"
         check(not remembers, "of", wanted, type(self.of).__module__.rpartition(".")[2])
         check(0 < self.decay < 1, "decay", "above 0 and below 1", self.decay)

@@ -31,5 +31,5 @@ class InvertedDoublePendulum(Task):
 
 
 def _square(x: Array) -> Array:
-    """x^2. Gymnasium squares numbers by C's pow, whose last bit is not always that of x * x."""
-    return np.power(x, np.full_like(x, 2.0)) if isinstance(x, np.ndarray) else x * x
+    """x^2. Gymnasium squares numbers by C's pow, whose last bit is neither that of x * x nor of arrays' power."""
+    return np.array([each**2 for each in x]) if isinstance(x, np.ndarray) else x * x

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from rlopt.core.arrays import library
-from rlopt.envs.mujoco.task import Array, Physics, Start, Task, square_sum
+from rlopt.envs.mujoco.task import Array, Physics, Start, Task, length, square_sum
 
 
 class Pusher(Task):
@@ -26,8 +26,8 @@ class Pusher(Task):
 
     def reward(self, s: Physics, actions: Array, speed: Array, healthy: Array) -> Array:
         o, xpos = self.options, s.xpos
-        near = square_sum(xpos[:, self._object] - xpos[:, self._tip]) ** 0.5
-        distance = square_sum(xpos[:, self._object] - xpos[:, self._goal]) ** 0.5
+        near = length(xpos[:, self._object] - xpos[:, self._tip])
+        distance = length(xpos[:, self._object] - xpos[:, self._goal])
         control = square_sum(actions) * o.reward_control_weight
         return -distance * o.reward_dist_weight - control - near * o.reward_near_weight
 

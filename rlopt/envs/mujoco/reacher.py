@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from rlopt.core.arrays import library
-from rlopt.envs.mujoco.task import Array, Physics, Start, Task, square_sum
+from rlopt.envs.mujoco.task import Array, Physics, Start, Task, length, square_sum
 
 
 class Reacher(Task):
@@ -26,7 +26,7 @@ class Reacher(Task):
         return xp.concatenate((xp.cos(angles), xp.sin(angles), s.qpos[:, 2:], s.qvel[:, :2], apart), 1)
 
     def reward(self, s: Physics, actions: Array, speed: Array, healthy: Array) -> Array:
-        o, distance = self.options, square_sum(self._apart(s)) ** 0.5
+        o, distance = self.options, length(self._apart(s))
         return -distance * o.reward_dist_weight - square_sum(actions) * o.reward_control_weight
 
     def draw(self, generator: np.random.Generator, qpos: np.ndarray, qvel: np.ndarray) -> Start:

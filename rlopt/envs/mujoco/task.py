@@ -71,6 +71,11 @@ def square_sum(x: Array) -> Array:
     return (flat * flat).sum(1)
 
 
+def length(x: Array) -> Array:
+    """[E] length of every row of x [E, D]; of an array by dot, as np.linalg.norm has it, to the last bit."""
+    return np.sqrt((x[:, None] @ x[..., None])[:, 0, 0]) if isinstance(x, np.ndarray) else square_sum(x) ** 0.5
+
+
 def between(low: float, x: Array, high: float) -> Array:
     """Whether low < x < high; false for NaN."""
     return (low < x) & (x < high)

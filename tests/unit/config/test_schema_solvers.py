@@ -12,7 +12,7 @@ from rlopt.core.solvers.diagonal import Diagonal
 from rlopt.errors import UserError
 from tests.support.building import resolve, trainer
 
-STRUCTURED = ["block", "cg", "dense", "diagonal", "gram", "lbfgs", "low_rank", "power"]
+STRUCTURED = ["block", "cg", "dense", "diagonal", "gram", "kron", "lbfgs", "low_rank", "power", "shampoo", "soap"]
 DIAGONAL = {"_target_": "rlopt.core.solvers.diagonal.Diagonal", "method": "exact", "draws": 1, "seed": 0, "chunk": 8}
 AS_TYPED = "{_target_: rlopt.core.solvers.diagonal.Diagonal, method: exact, draws: 1, seed: 0, chunk: 8}"
 

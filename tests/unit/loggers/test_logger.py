@@ -19,7 +19,7 @@ from tests.support.traces import read, rows
 
 pytestmark = pytest.mark.usefixtures("probe_environments")
 SMALL = ["batch_size=80", "total_steps=240", "policy.hidden=[8]", "critic.hidden=[8]", "evaluation.episodes=3"]
-OFTEN = ["record.histograms_every=2", "record.spectrum_every=1"]
+OFTEN = ["record.histograms_every=2", "record.spectrum_every=1", "record.waste_every=1"]
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_transitions_that_did_not_happen_are_in_no_histogram():
     advantages = torch.arange(80.0)
     halved = dataclasses.replace(batch, mask=mask)
     quantities = {"advantage": advantages}
-    found = looks.compute_diagnostics(run.config, 1, run.agent, run.state, halved, quantities).histograms
+    found = looks.compute_diagnostics(run.config, 1, run.agent, run.state, run.state, halved, quantities).histograms
     assert found["rollout/action_0"].tolist() == batch.actions[1::2].flatten().tolist()
     assert found["rollout/advantages"].tolist() == advantages.view(batch.mask.shape)[1::2].flatten().tolist()
 
@@ -129,7 +129,7 @@ def test_a_long_run_has_at_most_500_histograms():
     batch = run.collector.collect(run.agent.policy(run.state))
     run.collector.close()
     written = [
-        k for k in range(1, 1001) if looks.compute_diagnostics(run.config, k, run.agent, {}, batch, {}).histograms
+        k for k in range(1, 1001) if looks.compute_diagnostics(run.config, k, run.agent, {}, {}, batch, {}).histograms
     ]
     assert written == list(range(1, 1001, 2))
 
@@ -190,7 +190,14 @@ def test_what_is_switched_off_is_not_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "override", ["record.histograms_every=0", "record.spectrum_every=-1", "record.video_steps=0", "record.csv=3"]
+    "override",
+    [
+        "record.histograms_every=0",
+        "record.spectrum_every=-1",
+        "record.waste_every=0",
+        "record.video_steps=0",
+        "record.csv=3",
+    ],
 )
 def test_what_cannot_be_recorded_is_refused(override):
     with pytest.raises(UserError, match=override.partition("=")[0]):

@@ -21,7 +21,7 @@ def test_the_spectrum_is_that_of_the_objective_as_it_stands(beta):
         batch = run.collector.collect(run.agent.policy(state))
     finally:
         run.collector.close()
-    found = compute_diagnostics(run.config, 1, run.agent, state, batch, {}).scalars
+    found = compute_diagnostics(run.config, 1, run.agent, state, state, batch, {}).scalars
 
     network = run.agent.actor.update.network
     samples = run.agent.actor_samples(state, batch)

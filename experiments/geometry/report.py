@@ -1,0 +1,214 @@
+"""Tables and figure of what results/ holds.
+
+The score of a run is its mean return in the last tenth of its steps. By seconds it is the mean return in the last tenth
+of a time that all methods have: that in which the quickest of them, in the mean over seeds, makes all of its steps on
+that environment. Environments are pooled by scores between 0, the mean return of the first points, and 1, the highest.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from experiments._shared import style
+from experiments._shared.data import exists, read_rows
+from experiments.geometry.training import LAST, METHODS
+from rlopt.report.statistics import Array, Estimate, estimate, improvement, pooled
+
+Row = dict[str, str]
+Curve = tuple[Array, Array, Array]  # steps, seconds, returns
+
+
+@dataclass(frozen=True)
+class Results:
+    """What was measured; runs with another radius than the search now chooses are left out."""
+
+    rows: list[Row]
+    curves: dict[tuple[str, str, int], Curve]  # method, environment, seed
+    costs: list[Row]
+
+    @classmethod
+    def read(cls, folder: Path) -> Results:
+        search, runs, curves, costs = (_rows(folder / f"{name}.csv") for name in ("search", "runs", "curves", "cost"))
+        best = chosen(search)
+        rows = [row for row in runs if best.get((row["method"], row["environment"])) == float(row["value"])]
+        points: dict[tuple[str, str, int], list[tuple[float, float, float]]] = {}
+        for row in curves:
+            key = row["method"], row["environment"], int(row["seed"])
+            points.setdefault(key, []).append((float(row["step"]), float(row["seconds"]), float(row["return"])))
+        found = {key: tuple(np.array(sorted(values)).T) for key, values in points.items()}
+        return cls(rows, found, costs)  # type: ignore[arg-type]
+
+    @property
+    def environments(self) -> list[str]:
+        return list(dict.fromkeys(row["environment"] for row in self.rows))
+
+    @property
+    def methods(self) -> list[str]:
+        there = {row["method"] for row in self.rows}
+        return [name for name in METHODS if name in there]
+
+    def of(self, method: str, environment: str) -> list[Row]:
+        return [row for row in self.rows if (row["method"], row["environment"]) == (method, environment)]
+
+    def scores(self, method: str, environment: str) -> Array:
+        return np.array([float(row["score"]) for row in self.of(method, environment)])
+
+    def budget(self, environment: str) -> float:
+        """Processor seconds in which the quickest method makes all of its steps."""
+        return min(
+            float(np.mean([float(row["seconds"]) for row in rows]))
+            for rows in (self.of(method, environment) for method in self.methods)
+            if rows
+        )
+
+    def scores_in_time(self, method: str, environment: str) -> Array:
+        """By seed: the mean return of the last tenth of the budget, of the curve joined by straight lines."""
+        end, found = self.budget(environment), []
+        for row in self.of(method, environment):
+            _, seconds, returns = self.curves[method, environment, int(row["seed"])]
+            found.append(float(np.interp(np.linspace((1 - LAST) * end, end, 20), seconds, returns).mean()))
+        return np.array(found)
+
+    def range(self, environment: str) -> tuple[float, float]:
+        """The mean return of all first points, and the highest score."""
+        first = [curve[2][0] for (_, e, _), curve in self.curves.items() if e == environment]
+        every = np.concatenate([self.scores(method, environment) for method in self.methods])
+        low = min(float(np.mean(first)), float(every.max()) - 1e-9)
+        return low, float(every.max())
+
+    def strata(self, method: str, in_time: bool) -> list[Array]:
+        """The method's normalised scores, by environment."""
+        found = []
+        for environment in self.environments:
+            low, high = self.range(environment)
+            scores = (self.scores_in_time if in_time else self.scores)(method, environment)
+            found.append((scores - low) / (high - low))
+        return found
+
+
+def chosen(rows: Sequence[Row]) -> dict[tuple[str, str], float]:
+    """(method, environment) -> the value with the highest mean score over tuning seeds; the smaller one in a tie."""
+    scores: dict[tuple[str, str], dict[float, list[float]]] = {}
+    for row in rows:
+        of_method = scores.setdefault((row["method"], row["environment"]), {})
+        of_method.setdefault(float(row["value"]), []).append(float(row["score"]))
+    return {key: max(sorted(values), key=lambda v: statistics.fmean(values[v])) for key, values in scores.items()}
+
+
+def page(found: Results) -> str:
+    """All tables, as Markdown."""
+    if not found.rows:
+        return "Not run yet."
+    seeds = sorted({len(found.of(m, e)) for m in found.methods for e in found.environments})
+    head = f"{seeds[0] if len(seeds) == 1 else f'{seeds[0]} to {seeds[-1]}'} seeds of every method and environment."
+    parts = [head, *(_by_environment(found, e) for e in found.environments)]
+    complete = [m for m in found.methods if all(len(found.of(m, e)) > 1 for e in found.environments)]
+    if len(complete) > 1:
+        parts += [_pooled(found, complete), _decided(found, complete, False), _decided(found, complete, True)]
+    if found.costs:
+        parts.append(_costs(found.costs))
+    return "\n\n".join(parts)
+
+
+def _by_environment(found: Results, environment: str) -> str:
+    lines = [
+        f"**{environment}**, {found.budget(environment):.0f} s in common",
+        "",
+        "| method | radius or rate | IQM by steps (95%) | IQM by seconds (95%) | KL, nats | seconds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for method in found.methods:
+        if rows := found.of(method, environment):
+            by_steps = told(estimate(found.scores(method, environment), "iqm", "bootstrap"))
+            in_time = told(estimate(found.scores_in_time(method, environment), "iqm", "bootstrap"))
+            kl, seconds = (np.mean([float(row[name]) for row in rows]) for name in ("kl", "seconds"))
+            value = float(rows[0]["value"])
+            ends = METHODS[method].grid[0], METHODS[method].grid[-1]
+            shown = f"{value:g}{' (end of the grid)' if value in ends else ''}"
+            lines.append(f"| {METHODS[method].title} | {shown} | {by_steps} | {in_time} | {kl:.3g} | {seconds:.0f} |")
+    return "\n".join(lines)
+
+
+def _pooled(found: Results, methods: list[str]) -> str:
+    lines = ["**All environments**, scores between 0 and 1", "",
+             "| method | IQM by steps (95%) | IQM by seconds (95%) |", "|---|---|---|"]  # fmt: skip
+    for method in methods:
+        shown = (told(pooled(found.strata(method, in_time), "iqm"), 3) for in_time in (False, True))
+        lines.append(f"| {METHODS[method].title} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def _decided(found: Results, methods: list[str], in_time: bool) -> str:
+    """Every pair whose probability of improvement has an interval without 1/2, and how many others there are."""
+    strata = {method: found.strata(method, in_time) for method in methods}
+    lines, undecided = [], 0
+    for i, first in enumerate(methods):
+        for second in methods[i + 1 :]:
+            x, y, ahead = first, second, improvement(strata[first], strata[second])
+            if ahead.value < 0.5:
+                x, y, ahead = second, first, Estimate(1 - ahead.value, 1 - ahead.high, 1 - ahead.low)
+            if ahead.low > 0.5:
+                lines.append(f"| {METHODS[x].title} | {METHODS[y].title} | {told(ahead, 2)} |")
+            else:
+                undecided += 1
+    by = "seconds" if in_time else "steps"
+    head = f"P(a run of the first is better than one of the second), by {by}; {undecided} pairs are undecided"
+    return "\n".join([f"{head}.", "", "| first | second | probability (95%) |", "|---|---|---|", *lines])
+
+
+def _costs(rows: list[Row]) -> str:
+    widths = sorted({int(row["width"]) for row in rows})
+    lines = ["Milliseconds of the processor for one update of the actor from 2,048 samples, by width of two layers", "",
+             "| method | " + " | ".join(map(str, widths)) + " |", "|---" * (len(widths) + 1) + "|"]  # fmt: skip
+    for name, method in METHODS.items():
+        took = {int(row["width"]): float(row["milliseconds"]) for row in rows if row["method"] == name}
+        if took:
+            lines.append(
+                f"| {method.title} | " + " | ".join(f"{took[w]:.3g}" if w in took else "-" for w in widths) + " |"
+            )
+    return "\n".join(lines)
+
+
+def told(e: Estimate, digits: int = 0) -> str:
+    """The value with its interval, if it has one."""
+    if np.isnan(e.low):
+        return f"{float(e.value):.{digits}f}"
+    return f"{float(e.value):.{digits}f} ({float(e.low):.{digits}f} to {float(e.high):.{digits}f})"
+
+
+def draw(found: Results, out: Path) -> None:
+    """Mean curves by steps above, by seconds below; the cost of an update by width at the right."""
+    environments = found.environments
+    if not environments:
+        return
+    columns = len(environments)
+    figure, axes = plt.subplots(2, columns, figsize=(4 * columns, 7), layout="constrained", squeeze=False)
+    for column, environment in enumerate(environments):
+        for row, (place, unit) in enumerate(((0, "thousand steps"), (1, "processor seconds"))):
+            axis = axes[row, column]
+            for number, method in enumerate(found.methods):
+                own = [c for (m, e, _), c in found.curves.items() if (m, e) == (method, environment)]
+                if not own:
+                    continue
+                color, line = style.CURVES[number % len(style.CURVES)]
+                start, end = max(c[place][0] for c in own), min(c[place][-1] for c in own)
+                grid = np.linspace(start, end, 60)
+                mean = np.mean([np.interp(grid, c[place], c[2]) for c in own], 0)
+                scale = 1000 if place == 0 else 1
+                second = number >= len(style.CURVES)
+                label, marker = METHODS[method].title, "." if second else None
+                axis.plot(grid / scale, mean, color=color, linestyle=line, marker=marker, markevery=6, label=label)
+            axis.set(title=environment if row == 0 else None, xlabel=unit, ylabel="return" if column == 0 else None)
+            axis.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].legend(frameon=False, fontsize=7)
+    style.save(figure, out / "curves.png", dpi=110)
+
+
+def _rows(file: Path) -> list[Row]:
+    return read_rows(file) if exists(file) else []

@@ -1,0 +1,106 @@
+"""experiments/geometry: methods differ in the actor's update alone, and pages say what the numbers say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments._shared.data import write_rows
+from experiments.geometry import __main__ as main
+from experiments.geometry import cost, report
+from experiments.geometry.training import METHODS, Run, score, thinned, train
+from tests.support.building import resolve
+
+ACTOR = ("objective", "metric", "solver", "damping", "step", "schedule")
+
+
+def test_methods_differ_in_the_actors_update_alone():
+    configs = {name: resolve(Run(name, "hopper", method.grid[0], 3, 100).overrides) for name, method in METHODS.items()}
+    updates = {name: str([config.pop(group) for group in ACTOR]) for name, config in configs.items()}
+    assert len(set(updates.values())) == len(METHODS)
+    assert all(config == configs["cg"] for config in configs.values())
+
+
+def test_all_but_ppo_have_the_same_rule_for_the_step():
+    for name, method in METHODS.items():
+        config = resolve(Run(name, "hopper", 0.02, 0, 100).overrides)
+        assert name == "ppo" or (config["step"]["radius"], config["step"]["momentum"]) == (0.02, 0.0)
+        assert len(method.grid) == 5
+
+
+def test_a_score_is_of_the_last_tenth():
+    points = [(i * 10, float(i), float(i)) for i in range(1, 11)]
+    assert score(points, 100) == 10 and score(points, 200) == 10 and score(points, 50) == 5
+    assert score([(95, 1.0, 2.0), (100, 2.0, 4.0)], 100) == 3 and np.isnan(score([], 100))
+    assert thinned([(i, 2.0 * i, float(i)) for i in range(60)])[0] == (1, 2.0, 0.5)
+
+
+def test_a_run_is_kept_and_not_repeated(tmp_path, capsys):
+    runs = [Run(method, "cartpole", 0.02, 100, 4096) for method in ("muon", "cg")]
+    main.collect(runs[:1], tmp_path / "runs.csv", 1, tmp_path / "curves.csv")
+    main.collect(runs, tmp_path / "runs.csv", 1, tmp_path / "curves.csv")
+    said = capsys.readouterr().out
+    assert (said.count("muon cartpole"), said.count("cg cartpole")) == (1, 1)
+    assert [row["method"] for row in report.read_rows(tmp_path / "runs.csv")] == ["muon", "cg"]
+
+
+def test_a_run_counts_its_own_processor_time():
+    found = train(Run("adam", "cartpole", 0.02, 0, 4096))
+    assert [step for step, _, _ in found.curve] == [2048, 4096]
+    times = [seconds for _, seconds, _ in found.curve]
+    assert 0 < times[0] < times[1] <= found.seconds < 60
+    assert 0 < found.kl < 0.04 and found.skipped == 0
+
+
+def test_the_value_with_the_highest_mean_is_chosen():
+    rows = [
+        {"method": "cg", "environment": "ant", "value": value, "score": score}
+        for value, score in (("0.1", "1"), ("0.1", "3"), ("0.2", "5"), ("0.2", "4"), ("0.4", "4.5"))
+    ]
+    assert report.chosen(rows) == {("cg", "ant"): 0.2}
+
+
+def made_up(folder: Path) -> report.Results:
+    """Two methods on two environments: muon is better by steps, cg ten times as quick and better by seconds."""
+    runs, curves, search = [], [], []
+    for environment in ("hopper", "ant"):
+        for method, speed, slope in (("cg", 1.0, 1.0), ("muon", 10.0, 1.5)):
+            search.append([method, environment, 0.02, 100, 1000, 1, 0, 0, 0])
+            runs.append([method, environment, 0.04, 0, 1000, 9e9, 0.02, 1, 0])  # of another radius
+            for seed in range(6):
+                end = slope * (1000 + seed)
+                runs.append([method, environment, 0.02, seed, 1000, end, 0.02, speed * 10, 0])
+                curves += [[method, environment, seed, s, speed * s / 100, end * s / 1000] for s in (100, 500, 1000)]
+    write_rows(folder / "search.csv", main.RUNS, search)
+    write_rows(folder / "runs.csv", main.RUNS, runs)
+    write_rows(folder / "curves.csv", main.CURVES, curves)
+    write_rows(folder / "cost.csv", cost.COLUMNS, [["cg", 64, 100, 5.0], ["muon", 64, 100, 2.0]])
+    return report.Results.read(folder)
+
+
+def test_a_page_says_who_is_better_by_steps_and_by_seconds(tmp_path):
+    found = made_up(tmp_path)
+    assert found.budget("ant") == 10 and len(found.scores("cg", "ant")) == 6
+    assert found.scores_in_time("cg", "ant").mean() > 5 * found.scores_in_time("muon", "ant").mean()
+    shown = report.page(found)
+    by_steps, by_seconds = shown.split("P(a run of the first")[1:]
+    assert "| Muon | Fisher-CG | 1.00 (1.00 to 1.00) |" in by_steps and "0 pairs are undecided" in by_steps
+    assert "| Fisher-CG | Muon | 1.00 (1.00 to 1.00) |" in by_seconds
+    assert "| Muon | 2 |" in shown
+    report.draw(found, tmp_path)
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_nothing_is_said_where_nothing_was_run(tmp_path):
+    found = report.Results.read(tmp_path)
+    assert report.page(found) == "Not run yet."
+    report.draw(found, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_cost_is_that_of_the_actors_update(tmp_path):
+    pytest.importorskip("mujoco")
+    cost.collect(["gradient"], (8,), tmp_path / "cost.csv")
+    cost.collect(["gradient"], (8,), tmp_path / "cost.csv")
+    (row,) = report.read_rows(tmp_path / "cost.csv")
+    assert row["width"] == "8" and int(row["parameters"]) > 200 and float(row["milliseconds"]) > 0
