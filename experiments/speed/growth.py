@@ -46,7 +46,7 @@ CG10, KRONECKER = CG(10, 0.0, None, "cold", 0.0), KFAC("exact", 0.0, 1, 1)
 SOLVERS: dict[str, Any] = {
     "cg": CG10,
     "low_rank": LowRank(10, 20, "gradient", 0, "none", 256),
-    "gram": Gram(16384),
+    "gram": Gram(16384, "network"),
     "diagonal": Diagonal("exact", 1, 0, 256),
     "kfac": KRONECKER,
     "ekfac": EKFAC(0.0, 0.0, 1, 256),

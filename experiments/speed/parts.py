@@ -93,7 +93,7 @@ def kinds() -> dict[str, Callable[[], object]]:
         "exact diagonal, analytic": solve(Diagonal("exact", 1, 0, 256), analytic),
         "block by incoming weights": solve(Block("incoming", 256, False, 0.0, None)),
         "low rank 10, 20 products": solve(LowRank(10, 20, "gradient", 0, "none", 256)),
-        "gram, 256 samples": solve(Gram(16384), small),
+        "gram, 256 samples": solve(Gram(16384, "network"), small),
         "critic epoch, 16 minibatches of 128": critic_epoch(at),
         "policy minibatch of 64, clipped, Adam": minibatch(at),
     }

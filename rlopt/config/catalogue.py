@@ -62,12 +62,16 @@ def typed_choices(group: str, names: Sequence[str], prefix: str = "", between: s
 def solvers_for(
     metric: Metric, given: frozenset[str] = frozenset(), without: str = "", **requirements: Any
 ) -> list[str]:
-    """Solvers that can serve a metric, do not need ``without``, and have these values of `Requirements`."""
+    """Solvers that can serve a metric, do not need ``without``, and have these values of `Requirements`.
+
+    Of ROOT one has no need that reads the root alone, and no layer records.
+    """
     found = []
     for name in parts("solver"):
         solver = make_part("solver", name)
         wanted = all(getattr(solver.requirements, field) == value for field, value in requirements.items())
-        if wanted and without not in solver.needs and solver.needs <= metric.supplies | given:
+        needed = without in solver.needs and not solver.requirements.root_alone
+        if wanted and not needed and solver.needs <= metric.supplies | given:
             found.append(name)
     return found
 

@@ -89,6 +89,8 @@ def _check_update(c: _Checked) -> None:
     whole = [group for group in ACTOR_PARTS if getattr(u, group).requirements.whole_batch]
     if whole and schedule.minibatch is not None:
         raise _no_minibatches(c, whole[0])
+    if u.step.requirements.solves_again:
+        _check_solves_again(c)
     if metric.requirements.first_step_only:
         _check_first_step(c)
     if u.estimator.reduces:
@@ -167,6 +169,18 @@ def _no_minibatches(c: _Checked, group: str) -> UserError:
         f"{c.typed(group)} needs the whole batch and cannot take minibatches; "
         f"add {c.prefix}schedule=whole_batch{instead}"
     )
+
+
+def _check_solves_again(c: _Checked) -> None:
+    """A step that asks for the direction at another theta needs parts that are right there too."""
+    only = [group for group in ("metric", "estimator") if getattr(c.update, group).requirements.first_step_only]
+    only += ["solver"] if COMPATIBLE in c.update.solver.needs else []
+    only += ["estimator"] if c.update.estimator.reduces else []
+    if only:
+        raise UserError(
+            f"{c.typed('step')} solves again at another theta, and {c.typed(only[0])} holds at the policy that acted "
+            f"alone; choose another {c.prefix}{only[0]}, or {c.prefix}step=kl_clip"
+        )
 
 
 def _check_first_step(c: _Checked) -> None:

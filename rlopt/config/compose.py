@@ -248,7 +248,9 @@ def _choice_around(name: str) -> str:
     around, _, group = name.rpartition(".")
     if group == "scheduler":
         return f"/{group}@{group} in the defaults of the file of {around}"
-    return f"{around}={'average' if group == 'of' else 'optimizer'}"
+    if group == "of":
+        return f"{around}={'average' if around.endswith('metric') else 'spring'}"
+    return f"{around}=optimizer"
 
 
 def _set_options(config: DictConfig, options: Options, typed: Options) -> None:

@@ -42,7 +42,8 @@ def check_network(
             f"choose {typed_choices('solver', solvers_for(update.metric, needs_chain=False), prefix)}"
         )
     width = inputs + (1 + network.memory if network.memory else 0)  # of a row, see `policy.recurrent`
-    if ROOT in update.solver.needs and (reason := missing_layers(network, theta, width)):
+    by_layers = ROOT in update.solver.needs and not update.solver.requirements.root_alone
+    if by_layers and (reason := missing_layers(network, theta, width)):
         able = typed_choices("solver", solvers_for(update.metric, without=ROOT), prefix)
         raise UserError(f"{prefix}solver={stands_for(update.solver)}: {reason}; these need no such statistics: {able}")
     size = update.schedule.minibatch

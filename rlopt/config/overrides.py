@@ -34,6 +34,7 @@ _DEEPEST = 20  # lists and mappings within one another
 _WITHIN_STEP = ("optimizer", "scheduler")  # groups whose choices stand inside a step
 _GROUP_OF = {  # a choice within another's options -> the group whose files it takes
     "solver.preconditioner": "solver",
+    "solver.of": "solver",
     "metric.of": "metric",
     "step.optimizer": "optimizer",
     "step.scheduler": "scheduler",

@@ -34,6 +34,14 @@ class Curvature(Protocol):
         """M itself (P, P); for small networks and tests."""
 
 
+def block_product(curvature: Curvature, V: Tensor) -> Tensor:
+    """M V, (P, r) -> (P, r): at once where the curvature has ``block``, else one column after another."""
+    block: Callable[[Tensor], Tensor] | None = getattr(curvature, "block", None)
+    if block is not None:
+        return block(V)
+    return torch.stack([curvature.product(v) for v in V.t().contiguous()], 1)
+
+
 @dataclass(frozen=True)
 class PullBack:
     """M = sum_b share_b J_b^T C_b J_b: a metric of the output space pulled back to theta, on all ranks' samples."""
@@ -50,6 +58,12 @@ class PullBack:
 
     def product(self, v: Tensor) -> Tensor:
         return all_sum(self.local_product(v))
+
+    def block(self, V: Tensor) -> Tensor:
+        """`product` of every column of V (P, r), to rounding, by one pass through the tape there and one back."""
+        T = self.tape.jvps(V)
+        CT = torch.stack([self.apply(t) for t in T.unbind()]).mul_(self.share[:, None])
+        return all_sum(self.tape.vjps(CT))
 
     def dense(self) -> Tensor:
         return all_sum(_columns(self._general, self.tape))
@@ -211,6 +225,9 @@ class Euclidean:
     def product(self, v: Tensor) -> Tensor:
         return v
 
+    def block(self, V: Tensor) -> Tensor:
+        return V
+
     def dense(self) -> Tensor:
         return torch.eye(self.size, dtype=self.tape.outputs.dtype, device=self.tape.outputs.device)
 
@@ -227,6 +244,9 @@ class Given:
 
     def product(self, v: Tensor) -> Tensor:
         return self.entries * v if self.entries.ndim == 1 else self.entries @ v
+
+    def block(self, V: Tensor) -> Tensor:
+        return self.entries[:, None] * V if self.entries.ndim == 1 else self.entries @ V
 
     def dense(self) -> Tensor:
         return torch.diag(self.entries) if self.entries.ndim == 1 else self.entries

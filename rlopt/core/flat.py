@@ -58,6 +58,12 @@ class Layout:
             for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
         }
 
+    def stacked(self, thetas: Tensor) -> dict[str, Tensor]:
+        """r thetas (r, P) -> name -> view (r, ...) in the parameter's shape (no copy)."""
+        parts = torch.split_with_sizes(thetas, self.sizes, 1)
+        named = zip(self.names, parts, self.shapes, strict=True)
+        return {name: part if len(shape) == 1 else part.unflatten(1, shape) for name, part, shape in named}
+
     def flatten(self, module: nn.Module, constants: Tensor | None = None) -> Tensor:
         """The module's current parameters, then the constants, as one new theta (P,)."""
         parts = [p.detach().reshape(-1) for p in module.parameters()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Protocol, cast
@@ -73,6 +74,8 @@ class Problem:
     tape: Tape  # at the theta the step starts from
     value: Tensor | float  # () mean objective there
     l2: float = 0.0  # of its term -l2 / 2 |theta|^2
+    # theta (P,) -> the direction x (P,) there, on the same samples; None where some quantity is not finite
+    solve_at: Callable[[Tensor], Tensor | None] = lambda theta: None
 
     @cached_property
     def samples(self) -> Samples:

@@ -45,6 +45,12 @@ class Requirements:
     reads_samples: bool = False
     """The part reads each sample's own gradient, layer by layer, which a network with memory does not give."""
 
+    root_alone: bool = False
+    """A solver that needs ROOT reads the root itself and no layer records, so that any network will do."""
+
+    solves_again: bool = False
+    """A step that asks for the direction at another theta, on the samples of the same batch."""
+
     reads_actions: bool = False
     """The part reads the actions that were taken (or a critic's targets)."""
 

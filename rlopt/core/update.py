@@ -30,6 +30,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -161,7 +162,8 @@ class Update:
         if bad := first_nonfinite({"objective": value, "gradient": squared, **direction}):
             return theta, state, Report(bad)
 
-        problem = Problem(self.network, self.head, objective, samples, tape, value, self.l2)
+        again = partial(self._solve_at, state, samples, objective)
+        problem = Problem(self.network, self.head, objective, samples, tape, value, self.l2, again)
         slope = cast(Tensor, squared) if x is g else torch.dot(g, x)  # a number serves as well
         # an optimizer overwrites theta, which the tape reads again where the damping measures
         start = theta.clone() if self.damping.measures or self.network.free is not None else theta
@@ -179,6 +181,20 @@ class Update:
             kept["estimator"] = estimate.state
         state = {**state, **kept, "damping": self.damping.adapt(state["damping"], report.scalars), "step": step_state}
         return moved if accepted else theta, state, report
+
+    def _solve_at(self, state: State, samples: Samples, objective: Objective, theta: Tensor) -> Tensor | None:
+        """The direction x (P,) at another theta (P,), from the same states; None where some quantity is not finite."""
+        tape = self.network.tape(theta, samples.inputs)
+        value, own = value_and_gradient(tape, self.head, objective, samples)
+        own, value, bound = _sum_over_ranks(own, value, self._bind_metric(state, tape, samples, objective))
+        g, value, damping, bound = self._complete(theta, state, own, own, value, bound)
+        try:
+            if isinstance(bound, NumericalFailure):
+                raise bound
+            x = self.solver.prepare(state["solver"], bound[0], damping)[0](g).x
+        except NumericalFailure:
+            return None
+        return None if first_nonfinite({"objective": value, "gradient": g, "direction": x}) else x
 
     def _bind_metric(self, state: State, tape: Tape, samples: Samples, objective: Objective) -> MaybeBound:
         """M on this rank's samples. A failure is returned, since all ranks must learn of it before they go on."""

@@ -31,21 +31,31 @@ improvement at one KL divergence, and its time. Slow pairs are left out unless `
 | any P, one or few steps a rollout       | cg       | exact to its tolerance; 10 to 20 products, few vectors |
 | P up to about 2,000, or as a reference  | dense    | exact; memory P^2, time P^3 |
 | K B below P                             | gram     | exact, from inner products of samples; not on several ranks |
+| samples decide, but K B is too large    | kaczmarz | gram by random blocks of samples; any network, several ranks |
 | many steps a rollout, or large B        | kfac     | running means of small factors; a solve costs next to nothing |
 | K-FAC is not accurate enough            | ekfac    | the best diagonal in K-FAC's eigenbasis |
 | M has few large eigenvalues             | low_rank | r eigenpairs, by Lanczos |
 | gradients of samples that disagree      | tonga    | their covariance, a few pairs a unit, averaged over updates |
 | memory or time for almost nothing       | diagonal | ignores all couplings between parameters |
+| batches of fewer samples than P         | spring   | another solver; the last direction where the batch is silent |
 | statistics of gradients, a matrix each  | shampoo  | roots of two factors a matrix, from all gradients so far |
 | the same, Adam within their eigenbasis  | soap     | refresh=10 for many steps a rollout |
 | products of matrices alone              | muon     | no eigenvectors, one momentum to keep |
 | products of matrices, a metric that fits | kron    | learns slowly, by steps of its own rate |
 
-`tonga` is for `metric=gradient_covariance`. With `solver.remainder=diagonal`, `low_rank` adds what its pairs
-leave of the diagonal of M. `solver=lbfgs solver.pairs=gradients` is for `metric=hessian`.
+`tonga` is for `metric=gradient_covariance`. With `solver.remainder=diagonal`, `low_rank` adds what its pairs leave of
+the diagonal of M. `solver=lbfgs solver.pairs=gradients` is for `metric=hessian`. `solver=gram solver.by=layer` has a
+system for each layer and ignores couplings between layers.
+
+CG with a small lambda takes many products. `solver.preconditioner=nystrom` makes `solver.preconditioner.rank` of them
+in one block, and then takes few more; experiments/solves counts them. `kaczmarz` preconditions it too; alone, on one
+core, it takes longer than CG for as near a direction. `solver=spring solver.of=gram solver.momentum=0.9` is SPRING:
+`spring` goes around every solver of a system in M. Its direction can point downhill, where the one before points far
+from the gradient; then it starts again from the solver's own (`solver/restarted`).
 
 experiments/approximations measures error against cost for most of them, on two trained policies. In experiments/pairs
-81 of the 82 pairs learn CartPole; at the same KL divergence of every step most of them differ little there.
+81 of the 82 pairs of sixteen solvers learn CartPole; at the same KL divergence of every step most of them differ little
+there.
 
 **Damping.** lambda has the units of M, so a good value for one metric says nothing about another. With a lambda below
 the default of 0.1, x follows M into directions that the batch hardly determines. With a very large lambda, x turns
@@ -56,6 +66,7 @@ into the gradient. Watch `solver/residual` (a value near 1 means that the system
 - `kl_line_search` where a bad step is expensive. It alone measures the KL divergence and the improvement, on the whole
   batch, and so does not work with minibatches.
 - `trust_region` takes a step of the same length without measuring; `kl_clip` does so with momentum.
+- `midpoint` solves once more halfway, so that steps depend less on how the policy is parametrised. It measures nothing.
 - `radius` is in nats for `kl_line_search` and `kl_clip`, and in the metric's own units for `trust_region`.
 - `scheduler=kl_adaptive` lowers a learning rate, or a step's rate and radius, after an epoch that moved the policy by
   more than twice `scheduler.target` nats, and raises it after one that moved it by less than half of that.

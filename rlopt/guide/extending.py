@@ -113,7 +113,7 @@ policy = rlopt.load(trained.run_dir, policy=network)
 
 | a solver needs | of the network |
 |---|---|
-| products alone: cg, dense, lbfgs, ... | nothing; all derivatives come by autograd |
+| products or the root alone: cg, dense, kaczmarz, ... | nothing; all derivatives come by autograd |
 | layers: kfac, ekfac, diagonal, block, gram | Linear and Conv2d that run once; others with at most 4,096 numbers each |
 | a chain: kfra | Linear layers and activations one after another in an nn.Sequential |
 

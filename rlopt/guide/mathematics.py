@@ -57,12 +57,14 @@ outputs, pulled back to theta: M = mean_b J_b^T C_b J_b. So M v costs one jvp an
 For the Fisher matrix F, 1/2 d^T F d is the KL divergence of the step to second order. F^-1 g is the natural gradient,
 which does not depend on how the policy is parametrised (Amari 1998; Kakade 2001).
 
-**Solver.** It finds x with (M + lambda I) x = g. Some use products M v alone: `cg`, `lbfgs`, `low_rank`, and `dense`,
-which builds the whole matrix for small P. Others write C as a sum of K squares and send each factor back through the
-layers as a signal d_k, beside the layer's input a: `diagonal`, `block`, `kfac` (mean a a^T kron mean d d^T), `ekfac`,
-`kfra`, `gram` (a system of size K B in place of P). `compatible` solves no system: with the features J_b^T s_b, the
-weights of a critic's least-squares fit are F^-1 g (Sutton et al. 2000; Peters and Schaal 2008). `power`, for
-`gradient_history`, gives x = (M + lambda I)^-1/2 g or another power.
+**Solver.** It finds x with (M + lambda I) x = g. Some use products M v alone: `cg`, `lbfgs`, `low_rank`, `nystrom`, and
+`dense`, which builds the whole matrix for small P. Others write C as a sum of K squares and send each factor back
+through the layers as a signal d_k, beside the layer's input a: `diagonal`, `block`, `kfac` (mean a a^T kron mean d
+d^T), `ekfac`, `kfra`, `gram` (a system of size K B in place of P). `kaczmarz` solves that system block after block of
+samples, by products with the samples' own rows. `compatible` solves no system: with the features J_b^T s_b, the weights
+of a critic's least-squares fit are F^-1 g (Sutton et al. 2000; Peters and Schaal 2008). `power`, for
+`gradient_history`, gives x = (M + lambda I)^-1/2 g or another power. `spring` has mu d_before + (M + lambda I)^-1 (g -
+mu M d_before), with another solver for the system.
 
 Four solvers are for `gradient_statistics`. They take theta matrix by matrix, G being a matrix's part of g, and keep
 what they learn from one update to the next:
@@ -92,6 +94,7 @@ is that of the objective, g^T d - 1/2 d^T M d, for ggn and hessian, and of the K
 | kl_clip        | `rate`, or less so that 1/2 d^T F d <= `radius`; then momentum: ACKTR |
 | kl_line_search | from 1/2 d^T F d = `radius`, reduced until the measured KL fits and the objective rises: TRPO |
 | armijo         | `rate`, reduced until the objective rises by a share of alpha g^T x |
+| midpoint       | as kl_clip's, along the x that is found at theta + alpha x / 2 |
 
 **Presets.** An algorithm is one choice of each: `algo=trpo` is surrogate, fisher, cg, kl_line_search; `algo=ppo` is
 clipped, identity, identity, optimizer, in epochs of minibatches; `algo=acktr` is log_prob, fisher with one drawn

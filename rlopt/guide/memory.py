@@ -23,13 +23,13 @@ minibatches are made of whole sequences. The critic has its own, `critic.schedul
 `policy.horizon` is how long the slowest units remember at first; raise it with the sequence for long delays.
 
 **Metrics and solvers.** Products with the Fisher matrix and all others go exactly through time, so that `cg`, `dense`,
-`lbfgs`, and `low_rank` without a remainder, are what they are for any network. `kfac`, `ekfac` and `block` read what
-each layer saw and was sent at every step. With memory an output depends on a layer's applications at many steps, and
-what all outputs of a sequence send back arrives as one sum. Random signs make the products between different outputs
-vanish in expectation, so that blocks and E-KFAC's scales are unbiased estimates. K-FAC moreover takes times for
-positions, as the "expand" convention does for a convolution: A is the mean over samples and times of a a^T, G the sum
-over times of d d^T. That neglects how the contributions of different times to one gradient are correlated. It is the
-simplest of the approximations of Martens, Ba and Johnson (2018, Kronecker-factored curvature approximations for
+`kaczmarz`, `lbfgs`, `nystrom`, and `low_rank` without a remainder, are what they are for any network. `kfac`, `ekfac`
+and `block` read what each layer saw and was sent at every step. With memory an output depends on a layer's applications
+at many steps, and what all outputs of a sequence send back arrives as one sum. Random signs make the products between
+different outputs vanish in expectation, so that blocks and E-KFAC's scales are unbiased estimates. K-FAC moreover takes
+times for positions, as the "expand" convention does for a convolution: A is the mean over samples and times of a a^T, G
+the sum over times of d d^T. That neglects how the contributions of different times to one gradient are correlated. It
+is the simplest of the approximations of Martens, Ba and Johnson (2018, Kronecker-factored curvature approximations for
 recurrent neural networks), and the one that leaves every solver, damping and running mean as it is; their others model
 the correlation by a linear Gaussian chain, with two further factors for each layer. `gram`, `kfra`, `diagonal` by its
 exact methods, `low_rank` with a remainder, and blocks about a mean need each sample's own records and are refused.

@@ -22,8 +22,8 @@ from rlopt.core.flat import CONSTANTS
 from rlopt.core.heads import Beta, Categorical, DiagonalGaussian, Head, Product
 from rlopt.core.network import Network
 from rlopt.core.parts import State
+from rlopt.core.tapes.activations import Activation
 from rlopt.core.tapes.masked import FORBIDDEN
-from rlopt.core.tapes.mlp import Activation
 from rlopt.core.tapes.norm import Norm
 from rlopt.policy.normalisers import ObservationNormaliser
 

@@ -29,10 +29,13 @@ from tests.support.masking import allowed, masked_case
 from tests.support.oracles import Case, close, eye, make_case, randn, share
 
 HEADS = ("log_sigma", "sigma", "categorical", "value", "action masks")
-EXACT = {"dense", "cg", "gram", "low_rank", "identity"}
+EXACT = {"dense", "cg", "gram", "low_rank", "identity", "kaczmarz", "nystrom", "spring"}
 OPTIONS = {  # with which a solver goes to its limit
     "cg": {"iterations": 600, "tolerance": 1e-14},
     "low_rank": {"rank": 300, "products": 300},
+    "kaczmarz": {"block": 4, "sweeps": 400},
+    "nystrom": {"rank": 300},
+    "spring": {"of": {**read_choice("solver", "cg"), "iterations": 600, "tolerance": 1e-14}},
 }
 NEEDED = {"mahalanobis": {"diagonal": 2.0}}
 

@@ -91,3 +91,21 @@ def test_a_dictionary_of_an_image_and_a_vector_is_solved(tmp_path, monkeypatch, 
     with registered():
         assert cli.main(["train", *typed, *algo, "batch_size=1024", "total_steps=49152", "run_dir=run"]) == 0
     assert json.loads(Path("run/summary.json").read_text())["evaluation_return"] >= 0.9  # of 1; 0.25 by chance
+
+
+NEW = {
+    "kaczmarz": ["solver=kaczmarz"],
+    "spring of kaczmarz": ["solver=spring", "solver.of=kaczmarz"],
+    "spring of cg": ["solver=spring"],
+    "nystrom": ["solver=nystrom"],
+    "cg by nystrom": ["solver=cg", "solver.preconditioner=nystrom"],
+    "gram by layer": ["solver=gram", "solver.by=layer", "batch_size=1024"],
+    "midpoint": ["step=midpoint"],
+}
+
+
+@pytest.mark.parametrize("parts", NEW.values(), ids=NEW)
+def test_sample_space_solvers_and_midpoints_solve_cartpole(tmp_path, monkeypatch, parts):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "algo=trpo", "env=cartpole", "total_steps=98304", "run_dir=run", *parts]) == 0
+    assert json.loads(Path("run/summary.json").read_text())["evaluation_return"] >= SOLVED

@@ -16,8 +16,11 @@ from rlopt.core.solvers.cg import CG
 from rlopt.core.solvers.dense import Dense
 from rlopt.core.solvers.diagonal import Diagonal
 from rlopt.core.solvers.gram import Gram
+from rlopt.core.solvers.kaczmarz import Kaczmarz
 from rlopt.core.solvers.lbfgs import LBFGS
 from rlopt.core.solvers.low_rank import LowRank
+from rlopt.core.solvers.nystrom import Nystrom
+from rlopt.core.solvers.spring import Spring
 from tests.support.oracles import Case, jacobian, make_case, randn, randomise, share
 
 LAMBDA = 1e-2
@@ -57,7 +60,13 @@ SOLVERS: dict[str, Any] = {
     "low_rank": low_rank(4, 9),
     "low_rank_mean": low_rank(4, 9, "random", "mean"),
     "full_rank": low_rank(200),
-    "gram": Gram(10_000),
+    "gram": Gram(10_000, "network"),
+    "gram_layer": Gram(10_000, "layer"),
+    "kaczmarz": Kaczmarz(100, 1, 0),  # one block, with which it is exact
+    "cg_kaczmarz": CG(500, 1e-13, Kaczmarz(5, 2, 0), "cold", 0.0),
+    "nystrom": Nystrom(6, 0),
+    "cg_nystrom": CG(500, 1e-13, Nystrom(6, 0), "cold", 0.0),
+    "spring_cg": Spring(CG(500, 1e-13, None, "cold", 0.0), 0.9),
     "lbfgs": LBFGS(5, 1e-8, "products"),
 }
 

@@ -24,6 +24,7 @@ from rlopt.core.samples import Samples
 from rlopt.core.solvers.diagonal import Diagonal
 from rlopt.core.solvers.identity import Identity
 from rlopt.core.steps.kl_line_search import KLLineSearch
+from rlopt.core.steps.midpoint import Midpoint
 from rlopt.core.steps.optimizer import Optimizer
 from rlopt.core.update import Update, value_and_gradient
 from rlopt.core.waste import waste
@@ -61,11 +62,13 @@ def given(head: str, dtype: torch.dtype, how: str = "uneven", weights: str = "ma
     return case, Samples(**values), case.theta.to(dtype)
 
 
-def first_updates(metric: Any, solver: Any, adaptive: bool, head: str, dtype: torch.dtype) -> dict[str, Any]:
+def first_updates(
+    metric: Any, solver: Any, adaptive: bool, head: str, dtype: torch.dtype, step: Any = LINE_SEARCH
+) -> dict[str, Any]:
     """Two updates, so that what the solver keeps of the first counts too."""
     case, samples, theta = given(head, dtype)
     damping = LevenbergMarquardt(0.1, 0.25, 0.75, 1.5, 0.9, 1e-8, 1e8) if adaptive else Constant(0.1)
-    update = Update(case.network, case.head, part("objective", "surrogate"), metric, solver, damping, LINE_SEARCH)
+    update = Update(case.network, case.head, part("objective", "surrogate"), metric, solver, damping, step)
     state = update.init(theta)
     found = {}
     for i in range(2):
@@ -163,6 +166,9 @@ PAIRS: dict[str, tuple[Any, Any, bool]] = {
     },
     "ggn + cg, adaptive damping": (part("metric", "ggn"), CG(), True),
     "gradient_covariance + cg": (part("metric", "gradient_covariance", centred=True), CG(), False),
+    "fisher + kaczmarz": (part("metric", "fisher"), part("solver", "kaczmarz", block=7, sweeps=2), False),
+    "fisher + cg by nystrom": (part("metric", "fisher"), CG(preconditioner=read_choice("solver", "nystrom")), False),
+    "fisher + spring": (part("metric", "fisher"), part("solver", "spring", of=read_choice("solver", "dense")), False),
     "gradient_history + power": (part("metric", "gradient_history"), part("solver", "power"), False),
     **{
         f"gradient_statistics + {name}": (part("metric", "gradient_statistics"), part("solver", name), False)
@@ -176,6 +182,9 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
         for name, parts in PAIRS.items()
         for head, dtype in (("log_sigma", "float32"), ("log_sigma", "float64"), ("categorical", "float64"))
     },
+    "midpoint, float64": partial(
+        first_updates, part("metric", "fisher"), CG(), False, "log_sigma", torch.float64, Midpoint(0.1, 0.01)
+    ),
     **{
         f"minibatches of {size}, {how}, {dtype}": partial(minibatches, size, how, DTYPES[dtype])
         for size, how in ((7, "uneven"), (7, "interleaved"), (2, "uneven"), (64, "uneven"))

@@ -6,7 +6,6 @@ network an operator of torch takes longer to be called than to compute; numpy's 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
@@ -16,7 +15,8 @@ from torch import Tensor
 
 from rlopt.core.arrays import multiply
 from rlopt.core.flat import CONSTANTS, Layout
-from rlopt.core.tapes.mlp import Affine, ArrayActivation, MLPTape
+from rlopt.core.tapes.activations import ArrayActivation
+from rlopt.core.tapes.mlp import Affine, MLPTape
 
 _LARGEST = 2**20  # multiplications in a layer's product, of those where arrays were measured to be faster
 _DTYPES = (torch.float32, torch.float64)
@@ -92,11 +92,12 @@ class ArrayTape(MLPTape):
                 d = multiply(d, weight)
         return gradient
 
-    def parts(self, rows: int) -> Iterator[tuple[slice, MLPTape]]:
-        for at, part in super().parts(rows):
-            assert isinstance(part, ArrayTape)
-            part._arrays, part.z = [h[at] for h in self._arrays], self.z[at]
-            yield at, part
+    def take(self, index: Tensor | slice) -> ArrayTape:
+        part = super().take(index)
+        assert isinstance(part, ArrayTape)
+        at = index if isinstance(index, slice) else index.numpy()
+        part._arrays, part.z = [h[at] for h in self._arrays], self.z[at]
+        return part
 
 
 def bind(plan: list[Affine], layout: Layout, views: dict[str, Tensor]) -> Chain:

@@ -18,6 +18,7 @@ the sum of what all outputs of the sequence send back to that application. `Pull
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -47,7 +48,6 @@ class AutogradTape:
         self.layout, self.size = layout, layout.size
         self.sequence = min(getattr(module, "sequence_length", 1), max(len(inputs), 1))
         self._calls: dict[str, list[_Call]] = {}  # by the layer's name
-        self._adjoint: tuple[Tensor, Tensor] | None = None
         self._bent: tuple[Tensor, Tensor] | None = None  # the last u of hvp, and J^T u with its graph
         with torch.enable_grad():
             views = layout.views(self._theta)
@@ -75,18 +75,30 @@ class AutogradTape:
                 hook.remove()
 
     def jvp(self, v: Tensor) -> Tensor:
-        with torch.enable_grad():
-            if self._adjoint is None:
-                u = torch.zeros_like(self._z, requires_grad=True)
-                (g,) = torch.autograd.grad(self._z, self._theta, u, create_graph=True)
-                self._adjoint = u, g
-            u, g = self._adjoint
-            (out,) = torch.autograd.grad(g, u, v, retain_graph=True)
+        u, g = self._adjoint
+        (out,) = torch.autograd.grad(g, u, v, retain_graph=True)
         return out
+
+    @cached_property
+    def _adjoint(self) -> tuple[Tensor, Tensor]:
+        """u (B, O) and J^T u with its graph in u."""
+        with torch.enable_grad():
+            u = torch.zeros_like(self._z, requires_grad=True)
+            (g,) = torch.autograd.grad(self._z, self._theta, u, create_graph=True)
+        return u, g
 
     def vjp(self, u: Tensor) -> Tensor:
         (g,) = torch.autograd.grad(self._z, self._theta, u, retain_graph=True)
         return g
+
+    def jvps(self, V: Tensor) -> Tensor:
+        u, g = self._adjoint
+        (out,) = torch.autograd.grad(g, u, V.t(), retain_graph=True, is_grads_batched=True)
+        return out
+
+    def vjps(self, U: Tensor) -> Tensor:
+        (g,) = torch.autograd.grad(self._z, self._theta, U, retain_graph=True, is_grads_batched=True)
+        return g.t()
 
     def hvp(self, u: Tensor, v: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -209,6 +221,9 @@ class AutogradTape:
 
     def parts(self, rows: int) -> Iterator[tuple[slice, AutogradTape]]:
         yield slice(None), self
+
+    def take(self, index: Tensor) -> AutogradTape:
+        return self.at(self._theta, self._inputs[index])
 
     def theta(self) -> Tensor:
         return self._theta.detach().clone()

@@ -33,6 +33,12 @@ class FrozenTape:
     def vjp(self, u: Tensor) -> Tensor:
         return self._tape.vjp(u) * self._free
 
+    def jvps(self, V: Tensor) -> Tensor:
+        return self._tape.jvps(V * self._free[:, None])
+
+    def vjps(self, U: Tensor) -> Tensor:
+        return self._tape.vjps(U) * self._free[:, None]
+
     def hvp(self, u: Tensor, v: Tensor) -> Tensor:
         return self._tape.hvp(u, v * self._free) * self._free
 
@@ -54,6 +60,9 @@ class FrozenTape:
     def parts(self, rows: int) -> Iterator[tuple[slice, Tape]]:
         for at, tape in self._tape.parts(rows):
             yield at, cast(Tape, FrozenTape(tape, self._free))
+
+    def take(self, index: Tensor) -> Tape:
+        return cast(Tape, FrozenTape(self._tape.take(index), self._free))
 
     def theta(self) -> Tensor:
         return self._tape.theta()

@@ -41,6 +41,13 @@ class JoinedTape:
         parts = zip(self._tapes, u.split(self.counts), strict=True)
         return torch.stack([tape.vjp(part) for tape, part in parts]).sum(0)
 
+    def jvps(self, V: Tensor) -> Tensor:
+        return torch.cat([tape.jvps(V) for tape in self._tapes], 1)
+
+    def vjps(self, U: Tensor) -> Tensor:
+        parts = zip(self._tapes, U.split(self.counts, 1), strict=True)
+        return torch.stack([tape.vjps(part) for tape, part in parts]).sum(0)
+
     def hvp(self, u: Tensor, v: Tensor) -> Tensor:
         parts = zip(self._tapes, u.split(self.counts), strict=True)
         return torch.stack([tape.hvp(part, v) for tape, part in parts]).sum(0)
@@ -58,6 +65,14 @@ class JoinedTape:
                 first, last, _ = at.indices(count)
                 yield slice(start + first, start + last), part
             start += count
+
+    def take(self, index: Tensor) -> Tape:
+        taken, start = [], 0
+        for tape, count in zip(self._tapes, self.counts, strict=True):
+            own = index[(index >= start) & (index < start + count)] - start
+            taken += [tape.take(own)] if len(own) else []
+            start += count
+        return JoinedTape(taken or [self._tapes[0].take(index)])
 
     def theta(self) -> Tensor:
         raise ValueError("several records have no one theta")

@@ -47,6 +47,12 @@ class MaskedTape:
     def vjp(self, u: Tensor) -> Tensor:
         return self._tape.vjp(self._open(u))
 
+    def jvps(self, V: Tensor) -> Tensor:
+        return self._open(self._tape.jvps(V))
+
+    def vjps(self, U: Tensor) -> Tensor:
+        return self._tape.vjps(self._open(U))
+
     def hvp(self, u: Tensor, v: Tensor) -> Tensor:
         if self._sent is None or self._sent[0] is not u:
             self._sent = u, self._open(u)
@@ -59,6 +65,10 @@ class MaskedTape:
         for at, tape in self._tape.parts(rows):
             mask = None if self._mask is None else self._mask[at]
             yield at, cast(Tape, MaskedTape(tape, self._unread, mask))
+
+    def take(self, index: Tensor) -> Tape:
+        mask = None if self._mask is None else self._mask[index]
+        return cast(Tape, MaskedTape(self._tape.take(index), self._unread, mask))
 
     def theta(self) -> Tensor:
         return self._tape.theta()

@@ -3,6 +3,7 @@
     s_l = W_l h_{l-1} + b_l,   h_l = f_l(s_l),   z = (s_last, c)   with c the head's constants, broadcast
     J v:    s'_l = V_l h_{l-1} + v_l + W_l h'_{l-1},   h'_l = f'_l s'_l
     J^T u:  d_last = u,   d_{l-1} = f'_{l-1} (W_l^T d_l),   dW_l = d_l^T h_{l-1},   db_l = sum d_l
+    jvps, vjps: the same for r vectors at once, (r, B, J) in place of (B, J)
     hvp:    R d_{l-1} = f'_{l-1} (V_l^T d_l + W_l^T R d_l) + f''_{l-1} s'_{l-1} (W_l^T d_l),   R d_last = 0,
             R dW_l = R d_l^T h_{l-1} + d_l^T h'_{l-1},   R db_l = sum R d_l   (Pearlmutter 1994, R the change along v)
 
@@ -14,138 +15,17 @@ Layer normalisation may stand between a Linear layer and its activation, see `ta
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import ClassVar, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rlopt.core.flat import CONSTANTS, Layout
+from rlopt.core.tapes.activations import Activation, known_activation
 from rlopt.core.tapes.norm import Norm, Normalised
-from rlopt.core.tapes.tape import Layer
-
-
-class ArrayActivation(NamedTuple):
-    """f of one layer in numpy."""
-
-    apply_: Callable[[np.ndarray], object]  # s -> f(s), in place
-    backward: Callable[[np.ndarray, np.ndarray], np.ndarray]  # g, h -> g f'
-
-
-class Activation(NamedTuple):
-    """f of one layer, with its derivatives as functions of its output h = f(s), or of s."""
-
-    apply_: Callable[[Tensor], Tensor]  # s -> f(s), in place
-    backward_: Callable[[Tensor, Tensor], Tensor]  # g, h -> g f', in place on g, one kernel
-    derivative: Callable[[Tensor], Tensor]  # h -> f'
-    second: Callable[[Tensor], Tensor]  # h -> f''
-    in_numpy: ArrayActivation | None = None  # for few samples, where there is one
-    of_input: bool = False  # True: backward_, derivative and second take s where they take h else
-
-
-_aten = torch.ops.aten
-
-
-def _tanh_backward(g: np.ndarray, h: np.ndarray) -> np.ndarray:
-    derivative: np.ndarray = h * h
-    np.subtract(1, derivative, out=derivative)
-    np.multiply(g, derivative, out=derivative)
-    return derivative
-
-
-ACTIVATIONS: dict[type[nn.Module], Activation] = {
-    nn.Tanh: Activation(
-        torch.tanh_,
-        lambda g, h: _aten.tanh_backward.grad_input(g, h, grad_input=g),
-        lambda h: 1 - h * h,
-        lambda h: -2 * h * (1 - h * h),
-        ArrayActivation(lambda s: np.tanh(s, out=s), _tanh_backward),
-    ),
-    nn.ReLU: Activation(
-        torch.relu_,
-        lambda g, h: _aten.threshold_backward.grad_input(g, h, 0, grad_input=g),
-        lambda h: (h > 0).to(h.dtype),
-        torch.zeros_like,
-        ArrayActivation(lambda s: np.maximum(s, 0, out=s), lambda g, h: np.where(h > 0, g, 0)),
-    ),
-    nn.ELU: Activation(
-        lambda s: torch.nn.functional.elu_(s),
-        lambda g, h: _aten.elu_backward.grad_input(g, 1, 1, 1, True, h, grad_input=g),
-        lambda h: h.clamp(max=0) + 1,
-        lambda h: torch.where(h < 0, h + 1, 0.0),
-    ),
-    nn.Sigmoid: Activation(
-        torch.sigmoid_,
-        lambda g, h: _aten.sigmoid_backward.grad_input(g, h, grad_input=g),
-        lambda h: h * (1 - h),
-        lambda h: h * (1 - h) * (1 - 2 * h),
-    ),
-    nn.Softplus: Activation(
-        lambda s: _aten.softplus.out(s, out=s),
-        lambda g, h: g.addcmul_(g, torch.exp(-h), value=-1),
-        lambda h: -torch.expm1(-h),
-        lambda h: -torch.expm1(-h) * torch.exp(-h),
-        ArrayActivation(lambda s: np.logaddexp(s, 0, out=s), lambda g, h: g * -np.expm1(-h)),
-    ),
-    nn.SiLU: Activation(
-        lambda s: torch.nn.functional.silu(s, inplace=True),
-        lambda g, s: _aten.silu_backward.grad_input(g, s, grad_input=g),
-        lambda s: torch.sigmoid(s) * (1 + s * torch.sigmoid(-s)),
-        lambda s: torch.sigmoid(s) * torch.sigmoid(-s) * (2 - s * torch.tanh(s / 2)),
-        of_input=True,
-    ),
-}
-
-
-def _leaky(slope: float) -> Activation:
-    """s above 0, ``slope`` times s, slope > 0, below."""
-    return Activation(
-        lambda s: torch.nn.functional.leaky_relu_(s, slope),
-        lambda g, h: _aten.leaky_relu_backward.grad_input(g, h, slope, True, grad_input=g),
-        lambda h: torch.where(h > 0, torch.ones_like(h), slope),
-        torch.zeros_like,
-        ArrayActivation(lambda s: np.maximum(s, slope * s, out=s), lambda g, h: np.where(h > 0, g, slope * g)),
-    )
-
-
-def _gelu(approximate: str) -> Activation:
-    """s Phi(s) with the normal distribution function Phi, or its approximation by tanh (Hendrycks and Gimpel 2016)."""
-
-    def apply_(s: Tensor) -> Tensor:
-        _aten.gelu.out(s, approximate=approximate, out=s)
-        return s
-
-    def backward_(g: Tensor, s: Tensor) -> Tensor:
-        _aten.gelu_backward.grad_input(g, s, approximate=approximate, grad_input=g)
-        return g
-
-    def derivative(s: Tensor) -> Tensor:
-        return backward_(torch.ones_like(s), s)
-
-    def second(s: Tensor) -> Tensor:
-        if approximate == "none":
-            return torch.exp(-s * s / 2).mul_(2 - s * s).mul_((2 * math.pi) ** -0.5)
-        c, a = (2 / math.pi) ** 0.5, 0.044715
-        t, k1, k2 = torch.tanh(c * (s + a * s**3)), c * (1 + 3 * a * s * s), 6 * c * a * s
-        return (1 - t * t).mul_(k1 + s * (k2 / 2 - t * k1 * k1))
-
-    return Activation(apply_, backward_, derivative, second, of_input=True)
-
-
-def known_activation(module: nn.Module) -> Activation | None:
-    """What a chain's tape knows of this module; None where it is no activation, or one that is not known."""
-    if type(module) is nn.GELU:
-        return _gelu(module.approximate)
-    if type(module) is nn.LeakyReLU:
-        return _leaky(module.negative_slope) if 0 < module.negative_slope <= 1 else None
-    if isinstance(module, nn.ELU) and module.alpha != 1:
-        return None
-    if isinstance(module, nn.Softplus) and (module.beta, module.threshold) != (1, 20):
-        return None
-    return ACTIVATIONS.get(type(module))
+from rlopt.core.tapes.tape import Layer, stack_jvps, stack_vjps
 
 
 class Affine(NamedTuple):
@@ -250,6 +130,42 @@ class MLPTape:
                 self._times_derivative_(d, i - 1)
         return gradient
 
+    def jvps(self, V: Tensor) -> Tensor:
+        if self._norms:
+            return stack_jvps(self, V)
+        along = self.layout.stacked(V.t().contiguous())
+        t: Tensor | None = None
+        for i, layer in enumerate(self._plan):
+            s = self._hidden[i] @ along[layer.weight].mT
+            if layer.bias:
+                s += along[layer.bias][:, None]
+            if t is not None:
+                s += t @ self._views[layer.weight].t()
+            t = self._times_derivative_(s, i)
+        assert t is not None
+        constants = along.get(CONSTANTS)
+        return t if constants is None else torch.cat([t, constants[:, None].expand(-1, t.shape[1], -1)], 2)
+
+    def vjps(self, U: Tensor) -> Tensor:
+        if self._norms:
+            return stack_vjps(self, U)
+        gradients = U.new_empty(len(U), self.size)
+        parts = self.layout.stacked(gradients)
+        if CONSTANTS in parts:
+            parts[CONSTANTS].copy_(U[..., self.width :].sum(1))
+        d = U[..., : self.width]
+        if self._plan[-1].activation:
+            d = d.clone()
+        for i in reversed(range(len(self._plan))):
+            layer = self._plan[i]
+            d = self._times_derivative_(d, i)
+            parts[layer.weight].copy_(d.mT @ self._hidden[i])
+            if layer.bias:
+                parts[layer.bias].copy_(d.sum(1))
+            if i:
+                d = d @ self._views[layer.weight]
+        return gradients.t()
+
     def hvp(self, u: Tensor, v: Tensor) -> Tensor:
         along = self.layout.views(v)
         Ra: list[Tensor] = []  # of what the affine layers give: s', but for a normalisation
@@ -308,12 +224,15 @@ class MLPTape:
             return
         for start in range(0, len(self.outputs), rows):
             at = slice(start, start + rows)
-            part = copy.copy(self)
-            part.outputs, part._hidden = self.outputs[at], [h[at] for h in self._hidden]
-            part._inner = {i: s[at] for i, s in self._inner.items()}
-            part._norms = {i: record.at(at) for i, record in self._norms.items()}
-            part._scratch, part._bent = [None] * len(self._plan), None
-            yield at, part
+            yield at, self.take(at)
+
+    def take(self, index: Tensor | slice) -> MLPTape:
+        part = copy.copy(self)
+        part.outputs, part._hidden = self.outputs[index], [h[index] for h in self._hidden]
+        part._inner = {i: s[index] for i, s in self._inner.items()}
+        part._norms = {i: record.at(index) for i, record in self._norms.items()}
+        part._scratch, part._bent = [None] * len(self._plan), None
+        return part
 
     def theta(self) -> Tensor:
         return torch.cat([view.flatten() for view in self._views.values()])

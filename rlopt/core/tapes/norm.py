@@ -53,7 +53,7 @@ class Normalised:
         """(B, J)."""
         return (self.s - self.mean).mul_(self.r)
 
-    def at(self, rows: slice) -> Normalised:
+    def at(self, rows: Tensor | slice) -> Normalised:
         """The record of these samples alone."""
         return Normalised(self.norm, self.s[rows], self.mean[rows], self.r[rows], self.gamma)
 

@@ -31,7 +31,7 @@ from torch import Tensor
 from rlopt.core.flat import CONSTANTS, Layout
 from rlopt.core.tapes.autograd import AutogradTape
 from rlopt.core.tapes.mlp import Affine, MLPTape
-from rlopt.core.tapes.tape import Layer, Tape
+from rlopt.core.tapes.tape import Layer, Tape, stack_jvps, stack_vjps
 
 _OWN = ("hidden.weight", "outputs.weight", "outputs.bias")  # after the chain's, in theta
 
@@ -165,6 +165,12 @@ class RecurrentTape:
         constants = along.get(CONSTANTS)
         return z if constants is None else torch.cat([z, constants.expand(len(z), -1)], 1)
 
+    def jvps(self, V: Tensor) -> Tensor:
+        return stack_jvps(self, V)
+
+    def vjps(self, U: Tensor) -> Tensor:
+        return stack_vjps(self, U)
+
     @cached_property
     def _by_autograd(self) -> AutogradTape:
         return AutogradTape(self._module, self.layout, self._theta, self._inputs)
@@ -177,6 +183,9 @@ class RecurrentTape:
 
     def parts(self, rows: int) -> Iterator[tuple[slice, Tape]]:
         yield slice(None), self
+
+    def take(self, index: Tensor) -> RecurrentTape:
+        return self.at(self._theta, self._inputs[index])
 
     def theta(self) -> Tensor:
         return self._theta.clone()

@@ -7,9 +7,12 @@ With J_b = dz_b / dtheta (O, P) for sample b:
 | outputs           | z (B, O)                                              |
 | jvp(v: (P,))      | J_b v for every b -> (B, O)                           |
 | vjp(u: (B, O))    | sum_b J_b^T u_b -> (P,)                               |
+| jvps(V: (P, r))   | jvp of r vectors at once -> (r, B, O)                 |
+| vjps(U: (r, B, O))| vjp of r of them at once -> (P, r)                    |
 | hvp(u, v)         | the derivative of vjp(u) along v, u fixed -> (P,)     |
 | layers(U: (K,B,O))| for every layer its inputs and the signals U sends back |
 | parts(rows)       | the same record on fewer samples at a time            |
+| take(index)       | the same record on these samples alone                |
 | at(theta, inputs) | the same network's record at another theta            |
 
 A structured solver (diagonal, block, Kronecker, Gram) reads the layers and nothing else.
@@ -77,6 +80,12 @@ class Tape(Protocol):
     def vjp(self, u: Tensor) -> Tensor:
         """(B, O) -> (P,): the gradient in theta of sum_b u_b . z_b."""
 
+    def jvps(self, V: Tensor) -> Tensor:
+        """(P, r) -> (r, B, O): `jvp` of every column, to rounding."""
+
+    def vjps(self, U: Tensor) -> Tensor:
+        """(r, B, O) -> (P, r): `vjp` of every row, to rounding."""
+
     def hvp(self, u: Tensor, v: Tensor) -> Tensor:
         """(B, O), (P,) -> (P,): sum_b sum_o u_bo (d^2 z_bo / dtheta^2) v, the second derivatives of the outputs.
 
@@ -92,8 +101,21 @@ class Tape(Protocol):
     def parts(self, rows: int) -> Iterator[tuple[slice, Tape]]:
         """The tape of ``rows`` samples at a time where that needs no new forward pass, else of all of them."""
 
+    def take(self, index: Tensor) -> Tape:
+        """The tape of these samples, ascending numbers among B; whole sequences where samples mix within them."""
+
     def theta(self) -> Tensor:
         """A copy of theta (P,)."""
 
     def at(self, theta: Tensor, inputs: Tensor) -> Tape:
         """A new record of the same network, at theta (P,) and inputs (B, ...)."""
+
+
+def stack_jvps(tape: Tape, V: Tensor) -> Tensor:
+    """`Tape.jvps` by one product after another."""
+    return torch.stack([tape.jvp(v) for v in V.t().contiguous()])
+
+
+def stack_vjps(tape: Tape, U: Tensor) -> Tensor:
+    """`Tape.vjps` by one product after another."""
+    return torch.stack([tape.vjp(u) for u in U], 1)

@@ -40,6 +40,10 @@ ADVISED = {  # what is refused -> what its message advises, each of which must t
         "critic.solver.preconditioner=null", "critic.solver.preconditioner=identity",
     ],
     "metric=hessian solver=identity": ["metric=identity"],
+    "solver=kaczmarz damping.value=0": ["damping.value=1e-3"],
+    "step=midpoint metric.samples=taken": ["step=kl_clip"],
+    "algo=svrpg metric=fisher solver=cg step=midpoint": ["step=kl_clip"],
+    "algo=nac step=midpoint": ["step=kl_clip"],
 }  # fmt: skip
 
 

@@ -12,7 +12,9 @@ from rlopt.core.solvers.diagonal import Diagonal
 from rlopt.errors import UserError
 from tests.support.building import resolve, trainer
 
-STRUCTURED = ["block", "cg", "dense", "diagonal", "gram", "kron", "lbfgs", "low_rank", "power", "shampoo", "soap"]
+STRUCTURED = [
+    "block", "cg", "dense", "diagonal", "gram", "kaczmarz", "kron", "lbfgs", "low_rank", "nystrom", "power", "shampoo", "soap",
+]  # fmt: skip
 DIAGONAL = {"_target_": "rlopt.core.solvers.diagonal.Diagonal", "method": "exact", "draws": 1, "seed": 0, "chunk": 8}
 AS_TYPED = "{_target_: rlopt.core.solvers.diagonal.Diagonal, method: exact, draws: 1, seed: 0, chunk: 8}"
 
@@ -102,6 +104,11 @@ def test_gram_without_damping_is_refused_before_the_run(where):
         ("lbfgs", "memory", 0),
         ("lbfgs", "curvature", 0.0),
         ("gram", "largest", 0),
+        ("gram", "by", "unit"),
+        ("kaczmarz", "block", 0),
+        ("kaczmarz", "sweeps", 0),
+        ("nystrom", "rank", 0),
+        ("spring", "momentum", 1.0),
         ("block", "by", "unit"),
         ("block", "chunk", 0),
         ("diagonal", "draws", 0),
@@ -115,3 +122,27 @@ def test_gram_without_damping_is_refused_before_the_run(where):
 def test_an_option_out_of_range_is_refused_by_its_name(name, option, value):
     with pytest.raises(UserError, match=rf"^solver\.{option} must be"):
         construct_part(solver(name, **{option: value}), "solver")
+
+
+@pytest.mark.parametrize("where", ["", "critic."])
+def test_what_spring_is_of_can_be_typed_by_its_name(where):
+    chosen = [f"{where}{choice}" for choice in ("metric=fisher", "solver=spring", "step=trust_region")]
+    config = resolve([*chosen, f"{where}solver.of=gram", f"{where}solver.of.by=layer", f"{where}solver.momentum=0.5"])
+    found = (config["critic"] if where else config)["solver"]
+    assert found == solver("spring", of=solver("gram", by="layer"), momentum=0.5)
+    with pytest.raises(UserError, match=rf"{where}solver.of has no effect without {where}solver=spring"):
+        resolve([f"{where}metric=fisher", f"{where}solver=cg", f"{where}step=trust_region", f"{where}solver.of=gram"])
+
+
+@pytest.mark.parametrize("of", ["identity", "power", "compatible", "shampoo", "spring"])
+def test_spring_of_what_solves_no_system_is_refused(of):
+    with pytest.raises(UserError, match=r"solver.of must be a solver of \(M \+ lambda I\) x = g; got"):
+        trainer(resolve(["algo=npg", "solver=spring", f"solver.of={of}"]))
+
+
+def test_a_solver_by_the_root_alone_serves_any_network():
+    """K-FAC needs layer statistics, which this network with memory has of whole sequences alone."""
+    for name in ("kaczmarz", "spring"):
+        typed = ["algo=npg", "policy=gru", f"solver={name}", "batch_size=64", "env.num_envs=4"]
+        run = trainer(resolve([*typed, *(["solver.of=kaczmarz"] if name == "spring" else [])]))
+        run.collector.close()

@@ -139,6 +139,7 @@ def test_a_metric_that_reads_actions_gets_them_in_the_library():
 def test_every_field_is_asked_here():
     elsewhere = {"one_rank", "reads_actions", "instead", "batches"}  # the last with first_step_only
     elsewhere |= {"holds_matrix", "work"}  # by rlopt inspect
+    elsewhere |= {"root_alone", "solves_again"}  # tests/unit/config: test_schema_solvers.py, test_compatibility.py
     elsewhere |= {"reads_samples"}  # of networks with memory alone: tests/system/test_memory.py
     assert {asks for asks, *_ in ASKED} | elsewhere == {field.name for field in fields(Requirements)}
 

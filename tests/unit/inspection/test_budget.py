@@ -87,7 +87,7 @@ def test_a_gram_matrix_that_is_refused_is_no_work():
     rows = len(curvature.factors()) * len(case.samples)
     gram = make_part("solver", "gram")
     assert gram.requirements.work(curvature).operations > rows**3 / 3
-    assert type(gram)(rows - 1).requirements.work(curvature) == Work()
+    assert type(gram)(rows - 1, "network").requirements.work(curvature) == Work()
 
 
 def test_blocks_are_estimated_from_the_sizes_of_layers():

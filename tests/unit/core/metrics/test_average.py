@@ -102,7 +102,7 @@ def test_every_solver_solves_with_the_average(head):
     M = definition("fisher", cases, 3)
     g, lam = randn(len(M), seed=7), 0.1
     first = cases[-1]
-    exact = {"cg": cg(300, 1e-14), "gram": Gram(10_000), "low_rank": low_rank(200)}
+    exact = {"cg": cg(300, 1e-14), "gram": Gram(10_000, "network"), "low_rank": low_rank(200)}
     wanted = {name: M for name in exact}
     exact |= {"diagonal": diagonal(), "layer": block("layer"), "incoming": block("incoming")}
     wanted |= {"diagonal": M.diagonal().diag()} | {by: blocks_of(M, groups(first, by)) for by in ("layer", "incoming")}

@@ -11,8 +11,9 @@ from rlopt.core.objectives.log_prob import LogProb
 from rlopt.core.objectives.spo import SPO
 from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.objectives.value import Value
+from rlopt.core.tapes.activations import ACTIVATIONS, known_activation
 from rlopt.core.tapes.autograd import AutogradTape
-from rlopt.core.tapes.mlp import ACTIVATIONS, MLPTape, known_activation
+from rlopt.core.tapes.mlp import MLPTape
 from tests.support.densities import distribution, log_prob
 from tests.support.modules import CHAINS, OTHERS, setup
 from tests.support.oracles import (

@@ -33,19 +33,23 @@ from tests.support.oracles import HEADS, TAPES, Case, bits, close, eye, fisher, 
 every_tape = pytest.mark.parametrize("tape", TAPES)
 every_head = pytest.mark.parametrize("head", HEADS)
 EXACT_SOLVERS = {
-    **{name: SOLVERS[name] for name in ("dense", "dense_absolute", "dense_shift", "cg", "full_rank", "gram")},
+    **{
+        name: SOLVERS[name]
+        for name in ("dense", "dense_absolute", "dense_shift", "cg", "full_rank", "gram", "kaczmarz")
+    },
     "full_rank_random": low_rank(200, 200, "random", "mean"),
     "full_rank_diagonal": low_rank(200, 200, "random", "diagonal"),
     **{
         f"cg_{name}": CG(300, 1e-12, SOLVERS[name], "cold", 0.0)
         for name in SOLVERS
-        if not name.startswith(("cg", "dense_", "lbfgs"))
+        if not name.startswith(("cg", "dense_", "lbfgs", "spring"))
     },
     "cg_warm": CG(300, 1e-12, None, "warm", 0.9),
 }
 STRUCTURES = {
     "exact": (diagonal(), lambda case, U, M: torch.diag(M.diagonal())),
     "layer": (block("layer"), lambda case, U, M: blocks_of(M, groups(case, "layer"))),
+    "gram_layer": (Gram(10_000, "layer"), lambda case, U, M: blocks_of(M, groups(case, "layer"))),
     "incoming": (block("incoming"), lambda case, U, M: blocks_of(M, groups(case, "incoming"))),
     "outgoing": (block("outgoing"), lambda case, U, M: blocks_of(M, groups(case, "outgoing"))),
     "lehman_sum": (diagonal("lehman_sum"), lambda case, U, M: torch.diag(lehman(case, rows(case, U)))),
@@ -128,7 +132,9 @@ def test_gram_sums_positions_too():
     case = positions()
     U, g = randn(3, 17, 2, seed=4), randn(len(case.theta), seed=7)
     M = matrix(case, U)
-    assert close(solve(Gram(51), bound(case, U), g, LAMBDA).x, torch.linalg.solve(M + LAMBDA * eye(len(g)), g), 1e-8)
+    assert close(
+        solve(Gram(51, "network"), bound(case, U), g, LAMBDA).x, torch.linalg.solve(M + LAMBDA * eye(len(g)), g), 1e-8
+    )
 
 
 @pytest.mark.parametrize("by", ["layer", "incoming", "outgoing"])
@@ -188,10 +194,10 @@ def test_gram_is_refused_if_it_is_not_exact_or_too_large(monkeypatch):
     case = make_case("categorical")
     U, g = randn(3, 17, 3), randn(len(case.theta))
     with pytest.raises(Incompatible, match="51 x 51 .* 3 factors for each of 17 samples"):
-        solve(Gram(50), bound(case, U), g, 0.1)
+        solve(Gram(50, "network"), bound(case, U), g, 0.1)
     monkeypatch.setattr("rlopt.core.solvers.gram.world_size", lambda: 2)
     with pytest.raises(Incompatible, match="other ranks"):
-        solve(Gram(51), bound(case, U), g, 0.1)
+        solve(Gram(51, "network"), bound(case, U), g, 0.1)
 
 
 @pytest.mark.parametrize("indefinite", ["absolute", "shift"])

@@ -15,6 +15,7 @@ from rlopt.core.solvers.cg import CG
 from rlopt.core.solvers.dense import Dense
 from rlopt.core.solvers.diagonal import Diagonal
 from rlopt.core.solvers.gram import Gram
+from rlopt.core.solvers.kaczmarz import Kaczmarz
 from rlopt.core.solvers.kfac import KFAC
 from rlopt.core.steps.fixed import Fixed
 from rlopt.core.update import Update
@@ -25,7 +26,9 @@ SOLVERS = {
     "cg": CG(60, 1e-14, None, "cold", 0.0),
     "diagonal": Diagonal("exact", 1, 0, 256),
     "kfac": KFAC("exact", 0.0, 1, 1),
-    "gram": Gram(16384),
+    "gram": Gram(16384, "network"),
+    "gram_layer": Gram(16384, "layer"),
+    "kaczmarz": Kaczmarz(20, 200, 0),
 }
 
 
