@@ -28,12 +28,12 @@ from rlopt.loggers.logger import Logger
 from rlopt.loggers.progress import ProgressDisplay
 from rlopt.parallel.collectives import gather, world_size
 from rlopt.parallel.ranks import is_first_rank, on_all_ranks
-from rlopt.policy.inference import FrozenPolicy
 from rlopt.policy.policy import Policy
 from rlopt.rollout.buffer import Rollout
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.episodes import EpisodeTracker, RolloutStats
 from rlopt.rollout.seeding import Purpose, integer
+from rlopt.rollout.tensors import TensorCollector
 from rlopt.rollout.workers import Workers
 from rlopt.training.agent import Agent
 from rlopt.training.callbacks import Callbacks, RunContext
@@ -53,7 +53,7 @@ class Trainer:
         config: RunConfig,
         run_dir: Path,
         agent: Agent,
-        collector: Collector | Workers,
+        collector: Collector | Workers | TensorCollector,
         state: State,
         minibatches: torch.Generator,
     ):
@@ -182,7 +182,7 @@ class Trainer:
         self.callbacks.on_rollout(self._context(), rollout)
         return rollout
 
-    def _start_rollout(self, policy: FrozenPolicy) -> None:
+    def _start_rollout(self, policy: Any) -> None:
         self.collector.start(policy)
         self._rollout_started = True
 
@@ -304,20 +304,32 @@ class Trainer:
 
     def _restore_environments(self, entries: list[dict[str, Any] | None]) -> list[int]:
         """Put the environments back into their running episodes; the numbers of those that begin new ones."""
-        first, count = self.collector.first, self.collector.num_envs
-        if len(entries) != self.collector.total:
+        collector, reset_seed = self.collector, integer(self.config.seed, Purpose.RESUMED, self.updates)
+        if isinstance(collector, TensorCollector):
+            here, returns, lengths = on_all_ranks(lambda: collector.restore(entries, reset_seed))
+            self._episodes.returns.copy_(returns)
+            self._episodes.lengths.copy_(lengths)
+        else:
+            here = self._restore_each(collector, entries, reset_seed)
+        begun: list[int] = sorted(number for numbers in gather(here) for number in numbers)
+        if begun:
+            self.state["rewards"] = self.agent.rewards.begun(self.state["rewards"], begun)
+        return begun
+
+    def _restore_each(
+        self, collector: Collector | Workers, entries: list[dict[str, Any] | None], reset_seed: int
+    ) -> list[int]:
+        """As `_restore_environments`, of this rank's environments, each of which has an entry."""
+        first, count = collector.first, collector.num_envs
+        if len(entries) != collector.total:
             raise ValueError(f"it has {len(entries)} environments")
         entries = entries[first : first + count]
-        reset_seed = integer(self.config.seed, Purpose.RESUMED, self.updates)
         states = [env_state(entry) for entry in entries]
         with announce_slow_replay(states if is_first_rank() else ()):
-            here = on_all_ranks(lambda: self.collector.restore(states, reset_seed))
-        begun: list[int] = sorted(number for numbers in gather(here) for number in numbers)
+            begun = on_all_ranks(lambda: collector.restore(states, reset_seed))
         for e, entry in enumerate(entries):
             if entry is not None and first + e not in begun:
                 self._episodes.returns[e], self._episodes.lengths[e] = entry["return"], entry["length"]
-        if begun:
-            self.state["rewards"] = self.agent.rewards.begun(self.state["rewards"], begun)
         return begun
 
 
