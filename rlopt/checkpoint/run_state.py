@@ -8,7 +8,7 @@
 | minibatches             | the state of the generator that shuffles minibatches                          |
 | recent                  | returns of the last training episodes                                         |
 | environments            | for each environment its state (rollout/env_state.py), and return and length  |
-|                         | of its running episode                                                        |
+|                         | of its running episode; of tensors for each rank (rollout/tensors.py)         |
 | seconds, wall_seconds   | training without start-up and evaluations; everything (Timer, trainer.py)     |
 | best                    | the highest return of a periodic evaluation                                   |
 | score                   | the return measured for this policy                                           |
@@ -37,6 +37,7 @@ from rlopt.envs.replay import Change
 from rlopt.loggers import console
 from rlopt.parallel.collectives import gather, local_slice, world_size
 from rlopt.rollout.env_state import EnvState, EpisodeHistory, with_tensors
+from rlopt.rollout.tensors import TensorStates
 
 # packages on whose versions a run's bits depend
 _PACKAGES = ("rlopt", "torch", "numpy", "gymnasium", "mujoco", "box2d", "box2d-py", "envpool")
@@ -58,7 +59,7 @@ class RunState:
     score: float | None
     minibatches: Tensor
     recent: list[float]
-    env_states: EpisodeHistory | None  # this rank's environments; None before the first rollout
+    env_states: EpisodeHistory | TensorStates | None  # this rank's environments; None before the first rollout
     returns: Tensor  # (E,) of this rank's running episodes so far
     lengths: Tensor  # (E,) in steps
     spaces: dict[str, Any] | None  # None where they cannot be saved
@@ -72,13 +73,12 @@ class RunState:
         return {**plain, "environments": self._environments(all_ranks), **about}
 
     def _environments(self, all_ranks: bool) -> list[dict[str, Any] | None] | None:
-        """One entry for each environment of the run; None before the first rollout."""
-        here: list[dict[str, Any] | None] | None = None
+        """One entry for each environment of the run, or each rank's tensors; None before the first rollout."""
+        here: list[dict[str, Any]] | None = None
         if self.env_states is not None:
-            sums = zip(self.env_states.complete(), self.returns.tolist(), self.lengths.tolist(), strict=True)
-            here = [{**state.plain(), "return": total, "length": length} for state, total, length in sums]
+            here = self.env_states.entries(self.returns, self.lengths)
         if world_size() == 1:
-            return here
+            return list(here) if here is not None else None
         if all_ranks:
             parts = gather(here)
             return None if None in parts else [entry for part in parts for entry in part or []]

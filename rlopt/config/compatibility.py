@@ -262,6 +262,8 @@ def _check_counts(config: RunConfig) -> None:
         raise UserError(f"workers={config.workers} are more than the {envs // ranks} environments they would share")
     if config.processes > 1 and config.env.steps_by == "envpool":
         raise UserError(f"env.backend={config.env.backend} has threads of its own; leave out workers")
+    if config.env.steps_by == "tensor":
+        _check_tensors(config)
     for prefix, update in config.updates_of.items():
         epochs, minibatch = update.schedule.epochs, update.schedule.minibatch or config.batch_size
         steps = epochs * -(-config.batch_size // minibatch)
@@ -273,6 +275,24 @@ def _check_counts(config: RunConfig) -> None:
             )
     if config.record.spectrum_every is not None and ranks > 1:
         raise UserError("record.spectrum_every is for one process; leave it out, or run without torchrun")
+
+
+def _check_tensors(config: RunConfig) -> None:
+    """Raise UserError for what environments that are tensors do not serve."""
+    backend = f"env.backend={config.env.backend}"
+    if config.processes > 1:
+        raise UserError(f"{backend} steps all environments of {config.env.id} as one; leave out workers")
+    if config.noise.color:
+        raise UserError(
+            f"noise.color={config.noise.color:g} is drawn on the host, and {backend} draws on the device; set "
+            "noise.color=0, or type env.backend=sync"
+        )
+    for prefix, size in config.memory_sizes.items():
+        if size:
+            network = "critic" if prefix else "policy"
+            raise UserError(
+                f"{network} has a memory, and {backend} serves none; type {network}=mlp, or env.backend=sync"
+            )
 
 
 def _check_effects(config: RunConfig) -> None:

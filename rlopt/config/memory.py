@@ -17,7 +17,8 @@ def check_memory(config: RunConfig, inputs: int) -> None:
     """Raise UserError where the least that a run needs, for observations of ``inputs`` numbers, is not there."""
     size = 8 if config.dtype == "float64" else 4
     two = config.processes > 1 or config.env.in_background  # one is learned from while the next is collected
-    transitions = config.batch_size * (2 * inputs + 4) * size * (2 if two else 1)
+    seen = 3 if config.env.steps_by == "tensor" else 2  # raw and normalised, and of tensors what each step led to
+    transitions = config.batch_size * (seen * inputs + 4) * size * (2 if two else 1)
     needed = (transitions + config.env.num_envs * _BYTES_OF_ENVIRONMENT) / world_size() / 2**30
     there = memory() / 2**30
     if needed > there:

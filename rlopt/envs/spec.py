@@ -20,13 +20,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import gymnasium as gym
+import torch
 
 import rlopt.tasks  # noqa: F401  # registers rlopt's own environments
 from rlopt.core.checks import at_least_one, between, check
+from rlopt.envs import tensor
 from rlopt.envs.given import StandIn, make_own
 from rlopt.envs.mujoco import MujocoEnvs, task_of
 from rlopt.envs.observations import as_image, check_observation_space, describe_kind, unmasked
 from rlopt.envs.spaces import has_mask_key, mask_counts
+from rlopt.envs.tensor import TensorEnvs
 from rlopt.envs.trial import NO_REPLAY, CountedCalls, Trial, class_values, try_to_continue
 from rlopt.envs.vector import EnvPoolEnvs, StepCounter, SyncEnvs
 from rlopt.envs.watchdog import watched
@@ -38,7 +41,7 @@ from rlopt.parallel.processes import describe_exit
 if TYPE_CHECKING:
     from rlopt.envs.masks import MaskedEnv
 
-BACKENDS = ("auto", "sync", "mujoco", "envpool")
+BACKENDS = ("auto", "sync", "mujoco", "envpool", "tensor")
 _EXTRAS = {  # module of an environment's code -> the extra of rlopt that installs what it needs
     "gymnasium.envs.mujoco": "mujoco",
     "gymnasium.envs.box2d": "box2d",
@@ -78,6 +81,12 @@ class EnvSpec:
         if self.backend == "mujoco" and task_of(self.id) is None:
             own = ", ".join(sorted(id for id in gym.registry if task_of(id)))
             raise ValueError(f"backend=mujoco steps {own}, and {self.id} is none of them; type env.backend=sync")
+        if self.backend == "tensor" and self.id in gym.registry and not tensor.serves(self.id):
+            own = ", ".join(sorted(id for id in gym.registry if tensor.task_of(id)))
+            raise ValueError(
+                f"backend=tensor steps {own}, and environments with a vector_entry_point of their own; {self.id} is "
+                "none of them; type env.backend=sync"
+            )
         if self.wrappers:
             from rlopt.envs.named_wrappers import check_entries
 
@@ -92,7 +101,9 @@ class EnvSpec:
 
     @property
     def steps_by(self) -> str:
-        """The backend that is used: sync, mujoco or envpool."""
+        """The backend that is used: sync, mujoco, envpool or tensor."""
+        if self.backend == "auto" and tensor.only_tensors(self.id) and not self.wrappers:
+            return "tensor"
         if self.backend == "auto":
             return "sync" if self.wrappers or self.info or task_of(self.id) is None else "mujoco"
         return self.backend
@@ -145,9 +156,27 @@ class EnvSpec:
                 return MujocoEnvs(self.id, example, self.kwargs, count, first, counter)
             return EnvPoolEnvs(self.id, example, count, self.kwargs)
 
+    def make_tensors(self, device: torch.device, dtype: torch.dtype) -> TensorEnvs:
+        """All environments as tensors on ``device``, in their computations of the type ``dtype``.
+
+        Raises UserError where they cannot be made.
+        """
+        example = None if tensor.task_of(self.id) is None else self.make()
+        try:
+            with watched(lambda: None, self.timeout, lambda: f"env.id={self.id}, when it was made,"):
+                return tensor.make(self.id, deepcopy(self.kwargs), self.num_envs, device, dtype, example)
+        except EnvironmentFault:
+            raise
+        except FAULTS as error:
+            raise UserError(self._explain(error)) from error
+        finally:
+            if example is not None:
+                example.close()
+
     def make_players(self, count: int) -> SyncEnvs | MujocoEnvs:
-        """``count`` environments for whole episodes, each of which is given a seed."""
-        spec = replace(self, info=(), backend="sync" if self.steps_by == "envpool" else self.backend)
+        """``count`` environments for whole episodes, each of which is given a seed; of tensors alone one."""
+        spec = replace(self, info=(), backend="sync" if self.steps_by in ("envpool", "tensor") else self.backend)
+        count = 1 if tensor.only_tensors(self.id) else count
         envs = spec.make_vector(count=count)
         assert not isinstance(envs, EnvPoolEnvs)
         return envs
@@ -174,6 +203,7 @@ class EnvSpec:
         where that process ends, EnvironmentFault where it hangs; other errors are left to `make`.
         """
         trusted = self._module.startswith(("gymnasium.", "rlopt.")) and not self.own_wrappers
+        trusted = trusted or tensor.only_tensors(self.id)  # which may need a GPU, and no forked process can use that
         if trusted or sys.platform != "linux" or multiprocessing.current_process().daemon:
             return
         with warnings.catch_warnings():
@@ -218,7 +248,7 @@ class EnvSpec:
         """Try on two environments whether a resumed run can continue in the middle of its episodes."""
         if self.steps_by == "envpool":
             return NO_REPLAY
-        if self.steps_by == "mujoco":
+        if self.steps_by in ("mujoco", "tensor"):
             return Trial(False, None)  # it saves whole states
         calls = [0]
         pair = CountedCalls(self.make(), calls), CountedCalls(self.make(), calls)
@@ -274,6 +304,8 @@ class EnvSpec:
                 if self.id in _made:
                     warnings.filterwarnings("ignore", ".* is out of date", DeprecationWarning)
                 _made.add(self.id)
+                if tensor.only_tensors(self.id):
+                    return tensor.make_one(self.id, deepcopy(self.kwargs))
                 # each has options of its own, and is asked for a way to render only where it is to be drawn
                 given = deepcopy(self.kwargs) | ({} if render_mode is None else {"render_mode": render_mode})
                 if self.own is not None:

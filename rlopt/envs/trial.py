@@ -44,9 +44,9 @@ class Trial(NamedTuple):
     warning: str | None  # what is to be said of the environment before a run; None: nothing was found
 
 
-_NEW_EPISODES = "if this run is stopped and resumed, its environments will begin new episodes"
+NEW_EPISODES = "if this run is stopped and resumed, its environments will begin new episodes"
 _NOT_EQUAL = "if this run is stopped and resumed, it may not go on to the bit"
-NO_REPLAY = Trial(False, f"cannot be replayed (envs/replay.py): {_NEW_EPISODES}")
+NO_REPLAY = Trial(False, f"cannot be replayed (envs/replay.py): {NEW_EPISODES}")
 
 
 class CountedCalls(gym.Wrapper[Any, Any, Any, Any]):

@@ -5,6 +5,7 @@
 | sync        | one environment after another, in the process that acts  | resets in the same step     |
 | mujoco      | Gymnasium's MuJoCo tasks as arrays (rlopt.envs.mujoco)   | resets in the same step     |
 | envpool     | EnvPool's own environments in C++, on its own threads    | resets in the next step     |
+| tensor      | tensors on the run's device (rlopt.envs.tensor)          | resets in the same step     |
 | auto        | mujoco where it serves the environment, sync elsewhere   |                             |
 
 With a reset in the same step, the last observation of a finished episode comes as ``info["final_obs"]``, and the

@@ -167,6 +167,57 @@ rlopt train --extensions my_parts env=walk run_dir=runs/walk
 rlopt eval runs/walk --extensions my_parts --episodes 10
 ```
 
+Thousands of such environments at once, on the processor or on a GPU, are a task over tensors: a state (E, S) for E
+environments, how it begins and how it goes on. The ends of episodes, seeds and checkpoints are not its concern. It may
+neither read a number of a tensor nor branch on one. A ``vector_entry_point`` is how Gymnasium's registry names it:
+
+```yaml
+# my_parts/env/drift.yaml
+# @package _global_
+# keep a thousand random walks near 0
+defaults: [any, _self_]
+env:
+  name: drift
+  id: Drift-v0
+  num_envs: 1000
+batch_size: 10000
+```
+
+```python
+# my_parts/env/drift.py
+import gymnasium as gym
+import numpy as np
+import torch
+
+from rlopt.envs.tensor import Task
+
+
+class Drift(Task):
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+    noise, start_size, step_size = "normal", 1, 1  # numbers that a beginning and a step take
+
+    def start(self, noise):
+        return noise
+
+    def step(self, state, actions, noise):
+        state = state + actions + 0.1 * noise
+        return state, -state[:, 0] ** 2, torch.zeros_like(state[:, 0], dtype=torch.bool)  # it never terminates
+
+
+gym.register("Drift-v0", vector_entry_point=Drift.envs, max_episode_steps=50)
+```
+
+```shell
+rlopt train --extensions my_parts env=drift algo=trpo total_steps=50000 run_dir=runs/drift
+rlopt eval runs/drift --extensions my_parts --episodes 10
+```
+
+A simulator of one's own has the members of `rlopt.envs.tensor.protocol` instead. One with Gymnasium's VectorEnv over
+tensors, as Isaac Lab and ManiSkill have, is taken as it is: `rlopt.envs.tensor.adapter` says what is expected of it.
+The entry point is a function of num_envs, device, dtype and env.kwargs. An id that has an ordinary environment too
+needs ``env.backend=tensor``, and evaluations use the ordinary one.
+
 Where some actions are not allowed, `info["action_mask"]` says so after every reset and step: 1 for every Discrete
 action that is allowed, 0 for the others. `rlopt.envs.masks` has the details, and the other way to give a mask.
 

@@ -15,6 +15,7 @@ Nothing acts on rewards, so the reward scaler takes in a rollout before it scale
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,13 +43,15 @@ def empty_moments(shape: tuple[int, ...]) -> State:
 def merge_moments(state: State, data: Tensor, what: str) -> State:
     """Moments after data (N, ...) of this rank and those of all others (Chan, Golub and LeVeque 1979).
 
+    The data may be on another device than the moments.
     Raises FloatingPointError, which names ``what``, on all ranks where any data are not finite or their squares
     overflow.
     """
-    data = data.to(torch.float64)
+    data, home = data.to(torch.float64), state["mean"].device
     n, total = all_sums(data.new_tensor(len(data)), data.sum(0))
+    spread = all_sum(((data - total / n) ** 2).sum(0))
+    n, total, spread = n.to(home), total.to(home), spread.to(home)
     mean = total / n
-    spread = all_sum(((data - mean) ** 2).sum(0))
     if not (total.isfinite() & spread.isfinite()).all():
         raise FloatingPointError(f"{what} is not finite")
     before, count = state["count"], state["count"] + n
@@ -176,16 +179,20 @@ class RewardScaler:
             return state
         rewards = rewards.sign() if self.sign else rewards
         mine = local_slice(len(state["returns"]))
-        running = state["returns"][mine.start : mine.stop].numpy().copy()
-        r, keep = (rewards if mask is None else rewards * mask).double().numpy(), gamma * (1 - done.double().numpy())
-        returns = np.empty_like(r)
+        before = state["returns"][mine.start : mine.stop].to(rewards.device, copy=True)
+        given, going = (rewards if mask is None else rewards * mask).double(), gamma * (1 - done.double())
+        found = torch.empty_like(given)
+        # in numpy on the host: these arrays are small, and there are T of them
+        parts = (before, given, going, found)
+        arrays: list[Any] = [x.numpy() if x.is_cpu else x for x in parts]
+        running, r, keep, returns = arrays
         with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is found below
-            for t in range(len(r)):  # in numpy: these arrays are small, and there are T of them
+            for t in range(len(r)):
                 running += r[t]
                 returns[t] = running
                 running *= keep[t]
-        kept = returns if mask is None else returns[mask.numpy()]
-        moments = merge_moments(state, torch.from_numpy(kept).reshape(-1), "a reward")
+        kept = found if mask is None else found[mask]
+        moments = merge_moments(state, kept.reshape(-1), "a reward")
         of_all = torch.zeros_like(state["returns"])
-        of_all[mine.start : mine.stop] = torch.from_numpy(running)
+        of_all[mine.start : mine.stop] = before.to(of_all.device)
         return {**moments, "returns": all_sum(of_all)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ def gae(
         delta_t = r_t + gamma (1 - terminated_t) V(s_{t+1}) - V(s_t)
         A_t     = delta_t + gamma lambda (1 - done_t) A_{t+1}
 
-    All arguments are [T, E], on the host. ``next_values`` are the values of the states that the transitions led to:
+    All arguments are [T, E], on one device. ``next_values`` are the values of the states that the transitions led to:
     where an episode was truncated, that of its last observation and not of the next episode's first. ``done`` is
     terminated or truncated. Targets are A_t + V(s_t), the lambda-return.
     """
@@ -53,9 +55,9 @@ def vtrace(
 def _summed(deltas: Tensor, decay: Tensor) -> Tensor:
     """A_t = delta_t + decay_t A_{t+1}, [T, E] each."""
     advantages = torch.empty_like(deltas)
-    d, c, a = deltas.numpy(), decay.numpy(), advantages.numpy()  # T small arrays: numpy is faster
-    following = np.zeros_like(d[0])
+    d, c, a = (x.numpy() if x.is_cpu else x for x in (deltas, decay, advantages))  # T small arrays: numpy is faster
+    following: Any = 0.0
     with np.errstate(all="ignore"):  # the update finds numbers that are not finite
         for t in reversed(range(len(d))):
-            following = a[t] = d[t] + c[t] * following
+            a[t] = following = d[t] + c[t] * following
     return advantages

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import gymnasium as gym
 import torch
@@ -15,6 +15,7 @@ from rlopt.core.samples import Samples
 from rlopt.envs.observations import observation_dtype, observation_size
 from rlopt.envs.spaces import PolicyHead
 from rlopt.parallel.processes import shared_zeros
+from rlopt.policy.device import DevicePolicy
 from rlopt.policy.inference import FrozenPolicy
 
 Buffer = dict[str, Tensor]  # by the names of a Rollout's fields, [T, E, ...]
@@ -22,10 +23,10 @@ Buffer = dict[str, Tensor]  # by the names of a Rollout's fields, [T, E, ...]
 
 @dataclass(frozen=True)
 class Rollout:
-    """T steps of E environments, on the host. Inputs are normalised as the acting policy saw them."""
+    """T steps of E environments, all on one device. Inputs are normalised as the acting policy saw them."""
 
     inputs: Tensor  # [T + 1, E, D] normalised observations; the last row starts the next rollout
-    observations: Tensor  # [T, E, D] raw, for the normaliser
+    observations: Tensor  # [T, E, D] raw, for the normaliser; of tensor environments in their own type
     following: Tensor  # [1, E, D] raw observations after the last step
     actions: Tensor  # [T, E, ...] as drawn
     outputs: Tensor  # [T, E, O] of the acting policy
@@ -76,13 +77,13 @@ class Rollout:
         """(E + N, D) normalised observations whose values continue the returns: of the last row, and ``final``."""
         return torch.cat([self.inputs[-1], self.final])
 
-    def seen_by(self, policy: FrozenPolicy) -> Rollout:
+    def seen_by(self, policy: FrozenPolicy | DevicePolicy) -> Rollout:
         """The same transitions, with the inputs, outputs and memory of this policy."""
         raw = torch.cat([self.observations, self.following])
-        inputs = policy.normalise(raw, out=torch.empty_like(raw))
-        final = policy.normalise(self.raw_final, out=torch.empty_like(self.raw_final))
+        inputs = policy.normalise(raw, out=torch.empty_like(raw, dtype=self.inputs.dtype))
+        final = policy.normalise(self.raw_final, out=torch.empty_like(self.raw_final, dtype=self.inputs.dtype))
         seen = replace(self, inputs=inputs, final=final)
-        if self.memory is None:
+        if self.memory is None or isinstance(policy, DevicePolicy):
             outputs = policy.outputs(inputs[:-1].flatten(0, 1)).view(self.outputs.shape)
             return replace(seen, outputs=outputs)
         outputs, memory = torch.empty_like(self.outputs), self.memory.clone()
@@ -135,7 +136,9 @@ class Rollout:
         steps, count = self.rewards.shape
         if self.total in (None, count) or self.by_environment:
             return None
-        return (torch.arange(steps)[:, None] * self.total + self.first + torch.arange(count)).flatten()
+        at = self.rewards.device
+        each = torch.arange(steps, device=at)[:, None] * self.total + self.first + torch.arange(count, device=at)
+        return each.flatten()
 
     def weight(self, gamma: float | None) -> Tensor:
         """(B,) the mask; with ``gamma``, times gamma^time, which weights states by their discount."""
@@ -190,11 +193,13 @@ def allocate_buffer(
     shared: bool = False,
     memory: int = 0,
     infos: int = 0,
+    device: torch.device | None = None,
+    kept: torch.dtype | None = None,
 ) -> Buffer:
     """Memory for ``steps`` transitions of each environment, for observations of ``space`` and actions of ``head``.
 
-    With ``shared``, worker processes write to the same memory. ``memory`` is the size of the policy's own, ``infos``
-    the number of entries of record.info.
+    With ``shared``, worker processes write to the same memory. ``memory`` is the size of the policy's own. It is on the
+    host, or on ``device``. ``infos`` is the number of entries of record.info. Raw observations are of the type ``kept``, by default that of the inputs.
     """
     size, observed = observation_size(space), observation_dtype(space, dtype)
     outputs = head.network_outputs + head.constants
@@ -202,8 +207,8 @@ def allocate_buffer(
     T, E = steps, num_envs
     shapes = {
         "inputs": ((T + 1, E, size), observed),
-        "observations": ((T, E, size), observed),
-        "following": ((1, E, size), observed),
+        "observations": ((T, E, size), kept or observed),
+        "following": ((1, E, size), kept or observed),
         "actions": ((T, E, *action.shape[1:]), action.dtype),
         "outputs": ((T, E, outputs), dtype),
         "rewards": ((T, E), dtype),
@@ -217,7 +222,7 @@ def allocate_buffer(
         shapes["memory"] = ((T + 1, E, memory), dtype)
     if infos:
         shapes["infos"] = ((T, E, infos), torch.float64)
-    zeros = shared_zeros if shared else torch.zeros
+    zeros = shared_zeros if shared else partial(torch.zeros, device=device)
     buffer = {name: zeros(shape, dtype=kind) for name, (shape, kind) in shapes.items()}
     buffer["mask"].fill_(1)
     return buffer

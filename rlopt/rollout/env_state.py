@@ -110,6 +110,14 @@ class EpisodeHistory:
                 past[-len(state.actions) :, e] = state.actions
         return replace(self, actions=(torch.from_numpy(past),), checks=checks)
 
+    def entries(self, returns: Tensor, lengths: Tensor) -> list[dict[str, Any]]:
+        """What a checkpoint holds of them: one entry for each environment.
+
+        ``returns`` and ``lengths`` (E,) are those of the running episodes so far.
+        """
+        sums = zip(self.complete(), returns.tolist(), lengths.tolist(), strict=True)
+        return [{**state.plain(), "return": total, "length": length} for state, total, length in sums]
+
     def complete(self) -> list[EnvState]:
         """The states, each with the actions of its episode so far.
 

@@ -31,9 +31,10 @@ class EpisodeTracker:
     def take(self, rollout: Rollout) -> Episodes:
         """Add the rollout; the episodes that ended in it."""
         found = Episodes([], [], [])
-        ends = rollout.done.any(1)
-        rewards = (rollout.rewards * rollout.mask).to(torch.float64)
-        steps = rollout.mask.to(torch.int64)
+        over, mask, rewards = rollout.done.cpu(), rollout.mask.cpu(), rollout.rewards.cpu()  # one copy of a rollout
+        ends = over.any(1)
+        rewards = (rewards * mask).to(torch.float64)
+        steps = mask.to(torch.int64)
         start = 0
         stops = ends.nonzero().flatten().tolist()
         for t in stops if ends[-1] else [*stops, len(rewards) - 1]:
@@ -41,7 +42,7 @@ class EpisodeTracker:
             self.lengths += steps[start : t + 1].sum(0)
             start = t + 1
             if ends[t]:
-                done = rollout.done[t]
+                done = over[t]
                 found.returns.extend(self.returns[done].tolist())
                 found.lengths.extend(self.lengths[done].tolist())
                 found.ends.extend([t] * int(done.sum()))

@@ -38,7 +38,7 @@ class LQREnv(gym.Env[Array, Array]):
         n, m = matrices.B.shape
         self._dynamics = np.hstack([matrices.A, matrices.B])  # of (s, a)
         self._cost = np.block([[matrices.Q, np.zeros((n, m))], [np.zeros((m, n)), matrices.R]])
-        self._start = _root(matrices.S0)
+        self._start = root(matrices.S0)
         self.set_noise_std(np.sqrt(np.diag(matrices.W)))
         self.observation_space = spaces.Box(-np.inf, np.inf, (n,), np.float64)
         self.action_space = spaces.Box(-np.inf, np.inf, (m,), np.float64)
@@ -67,8 +67,8 @@ class LQREnv(gym.Env[Array, Array]):
         return following, reward, False, self._time >= self.horizon, {}
 
 
-def _root(covariance: Array) -> Array:
+def root(covariance: Array) -> Array:
     """L with L L^T = covariance, which may be singular."""
     values, vectors = np.linalg.eigh(covariance)
-    root: Array = vectors * np.sqrt(values.clip(min=0))
-    return root
+    found: Array = vectors * np.sqrt(values.clip(min=0))
+    return found

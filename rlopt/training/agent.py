@@ -24,6 +24,7 @@ from rlopt.core.samples import Samples, to_device
 from rlopt.core.solvers.compatible import with_direction
 from rlopt.core.update import first_nonfinite
 from rlopt.envs.spaces import PolicyHead
+from rlopt.policy.device import DevicePolicy
 from rlopt.policy.inference import FrozenPolicy
 from rlopt.policy.normalisers import ObservationNormaliser, RewardScaler
 from rlopt.rollout.advantages import gae
@@ -131,10 +132,16 @@ class Agent:
             **({"reuse": {}} if self._reuse else {}),
         }
 
-    def policy(self, state: State) -> FrozenPolicy:
-        """A frozen copy of the policy, on the host. Later updates change neither its theta nor its normaliser."""
-        theta = state["actor"]["theta"].to("cpu", copy=True)
-        return self._frozen(theta, state)
+    def policy(self, state: State) -> Any:
+        """A frozen copy of the policy, for the collector. Later updates change neither its theta nor its normaliser.
+
+        It is a FrozenPolicy, which acts on the host, or where environments are tensors a DevicePolicy.
+        """
+        theta = state["actor"]["theta"]
+        if self._config.env.steps_by == "tensor":
+            network, seen = self.actor.update.network, state["observations"]
+            return DevicePolicy(network, self.head, self.observations, theta.clone(), seen)
+        return self._frozen(theta.to("cpu", copy=True), state)
 
     def evaluated_policy(self, state: State) -> FrozenPolicy:
         """The policy to evaluate. Its theta is the average in ``state``, or the current one if it keeps none."""
@@ -150,7 +157,7 @@ class Agent:
         state: State,
         batch: Rollout,
         generator: torch.Generator,
-        on_policy_ready: Callable[[FrozenPolicy], None] = lambda policy: None,
+        on_policy_ready: Callable[[Any], None] = lambda policy: None,
     ) -> tuple[State, UpdateResult]:
         """One update from a batch: the state after it, and what it did. ``generator`` shuffles minibatches.
 

@@ -66,11 +66,11 @@ def compute_diagnostics(
     """
     found, record = Diagnostics(), config.record
     if _due(record.histograms_every, update, least=-(-(config.updates or 1) // _HISTOGRAMS)):
-        happened = rollout.mask.flatten().bool().numpy()
-        actions = rollout.actions.flatten(0, 1).reshape(len(happened), -1).numpy()[happened]
+        happened = rollout.mask.flatten().bool().cpu().numpy()
+        actions = rollout.actions.flatten(0, 1).reshape(len(happened), -1).cpu().numpy()[happened]
         found.histograms.update({f"rollout/action_{i}": column for i, column in enumerate(actions.T)})
         if "advantage" in quantities:
-            found.histograms["rollout/advantages"] = quantities["advantage"].numpy()[happened]
+            found.histograms["rollout/advantages"] = quantities["advantage"].cpu().numpy()[happened]
     if _due(record.spectrum_every, update):
         values = _spectrum(agent, state, rollout)
         sizes = np.abs(values)

@@ -34,6 +34,8 @@ from rlopt.envs.observations import (
 )
 from rlopt.envs.space_trees import to_tree
 from rlopt.envs.spaces import head_for, is_continuous, is_discretised
+from rlopt.envs.tensor.protocol import saves
+from rlopt.envs.trial import NEW_EPISODES
 from rlopt.envs.wrappers import CheckedEnv, describe_normalisers
 from rlopt.errors import UserError
 from rlopt.evaluation import video
@@ -44,6 +46,7 @@ from rlopt.policy.mlp import NetworkFactory
 from rlopt.policy.normalisers import ObservationNormaliser
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.seeding import Purpose, torch_generator
+from rlopt.rollout.tensors import TensorCollector
 from rlopt.rollout.workers import Workers
 from rlopt.training.agent import Agent
 from rlopt.training.compatible_critic import CompatibleEstimator
@@ -112,12 +115,18 @@ def explain_lack_of_memory(what: str, advice: str) -> Iterator[None]:
         raise UserError(f"{what} does not fit into memory; {advice}") from error
 
 
-def _collector(start: Setup, replays: bool) -> Collector | Workers:
+def _collector(start: Setup, replays: bool) -> Collector | Workers | TensorCollector:
     """Collects rollouts of this rank's environments, in this process or in workers."""
     config, environment, head = start.config, start.config.env, start.agent.head
     mine = local_slice(environment.num_envs)
     local = replace(environment, num_envs=len(mine))
     steps, dtype = config.batch_size // environment.num_envs, getattr(torch, config.dtype)
+    if environment.steps_by == "tensor":
+        tensors = local.make_tensors(start.agent.device, dtype)
+        if not saves(tensors) and is_first_rank():
+            console.info(f"rlopt: {environment.id} has no state() and restore(state): {NEW_EPISODES}")
+        total, timeout = environment.num_envs, environment.timeout
+        return TensorCollector(tensors, head, steps, config.seed, dtype, mine.start, total, timeout)
     if config.processes == 1:
         envs = local.make_vector(first=mine.start, like=(start.observations, start.actions))
         timeout = environment.timeout if environment.steps_by != "envpool" else None  # which has threads of its own

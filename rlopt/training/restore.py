@@ -28,6 +28,7 @@ from rlopt.loggers import console
 from rlopt.policy.policy import Policy
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.seeding import Purpose, integer
+from rlopt.rollout.tensors import TensorCollector
 from rlopt.training.factory import Setup, explain_lack_of_memory, set_up
 
 
@@ -123,6 +124,11 @@ def fresh_samples(run: Setup, count: int, seed: int) -> Samples:
     steps = -(-count // (run.config.env.num_envs * network.sequence)) * network.sequence
     seed = integer(seed, Purpose.INSPECTION)
     dtype = getattr(torch, run.config.dtype)
-    envs, memory = run.config.env.make_vector(), network.memory
-    with closing(Collector(envs, run.agent.head, steps, seed, dtype, memory=memory)) as collector:
+    env, head = run.config.env, run.agent.head
+    made: Collector | TensorCollector
+    if env.steps_by == "tensor":
+        made = TensorCollector(env.make_tensors(run.agent.device, dtype), head, steps, seed, dtype)
+    else:
+        made = Collector(env.make_vector(), head, steps, seed, dtype, memory=network.memory)
+    with closing(made) as collector:
         return run.agent.actor_samples(run.state, collector.collect(run.agent.policy(run.state)))

@@ -71,7 +71,8 @@ class Reuse:
 
     def _past(self, kept: Mapping[str, Tensor], policy: FrozenPolicy, scale: Callable[[Tensor], Tensor]) -> Past:
         fields: dict[str, Any] = {name: kept[name] for name in _KEPT}
-        nothing = torch.empty(0)
+        seen, outputs = kept["observations"], kept["outputs"]
+        nothing = seen.new_empty(0) if seen.dtype == torch.uint8 else outputs.new_empty(0)  # of the type of inputs
         then = Rollout(**fields, inputs=nothing, final=nothing, final_index=(kept["final_t"], kept["final_e"]))
         now = then.seen_by(policy)
         actions = now.flat(now.actions)

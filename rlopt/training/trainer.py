@@ -33,7 +33,6 @@ from rlopt.loggers.sb3 import with_names
 from rlopt.loggers.trackers import Tracker
 from rlopt.parallel.collectives import gather, world_size
 from rlopt.parallel.ranks import is_first_rank, on_all_ranks
-from rlopt.policy.inference import FrozenPolicy
 from rlopt.policy.policy import Policy
 from rlopt.rollout.buffer import Rollout
 from rlopt.rollout.collector import Collector
@@ -41,6 +40,7 @@ from rlopt.rollout.env_state import with_arrays
 from rlopt.rollout.episodes import EpisodeTracker, RolloutStats
 from rlopt.rollout.infos import absent, info_scalars
 from rlopt.rollout.seeding import Purpose, integer
+from rlopt.rollout.tensors import TensorCollector
 from rlopt.rollout.workers import Workers
 from rlopt.training.agent import Agent
 from rlopt.training.callbacks import DROPPED, Callbacks, Requests, RunContext
@@ -61,7 +61,7 @@ class Trainer:
         config: RunConfig,
         run_dir: Path,
         agent: Agent,
-        collector: Collector | Workers,
+        collector: Collector | Workers | TensorCollector,
         state: State,
         minibatches: torch.Generator,
         spaces: dict[str, Any] | None = None,  # trees of the environment's spaces, for checkpoints
@@ -212,8 +212,12 @@ class Trainer:
         self.callbacks.on_rollout(self._context(self.updates + 1), rollout)
         return rollout
 
-    def _start_rollout(self, policy: FrozenPolicy) -> None:
-        self.collector.start(policy, self.requests.due(self._rollouts))
+    def _start_rollout(self, policy: Any) -> None:
+        due = self.requests.due(self._rollouts)  # none for environments that are tensors, see `Requests`
+        if isinstance(self.collector, TensorCollector):
+            self.collector.start(policy)
+        else:
+            self.collector.start(policy, due)
         self._rollout_started = True
         self._rollouts += 1
 
@@ -346,19 +350,31 @@ class Trainer:
 
     def _restore_environments(self, entries: list[dict[str, Any] | None]) -> list[int]:
         """Put the environments back into their running episodes; the numbers of those that begin new ones."""
-        first, count = self.collector.first, self.collector.num_envs
-        if len(entries) != self.collector.total:
+        collector, reset_seed = self.collector, integer(self.config.seed, Purpose.RESUMED, self.updates)
+        if isinstance(collector, TensorCollector):
+            here, returns, lengths = on_all_ranks(lambda: collector.restore(entries, reset_seed))
+            self._episodes.returns.copy_(returns)
+            self._episodes.lengths.copy_(lengths)
+        else:
+            here = self._restore_each(collector, entries, reset_seed)
+        begun: list[int] = sorted(number for numbers in gather(here) for number in numbers)
+        if begun:
+            self.state["rewards"] = self.agent.rewards.begun(self.state["rewards"], begun)
+        return begun
+
+    def _restore_each(
+        self, collector: Collector | Workers, entries: list[dict[str, Any] | None], reset_seed: int
+    ) -> list[int]:
+        """As `_restore_environments`, of this rank's environments, each of which has an entry."""
+        first, count = collector.first, collector.num_envs
+        if len(entries) != collector.total:
             raise ValueError(f"it has {len(entries)} environments")
         entries = entries[first : first + count]
-        reset_seed = integer(self.config.seed, Purpose.RESUMED, self.updates)
         states = [env_state(entry) for entry in entries]
         made = [change for change in self.requests.changes if change["rollout"] < self.updates]
         with announce_slow_replay(states if is_first_rank() else ()):
-            here = on_all_ranks(lambda: self.collector.restore(states, reset_seed, made))
-        begun: list[int] = sorted(number for numbers in gather(here) for number in numbers)
+            begun = on_all_ranks(lambda: collector.restore(states, reset_seed, made))
         for e, entry in enumerate(entries):
             if entry is not None and first + e not in begun:
                 self._episodes.returns[e], self._episodes.lengths[e] = entry["return"], entry["length"]
-        if begun:
-            self.state["rewards"] = self.agent.rewards.begun(self.state["rewards"], begun)
         return begun

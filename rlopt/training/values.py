@@ -16,7 +16,7 @@ from rlopt.rollout.buffer import Rollout
 
 
 class Values(NamedTuple):
-    """V of every observation of a rollout, on the host."""
+    """V of every observation of a rollout, on the rollout's device."""
 
     inputs: Tensor  # [T + 1, E]
     final: Tensor  # (N,) of the truncated episodes' last observations
@@ -32,7 +32,7 @@ def values_of(network: Network, state: State, batch: Rollout, device: torch.devi
     if network.memory:
         return _in_time(network, state, batch, device, of_policy)
     inputs = torch.cat([batch.inputs.flatten(0, 1), batch.final])
-    v = value(network, state, to_device(inputs, device)).to("cpu")
+    v = value(network, state, to_device(inputs, device)).to(inputs.device)
     count = batch.inputs.shape[0] * batch.inputs.shape[1]
     return Values(v[:count].view(batch.inputs.shape[:2]), v[count:])
 

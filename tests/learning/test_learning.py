@@ -31,6 +31,14 @@ def test_trpo_solves_cartpole_within_100_000_steps(tmp_path, monkeypatch, seed):
     assert summary["evaluation_return"] >= SOLVED
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_trpo_solves_cartpole_by_tensors(tmp_path, monkeypatch, seed):
+    """In two seconds of processor time and a half, where this was measured."""
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "experiment=cartpole_tensors", f"seed={seed}", "run_dir=run"]) == 0
+    assert json.loads(Path("run/summary.json").read_text())["evaluation_return"] >= SOLVED
+
+
 @pytest.mark.parametrize("solver", ["shampoo", "soap", "muon", "kron"])
 def test_gradient_statistics_solve_cartpole_within_100_000_steps(tmp_path, monkeypatch, solver):
     monkeypatch.chdir(tmp_path)

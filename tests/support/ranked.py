@@ -195,6 +195,10 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "hutchinson, float64": hutchinson,
     "waste, float64": wasted,
     "trpo, float64": partial(whole_run, "algo=trpo", "critic.schedule.minibatch=32"),
+    "tensors, float64": partial(whole_run, "algo=trpo", "env.backend=tensor", "critic.schedule.minibatch=32"),
+    "ppo on pendulum as tensors, float64": partial(
+        whole_run, "algo=ppo", "env=pendulum", "env.backend=tensor", "schedule.minibatch=50"
+    ),
     "svrpg, float64": partial(whole_run, "algo=svrpg", "estimator.batches=2", "critic.schedule.minibatch=32"),
     "storm_pg, float64": partial(whole_run, "algo=storm_pg", "env=pendulum", "critic.schedule.minibatch=32"),
     "memory, float64": partial(

@@ -39,6 +39,9 @@ CASES = {
     "beta": ("env=pendulum", "algo=trpo", "policy.head=beta", "env.num_envs=2", "batch_size=60", "total_steps=300"),
     "memory": ("env=pendulum", "algo=ppo", "policy=lstm", "critic=gru", "policy.size=4", "critic.size=4", "env.num_envs=4", "batch_size=80", "total_steps=320", "workers=2", "schedule.sequence=5", "schedule.minibatch=20", "critic.schedule.sequence=5", "critic.schedule.minibatch=20"),
     "memory of policy and value": ("env=cartpole", "algo=acktr", "policy=gru", "policy.size=4", "critic=shared", "env.num_envs=4", "batch_size=40", "total_steps=200"),
+    "tensors": ("env=cartpole", "env.backend=tensor", "algo=trpo", "env.num_envs=16", "batch_size=320", "total_steps=1600"),
+    "tensors that draw noise": ("env=lqr", "env.backend=tensor", "env.kwargs={noise_std: 0.1, horizon: 7}", "algo=acktr", "env.num_envs=4", "batch_size=40", "total_steps=200"),
+    "tensors, gsde, float64": ("env=pendulum", "env.backend=tensor", "algo=ppo", "policy.head=gsde", "policy.noise_hold=7", "policy.noise_features=4", "env.num_envs=4", "batch_size=120", "total_steps=480", "dtype=float64"),
     "shared": ("env=cartpole", "algo=ppo", "critic=shared", "env.num_envs=4", "batch_size=40", "total_steps=200", "advantages.recompute=false"),
 }  # fmt: skip
 

@@ -42,6 +42,8 @@ CASES = {
                         "schedule.epochs=2"),
     "wrapped cartpole ppo": ("env=cartpole", "env.wrappers=[frame_stack:2,sticky:0.3,time_limit:60]", "algo=ppo",
                              "env.num_envs=4", "batch_size=256", "total_steps=7680", "schedule.epochs=2"),
+    "tensor cartpole trpo": ("env=cartpole", "env.backend=tensor", "algo=trpo", "env.num_envs=8", "batch_size=256",
+                             "total_steps=7680"),
     "taxi trpo with masks": ("env.id=Taxi-v4", "algo=trpo", "env.num_envs=4", "batch_size=256", "total_steps=7680"),
     "pendulum memory": ("env=pendulum", "algo=ppo", "policy=lstm", "critic=gru", "policy.size=8", "critic.size=8",
                          "env.num_envs=4", "batch_size=256", "total_steps=7680", "schedule.epochs=2",
@@ -145,7 +147,7 @@ def tortured(name: str, workers: int, kills: int, whole: Path, took: float, run_
 
 def torture(kills: int, folder: Path) -> int:
     """Kill until there were ``kills``; the exit code."""
-    combinations = [(name, workers) for name in CASES for workers in (1, 2)]
+    combinations = [(name, workers) for name in CASES for workers in ((1,) if "tensor" in name else (1, 2))]
     wholes = {name: undisturbed(name, folder) for name in CASES}
     counts, failures, number = dict.fromkeys(combinations, 0), [], 0
     while sum(counts.values()) < kills:
