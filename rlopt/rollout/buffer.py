@@ -199,7 +199,8 @@ def allocate_buffer(
     """Memory for ``steps`` transitions of each environment, for observations of ``space`` and actions of ``head``.
 
     With ``shared``, worker processes write to the same memory. ``memory`` is the size of the policy's own. It is on the
-    host, or on ``device``. ``infos`` is the number of entries of record.info. Raw observations are of the type ``kept``, by default that of the inputs.
+    host, or on ``device``. ``infos`` is the number of entries of record.info. Raw
+    observations are of the type ``kept``, by default that of the inputs.
     """
     size, observed = observation_size(space), observation_dtype(space, dtype)
     outputs = head.network_outputs + head.constants
