@@ -11,7 +11,8 @@ row times that of a column, so that Q stays invertible at every rate below 1.
 
 Deviations: tr P^-1 is E[v^T P^-1 v] over standard normal v, of which the source draws one; lambda tr P is its damping
 of G by noise, likewise in expectation. A vector, and a side longer than ``largest``, has a diagonal Q. P begins as a
-multiple of I with which the first X has entries of mean square 1.
+multiple of I with which the first X has entries of mean square 1. After every step Q_L and Q_R are made equally large,
+which changes neither P nor the next step.
 """
 
 from __future__ import annotations
@@ -87,7 +88,13 @@ class Kron(Solver):
         for side, E in slopes(Q, G, damping).items():
             moved = E * Q[side] if E.ndim == 1 else E @ Q[side]
             found[side] = Q[side] - self.rate / _bound(E) * moved
-        return found
+        return _balanced(found)
+
+
+def _balanced(Q: State) -> State:
+    """The same P from Q_L and Q_R of one norm: steps leave |Q_L| / |Q_R| free, and it would drift to 0 or infinity."""
+    ratio = (Q["L"].norm() / Q["R"].norm()).sqrt()
+    return {"L": Q["L"] / ratio, "R": Q["R"] * ratio}
 
 
 def slopes(Q: State, G: Tensor, damping: Tensor | float) -> State:

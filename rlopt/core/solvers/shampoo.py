@@ -8,8 +8,8 @@ AdaGrad with the full matrix. So X is to AdaGrad's direction M^-1/2 g as K-FAC's
 vector it is AdaGrad's.
 
 The first X without lambda is U V^T, from G = U S V^T: all singular values are 1, as Muon has them at every update.
-A side of more than ``largest`` numbers keeps the diagonal of L or R alone. Eigenvalues within
-rounding of 0 count as 0; where lambda is 0 too, so is their power, as in `power`.
+A side of more than ``largest`` numbers keeps the diagonal of L or R alone. Eigenvalues below N roundings of the largest,
+which are not known, count as that many: then no direction grows by more than its eigenvalue calls for.
 """
 
 from __future__ import annotations
@@ -102,12 +102,15 @@ def second_moments(G: Tensor, largest: int) -> State:
 
 
 def power(S: Tensor, damping: Tensor | float, exponent: float, name: str) -> Tensor:
-    """(S + lambda I)^exponent of S (N, N), or entry by entry of a diagonal (N,); 0 where S + lambda is 0.
+    """(S + lambda I)^exponent of S (N, N), or entry by entry of a diagonal (N,); 0 where S is 0 and lambda too.
+
+    Eigenvalues are at least N roundings of the largest. So for exponent=-1 and lambda=0 a product with a vector of which
+    S is the square has an error of some percent; for -1/2 it has about the root of a rounding.
 
     Raises NumericalFailure where the eigenvalues, of a statistic of the parameter ``name``, are not found.
     """
     mu, Q = (S, None) if S.ndim == 1 else eigen(S, name)
-    mu = torch.where(mu <= len(mu) * torch.finfo(mu.dtype).eps * mu.amax(), 0.0, mu) + damping
+    mu = mu.clamp(min=len(mu) * torch.finfo(mu.dtype).eps * mu.amax()) + damping
     powers = torch.where(mu > 0, mu**exponent, 0.0)
     return powers if Q is None else (Q * powers) @ Q.t()
 

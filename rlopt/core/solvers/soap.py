@@ -7,9 +7,8 @@
 As E-KFAC has the best diagonal in K-FAC's basis, V is a diagonal in Shampoo's; but V goes on from basis to basis, whose
 columns are in the order of their eigenvalues, the largest first.
 
-Adam makes all entries equally large, those that are rounding too. So where an eigenvalue of L is within rounding of 0,
-where G and M have nothing, Q_L has a column of zeros, and a turned entry within ten roundings of the largest counts as
-0. Then X follows from the gradients alone, as long as a basis is made at every update.
+Adam makes all entries equally large, those that are rounding too. So where sqrt V is within 10 max(J, I) roundings of
+its largest entry, X has 0 there.
 
 Vectors, and sides longer than ``largest``, are not turned: with largest=1 the direction is Adam's.
 
@@ -102,12 +101,12 @@ class SOAP(Solver):
 
 
 def basis(S: Tensor, name: str) -> Tensor:
-    """Eigenvectors Q (N, N) of S, that of the largest eigenvalue first, and 0 where that is within rounding of 0.
+    """Eigenvectors Q (N, N) of S, that of the largest eigenvalue first.
 
     Raises NumericalFailure where they are not found.
     """
-    D, Q = eigen(S, name)
-    return (Q * (D > len(D) * torch.finfo(D.dtype).eps * D.amax())).flip(1)
+    _, Q = eigen(S, name)
+    return Q.flip(1)
 
 
 def turned(G: Tensor, bases: State, back: bool = False) -> Tensor:

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from rlopt.core.checks import NumericalFailure
-from rlopt.core.solvers.shampoo import Shampoo
+from rlopt.core.solvers.shampoo import Shampoo, power, second_moments
 from tests.support.gradients import LAYOUT, MATRICES, flat, parts, root, series, walk
-from tests.support.oracles import close, eye
+from tests.support.oracles import close, eye, randn
 
 DAMPING = 1e-3
 
@@ -51,6 +51,18 @@ def test_the_first_undamped_step_has_all_singular_values_one():
             assert close(X, U @ Vh, 1e-7)
         else:
             assert close(X, G / G.norm(), 1e-7)
+
+
+@pytest.mark.parametrize("damping", [0.0, 1e-8])
+def test_small_singular_values_do_not_grow_beyond_others(damping):
+    """The first X of G = U S V^T is U f(S) V^T with f <= 1, S over four decades in float32."""
+    U, V = (torch.linalg.qr(randn(64, 64, seed=seed))[0] for seed in (1, 2))
+    S = torch.logspace(0, -4, 64, dtype=torch.float64)
+    G = ((U * S) @ V.T).float()
+    L, R = second_moments(G, 100).values()
+    s = torch.linalg.svdvals((power(L, damping, -0.25, "w") @ G @ power(R, damping, -0.25, "w")).double())
+    assert float(s.max()) < 1.05 and float(s.min()) > 1e-3
+    assert int((s > 0.5).sum()) >= 40
 
 
 def test_a_longer_side_has_its_diagonal_alone():

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from rlopt.core.solvers.soap import SOAP
+from rlopt.core.solvers.shampoo import second_moments
+from rlopt.core.solvers.soap import SOAP, basis, turned
 from tests.support.gradients import LAYOUT, MATRICES, flat, parts, series, walk
-from tests.support.oracles import close
+from tests.support.oracles import close, randn
 
 DAMPING = 1e-3
 
@@ -79,6 +80,24 @@ def test_it_depends_on_no_basis_of_inputs_or_outputs():
         return parts(walk(solver, found, DAMPING)[0][-1].x)["2.weight"]
 
     assert close(last(lambda G: U @ G @ W.T), U @ last(lambda G: G) @ W.T, 1e-7)
+
+
+def test_no_direction_of_the_gradient_is_lost():
+    """In float32, with singular values over four decades: Q is orthogonal, so G' has all of G."""
+    U, V = (torch.linalg.qr(randn(64, 64, seed=seed))[0] for seed in (1, 2))
+    G = ((U * torch.logspace(0, -4, 64, dtype=torch.float64)) @ V.T).float()
+    bases = {side: basis(S, "w") for side, S in second_moments(G, 100).items()}
+    for Q in bases.values():
+        assert close(Q.T @ Q, torch.eye(64), 1e-5)
+    assert close(turned(turned(G, bases), bases, back=True), G, 1e-5)
+
+
+def test_what_comes_after_a_first_basis_of_rank_one_is_kept():
+    """With refresh > 1 a later gradient need not lie in the span of the first, here e_1 e_1^T."""
+    g, h = (torch.zeros(LAYOUT.size, dtype=torch.float64) for _ in range(2))
+    g[LAYOUT.slices["2.weight"].start], h[LAYOUT.slices["2.weight"]] = 1.0, randn(20, seed=3)
+    x = walk(SOAP(0.0, 0.9, 0.9, 10, 100), [g, h], DAMPING)[0][-1].x[LAYOUT.slices["2.weight"]]
+    assert (x != 0).all() and int(torch.linalg.matrix_rank(x.view(5, 4))) == 4
 
 
 def test_a_parameter_that_never_moved_stays():
