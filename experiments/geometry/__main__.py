@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 ENVIRONMENTS = ("halfcheetah", "hopper", "walker2d", "ant")
 STEPS, SEEDS, TUNED = 300_000, 10, 2
 RUNS = ["method", "environment", "value", "seed", "steps", "score", "kl", "seconds", "skipped"]
-CURVES = ["method", "environment", "seed", "step", "seconds", "return"]
+CURVES = ["method", "environment", "value", "seed", "step", "seconds", "return"]
 
 
 def searched(methods: Sequence[str], environments: Sequence[str], seeds: int, steps: int) -> list[Run]:
@@ -55,9 +55,9 @@ def collect(runs: Sequence[Run], file: Path, jobs: int, curves: Path | None = No
             except UserError as error:
                 print(f"{run} is not for this protocol: {error}", flush=True)
                 continue
-            if curves:
+            if curves:  # before the run, which counts as done when it is in its file
                 points = [[step, f"{seconds:.4g}", f"{value:.5g}"] for step, seconds, value in found.curve]
-                key = [run.method, run.environment, run.seed]
+                key = [run.method, run.environment, run.value, run.seed]
                 append_rows(curves, CURVES, [[*key, *point] for point in points])
             numbers = [f"{x:.5g}" for x in (found.score, found.kl, found.seconds)]
             append_rows(file, RUNS, [[*run, *numbers, found.skipped]])

@@ -26,7 +26,10 @@ Curve = tuple[Array, Array, Array]  # steps, seconds, returns
 
 @dataclass(frozen=True)
 class Results:
-    """What was measured; runs with another radius than the search now chooses are left out."""
+    """What was measured; runs with another radius than the search now chooses are left out.
+
+    Of a run that stands there twice, as after an interruption, the last counts.
+    """
 
     rows: list[Row]
     curves: dict[tuple[str, str, int], Curve]  # method, environment, seed
@@ -36,13 +39,14 @@ class Results:
     def read(cls, folder: Path) -> Results:
         search, runs, curves, costs = (_rows(folder / f"{name}.csv") for name in ("search", "runs", "curves", "cost"))
         best = chosen(search)
-        rows = [row for row in runs if best.get((row["method"], row["environment"])) == float(row["value"])]
-        points: dict[tuple[str, str, int], list[tuple[float, float, float]]] = {}
+        rows = {_key(row): row for row in runs if _is_of(best, row)}
+        points: dict[tuple[str, str, int], dict[float, tuple[float, float, float]]] = {}
         for row in curves:
-            key = row["method"], row["environment"], int(row["seed"])
-            points.setdefault(key, []).append((float(row["step"]), float(row["seconds"]), float(row["return"])))
-        found = {key: tuple(np.array(sorted(values)).T) for key, values in points.items()}
-        return cls(rows, found, costs)  # type: ignore[arg-type]
+            if _is_of(best, row):
+                step, seconds, value = (float(row[name]) for name in ("step", "seconds", "return"))
+                points.setdefault(_key(row), {})[step] = step, seconds, value
+        found = {key: tuple(np.array(sorted(each.values())).T) for key, each in points.items() if key in rows}
+        return cls(list(rows.values()), found, costs)  # type: ignore[arg-type]
 
     @property
     def environments(self) -> list[str]:
@@ -90,6 +94,15 @@ class Results:
             scores = (self.scores_in_time if in_time else self.scores)(method, environment)
             found.append((scores - low) / (high - low))
         return found
+
+
+def _is_of(best: dict[tuple[str, str], float], row: Row) -> bool:
+    """Whether a run, or a point of one, has the chosen radius or rate."""
+    return best.get((row["method"], row["environment"])) == float(row["value"])
+
+
+def _key(row: Row) -> tuple[str, str, int]:
+    return row["method"], row["environment"], int(row["seed"])
 
 
 def chosen(rows: Sequence[Row]) -> dict[tuple[str, str], float]:

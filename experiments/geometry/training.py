@@ -19,7 +19,8 @@ RATES = (1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3)  # of Adam in epochs of minibatches; li
 LAST = 0.1  # of the steps: the score is the mean return of the episodes that end in them
 POINTS = 30  # of a curve
 
-# the critic, the batch and all else are TRPO's; the radius alone is the length of a step, so that KL is equal
+# the critic, the batch and all else are TRPO's; the radius alone is the length of a step. Where lambda |x|^2 is more
+# than three times q, which happens with K-FAC, E-KFAC and CG alone, the step has less KL than that, see steps.kl_clip
 COMMON = ("algo=trpo", "recipe=null", "env.num_envs=16", "workers=1", "evaluation.episodes=0", "record.csv=false",
           "record.tensorboard=false", "record.histograms_every=null", "checkpoint.every_seconds=null")  # fmt: skip
 EQUAL_KL = ("step=kl_clip", "step.rate=1000", "step.momentum=0")

@@ -70,7 +70,9 @@ def made_up(folder: Path) -> report.Results:
             for seed in range(6):
                 end = slope * (1000 + seed)
                 runs.append([method, environment, 0.02, seed, 1000, end, 0.02, speed * 10, 0])
-                curves += [[method, environment, seed, s, speed * s / 100, end * s / 1000] for s in (100, 500, 1000)]
+                for value, factor in ((0.04, 99), (0.02, 3), (0.02, 1)):  # of another radius, and of a run broken off
+                    key, steps = (method, environment, value, seed), (100, 500, 1000)
+                    curves += [[*key, s, speed * s / 100 * factor, factor * end * s / 1000] for s in steps]
     write_rows(folder / "search.csv", main.RUNS, search)
     write_rows(folder / "runs.csv", main.RUNS, runs)
     write_rows(folder / "curves.csv", main.CURVES, curves)
@@ -89,6 +91,12 @@ def test_a_page_says_who_is_better_by_steps_and_by_seconds(tmp_path):
     assert "| Muon | 2 |" in shown
     report.draw(found, tmp_path)
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_curves_are_of_the_chosen_radius_and_single(tmp_path):
+    steps, seconds, returns = made_up(tmp_path).curves["cg", "ant", 2]
+    assert (list(steps), list(seconds)) == ([100, 500, 1000], [1, 5, 10])
+    assert returns == pytest.approx([100.2, 501, 1002])
 
 
 def test_nothing_is_said_where_nothing_was_run(tmp_path):
