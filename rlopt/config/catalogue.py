@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, cast
 
-from rlopt.config.choices import choices, nearest, parts
+from rlopt.config.choices import choices, nearest, parts, stands_for
 from rlopt.config.saved import read_choice
 from rlopt.config.schema import construct_part
 from rlopt.core.parts import BATCH, COMPATIBLE, KL, OBJECTIVE, PRODUCT, ROOT, SEMIDEFINITE, Metric, Solver
@@ -59,21 +60,48 @@ def typed_choices(group: str, names: Sequence[str], prefix: str = "", between: s
     return between.join(f"{prefix}{group}={name}" for name in names)
 
 
-def solvers_for(
-    metric: Metric, given: frozenset[str] = frozenset(), without: str = "", **requirements: Any
-) -> list[str]:
-    """Solvers that can serve a metric, do not need ``without``, and have these values of `Requirements`.
-
-    Of ROOT one has no need that reads the root alone, and no layer records.
-    """
+def solvers_for(metric: Metric, given: frozenset[str] = frozenset(), **requirements: Any) -> list[str]:
+    """Solvers that can serve a metric, and have these values of `Requirements`."""
     found = []
     for name in parts("solver"):
         solver = make_part("solver", name)
         wanted = all(getattr(solver.requirements, field) == value for field, value in requirements.items())
-        needed = without in solver.needs and not solver.requirements.root_alone
-        if wanted and not needed and solver.needs <= metric.supplies | given:
+        if wanted and solver.needs <= metric.supplies | given:
             found.append(name)
     return found
+
+
+def inner_solver(solver: Solver) -> tuple[str, Solver] | None:
+    """The option of a solver that holds another solver, and that one; None where there is none."""
+    held = ((option, getattr(solver, option, None)) for option in ("preconditioner", "of"))
+    return next(((option, inner) for option, inner in held if inner is not None), None)
+
+
+def inner_choices(update: Any, prefix: str, suits: Callable[[Solver], bool] = lambda solver: True) -> str:
+    """Solvers as one types them, which ``suits`` is true of, that can take the place of the one in the update's solver.
+
+    A preconditioner need not be there at all.
+    """
+    option, _ = cast("tuple[str, Solver]", inner_solver(update.solver))
+    names = ["null"] if option == "preconditioner" else []
+    for name in parts("solver"):
+        inner = make_part("solver", name)
+        try:
+            whole = replace(update.solver, **{option: inner})
+        except ValueError:  # it is of another kind
+            continue
+        if whole.needs <= update.metric.supplies and suits(inner):
+            names.append(name)
+    return ", ".join(f"{prefix}solver.{option}={name}" for name in names)
+
+
+def instead_of(update: Any, prefix: str, suits: Callable[[Solver], bool]) -> tuple[str, str]:
+    """What is refused, the solver or the one within it, and others that ``suits`` is true of, as one types them."""
+    inner = inner_solver(update.solver)
+    if inner and not suits(inner[1]):
+        return f"{prefix}solver.{inner[0]}={stands_for(inner[1])}", inner_choices(update, prefix, suits)
+    able = [name for name in solvers_for(update.metric) if suits(make_part("solver", name))]
+    return f"{prefix}solver={stands_for(update.solver)}", typed_choices("solver", able, prefix)
 
 
 def describe_need(need: str, prefix: str) -> str:

@@ -15,11 +15,15 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from rlopt.config.catalogue import (
     compatible_critics,
     describe_need,
+    inner_choices,
+    inner_solver,
+    instead_of,
     make_part,
     measurable_choices,
     solvers_for,
@@ -122,11 +126,12 @@ def _wrong_objective(c: _Checked) -> UserError:
 
 def _cannot_serve(c: _Checked, lacking: frozenset[str]) -> UserError:
     needs = ", ".join(describe_need(need, c.prefix) for need in sorted(lacking))
-    inner, option = getattr(c.update.solver, "preconditioner", None), f"{c.prefix}solver.preconditioner"
-    if inner is not None and lacking <= inner.needs:
-        able = ", ".join(f"{option}={name}" for name in ("null", *solvers_for(c.update.metric, linear=True)))
-        refused = f"{option}={stands_for(inner)} cannot serve {c.typed('metric')}"
-        return UserError(f"{refused}: it needs {needs}. These can: {able}")
+    inner = inner_solver(c.update.solver)
+    if inner and lacking <= inner[1].needs:
+        option, able = f"{c.prefix}solver.{inner[0]}", inner_choices(c.update, c.prefix)
+        if able:
+            refused = f"{option}={stands_for(inner[1])} cannot serve {c.typed('metric')}"
+            return UserError(f"{refused}: it needs {needs}. These can: {able}{_by_options(c)}")
     able = typed_choices("solver", solvers_for(c.update.metric), c.prefix)
     return UserError(
         f"{c.typed('solver')} cannot serve {c.typed('metric')}: it needs {needs}. These can: {able}{_by_options(c)}"
@@ -140,11 +145,14 @@ def _by_options(c: _Checked) -> str:
 
 
 def _one_rank_only(c: _Checked, group: str) -> UserError:
-    known = solvers_for(c.update.metric, c.given) if group == "solver" else parts("metric")
-    able = [name for name in known if not make_part(group, name).requirements.one_rank]
+    if group == "solver":
+        refused, able = instead_of(c.update, c.prefix, lambda solver: not solver.requirements.one_rank)
+    else:
+        names = [name for name in parts("metric") if not make_part("metric", name).requirements.one_rank]
+        refused, able = c.typed(group), typed_choices(group, names, c.prefix)
     return UserError(
-        f"{c.typed(group)} needs all samples in one process, and those of other ranks are not at hand. These work on "
-        f"several ranks: {typed_choices(group, able, c.prefix)}"
+        f"{refused} needs all samples in one process, and those of other ranks are not at hand. These work on several "
+        f"ranks: {able}"
     )
 
 
@@ -313,7 +321,7 @@ def _check_read(group: str, part: Any, typed: Collection[str]) -> None:
     """Raise UserError where an option of ``part`` was typed that it does not read at present."""
     for option, other in part.requirements.unread.items():
         if f"{group}.{option}" in typed:
-            shown = json.dumps(getattr(part, other)).strip('"')
+            shown = json.dumps(attrgetter(other)(part)).strip('"')
             raise UserError(
                 f"{short_name(f'{group}.{option}')} has no effect with {short_name(f'{group}.{other}')}={shown}"
             )

@@ -259,7 +259,7 @@ def _set_options(config: DictConfig, options: Options, typed: Options) -> None:
     for name, value in options.items():
         above, _, key = name.rpartition(".")
         if _is_file(name, value):
-            if key == "preconditioner" and key not in read_choice("solver", options[above]):
+            if key == "preconditioner" and key not in _solver_options(above, options):
                 raise UserError(_unknown_option(name, config))
             continue
         node = OmegaConf.select(config, above) if above else config
@@ -272,6 +272,15 @@ def _set_options(config: DictConfig, options: Options, typed: Options) -> None:
             OmegaConf.update(config, name, value, merge=True, force_add=True)
         elif name in typed:
             raise UserError(_unknown_option(name, config))
+
+
+def _solver_options(name: str, options: Options) -> dict[str, Any]:
+    """The options of the solver that was chosen for ``name`` or, within another one, that its file has there."""
+    if name in options:
+        return read_choice("solver", options[name])
+    above, _, key = name.rpartition(".")
+    found: dict[str, Any] = read_choice("solver", options[above]).get(key, {})
+    return found
 
 
 def _drop_critics_update(config: DictConfig, typed: Options) -> None:

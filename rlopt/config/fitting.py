@@ -10,7 +10,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
-from rlopt.config.catalogue import solvers_for, typed_choices
+from rlopt.config.catalogue import instead_of
 from rlopt.config.choices import PARTS, choices, parts, stands_for
 from rlopt.config.compatibility import REMEDIES, advise
 from rlopt.config.networks import parse_network
@@ -18,7 +18,7 @@ from rlopt.config.options import OwnCritic, RunConfig, UpdateOptions
 from rlopt.config.saved import read_choice
 from rlopt.core.heads import Head
 from rlopt.core.network import Network, missing_layers
-from rlopt.core.parts import ROOT
+from rlopt.core.parts import ROOT, Solver
 from rlopt.core.popart import can_preserve
 from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.samples import Samples
@@ -37,15 +37,12 @@ def check_network(
     Observations have ``inputs`` numbers. Raises UserError.
     """
     if update.solver.requirements.needs_chain and not is_chain(network.plan):
-        raise UserError(
-            f"{prefix}solver={stands_for(update.solver)} needs a multilayer perceptron without layer normalisation; "
-            f"choose {typed_choices('solver', solvers_for(update.metric, needs_chain=False), prefix)}"
-        )
+        refused, able = instead_of(update, prefix, lambda solver: not solver.requirements.needs_chain)
+        raise UserError(f"{refused} needs a multilayer perceptron without layer normalisation; choose {able}")
     width = inputs + (1 + network.memory if network.memory else 0)  # of a row, see `policy.recurrent`
-    by_layers = ROOT in update.solver.needs and not update.solver.requirements.root_alone
-    if by_layers and (reason := missing_layers(network, theta, width)):
-        able = typed_choices("solver", solvers_for(update.metric, without=ROOT), prefix)
-        raise UserError(f"{prefix}solver={stands_for(update.solver)}: {reason}; these need no such statistics: {able}")
+    if _reads_layers(update.solver) and (reason := missing_layers(network, theta, width)):
+        refused, able = instead_of(update, prefix, lambda solver: not _reads_layers(solver))
+        raise UserError(f"{refused}: {reason}; these need no such statistics: {able}")
     size = update.schedule.minibatch
     samples = batch if size is None or size >= batch else size + batch % size
     for group in PARTS:
@@ -58,6 +55,10 @@ def check_network(
                 check_samples(factors, samples * update.metric.requirements.batches)
         except Incompatible as error:
             raise advise(error, group, stands_for(part), prefix) from error
+
+
+def _reads_layers(solver: Solver) -> bool:
+    return ROOT in solver.needs and not solver.requirements.root_alone
 
 
 def check_targets(config: RunConfig, network: Network, theta: Tensor, inputs: int) -> None:

@@ -35,6 +35,7 @@ _WITHIN_STEP = ("optimizer", "scheduler")  # groups whose choices stand inside a
 _GROUP_OF = {  # a choice within another's options -> the group whose files it takes
     "solver.preconditioner": "solver",
     "solver.of": "solver",
+    "solver.of.preconditioner": "solver",
     "metric.of": "metric",
     "step.optimizer": "optimizer",
     "step.scheduler": "scheduler",
@@ -45,7 +46,7 @@ CHOICES = {  # full name -> the group whose choices it takes
     **{f"{network}{name}": _GROUP_OF.get(name, name) for network in ("", "critic.") for name in _FOR_BOTH},
 }
 MOST_CHECKED = 300  # combinations that are all checked before any begins; of more, each value is
-NULLABLE = ("experiment", "recipe", "solver.preconditioner", "critic.solver.preconditioner")  # choices that may be none
+NULLABLE = ("experiment", "recipe", *(name for name in CHOICES if name.endswith(".preconditioner")))  # may be none
 _ID = re.compile(r"-v\d+$|[/:]")  # ids of Gymnasium have one of these; names of choices do not
 _BARE = re.compile(r"(?!(true|false|null|nan|inf)$)[A-Za-z_][\w./:-]*", re.IGNORECASE)  # text that needs no quotes
 

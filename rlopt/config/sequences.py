@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlopt.config.catalogue import solvers_for, typed_choices
+from rlopt.config.catalogue import instead_of
 from rlopt.config.choices import stands_for
 from rlopt.config.options import RunConfig, UpdateOptions
 from rlopt.errors import UserError
@@ -45,8 +45,8 @@ def _check_length(config: RunConfig, update: UpdateOptions, option: str) -> None
 
 def _check_solver(update: UpdateOptions, prefix: str) -> None:
     if update.solver.requirements.reads_samples:
-        able = typed_choices("solver", solvers_for(update.metric, reads_samples=False), prefix)
+        refused, able = instead_of(update, prefix, lambda solver: not solver.requirements.reads_samples)
         raise UserError(
-            f"{prefix}solver={stands_for(update.solver)} reads each sample's own gradient layer by layer, which a "
+            f"{refused} reads each sample's own gradient layer by layer, which a "
             f"network with memory does not give. These can: {able}"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -109,3 +109,28 @@ class Incompatible(UserError, ValueError):
     def __init__(self, reason: str, remedy: Remedy | None = None, **options: Any):
         super().__init__(reason)
         self.reason, self.remedy, self.options = reason, remedy, options
+
+
+def with_inner(asked: Requirements, option: str, **own: Any) -> Requirements:
+    """Those of a part that has another one, with requirements ``asked``, for its ``option``; ``own`` replace others.
+
+    Options of the other part are named as this one's: of.largest in place of largest.
+    """
+
+    def named(options: Mapping[str, Any]) -> dict[str, Any]:
+        return {f"{option}.{name}": value for name, value in options.items()}
+
+    def checked(check: Callable[..., None] | None) -> Callable[..., None] | None:
+        def wrapped(*sizes: int) -> None:
+            try:
+                assert check
+                check(*sizes)
+            except Incompatible as error:
+                raise Incompatible(error.reason, error.remedy, **named(error.options)) from error
+
+        return wrapped if check else None
+
+    unread = {name: f"{option}.{other}" for name, other in named(asked.unread).items()} | own.pop("unread", {})
+    size, samples = checked(asked.check_size), checked(asked.check_samples)
+    instead = named(asked.instead)
+    return replace(asked, unread=unread, instead=instead, check_size=size, check_samples=samples, **own)

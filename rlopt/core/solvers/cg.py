@@ -15,7 +15,7 @@ guarantee unless it converges; after negative curvature at once it returns where
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -25,6 +25,7 @@ from torch import Tensor
 from rlopt.core.checks import at_least_one, between, check
 from rlopt.core.curvature import Curvature
 from rlopt.core.parts import PRODUCT, Requirements, Solution, Solve, Solver, State
+from rlopt.core.requirements import with_inner
 from rlopt.parallel.collectives import all_ranks
 
 Preconditioner = Callable[[Tensor], Tensor]  # r (P,) -> N r (P,)
@@ -64,7 +65,7 @@ class CG(Solver):
     def requirements(self) -> Requirements:
         asked = self.preconditioner.requirements if self.preconditioner else Requirements()
         unread = {"decay": "start"} if self.start == "cold" else {}
-        return replace(asked, reads_damping=True, linear=False, unread=unread)
+        return with_inner(asked, "preconditioner", reads_damping=True, linear=False, unread=unread)
 
     @property
     def needs(self) -> frozenset[str]:

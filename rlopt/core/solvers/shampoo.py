@@ -8,8 +8,8 @@ AdaGrad with the full matrix. So X is to AdaGrad's direction M^-1/2 g as K-FAC's
 vector it is AdaGrad's.
 
 The first X without lambda is U V^T, from G = U S V^T: all singular values are 1, as Muon has them at every update.
-A side of more than ``largest`` numbers keeps the diagonal of L or R alone. Eigenvalues below N roundings of the largest,
-which are not known, count as that many: then no direction grows by more than its eigenvalue calls for.
+A side of more than ``largest`` numbers keeps the diagonal of L or R alone. Eigenvalues below N roundings of the
+largest, which are not known, count as that many: no direction grows by more than its eigenvalue calls for.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ def second_moments(G: Tensor, largest: int) -> State:
 def power(S: Tensor, damping: Tensor | float, exponent: float, name: str) -> Tensor:
     """(S + lambda I)^exponent of S (N, N), or entry by entry of a diagonal (N,); 0 where S is 0 and lambda too.
 
-    Eigenvalues are at least N roundings of the largest. So for exponent=-1 and lambda=0 a product with a vector of which
-    S is the square has an error of some percent; for -1/2 it has about the root of a rounding.
+    Eigenvalues are at least N roundings of the largest. Without lambda, and S = g g^T, the product with g has an error
+    of some percent for exponent -1, of about the root of a rounding for -1/2.
 
     Raises NumericalFailure where the eigenvalues, of a statistic of the parameter ``name``, are not found.
     """

@@ -38,6 +38,7 @@ from rlopt.core.parts import (
     Solver,
     State,
 )
+from rlopt.core.requirements import with_inner
 from rlopt.parallel.collectives import all_ranks
 
 
@@ -63,9 +64,7 @@ class Spring(Solver):
 
     @property
     def requirements(self) -> Requirements:
-        asked = self.of.requirements
-        instead = {f"of.{option}": value for option, value in asked.instead.items()}
-        return replace(asked, linear=False, reads_damping=True, unread={}, instead=instead)
+        return with_inner(self.of.requirements, "of", linear=False, reads_damping=True)
 
     @property
     def needs(self) -> frozenset[str]:

@@ -39,12 +39,26 @@ ADVISED = {  # what is refused -> what its message advises, each of which must t
     "critic.metric=identity critic.step=fixed critic.solver=cg critic.solver.preconditioner=kfac": [
         "critic.solver.preconditioner=null", "critic.solver.preconditioner=identity",
     ],
+    "metric=hessian solver=spring solver.of=kfac": ["solver.of=cg", "solver.of=dense"],
+    "critic.metric=hessian critic.solver=spring critic.solver.of=gram critic.step=fixed": ["critic.solver.of=lbfgs"],
+    "solver=spring solver.of=kfra policy.layer_norm=true": ["solver.of=kfac", "solver.of=kaczmarz"],
+    "solver=spring solver.of=gram policy.hidden=[8] solver.of.largest=100": ["solver.of.largest=4096"],
+    "solver.preconditioner=gram solver.preconditioner.largest=100": ["solver.preconditioner.largest=4096"],
+    "solver=spring solver.of=gram policy=gru": ["solver.of=kaczmarz"],
     "metric=hessian solver=identity": ["metric=identity"],
     "solver=kaczmarz damping.value=0": ["damping.value=1e-3"],
     "step=midpoint metric.samples=taken": ["step=kl_clip"],
     "algo=svrpg metric=fisher solver=cg step=midpoint": ["step=kl_clip"],
     "algo=nac step=midpoint": ["step=kl_clip"],
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("typed", ["solver=spring solver.of", "solver=cg solver.preconditioner"])
+def test_an_idle_option_within_a_solver_is_refused(typed):
+    inner = typed.split()[1]
+    with pytest.raises(UserError, match=f"^{inner}.draws has no effect with {inner}.method=exact"):
+        trainer(resolve([*f"{typed}=diagonal".split(), f"{inner}.draws=3"]))
+    resolve([*f"{typed}=diagonal".split(), f"{inner}.draws=3", f"{inner}.method=hutchinson"])
 
 
 @pytest.mark.parametrize("typed", ADVISED)

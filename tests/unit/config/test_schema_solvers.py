@@ -50,9 +50,9 @@ def test_a_preconditioner_can_be_typed(where):
 @pytest.mark.parametrize("where", ["", "critic."])
 def test_a_preconditioner_can_be_typed_by_its_name(where):
     chosen = [f"{where}{choice}" for choice in ("metric=fisher", "solver=cg", "step=trust_region")]
-    config = resolve([*chosen, f"{where}solver.preconditioner=diagonal", f"{where}solver.preconditioner.draws=3"])
+    config = resolve([*chosen, f"{where}solver.preconditioner=diagonal", f"{where}solver.preconditioner.chunk=3"])
     found = (config["critic"] if where else config)["solver"]
-    assert found == solver("cg", preconditioner=solver("diagonal", draws=3))
+    assert found == solver("cg", preconditioner=solver("diagonal", chunk=3))
 
 
 @pytest.mark.parametrize("name", ["none", "null"])
@@ -146,3 +146,16 @@ def test_a_solver_by_the_root_alone_serves_any_network():
         typed = ["algo=npg", "policy=gru", f"solver={name}", "batch_size=64", "env.num_envs=4"]
         run = trainer(resolve([*typed, *(["solver.of=kaczmarz"] if name == "spring" else [])]))
         run.collector.close()
+
+
+@pytest.mark.parametrize("where", ["", "critic."])
+def test_the_preconditioner_of_springs_solver_can_be_typed(where):
+    chosen = [f"{where}{choice}" for choice in ("metric=fisher", "solver=spring", "step=trust_region")]
+    of = f"{where}solver.of"
+    config = resolve([*chosen, f"{of}.preconditioner=nystrom", f"{of}.preconditioner.rank=7"])
+    found = (config["critic"] if where else config)["solver"]
+    assert found == solver("spring", of=solver("cg", preconditioner=solver("nystrom", rank=7)))
+    assert resolve([*chosen, f"{of}.preconditioner=null"]) == resolve(chosen)
+    for others in ([chosen[1], f"{of}=dense"], [f"{where}solver=cg"]):
+        with pytest.raises(UserError, match=rf"^{where}solver\.of\.preconditioner has no effect here"):
+            resolve([chosen[0], chosen[2], *others, f"{of}.preconditioner=nystrom"])
