@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from rlopt.config.choices import choices, nearest, parts, stands_for
-from rlopt.config.saved import read_choice
+from rlopt.config.choices import USUAL_DAMPING, choices, file, nearest, parts, stands_for
+from rlopt.config.saved import load, read_choice
 from rlopt.config.schema import construct_part
 from rlopt.core.parts import BATCH, COMPATIBLE, KL, OBJECTIVE, PRODUCT, ROOT, SEMIDEFINITE, Metric, Solver
 from rlopt.errors import UserError
@@ -69,6 +69,13 @@ def solvers_for(metric: Metric, given: frozenset[str] = frozenset(), **requireme
         if wanted and solver.needs <= metric.supplies | given:
             found.append(name)
     return found
+
+
+def usual_dampings(solvers: Sequence[str]) -> dict[str, float]:
+    """Solver -> lambda of the damping that its file says goes with it, for those whose file names one."""
+    named = {name: load(file("solver", name)).get(USUAL_DAMPING) for name in solvers}
+    dampings = {name: make_part("damping", choice) for name, choice in named.items() if choice}
+    return {name: float(damping.current(damping.init())) for name, damping in dampings.items()}
 
 
 def inner_solver(solver: Solver) -> tuple[str, Solver] | None:

@@ -162,14 +162,13 @@ class Update:
         if bad := first_nonfinite({"objective": value, "gradient": squared, **direction}):
             return theta, state, Report(bad)
 
-        again = partial(self._solve_at, state, samples, objective)
+        again = partial(self._solve_at, state, samples, objective, theta)
         problem = Problem(self.network, self.head, objective, samples, tape, value, self.l2, again)
         slope = cast(Tensor, squared) if x is g else torch.dot(g, x)  # a number serves as well
         # an optimizer overwrites theta, which the tape reads again where the damping measures
         start = theta.clone() if self.damping.measures or self.network.free is not None else theta
         moved, step_state, scalars = self.step.step(state["step"], start, solution, slope, problem)
-        if self.network.free is not None:  # weight decay, or a metric that is no pull-back, may have moved the others
-            moved = torch.where(self.network.free.to(theta) > 0, moved, theta)
+        moved = self._without_frozen(moved, theta)
         accepted = bool(scalars["step/accepted"])
         if accepted and self.damping.measures:
             here = g if estimate.g is own else own + (g - estimate.g)  # what is measured is measured on this batch
@@ -182,8 +181,18 @@ class Update:
         state = {**state, **kept, "damping": self.damping.adapt(state["damping"], report.scalars), "step": step_state}
         return moved if accepted else theta, state, report
 
-    def _solve_at(self, state: State, samples: Samples, objective: Objective, theta: Tensor) -> Tensor | None:
-        """The direction x (P,) at another theta (P,), from the same states; None where some quantity is not finite."""
+    def _without_frozen(self, moved: Tensor, theta: Tensor) -> Tensor:
+        """``moved``, but theta where frozen: weight decay, or a metric that is no pull-back, may move all parameters."""
+        return moved if self.network.free is None else torch.where(self.network.free.to(theta) > 0, moved, theta)
+
+    def _solve_at(
+        self, state: State, samples: Samples, objective: Objective, start: Tensor, theta: Tensor
+    ) -> Tensor | None:
+        """The direction x (P,) at another theta (P,), from the same states; None where some quantity is not finite.
+
+        Frozen parameters are those of ``start``.
+        """
+        theta = self._without_frozen(theta, start)
         tape = self.network.tape(theta, samples.inputs)
         value, own = value_and_gradient(tape, self.head, objective, samples)
         own, value, bound = _sum_over_ranks(own, value, self._bind_metric(state, tape, samples, objective))

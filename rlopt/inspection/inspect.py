@@ -15,7 +15,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
 import torch
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from rlopt.core.checks import NumericalFailure
 from rlopt.core.curvature import Curvature
-from rlopt.core.parts import HISTORY, OBJECTIVE, SEMIDEFINITE, History, Metric, Solution, Solver
+from rlopt.core.parts import HISTORY, OBJECTIVE, SEMIDEFINITE, STATISTICS, History, Metric, Solution, Solver
 from rlopt.core.problem import Problem, step_length
 from rlopt.core.samples import Samples
 from rlopt.core.update import Update
@@ -121,10 +121,13 @@ def inspect(
     radius: float,
     watch: Watch,
     limits: Limits = NO_LIMITS,
+    usual: Mapping[str, float] | None = None,
 ) -> Inspection:
     """Inspect every pair at theta (P,), but for those above the limits. ``watch`` is told what comes next.
 
-    ``damping`` is lambda, in units of M; ``radius`` is in nats. Raises Stopped where the gradient is not finite.
+    ``damping`` is lambda, in units of M; ``radius`` is in nats. Solvers that make M of gradients have units of their
+    own, and take the lambda that ``usual`` has for their names; no exact solution is known of them. Raises Stopped
+    where the gradient is not finite.
     """
     start, g = _problem(update, theta, samples)
     if not g.sum().isfinite():
@@ -140,6 +143,8 @@ def inspect(
         l2 = update.l2 if OBJECTIVE in metric.supplies else 0.0  # added to M, as in the update
         try:
             reference = _reference(metric, exact, exact_g, damping + l2, limits)
+            if own := STATISTICS in metric.supplies:
+                reference = replace(reference, exact=None, left_out=False)
             curvature = _bind(metric, start, g)
         except _FAILURES as error:
             found.spectra.append(Spectrum(name, in_one_line(error)))
@@ -148,8 +153,9 @@ def inspect(
         found.spectra.append(Spectrum.of(name, reference.eigenvalues))
         if reference.left_out:
             found.left_out.append(LeftOut(name, None, None))
-        setting = curvature, start, theta, g, reference.exact, damping + l2, radius
-        _inspect_solvers(found, name, solvers, setting, l2, watch, limits)
+        dampings = {solver: (usual or {}).get(solver, damping) if own else damping + l2 for solver in solvers}
+        setting = curvature, start, theta, g, reference.exact, radius
+        _inspect_solvers(found, name, solvers, dampings, setting, l2, watch, limits)
     return found
 
 
@@ -157,13 +163,14 @@ def _inspect_solvers(
     found: Inspection,
     metric: str,
     solvers: Mapping[str, Solver],
-    setting: tuple[Curvature, Problem, Tensor, Tensor, Tensor | None, float, float],
+    dampings: Mapping[str, float],
+    setting: tuple[Curvature, Problem, Tensor, Tensor, Tensor | None, float],
     l2: float,
     watch: Watch,
     limits: Limits,
 ) -> None:
     """Add to ``found`` what every solver does with one metric. ``setting`` is what `_direction` takes between the
-    solver and ``once``; l2 is the part of its damping that belongs to M.
+    damping and ``once``; l2 is the part of every damping that belongs to M.
     """
     curvature, _, _, g, *_ = setting
     clock = Clock(curvature, g)
@@ -174,7 +181,7 @@ def _inspect_solvers(
             if seconds > limits.seconds:
                 found.left_out.append(LeftOut(metric, solver, seconds))
                 continue
-            values = _direction(part, *setting, once=seconds > _SLOW)
+            values = _direction(part, dampings[solver], *setting, once=seconds > _SLOW)
             values["damping"] -= l2
         except _FAILURES as error:
             values = {"failure": in_one_line(error)}
@@ -208,12 +215,12 @@ def _bind(metric: Metric, problem: Problem, g: Tensor) -> Curvature:
 
 def _direction(
     solver: Solver,
+    damping: float,
     curvature: Curvature,
     start: Problem,
     theta: Tensor,
     g: Tensor,
     exact: Tensor | None,
-    damping: float,
     radius: float,
     once: bool,
 ) -> dict[str, Any]:
@@ -244,7 +251,8 @@ def _direction(
     found = {
         "cosine_gradient": _cosine(x, g),
         "cosine_exact": None if exact is None else _cosine(x, exact),
-        **{name: float(getattr(solution, name)) for name in ("damping", "residual", "iterations")},
+        "damping": float(solution.scalars.get("damping/value", solution.damping)),
+        **{name: float(getattr(solution, name)) for name in ("residual", "iterations")},
         "alpha": float(alpha),
         "improvement_predicted": float(alpha * torch.dot(g, x)),
         "kl_predicted": float(alpha**2 * q / 2),

@@ -14,10 +14,12 @@ import torch
 from rlopt.checkpoint.manager import load_best, load_newest
 from rlopt.checkpoint.resume_rules import SIZES, check_same_config, check_structure
 from rlopt.config import check_config
+from rlopt.config.catalogue import usual_dampings
 from rlopt.config.choices import stands_for
 from rlopt.config.memory import LOWER
 from rlopt.config.options import RunConfig
 from rlopt.config.saved import load_run
+from rlopt.core.parts import STATISTICS
 from rlopt.core.samples import Samples
 from rlopt.envs.given import STAND_IN
 from rlopt.envs.space_trees import from_tree
@@ -98,21 +100,25 @@ def inspect_run(
 ) -> tuple[dict[str, Any], Inspection]:  # fmt: skip
     """Inspect the actor of the newest checkpoint, or with ``fresh`` the initial one: (what was inspected, the results).
 
-    Where samples, damping or seed is None, it is the run's, damping as in the checkpoint.
+    Where samples, damping or seed is None, it is the run's, damping as in the checkpoint. Solvers that make their
+    matrix of gradients then have the usual damping of their files, which is in units of their own.
     """
     run, step = (set_up(config, torch.device("cpu")), 0) if fresh else restore_run(config, run_dir)
     seed = run.config.seed if seed is None else seed
     actor = run.state["actor"]
     update = run.agent.actor.update
     update = replace(update, objective=update.current_objective(actor["parts"]))
+    usual = None
     if damping is None:
+        if STATISTICS not in update.metric.supplies:  # else the run's own lambda is in units of squared gradients
+            usual = usual_dampings([solver for _, _, solvers in pairs for solver in solvers])
         damping = float(update.damping.current(actor["parts"]["damping"]))
     batch = fresh_samples(run, samples or run.config.batch_size, seed)
     about = {
         "run_dir": str(run_dir), "algo": run.config.algo, "env": run.config.env.id, "step": step, "fresh": fresh,
         "seed": seed, "objective": stands_for(update.objective), "dtype": run.config.dtype,
     }  # fmt: skip
-    return about, inspect(update, actor["theta"], batch, pairs, damping, radius, watch, limits)
+    return about, inspect(update, actor["theta"], batch, pairs, damping, radius, watch, limits, usual)
 
 
 def fresh_samples(run: Setup, count: int, seed: int) -> Samples:

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlopt.core.checks import at_least_one, non_negative
+from rlopt.core.checks import NumericalFailure, at_least_one, non_negative
 from rlopt.core.curvature import Curvature, block_product
 from rlopt.core.parts import PRODUCT, SEMIDEFINITE, Requirements, Solution, Solve, Solver, State
 from rlopt.core.requirements import Work
-from rlopt.core.solvers.dense import check_finite, damping_for
+from rlopt.core.solvers.dense import check_finite, damping_for, eigenvalues
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,10 @@ class Nystrom(Solver):
         Y = Y + shift * Omega
         inner = Omega.t() @ Y
         B = _by_root((inner + inner.t()) / 2, Y)
-        Q, s, _ = torch.linalg.svd(B, full_matrices=False)
+        try:
+            Q, s, _ = torch.linalg.svd(B, full_matrices=False)
+        except RuntimeError as error:  # LinAlgError is one
+            raise NumericalFailure(f"the singular values of the metric's products were not found: {error}") from error
         mu = s.square() - shift
         return torch.where(mu > 10 * torch.finfo(mu.dtype).eps * s.square(), mu, 0.0).flip(0), Q.flip(1)
 
@@ -98,7 +101,7 @@ def _by_root(inner: Tensor, Y: Tensor) -> Tensor:
     if not info:
         by_factor: Tensor = torch.linalg.solve_triangular(factor, Y.t(), upper=False).t()
         return by_factor
-    mu, V = torch.linalg.eigh(inner)
+    mu, V = eigenvalues(inner)
     root = torch.where(mu > len(mu) * torch.finfo(mu.dtype).eps * mu[-1], mu, torch.inf).rsqrt()
     found: Tensor = Y @ (V * root)
     return found

@@ -93,12 +93,10 @@ class AutogradTape:
 
     def jvps(self, V: Tensor) -> Tensor:
         u, g = self._adjoint
-        (out,) = torch.autograd.grad(g, u, V.t(), retain_graph=True, is_grads_batched=True)
-        return out
+        return _batched(g, u, V.t())
 
     def vjps(self, U: Tensor) -> Tensor:
-        (g,) = torch.autograd.grad(self._z, self._theta, U, retain_graph=True, is_grads_batched=True)
-        return g.t()
+        return _batched(self._z, self._theta, U).t()
 
     def hvp(self, u: Tensor, v: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -249,6 +247,19 @@ def call_module(module: nn.Module, parameters: dict[str, Tensor], inputs: Tensor
     with sdpa_kernel(SDPBackend.MATH):
         outputs: Tensor = functional_call(module, {**parameters, **others}, (inputs,))
     return outputs
+
+
+def _batched(outputs: Tensor, inputs: Tensor, vectors: Tensor) -> Tensor:
+    """The gradient in ``inputs`` for each of the vectors (r, ...) of the outputs, at once where torch can vectorise it.
+
+    It cannot where a module has an autograd.Function of its own without a rule for vmap.
+    """
+    try:
+        (found,) = torch.autograd.grad(outputs, inputs, vectors, retain_graph=True, is_grads_batched=True)
+    except RuntimeError:
+        every = [torch.autograd.grad(outputs, inputs, vector, retain_graph=True)[0] for vector in vectors]
+        return torch.stack(every)
+    return found
 
 
 def _tied(module: nn.Module) -> set[str]:

@@ -82,6 +82,18 @@ def test_pairs_that_fail_are_shown_with_the_reason(capsys, folders):
     assert found["hessian", "cg"]["cosine_exact"] is None  # no positive definite matrix to hold it against
 
 
+@pytest.mark.parametrize("typed", [None, 0.5])
+def test_solvers_of_gradients_have_their_own_damping(capsys, folders, typed):
+    """Lambda is in units of their own, and nothing is exact that they could be held against."""
+    chosen = "--metric", "gradient_statistics,fisher", "--solver", "shampoo,cg"
+    data = as_json(capsys, folders["cartpole"], *chosen, *(["--damping", typed] if typed else []))
+    found = directions(data)
+    shampoo, cg = found["gradient_statistics", "shampoo"], found["fisher", "cg"]
+    assert shampoo["damping"] == (typed or 1e-8) and cg["damping"] == (typed or 0.1)
+    assert shampoo["cosine_exact"] is None and shampoo["failure"] is None and cg["cosine_exact"] > 0.9
+    assert not data["left_out"]
+
+
 def test_slow_pairs_are_left_out_and_come_back(capsys, folders, monkeypatch):
     monkeypatch.setattr("rlopt.cli.inspect._QUICK", 1e-9)
     metric = "--samples", SAMPLES, "--metric", "fisher"

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from rlopt.core.checks import NumericalFailure
 from rlopt.core.solvers.cg import CG
 from rlopt.core.solvers.nystrom import Nystrom
 from tests.support.curvatures import Matrix, bound, is_true, matrix, solve, step
@@ -99,3 +100,14 @@ def test_no_curvature_at_all(damping):
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match="must be"):
         Nystrom(*options)
+
+
+@pytest.mark.parametrize("lost", ["svd", "eigh"])
+def test_a_factorisation_that_fails_is_a_numerical_failure(monkeypatch, lost):
+    def fails(*_, **__):
+        raise torch.linalg.LinAlgError("did not converge")
+
+    monkeypatch.setattr(torch.linalg, lost, fails)
+    M = torch.zeros(8, 8, dtype=torch.float64) if lost == "svd" else -eye(8)  # of which there is no Cholesky factor
+    with pytest.raises(NumericalFailure, match="were not found: did not converge"):
+        solve(Nystrom(3, 0), Matrix(M), randn(8), 0.1)

@@ -113,6 +113,29 @@ def test_it_is_two_dense_solves(head):
     )
 
 
+def test_frozen_parameters_stay_at_the_midpoint_too():
+    """Even where a direction moves them, as one of a metric that is no pull-back may."""
+    case, rate = make_case("log_sigma", weights="masked"), 0.05
+    case.network.freeze(["0.*"])
+    free = case.network.free.double()
+
+    class Everywhere(Dense):
+        def prepare(self, state, curvature, damping):
+            def solve(g):
+                return along(g + 3.0)
+
+            return solve, state
+
+    parts = (Surrogate(0.0), Fisher(None, 0), Everywhere("refuse"), Constant(0.1), Midpoint(rate, FAR))
+    update = Update(case.network, case.head, *parts)
+    before = case.theta.clone()
+    middle = before + rate / 2 * free * (gradient(case, "surrogate") * free + 3)
+    x = gradient(replace(case, theta=middle), "surrogate") + 3
+    theta, _, report = update(case.theta, update.init(case.theta), case.samples)
+    assert report.scalars["step/accepted"] == 1
+    assert close(theta, before + rate * free * x, 1e-10)
+
+
 def test_the_radius_bounds_the_first_directions_kl():
     case, x = make_case("log_sigma", weights="masked"), randn(len(make_case("log_sigma").theta), seed=4)
     there = replace(problem(case), solve_at=lambda theta: x)

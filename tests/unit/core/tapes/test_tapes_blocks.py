@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from rlopt.core import heads
 from rlopt.core.tapes.array import ArrayTape
@@ -106,6 +107,39 @@ def test_layer_records_of_some_samples_are_theirs(name):
     for whole, part in zip(tape.layers(U), tape.take(index).layers(U[:, index]), strict=True):
         assert close(part.activations, whole.activations[index], 1e-14)
         assert close(part.signals, whole.signals[:, index], 1e-14)
+
+
+class Doubled(torch.autograd.Function):
+    """2 sin x, without a rule for vmap."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return 2 * x.sin()
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return 2 * x.cos() * grad
+
+
+def test_a_function_that_torch_cannot_vectorise_is_served():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(3, 3, dtype=torch.float64)
+
+        def forward(self, x):
+            return Doubled.apply(self.inner(x))
+
+    tape = module_tape(Own)
+    V, U = randn(tape.size, 3, seed=1), randn(3, *tape.outputs.shape, seed=2)
+    with pytest.raises(RuntimeError, match="vmap"):
+        torch.autograd.grad(tape._z, tape._theta, U, retain_graph=True, is_grads_batched=True)
+    along, back = tape.jvps(V), tape.vjps(U)
+    assert along.shape == U.shape and back.shape == V.shape and not along.requires_grad
+    for i in range(3):
+        assert torch.equal(along[i], tape.jvp(V[:, i])) and torch.equal(back[:, i], tape.vjp(U[i]))
 
 
 def test_single_precision_blocks_are_single_products():
