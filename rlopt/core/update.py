@@ -182,7 +182,7 @@ class Update:
         return moved if accepted else theta, state, report
 
     def _without_frozen(self, moved: Tensor, theta: Tensor) -> Tensor:
-        """``moved``, but theta where frozen: weight decay, or a metric that is no pull-back, may move all parameters."""
+        """``moved``, but theta where frozen: weight decay, or a metric that is no pull-back, may move all of them."""
         return moved if self.network.free is None else torch.where(self.network.free.to(theta) > 0, moved, theta)
 
     def _solve_at(

@@ -13,6 +13,9 @@
 | step/waste               | share of its KL divergence that lies elsewhere, see `rlopt.core.waste`   | scalars    |
 | step/waste_residual      | of the natural gradient n that these two are measured with, by its g     | scalars    |
 | policy/video             | the beginning of an evaluation's first episode                           | images     |
+
+Signal and waste are measured on the rollout of now: with reuse.batches above 1 without the earlier ones, from which the
+update learns too, and with advantages.normalise=minibatch by advantages that are not normalised.
 """
 
 from __future__ import annotations
@@ -105,7 +108,10 @@ def _spectrum(agent: Agent, state: State, rollout: Rollout) -> NDArray[Any]:
 
 @torch.no_grad()
 def _waste(agent: Agent, state: State, after: State, rollout: Rollout) -> dict[str, float]:
-    """Signal and waste of the policy's update; nothing where it has not moved, or where a number is not finite."""
+    """Signal and waste of the policy's update; nothing where it has not moved, or where a number is not finite.
+
+    g is that of the objective without the l2 term, which F knows nothing of.
+    """
     update, actor = agent.actor.update, state["actor"]
     theta = actor["theta"]
     delta = after["actor"]["theta"] - theta
@@ -117,7 +123,6 @@ def _waste(agent: Agent, state: State, after: State, rollout: Rollout) -> dict[s
         return {}
     tape, head = update.network.tape(theta, samples.inputs), update.head
     _, own = value_and_gradient(tape, head, update.current_objective(actor["parts"]), samples)
-    free = 1.0 if update.network.free is None else update.network.free.to(theta)
-    g = all_sum(own) - update.l2 * theta * free
+    g = all_sum(own)
     fisher = PullBack(tape, samples.share, head.fisher_product(tape.outputs))
     return host(waste(fisher, g, delta, _PRODUCTS))

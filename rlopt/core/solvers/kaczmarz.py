@@ -51,7 +51,7 @@ class Kaczmarz(Solver):
     Options:
         block: samples in a block; 1 or above. Its factors times samples are the size of the systems that are solved.
         sweeps: passes over all blocks, each made once more on the way back; 1 or above. With one block x is exact.
-        seed: of the blocks and their order; every update has others; 0 or above.
+        seed: of the blocks and their order; others after every step that is taken; 0 or above.
 
     It needs lambda above 0, and no layer statistics. On several ranks blocks are made of all ranks' samples, numbered
     rank after rank. Source: Sun 2026, RAT (arXiv 2605.18591). Raises ValueError where an option is out of its range,

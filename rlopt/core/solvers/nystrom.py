@@ -32,7 +32,7 @@ class Nystrom(Solver):
 
     Options:
         rank: r, products of M in one block; 1 or above, P at most.
-        seed: of the random vectors; every update draws new ones; 0 or above.
+        seed: of the random vectors; new ones after every step that is taken; 0 or above.
 
     Source: Frangella, Tropp and Udell 2023, algorithm 2.1. Raises ValueError where an option is out of
     its range, NumericalFailure where M holds a number that is not finite or no lambda of eight suffices.

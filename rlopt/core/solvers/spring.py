@@ -13,6 +13,8 @@ Half-plane. With an exact solver d = (M + lambda I)^-1 (g + mu lambda d_prev), s
 which is above 0 while M and g stay the same, and as long as mu lambda |d_prev|_N < |g|_N, but not for any d_prev. So
 where g^T d is not above 0 the solver's own direction is taken, and memory starts again from it.
 
+Where the metric is a Hessian, l2 is part of lambda here, as it is for every solver: it pulls towards mu d_prev too.
+
 With mu = 0, and at the first update, d is the solver's own, to the bit. M is the metric's matrix, also where the solver
 has an approximation of it. The residual is that of the solver's own system, whose right-hand side is g - mu M d_prev.
 """
@@ -50,8 +52,8 @@ class Spring(Solver):
         of: another solver of (M + lambda I) x = g, for any g.
         momentum: mu, 0 or above and below 1. 0 is the other solver alone.
 
-    It costs a product more than the other solver. Source: Goldshlager, Abrahamsen and Lin 2024, SPRING;
-    arXiv 2505.12149. Raises ValueError where an option is out of its range.
+    It costs a product more than the other solver, two with a step that asks for d^T M d, such as trust_region. Source:
+    Goldshlager, Abrahamsen and Lin 2024, SPRING; arXiv 2505.12149. Raises ValueError where an option is out of its range.
     """
 
     of: Solver

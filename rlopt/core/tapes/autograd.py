@@ -252,7 +252,7 @@ def call_module(module: nn.Module, parameters: dict[str, Tensor], inputs: Tensor
 def _batched(outputs: Tensor, inputs: Tensor, vectors: Tensor) -> Tensor:
     """The gradient in ``inputs`` for each of the vectors (r, ...) of the outputs, at once where torch can vectorise it.
 
-    It cannot where a module has an autograd.Function of its own without a rule for vmap.
+    It cannot where a module has an autograd.Function of its own that looks at numbers, for example.
     """
     try:
         (found,) = torch.autograd.grad(outputs, inputs, vectors, retain_graph=True, is_grads_batched=True)

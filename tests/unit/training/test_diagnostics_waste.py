@@ -36,8 +36,11 @@ def test_the_natural_gradient_wastes_nothing_and_ppo_does(tmp_path):
     assert len(npg) == len(ppo) == 5 and max(npg) < 1e-6 < 0.01 < min(ppo)
 
 
-def test_it_is_that_of_the_two_thetas(tmp_path):
-    made = trainer(resolve([*SMALL, f"run_dir={tmp_path}", "algo=ppo", "record.waste_every=1", "total_steps=80"]))
+@pytest.mark.parametrize("l2", [0.0, 0.5])
+def test_it_is_that_of_the_two_thetas(tmp_path, l2):
+    """And of the gradient of the surrogate: the l2 term has parts that F knows nothing of."""
+    chosen = ["algo=ppo", "record.waste_every=1", "total_steps=80", f"l2={l2}"]
+    made = trainer(resolve([*SMALL, f"run_dir={tmp_path}", *chosen]))
     learn, kept = made.agent.learn, []
     made.agent.learn = lambda state, batch, *rest: kept.append((state, batch)) or learn(state, batch, *rest)
     made.run()

@@ -110,7 +110,7 @@ def test_layer_records_of_some_samples_are_theirs(name):
 
 
 class Doubled(torch.autograd.Function):
-    """2 sin x, without a rule for vmap."""
+    """2 sin x, whose gradient is looked at, which vmap cannot."""
 
     @staticmethod
     def forward(ctx, x):
@@ -120,6 +120,8 @@ class Doubled(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         (x,) = ctx.saved_tensors
+        if grad.detach().isnan().any():
+            raise ArithmeticError
         return 2 * x.cos() * grad
 
 
@@ -134,7 +136,7 @@ def test_a_function_that_torch_cannot_vectorise_is_served():
 
     tape = module_tape(Own)
     V, U = randn(tape.size, 3, seed=1), randn(3, *tape.outputs.shape, seed=2)
-    with pytest.raises(RuntimeError, match="vmap"):
+    with pytest.raises(RuntimeError, match="vmap|item"):
         torch.autograd.grad(tape._z, tape._theta, U, retain_graph=True, is_grads_batched=True)
     along, back = tape.jvps(V), tape.vjps(U)
     assert along.shape == U.shape and back.shape == V.shape and not along.requires_grad
