@@ -52,8 +52,10 @@ class Spring(Solver):
         of: another solver of (M + lambda I) x = g, for any g.
         momentum: mu, 0 or above and below 1. 0 is the other solver alone.
 
-    It costs a product more than the other solver, two with a step that asks for d^T M d, such as trust_region. Source:
-    Goldshlager, Abrahamsen and Lin 2024, SPRING; arXiv 2505.12149. Raises ValueError where an option is out of its range.
+    It costs a product more than the other solver, two with a step that asks for d^T M d, such as trust_region.
+
+    Source: Goldshlager, Abrahamsen and Lin 2024, SPRING; arXiv 2505.12149. Raises ValueError where an option is out of
+    its range.
     """
 
     of: Solver

@@ -136,7 +136,7 @@ def test_a_function_that_torch_cannot_vectorise_is_served():
 
     tape = module_tape(Own)
     V, U = randn(tape.size, 3, seed=1), randn(3, *tape.outputs.shape, seed=2)
-    with pytest.raises(RuntimeError, match="vmap|item"):
+    with pytest.raises(RuntimeError, match="Batching rule"):
         torch.autograd.grad(tape._z, tape._theta, U, retain_graph=True, is_grads_batched=True)
     along, back = tape.jvps(V), tape.vjps(U)
     assert along.shape == U.shape and back.shape == V.shape and not along.requires_grad
