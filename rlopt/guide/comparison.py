@@ -11,7 +11,7 @@ for CleanRL from its README. Nothing else was compared.
 | offline, imitation, several agents | none | none | all three | none |
 | recurrent policies, action masks | none | both, for PPO | recurrent networks | recurrent PPO |
 | metric | twelve | Fisher, in TRPO | Fisher, in NPG and TRPO | - |
-| solver of (M + lambda I) x = g | seventeen | CG | CG of 10 steps, lambda 0.1, fixed in the code | - |
+| solver of (M + lambda I) x = g | twenty | CG | CG of 10 steps, lambda 0.1, fixed in the code | - |
 | natural gradients for the critic | every part, as for the policy | - | - | - |
 | several machines | torchrun: every mean goes over all ranks | - | - | not compared |
 | what a save holds | all state, environments too: a resumed run is the same run to the bit | networks, optimizers, counters; neither the environments nor the rollout buffer, and the normaliser in a file of its own | not compared | not compared |
