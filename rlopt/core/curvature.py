@@ -17,6 +17,7 @@ from torch import Tensor
 from rlopt.core.tapes.tape import Layer, Tape
 from rlopt.parallel.collectives import all_sum, all_sums, rank
 
+_PASS = 2**17  # columns times samples that pass through the tape at a time, which bounds memory
 _ROWS = 4096  # factors times samples whose signals are held at a time: they stay in the processor's cache
 
 
@@ -60,10 +61,13 @@ class PullBack:
         return all_sum(self.local_product(v))
 
     def block(self, V: Tensor) -> Tensor:
-        """`product` of every column of V (P, r), to rounding, by one pass through the tape there and one back."""
+        """`product` of every column of V (P, r), to rounding, by passes of many columns through the tape and back."""
+        columns = max(_PASS // max(len(self.share), 1), 1)
+        return all_sum(torch.cat([self._local_block(part.contiguous()) for part in V.split(columns, 1)], 1))
+
+    def _local_block(self, V: Tensor) -> Tensor:
         T = self.tape.jvps(V)
-        CT = torch.stack([self.apply(t) for t in T.unbind()]).mul_(self.share[:, None])
-        return all_sum(self.tape.vjps(CT))
+        return self.tape.vjps(torch.stack([self.apply(t) for t in T.unbind()]).mul_(self.share[:, None]))
 
     def dense(self) -> Tensor:
         return all_sum(_columns(self._general, self.tape))

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, ClassVar, Protocol, cast
 
 import torch
@@ -108,18 +109,26 @@ class Solution:
         cls,
         g: Tensor,
         x: Tensor,
-        Mx: Tensor,
+        Mx: Tensor | Callable[[], Tensor],
         damping: Tensor | float,
         iterations: Tensor | float = 0.0,
         scalars: Scalars | None = None,
     ) -> Solution:
-        """The solution x (P,) for g (P,), its figures from Mx = M_s x (P,) with the solver's own matrix M_s."""
+        """The solution x (P,) for g (P,), its figures from Mx = M_s x (P,) with the solver's own matrix M_s.
+
+        A function Mx is called once, when one of them is read.
+        """
         norm = g.norm()
+
+        def error(Mx: Tensor) -> Tensor:
+            return torch.where(norm > 0, (g - Mx - damping * x).norm() / norm, 0.0)
+
+        product = cache(Mx) if callable(Mx) else None
         return cls(
             x=x,
             iterations=iterations,
-            error=torch.where(norm > 0, (g - Mx - damping * x).norm() / norm, 0.0),
-            form=torch.dot(x, Mx),
+            error=(lambda: error(product())) if product else error(cast(Tensor, Mx)),
+            form=(lambda: torch.dot(x, product())) if product else torch.dot(x, cast(Tensor, Mx)),
             damping=damping,
             scalars=scalars or {},
         )

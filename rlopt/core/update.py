@@ -165,8 +165,9 @@ class Update:
         again = partial(self._solve_at, state, samples, objective, theta)
         problem = Problem(self.network, self.head, objective, samples, tape, value, self.l2, again)
         slope = cast(Tensor, squared) if x is g else torch.dot(g, x)  # a number serves as well
-        # an optimizer overwrites theta, which the tape reads again where the damping measures
-        start = theta.clone() if self.damping.measures or self.network.free is not None else theta
+        # an optimizer overwrites theta, which the tape reads again where the damping measures or a residual comes later
+        reads = self.damping.measures or callable(solution.error)
+        start = theta.clone() if reads or self.network.free is not None else theta
         moved, step_state, scalars = self.step.step(state["step"], start, solution, slope, problem)
         moved = self._without_frozen(moved, theta)
         accepted = bool(scalars["step/accepted"])

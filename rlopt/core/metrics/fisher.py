@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from rlopt.core.curvature import PullBack, factored
 from rlopt.core.heads import Head
 from rlopt.core.parts import BATCH, KL, PRODUCT, ROOT, SEMIDEFINITE, Bound, Metric, Objective, Requirements, State
 from rlopt.core.samples import Samples, to_device
+from rlopt.core.seeds import seeded
 from rlopt.core.tapes.tape import Tape
 from rlopt.parallel.collectives import rank
 
@@ -79,7 +79,7 @@ class Fisher(Metric):
 
 def _scores(head: Head, z: Tensor, count: int, seeds: tuple[int, ...]) -> Tensor:
     """u_k = s_k / sqrt(m) at m = ``count`` actions drawn from p(. | z), (m, B, O)."""
-    generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0]))
+    generator = seeded(*seeds)
     draw = torch.randn if head.noise == "normal" else torch.rand
     # on the CPU in any case, so that every device gets the same noise
     noise = to_device(draw(count * len(z), head.noise_size, generator=generator, dtype=z.dtype), z.device)

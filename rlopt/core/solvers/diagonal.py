@@ -19,13 +19,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check, non_negative
 from rlopt.core.curvature import Curvature, PullBack, factored
 from rlopt.core.parts import PRODUCT, ROOT, Requirements, Solution, Solve, Solver, State
+from rlopt.core.seeds import seeded
 from rlopt.core.solvers.per_layer import (
     chunks,
     gradients,
@@ -126,8 +126,7 @@ class Diagonal(Solver):
 
     def _signs(self, state: State, shape: tuple[int, ...], like: Tensor, of: int = 0) -> Tensor:
         """Random signs that depend on the seed, on how many solves there were and on ``of``; not on the device."""
-        sequence = np.random.SeedSequence((self.seed, state["solves"], of))
-        generator = torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+        generator = seeded(self.seed, state["solves"], of)
         return torch.randint(0, 2, shape, generator=generator).mul_(2).sub_(1).to(like)
 
 

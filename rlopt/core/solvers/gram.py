@@ -19,6 +19,7 @@ lambda must be above 0. The difference loses about log10(|M| / lambda) digits, w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -33,7 +34,12 @@ from rlopt.core.solvers.per_layer import join, layer_shape, products, rooted, ro
 from rlopt.core.tapes.tape import Layer
 from rlopt.parallel.collectives import world_size
 
-_PASSES = 1000  # operations in whose time an entry of the (K B, K B) products is made, by passes through memory
+_PASSES = 1000  # operations in whose time an entry of the products is made, by passes through memory
+
+
+def operations(rows: float) -> float:
+    """Of inner products of the signals and of activations, which have P numbers or fewer, and a Cholesky factor."""
+    return rows**2 * (rows / 3 + _PASSES)
 
 
 @dataclass(frozen=True)
@@ -65,12 +71,11 @@ class Gram(Solver):
         )
 
     def _work(self, curvature: Curvature) -> Work:
-        """Of inner products of the signals and of activations, which have P numbers or fewer, and a Cholesky factor."""
         K, B = rooted(curvature).factors().shape[:2]
         rows = float(K * B)
         if rows > self.largest:
             return Work()  # it is refused at once
-        return Work(operations=rows**2 * (rows / 3 + _PASSES))
+        return Work(operations=operations(rows))
 
     def _check_samples(self, factors: int, samples: int) -> None:
         """Raise Incompatible where these are too many."""
@@ -107,7 +112,7 @@ class Gram(Solver):
             y = torch.cholesky_solve(Sg.reshape(-1, 1), factors[0]).view(K, B)
             StY = tape.vjp(torch.einsum("kb,kbo->bo", y * scale, U))
             x = (g - StY) / used
-            return Solution.measured(g, x, curvature.product(x), used)
+            return Solution.measured(g, x, partial(curvature.product, x), used)
 
         return solve, state
 
@@ -125,13 +130,15 @@ def _by_layer(layers: list[Layer], factors: list[Tensor], used: Tensor | float) 
         return torch.einsum("kblj,bli->ji", layer.signals * y[:, :, None, None], layer.inputs)
 
     def solve(g: Tensor) -> Solution:
-        x, Mx = [], []
+        X = []
         for layer, factor, G in zip(layers, factors, split(g, shapes), strict=True):
             Sg = times(layer, G)
             y = torch.cholesky_solve(Sg.reshape(-1, 1), factor).view(Sg.shape)
-            X = (G - back(layer, y)) / used
-            x.append(X)
-            Mx.append(back(layer, times(layer, X)))
-        return Solution.measured(g, join(x, shapes), join(Mx, shapes), used)
+            X.append((G - back(layer, y)) / used)
+
+        def product() -> Tensor:
+            return join([back(layer, times(layer, part)) for layer, part in zip(layers, X, strict=True)], shapes)
+
+        return Solution.measured(g, join(X, shapes), product, used)
 
     return solve

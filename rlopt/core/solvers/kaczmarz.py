@@ -24,9 +24,9 @@ with M. With one block x is exact.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,12 +34,12 @@ from rlopt.core.checks import NumericalFailure, at_least_one, non_negative
 from rlopt.core.curvature import Curvature, PullBack
 from rlopt.core.parts import PRODUCT, ROOT, Requirements, Solution, Solve, Solver, State
 from rlopt.core.requirements import Incompatible, Work
+from rlopt.core.seeds import seeded
+from rlopt.core.solvers import gram
 from rlopt.core.solvers.dense import factorise_blocks
 from rlopt.core.solvers.per_layer import products, rooted
 from rlopt.core.tapes.tape import Layer, Tape
 from rlopt.parallel.collectives import all_sum, gather_counts, rank
-
-_PASSES = 1000  # operations in whose time an entry of a block's products is made, see `gram`
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class Kaczmarz(Solver):
 
     def _work(self, curvature: Curvature) -> Work:
         K, B = rooted(curvature).factors().shape[:2]
-        rows = float(K * min(self.block, B))
-        return Work(products=2.0 * self.sweeps, operations=B / min(self.block, B) * rows**2 * (rows / 3 + _PASSES))
+        size = min(self.block, B)
+        return Work(products=2.0 * self.sweeps, operations=B / size * gram.operations(float(K * size)))
 
     def init(self) -> State:
         return {"solves": 0}
@@ -85,8 +85,7 @@ class Kaczmarz(Solver):
         if not damping > 0:
             raise NumericalFailure(f"the Gram matrix needs damping above 0; got {float(damping):.3g}")
         source = rooted(curvature)
-        seed = np.random.SeedSequence((self.seed, state["solves"])).generate_state(1, np.uint64)[0]
-        generator = torch.Generator().manual_seed(int(seed))
+        generator = seeded(self.seed, state["solves"])
         blocks = _blocks(source, self.block, generator)
         factors, used = factorise_blocks([block.products() for block in blocks], damping)
         there = [i for _ in range(self.sweeps) for i in torch.randperm(len(blocks), generator=generator).tolist()]
@@ -98,7 +97,7 @@ class Kaczmarz(Solver):
                 left = blocks[i].times(x) + used * w[i]
                 dw = -torch.cholesky_solve(left[:, None], factors[i])[:, 0]
                 w[i], x = w[i] + dw, x + blocks[i].back(dw)
-            return Solution.measured(g, x, curvature.product(x), used, float(self.sweeps))
+            return Solution.measured(g, x, partial(curvature.product, x), used, float(self.sweeps))
 
         return solve, {**state, "solves": state["solves"] + 1}
 

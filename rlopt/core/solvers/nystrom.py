@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from rlopt.core.checks import NumericalFailure, at_least_one, non_negative
 from rlopt.core.curvature import Curvature, block_product
 from rlopt.core.parts import PRODUCT, SEMIDEFINITE, Requirements, Solution, Solve, Solver, State
 from rlopt.core.requirements import Work
+from rlopt.core.seeds import seeded
 from rlopt.core.solvers.dense import check_finite, damping_for, eigenvalues
 
 
@@ -78,8 +78,7 @@ class Nystrom(Solver):
     def _pairs(self, curvature: Curvature, number: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """Eigenvalues mu (r,), least first, and vectors Q (P, r) of M_r, of the type and on the device of ``like``."""
         P, r = curvature.size, min(self.rank, curvature.size)
-        seed = int(np.random.SeedSequence((self.seed, number)).generate_state(1, np.uint64)[0])
-        draws = torch.randn(P, r, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        draws = torch.randn(P, r, generator=seeded(self.seed, number), dtype=torch.float64)
         Omega = torch.linalg.qr(draws)[0].to(like)
         Y = block_product(curvature, Omega)
         check_finite(Y)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlopt.core.curvature import Euclidean, PullBack
+from rlopt.core.curvature import Euclidean, PullBack, factored
 from rlopt.core.metrics.fisher import Fisher
 from rlopt.core.metrics.identity import Identity
 from rlopt.core.problem import Problem
@@ -105,3 +105,16 @@ def test_euclidean_is_the_identity_matrix():
 class _Nothing:
     def values(self, head, z, samples):
         return torch.zeros_like(samples.weight)
+
+
+def test_a_block_goes_through_the_tape_in_parts(monkeypatch):
+    """Columns times samples bound the memory; the products are the same."""
+    case = make_case("log_sigma", weights="masked")
+    curvature = factored(case.tape, case.samples.share, 0.5 * randn(2, *case.tape.outputs.shape, seed=4))
+    V, seen, jvps = randn(len(case.theta), 7, seed=1), [], type(case.tape).jvps
+    monkeypatch.setattr(type(case.tape), "jvps", lambda self, V: seen.append(V.shape[1]) or jvps(self, V))
+    whole = curvature.block(V)
+    monkeypatch.setattr("rlopt.core.curvature._PASS", 3 * len(case.samples.share))
+    assert close(curvature.block(V), whole, 1e-13) and seen == [7, 3, 3, 1]
+    monkeypatch.setattr("rlopt.core.curvature._PASS", 1)
+    assert close(curvature.block(V), whole, 1e-13) and seen[4:] == [1] * 7

@@ -6,17 +6,23 @@ from torch import Tensor, nn
 
 from rlopt.core.checks import NumericalFailure
 from rlopt.core.curvature import PullBack, factored
+from rlopt.core.damping.constant import Constant
 from rlopt.core.heads import DiagonalGaussian
+from rlopt.core.metrics.fisher import Fisher
 from rlopt.core.network import Network
+from rlopt.core.objectives.surrogate import Surrogate
 from rlopt.core.requirements import Incompatible
 from rlopt.core.solvers.cg import CG
 from rlopt.core.solvers.gram import Gram
 from rlopt.core.solvers.kaczmarz import Kaczmarz
+from rlopt.core.steps.optimizer import Optimizer
+from rlopt.core.update import Update
 from tests.support.curvatures import bound, is_true, matrix, positions, rows, solve, step
 from tests.support.modules import Scaled, double
 from tests.support.oracles import TAPES, Case, close, eye, make_case, randn, share
 from tests.support.remembering import KINDS, network
 from tests.support.remembering import rows as rows_in_time
+from tests.support.stepping import CONSTANT
 from tests.support.two_ranks import Ranks, halves
 
 LAMBDA = 0.3
@@ -192,3 +198,27 @@ def test_it_needs_damping():
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match="must be"):
         Kaczmarz(*options)
+
+
+@pytest.mark.parametrize("solver", [Kaczmarz(5, 1, 0), Gram(10_000, "network")])
+def test_figures_cost_a_product_only_where_they_are_read(monkeypatch, solver):
+    case, U, g = made()
+    products, product = [], PullBack.product
+    monkeypatch.setattr(PullBack, "product", lambda self, v: products.append(v) or product(self, v))
+    solution = solve(solver, bound(case, U), g, LAMBDA)
+    assert not products
+    r = g - matrix(case, U) @ solution.x - LAMBDA * solution.x
+    assert float(solution.residual) == pytest.approx(float(r.norm() / g.norm()), rel=1e-6, abs=1e-12)
+    assert float(solution.quadratic) == pytest.approx(float(solution.x @ matrix(case, U) @ solution.x), rel=1e-9)
+    assert len(products) == 1
+
+
+@pytest.mark.parametrize("solver", [Kaczmarz(100, 1, 0), Gram(10_000, "network")])
+def test_a_residual_that_is_read_late_is_of_the_theta_before(solver):
+    """An optimizer moves theta in place, and the figure is made after it."""
+    case = make_case("log_sigma", weights="masked")
+    sgd = Optimizer({"_target_": "torch.optim.SGD", "lr": 0.1}, CONSTANT, None)
+    update = Update(case.network, case.head, Surrogate(0.0), Fisher(None, 0), solver, Constant(LAMBDA), sgd)
+    before = case.theta.clone()
+    theta, _, report = update(case.theta, update.init(case.theta), case.samples)
+    assert not torch.equal(theta, before) and report.read()["solver/residual"] < 1e-9
