@@ -7,8 +7,9 @@
 As E-KFAC has the best diagonal in K-FAC's basis, V is a diagonal in Shampoo's; but V goes on from basis to basis, whose
 columns are in the order of their eigenvalues, the largest first.
 
-Adam makes all entries equally large, those that are rounding too. So where sqrt V is within 10 max(J, I) roundings of
-its largest entry, X has 0 there.
+Adam makes all entries equally large, those that are rounding too. Eigenvectors of L are known to a rounding over the
+gap between eigenvalues, so that G' has rounding of up to the root of one, times its largest entry, where G has nothing.
+So where sqrt V is below that share of its largest entry X has 0.
 
 Vectors, and sides longer than ``largest``, are not turned: with largest=1 the direction is Adam's.
 
@@ -85,7 +86,7 @@ class SOAP(Solver):
             m = matrices.mean(old.get("m"), part, self.momentum, t)
             v = matrices.mean(old.get("v"), turned(part, Q).square(), self.decay, t)
             moments[name] = {"m": m, "v": v}
-            least = 10 * max(part.shape) * torch.finfo(part.dtype).eps if Q else 0.0
+            least = torch.finfo(part.dtype).eps ** 0.5 if Q else 0.0
             X[name] = turned(_divided(turned(m, Q), v, damping, least), Q, back=True)
         kept = {"updates": t + 1, "sides": sides, "bases": bases, "moments": moments}
         return matrices.solution(X, {name: found["m"] for name, found in moments.items()}, damping, kept)

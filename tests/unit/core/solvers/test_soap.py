@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rlopt.core.solvers.shampoo import second_moments
-from rlopt.core.solvers.soap import SOAP, basis, turned
+from rlopt.core.solvers.soap import SOAP, _divided, basis, turned
 from tests.support.gradients import LAYOUT, MATRICES, flat, parts, series, walk
 from tests.support.oracles import close, randn
 
@@ -90,6 +90,9 @@ def test_no_direction_of_the_gradient_is_lost():
     for Q in bases.values():
         assert close(Q.T @ Q, torch.eye(64), 1e-5)
     assert close(turned(turned(G, bases), bases, back=True), G, 1e-5)
+    turned_once = turned(G, bases)
+    X = turned(_divided(turned_once, turned_once.square(), 1e-8, 2**-11.5), bases, back=True)
+    assert int((torch.linalg.svdvals(X) > 0.5).sum()) > 50
 
 
 def test_what_comes_after_a_first_basis_of_rank_one_is_kept():
