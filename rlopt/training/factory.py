@@ -159,7 +159,7 @@ def set_up(config: RunConfig, device: torch.device | None = None, looks_for_mask
         prefix, network, head = "critic." if name == "critic" else "", learner.update.network, learner.update.head
         theta = network.layout.flatten(network.module, head.initial_constants()).to(dtype)
         options = config.updates_of[prefix]
-        fitting.check_network(options, network, head, theta, width, config.batch_size * config.reuse.batches, prefix)
+        fitting.check_network(options, network, head, theta, width, config.samples, prefix)
         if name == "critic":
             fitting.check_targets(config, network, theta, width)
         thetas[name] = theta
