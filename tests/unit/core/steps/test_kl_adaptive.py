@@ -66,6 +66,21 @@ def test_a_learner_adapts_after_every_epoch_by_the_whole_batch(optimizer):
     assert len(set(rates)) > 2
 
 
+@pytest.mark.parametrize("bad", [True, False])
+def test_epochs_of_skipped_steps_leave_the_rate_as_it_is(bad):
+    """Though the outputs of the policy that acted are those of another order of sums."""
+    case = make_case("categorical")
+    rounded = case.samples.old_outputs * (1 + 1e-6)
+    advantages = case.samples.advantages * (float("nan") if bad else 1e-9)
+    samples = case.samples.replacing(old_outputs=rounded, advantages=advantages)
+    assert 0 < float(samples.mean(case.head.kl(rounded, case.network.outputs(case.theta, samples.inputs)))) < 1e-9
+    learner = learning(case, made("SGD"), 3)
+    theta, state, result = learner.run(case.theta.clone(), learner.init(case.theta), samples, seeded(1), 3)
+    assert torch.equal(theta, case.theta) == bad == (result.skipped > 0)
+    rate = configured("SGD")["lr"] * (1 if bad else 1.5**3)
+    assert state["step"]["group"]["lr"] == pytest.approx(rate)
+
+
 def test_rate_and_radius_of_a_step_follow_both():
     case = make_case("log_sigma")
     scheduled = Scheduled(KLClip(rate=0.05, radius=1e-3, momentum=0.0), RULE)
