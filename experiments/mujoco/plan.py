@@ -54,8 +54,8 @@ CHOICES = [  # the first of an algorithm is what the others are compared with
     Choice("KL-adaptive rate", "ppo", ("scheduler=kl_adaptive",)),
     *(Choice("normalised targets", algo, ("critic.targets.normalise=true",)) for algo in ("ppo", "trpo")),
     *(Choice("correlated noise", algo, ("noise.color=0.5",)) for algo in ("ppo", "trpo")),
-    Choice("sample reuse", "ppo", ("reuse.batches=4", "batch_size=1024", "objective.clip=0.1")),
-    Choice("sample reuse", "trpo", ("reuse.batches=4", "batch_size=1024", "step.radius=0.0025")),
+    Choice("sample reuse", "ppo", ("reuse.batches=4", "batch_size=1024", "objective.clip=0.08")),
+    Choice("sample reuse", "trpo", ("reuse.batches=4", "batch_size=1024", "step.radius=0.0016")),
     Choice("quadratic penalty", "ppo", ("objective=spo",)),
     Choice("layer normalisation", "ppo", BOTH_NORMS),
     Choice("equal betas", "ppo", EQUAL_BETAS),
@@ -115,9 +115,10 @@ def ablations(steps: int = ABLATION_STEPS) -> list[Job]:
 
 
 def tries(typed: str, only: Sequence[tuple[str, str]], steps: int = STEPS) -> list[Job]:
-    """The options ``typed`` on the tuning seeds, for the algorithms and environments of ``only``."""
-    return [Job("search", typed, algo, task, seed, steps, tuple(typed.split()))
-            for algo, task in only for seed in TUNING]  # fmt: skip
+    """The options ``typed`` on the tuning seeds, for the algorithms and environments of ``only``, "all" being any."""
+    every = [Job("search", typed, algo, task, seed, steps, tuple(typed.split()))
+             for algo in ALGOS for task in TASKS for seed in TUNING]  # fmt: skip
+    return list(wanted(every, only, None))
 
 
 def wanted(jobs: Sequence[Job], only: Sequence[tuple[str, str]], seeds: Sequence[int] | None) -> Iterator[Job]:

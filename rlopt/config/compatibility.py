@@ -108,11 +108,12 @@ def _check_effects_of_parts(c: _Checked) -> None:
     idle = [name for name in c.config.typed if name.startswith(f"{c.prefix}damping.")]
     if idle and not c.update.solver.requirements.reads_damping:
         raise UserError(f"{min(idle)} has no effect: {c.typed('solver')} takes no damping")
-    size, batch = c.update.schedule.minibatch, c.config.batch_size
-    if size is not None and size > batch and f"{c.prefix}schedule.minibatch" in c.config.typed:
+    size, config = c.update.schedule.minibatch, c.config
+    if size is not None and size > config.samples and f"{c.prefix}schedule.minibatch" in config.typed:
+        times = f" times reuse.batches={config.reuse.batches}" if config.reuse.batches > 1 else ""
         raise UserError(
-            f"{c.prefix}schedule.minibatch={size} is more than batch_size={batch}; for one step on the whole batch "
-            f"type {c.prefix}schedule.minibatch=null"
+            f"{c.prefix}schedule.minibatch={size} is more than batch_size={config.batch_size}{times}; for one step on "
+            f"the whole batch type {c.prefix}schedule.minibatch=null"
         )
 
 
@@ -273,13 +274,13 @@ def _check_counts(config: RunConfig) -> None:
     if config.env.steps_by == "tensor":
         _check_tensors(config)
     for prefix, update in config.updates_of.items():
-        epochs, minibatch = update.schedule.epochs, update.schedule.minibatch or config.batch_size
-        steps = epochs * -(-config.batch_size // minibatch)
+        epochs, minibatch = update.schedule.epochs, update.schedule.minibatch or config.samples
+        steps = epochs * -(-config.samples // minibatch)
         if steps > MOST_STEPS:
             raise UserError(
                 f"{prefix}schedule.epochs={epochs} with {prefix}schedule.minibatch={update.schedule.minibatch} makes "
                 f"{steps:,} steps of each of {config.updates or 1:,} updates; {MOST_STEPS:,} are the most, so lower "
-                f"{prefix}schedule.epochs or batch_size"
+                f"{prefix}schedule.epochs{', reuse.batches' if config.reuse.batches > 1 else ''} or batch_size"
             )
     if config.record.spectrum_every is not None and ranks > 1:
         raise UserError("record.spectrum_every is for one process; leave it out, or run without torchrun")

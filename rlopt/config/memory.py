@@ -19,12 +19,15 @@ def check_memory(config: RunConfig, inputs: int) -> None:
     two = config.processes > 1 or config.env.in_background  # one is learned from while the next is collected
     seen = 3 if config.env.steps_by == "tensor" else 2  # raw and normalised, and of tensors what each step led to
     transitions = config.batch_size * (seen * inputs + 4) * size * (2 if two else 1)
+    earlier = config.reuse.batches - 1  # batches, which are kept raw and normalised anew for every update
+    transitions += earlier * config.batch_size * (2 * inputs + 4) * size
     needed = (transitions + config.env.num_envs * _BYTES_OF_ENVIRONMENT) / world_size() / 2**30
     there = memory() / 2**30
     if needed > there:
         raise UserError(
             f"the run does not fit into memory: batch_size={config.batch_size} transitions of {inputs} numbers and "
-            f"env.num_envs={config.env.num_envs} need {needed:,.0f} GiB or more, and there are {there:,.0f}; {LOWER}"
+            f"env.num_envs={config.env.num_envs}{f' with reuse.batches={earlier + 1}' if earlier else ''} need "
+            f"{needed:,.0f} GiB or more, and there are {there:,.0f}; {LOWER}{' or reuse.batches' if earlier else ''}"
         )
 
 

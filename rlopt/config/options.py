@@ -119,7 +119,7 @@ class RunConfig:
     recipe: str | None  # the overrides for this algorithm on this environment that were taken up
     seed: int
     total_steps: int  # environment transitions
-    batch_size: int  # transitions that an update learns from, over all environments and ranks
+    batch_size: int  # transitions that are collected for an update, over all environments and ranks
     workers: int | Literal["auto"]  # processes that collect; 1: this one does
     gamma: float
     gae_lambda: float
@@ -183,6 +183,11 @@ class RunConfig:
             groups[name] = construct(kind, options(plain, name, example=parameters(kind)[0]), name)
         single = {name: plain[name] for name in _SINGLE if name in plain}
         return construct(cls, single, "", **groups, typed=frozenset(typed), plain=plain)
+
+    @property
+    def samples(self) -> int:
+        """Transitions that an update learns from, those of earlier batches included."""
+        return self.batch_size * self.reuse.batches
 
     @property
     def updates_of(self) -> dict[str, UpdateOptions]:

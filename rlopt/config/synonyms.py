@@ -20,7 +20,8 @@ _TABLE = {  # what is typed instead -> names elsewhere
     "objective.clip": "clip_range clip_coef clip_ratio clip_param clip_eps clip_epsilon eps_clip",
     "objective.entropy": "ent_coef entropy_coef entropy_coeff entropy_loss_scale entropy_cost entropy_beta",
     "observations.normalise": "norm_obs normalize_obs normalize obs_norm normalize_observations",
-    "optimizer.lr": "learning_rate lr pi_lr actor_lr policy_lr stepsize step_size optim_stepsize",
+    "optimizer.lr and critic.optimizer.lr": "learning_rate lr stepsize step_size optim_stepsize",
+    "optimizer.lr": "pi_lr actor_lr policy_lr",
     "critic.optimizer.lr": "vf_lr critic_lr value_lr vf_stepsize",
     "policy.activation": "activation_fn activation hidden_activation",
     "policy.hidden": "net_arch hidden_sizes hidden_size hidden_dim hidden_layers policy_kwargs hidden_dims layers",
@@ -52,4 +53,4 @@ def meant_by(name: str) -> str | None:
     last = name.rpartition(".")[2].replace("-", "_").lower()
     found = SYNONYMS.get(last)
     of_both = found is not None and found.partition(".")[0] in ("step", "optimizer", "solver", "damping", "schedule")
-    return f"{network}{found}" if network and of_both else found
+    return f"{network}{found.partition(' and ')[0]}" if network and of_both else found

@@ -99,7 +99,8 @@ class Learner:
         self, theta: Tensor, state: State, samples: Samples, generator: torch.Generator, epochs: int
     ) -> tuple[Tensor, State, TrainingResult]:
         """``epochs`` passes over the samples, from theta (P,)."""
-        before = theta.clone() if world_size() > 1 else theta  # an optimizer may change theta in place
+        kept = world_size() > 1 or kl_adaptive_step(self.update.step) is not None
+        before = theta.clone() if kept else theta  # an optimizer may change theta in place
         steps, skipped, failure, last, stopped = 0, 0, None, Report(), False
         size = self.schedule.minibatch
         largest = len(samples) if size is None or size > len(samples) else size + len(samples) % size
@@ -115,15 +116,16 @@ class Learner:
                     failure = failure or report.failure
                 else:
                     last = report
-            state, stopped = self._after_epoch(theta, state, samples)
+            state, stopped = self._after_epoch(theta, before, state, samples)
             if stopped:
                 break
         return broadcast_theta(theta, before), state, TrainingResult(steps, skipped, failure, last, stopped)
 
-    def _after_epoch(self, theta: Tensor, state: State, samples: Samples) -> tuple[State, bool]:
+    def _after_epoch(self, theta: Tensor, before: Tensor, state: State, samples: Samples) -> tuple[State, bool]:
         """State after an epoch, and True where the mean KL from the policy that acted is above the schedule's target.
 
-        A step whose rates follow the KL learns of it here.
+        A step whose rates follow the KL learns of it here: 0 where theta is as ``before``, though by rounding the
+        outputs of the policy that acted may not be those of now.
         """
         target, step = self.schedule.target_kl, kl_adaptive_step(self.update.step)
         if target is None and step is None:
@@ -131,7 +133,8 @@ class Learner:
         old, z = samples.old_outputs, self.update.network.outputs(theta, samples.inputs)
         kl = samples.mean(self.policy.kl(self._of_policy(old), self._of_policy(z)))
         if step is not None:
-            state = {**state, "step": step.adapt_to_kl(state["step"], float(kl))}
+            found = 0.0 if torch.equal(theta, before) else float(kl)
+            state = {**state, "step": step.adapt_to_kl(state["step"], found)}
         return state, target is not None and bool(kl > target)
 
     def advance(self, state: State, measured: Scalars | None = None) -> State:

@@ -21,7 +21,7 @@ from rlopt.core.tapes.masked import MaskedTape, apply_mask
 from rlopt.core.tapes.mlp import Affine, MLPTape, plan
 from rlopt.core.tapes.tape import Tape
 
-_ROWS = 1024  # of inputs at a time where only outputs are wanted, so that no large batch's activations are all alive
+_ROWS = 1024  # of inputs at a time on the CPU, where only outputs are wanted: not all activations are alive then
 
 
 class Network:
@@ -119,7 +119,7 @@ class Network:
 
     def _chain(self, layers: list[Affine], theta: Tensor, inputs: Tensor) -> Tensor:
         views = self.views(theta)
-        if len(inputs) <= _ROWS:
+        if len(inputs) <= _ROWS or not inputs.is_cpu:
             return MLPTape(layers, self.layout, views, inputs).outputs
         return torch.cat([MLPTape(layers, self.layout, views, part).outputs for part in inputs.split(_ROWS)])
 

@@ -164,7 +164,9 @@ class EnvSpec:
         example = None if tensor.task_of(self.id) is None else self.make()
         try:
             with watched(lambda: None, self.timeout, lambda: f"env.id={self.id}, when it was made,"):
-                return tensor.make(self.id, deepcopy(self.kwargs), self.num_envs, device, dtype, example)
+                made = tensor.make(self.id, deepcopy(self.kwargs), self.num_envs, device, dtype, example)
+            made.observation_space = as_image(made.observation_space, self.image)
+            return made
         except EnvironmentFault:
             raise
         except FAULTS as error:

@@ -6,7 +6,11 @@
 | mujoco      | Gymnasium's MuJoCo tasks as arrays (rlopt.envs.mujoco)   | resets in the same step     |
 | envpool     | EnvPool's own environments in C++, on its own threads    | resets in the next step     |
 | tensor      | tensors on the run's device (rlopt.envs.tensor)          | resets in the same step     |
-| auto        | mujoco where it serves the environment, sync elsewhere   |                             |
+| auto        | mujoco where it serves the environment, tensor where an  |                             |
+|             | id has nothing else, sync elsewhere                      |                             |
+
+Steps per second of envpool against sync, on 2 cores that others used too: HalfCheetah 0.6 with 8 environments and 0.8
+with 16, CartPole 0.5 with 8 and 2.5 with 64.
 
 With a reset in the same step, the last observation of a finished episode comes as ``info["final_obs"]``, and the
 observation returned is the first of the next episode. A reset in the next step adds transitions that never happened;

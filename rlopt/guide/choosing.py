@@ -76,8 +76,9 @@ into the gradient. Watch `solver/residual` (a value near 1 means that the system
 
 - `reuse.batches=4` makes every update of both networks from the last four batches (GePPO, GeTRPO: Queeney, Paschalidis
   and Cassandras 2021, 2022), with any metric, solver and step but those that need the policy's own actions. Smaller
-  batches then make for more updates: `batch_size=1024 step.radius=0.0025`, or `objective.clip=0.1`, are near the
-  paper's. Look at `reuse/effective_share`: far below 1, earlier batches say little of the policy of now.
+  batches then make for more updates. With four batches the paper divides the clip by 2.5, and the radius by its square:
+  `batch_size=1024 objective.clip=0.08`, or `batch_size=1024 step.radius=0.0016`. Look at `reuse/effective_share`: far
+  below 1, earlier batches say little of the policy of now.
 - `critic.hidden=[256,256]`: a critic wider than the policy (Andrychowicz et al. 2021, What matters in on-policy
   reinforcement learning?).
 - In long runs `policy.layer_norm=true critic.layer_norm=true`, and equal betas of Adam, `optimizer.betas=[0.99,0.99]`,
@@ -109,8 +110,9 @@ environment rounds.
 
 - `critic/explained_variance` is near 0 or below: improve the critic first, by more epochs, another learning rate, or
   `critic.metric=gauss_newton critic.solver=kfac critic.step=kl_clip`.
-- Returns grow tenfold or more as the policy learns: `critic.targets.normalise=true`
-  keeps the size of what the critic learns at 1 (PopArt, van Hasselt et al. 2016), and its values as they are.
+- Returns grow tenfold or more as the policy learns: `rewards.scale=true`, the default, divides rewards by the running
+  deviation of the discounted return. `critic.targets.normalise=true` moreover gives what the critic learns mean 0 and
+  deviation 1, and leaves its values as they are (PopArt, van Hasselt et al. 2016).
 - Actions have no bounds: set `policy.initial_sigma` to about the size of useful actions, since KL divergence measures a
   step in sigmas. The default is 0.5 in the action's own unit.
 - `step/accepted` is 0: change the radius or the damping.

@@ -213,10 +213,13 @@ rlopt train --extensions my_parts env=drift algo=trpo total_steps=50000 run_dir=
 rlopt eval runs/drift --extensions my_parts --episodes 10
 ```
 
-A simulator of one's own has the members of `rlopt.envs.tensor.protocol` instead. One with Gymnasium's VectorEnv over
-tensors, as Isaac Lab and ManiSkill have, is taken as it is: `rlopt.envs.tensor.adapter` says what is expected of it.
-The entry point is a function of num_envs, device, dtype and env.kwargs. An id that has an ordinary environment too
-needs ``env.backend=tensor``, and evaluations use the ordinary one.
+A simulator of one's own has the members of `rlopt.envs.tensor.protocol` instead, or is Gymnasium's VectorEnv over
+tensors: `rlopt.envs.tensor.adapter` says what is expected of it. Isaac Lab and ManiSkill have such by their
+documentation; neither was tried. The entry point is a function of num_envs, device, dtype and env.kwargs, and of
+max_episode_steps where the registry has it. An id that has an ordinary environment too needs ``env.backend=tensor``,
+and evaluations use the ordinary one. Environments of an id that has nothing else are made once a run, on its device,
+and every evaluation makes one more, on the processor: where a simulator allows one a process, type
+``evaluation.episodes=0``.
 
 Where some actions are not allowed, `info["action_mask"]` says so after every reset and step: 1 for every Discrete
 action that is allowed, 0 for the others. `rlopt.envs.masks` has the details, and the other way to give a mask.

@@ -112,12 +112,12 @@ class TensorCollector:
     def restore(self, entries: Sequence[dict[str, Any] | None], reset_seed: int) -> tuple[list[int], Tensor, Tensor]:
         """Continue from a checkpoint's entries, which the ranks of that time gave.
 
-        Returns the numbers of environments that begin new episodes, with seeds that follow from ``reset_seed``: all or
-        none. And returns and lengths (E,) of the running episodes.
+        Returns the numbers of environments that begin new episodes, with seeds that follow from ``reset_seed``: all of
+        the run or none. And returns and lengths (E,) of the running episodes.
         """
         counter, own = self.counter, range(self.first, self.first + self.num_envs)
         known = [entry for entry in entries if entry is not None]
-        whole = set(own) <= set(_numbers(known)) and all(entry["saved"] is not None for entry in known)
+        whole = set(range(self.total)) <= set(_numbers(known)) and all(entry["saved"] is not None for entry in known)
         counter.step = max((entry["steps"] for entry in known), default=0)
         with watched(counter.snapshot, self._timeout, counter.describe):
             if not (whole and saves(self.envs)):
@@ -157,13 +157,14 @@ class TensorCollector:
             return transform(drawn)
 
         loop: Any = step_environments(self.envs, act, counter, counter.describe)  # type: ignore[arg-type]
-        shape = self._last.shape[1:]
+        shape, faults = self._last.shape[1:], guard(counter.describe)
         for t, found in enumerate(islice(loop, self._steps)):
-            if t == 0:
-                self._check_step(found)
-            self._observation, self._last[t] = found.observation.reshape(shape), found.last.reshape(shape)
-            buffer["rewards"][t] = found.reward
-            buffer["terminated"][t], buffer["truncated"][t] = found.terminated, found.truncated
+            with faults:
+                if t == 0:
+                    self._check_step(found)
+                self._observation, self._last[t] = found.observation.reshape(shape), found.last.reshape(shape)
+                buffer["rewards"][t] = found.reward
+                buffer["terminated"][t], buffer["truncated"][t] = found.terminated, found.truncated
 
     def _complete(self, policy: DevicePolicy, buffer: Buffer) -> Rollout:
         """The rollout in the buffer, whose rows are filled."""
@@ -206,13 +207,12 @@ class TensorCollector:
         return TensorStates(self.first, self._reset_seed, self.counter.step, *running, saved)
 
     def _check_step(self, found: Any) -> None:
-        """Raise EnvironmentFault where a step gave other tensors than it should."""
-        with guard(self.counter.describe):
-            if not isinstance(found, tuple) or len(found) != len(Stepped._fields):
-                raise InvalidOutput(f"{type(found).__name__} from step where a Stepped is wanted")
-            for name in Stepped._fields:
-                seen = name in ("observation", "last")
-                self._check(getattr(found, name), name, self.envs.observation_space.shape if seen else ())
+        """Raise InvalidOutput where a step gave other tensors than it should."""
+        if not isinstance(found, tuple) or len(found) != len(Stepped._fields):
+            raise InvalidOutput(f"{type(found).__name__} from step where a Stepped is wanted")
+        for name in Stepped._fields:
+            seen = name in ("observation", "last")
+            self._check(getattr(found, name), name, self.envs.observation_space.shape if seen else ())
 
     def _check(self, found: Any, name: str, shape: tuple[int, ...] | None) -> None:
         wanted = (self.num_envs, *(shape or ()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,9 @@ from rlopt.envs.observations import (
 )
 from rlopt.envs.space_trees import to_tree
 from rlopt.envs.spaces import head_for, is_continuous, is_discretised
-from rlopt.envs.tensor.protocol import saves
+from rlopt.envs.spec import EnvSpec
+from rlopt.envs.tensor import only_tensors
+from rlopt.envs.tensor.protocol import TensorEnvs, saves
 from rlopt.envs.trial import NEW_EPISODES
 from rlopt.envs.wrappers import CheckedEnv, describe_normalisers
 from rlopt.errors import UserError
@@ -78,9 +80,14 @@ def build(
 
     A run that is not ``resumed`` from a checkpoint starts from what ``begin`` makes of its setup.
     """
-    with explain_lack_of_memory("the run", LOWER):
+    with explain_lack_of_memory("the run", LOWER), ExitStack() as undo:
         config.env.try_constructor()
-        start = set_up(config, looks_for_mask=not resumed)
+        device, tensors, stand_in = select_device(config.device), None, None
+        if only_tensors(config.env.id) and config.env.steps_by == "tensor":  # some can be made only once
+            tensors = _make_tensors(config, device)
+            undo.callback(tensors.close)
+            stand_in = replace(config.env, stand_in=(tensors.observation_space, tensors.action_space))
+        start = set_up(config, device, not resumed, stand_in)
         config = start.config
         if not resumed:
             start = begin(start)
@@ -100,7 +107,8 @@ def build(
         for warning in said if is_first_rank() else ():
             console.info(f"rlopt: {warning}")
         minibatches = torch_generator(config.seed, Purpose.MINIBATCHES)
-        collector = _collector(start, trial.replays)
+        collector = _collector(start, trial.replays, tensors)
+        undo.pop_all()
         return Trainer(config, run_dir, start.agent, collector, start.state, minibatches, start.spaces)
 
 
@@ -115,14 +123,20 @@ def explain_lack_of_memory(what: str, advice: str) -> Iterator[None]:
         raise UserError(f"{what} does not fit into memory; {advice}") from error
 
 
-def _collector(start: Setup, replays: bool) -> Collector | Workers | TensorCollector:
-    """Collects rollouts of this rank's environments, in this process or in workers."""
+def _make_tensors(config: RunConfig, device: torch.device) -> TensorEnvs:
+    """The environments of this rank, as tensors on ``device``."""
+    local = replace(config.env, num_envs=len(local_slice(config.env.num_envs)))
+    return local.make_tensors(device, getattr(torch, config.dtype))
+
+
+def _collector(start: Setup, replays: bool, tensors: TensorEnvs | None) -> Collector | Workers | TensorCollector:
+    """Collects rollouts of this rank's environments, in this process or in workers; of ``tensors`` that were made."""
     config, environment, head = start.config, start.config.env, start.agent.head
     mine = local_slice(environment.num_envs)
     local = replace(environment, num_envs=len(mine))
     steps, dtype = config.batch_size // environment.num_envs, getattr(torch, config.dtype)
     if environment.steps_by == "tensor":
-        tensors = local.make_tensors(start.agent.device, dtype)
+        tensors = tensors or _make_tensors(config, start.agent.device)
         if not saves(tensors) and is_first_rank():
             console.info(f"rlopt: {environment.id} has no state() and restore(state): {NEW_EPISODES}")
         total, timeout = environment.num_envs, environment.timeout
@@ -140,18 +154,25 @@ def _collector(start: Setup, replays: bool) -> Collector | Workers | TensorColle
     )  # fmt: skip
 
 
-def set_up(config: RunConfig, device: torch.device | None = None, looks_for_mask: bool = False) -> Setup:
+def set_up(
+    config: RunConfig,
+    device: torch.device | None = None,
+    looks_for_mask: bool = False,
+    stand_in: EnvSpec | None = None,
+) -> Setup:
     """The environment, the agent and its first state, on ``device`` or on the configuration's.
 
-    With ``looks_for_mask`` env.mask=auto becomes info where the environment gives masks in that way.
+    With ``looks_for_mask`` env.mask=auto becomes info where the environment gives masks in that way. ``stand_in`` has
+    the spaces of an environment of a registered id, which is then not made.
     """
     device = device or select_device(config.device)
-    with closing(config.env.make()) as probe:
+    with closing((stand_in or config.env).make()) as probe:
         if looks_for_mask and config.env.gives_mask(probe):
             return set_up(_with_mask_of_info(config), device)
         check_memory(config, observation_size(probe.observation_space))
         agent = _agent(config, probe, device)
-        space, actions, spec = probe.observation_space, probe.action_space, probe.spec
+        spec = gym.registry[config.env.id] if stand_in else probe.spec
+        space, actions = probe.observation_space, probe.action_space
         warnings, declared = tuple(describe_normalisers(probe)), _spaces(probe)
     dtype, width = getattr(torch, config.dtype), observation_size(space)
     thetas = {}
@@ -159,7 +180,7 @@ def set_up(config: RunConfig, device: torch.device | None = None, looks_for_mask
         prefix, network, head = "critic." if name == "critic" else "", learner.update.network, learner.update.head
         theta = network.layout.flatten(network.module, head.initial_constants()).to(dtype)
         options = config.updates_of[prefix]
-        fitting.check_network(options, network, head, theta, width, config.batch_size * config.reuse.batches, prefix)
+        fitting.check_network(options, network, head, theta, width, config.samples, prefix)
         if name == "critic":
             fitting.check_targets(config, network, theta, width)
         thetas[name] = theta

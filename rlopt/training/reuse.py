@@ -4,7 +4,7 @@ Generalised policy improvement (Queeney, Paschalidis and Cassandras 2021, Genera
 sample reuse; 2022, Generalized policy improvement algorithms with theoretically supported sample reuse). With pi_k the
 policy of now and pi_i the one that acted i batches ago,
 
-    maximise  sum_i nu_i mean_i (pi / pi_i) A,   nu_i ~ decay^i,   A that of pi_k, corrected (`advantages.vtrace`)
+    maximise  sum_i nu_i mean_i (pi / pi_i) A,   nu_i ~ decay^i,   A that of pi_k, corrected (`advantages.gae`)
 
 Since pi / pi_i = (pi / pi_k) w with w = pi_k / pi_i, these are samples of pi_k with advantages w A: objectives, metrics
 and steps need not know of it. KL divergences, Fisher matrices and a line search are those of pi_k and pi, on the states
@@ -31,7 +31,7 @@ from rlopt.core.heads import Head
 from rlopt.core.parts import Scalars, State
 from rlopt.core.samples import Samples
 from rlopt.policy.inference import FrozenPolicy
-from rlopt.rollout.advantages import vtrace
+from rlopt.rollout.advantages import gae
 from rlopt.rollout.buffer import Rollout
 from rlopt.training.values import Values
 
@@ -62,6 +62,7 @@ class Reuse:
         """State with this batch as the newest; batches are numbered from the newest, 0."""
         own: dict[str, Any] = {name: getattr(batch, name).clone() for name in _KEPT}
         own["final_t"], own["final_e"] = batch.final_index
+        own["inputs"] = batch.inputs.new_empty(0)  # for their type alone
         older = {str(i + 1): state[str(i)] for i in range(min(len(state), self.options.batches - 2))}
         return {"0": own, **older}
 
@@ -71,9 +72,8 @@ class Reuse:
 
     def _past(self, kept: Mapping[str, Tensor], policy: FrozenPolicy, scale: Callable[[Tensor], Tensor]) -> Past:
         fields: dict[str, Any] = {name: kept[name] for name in _KEPT}
-        seen, outputs = kept["observations"], kept["outputs"]
-        nothing = seen.new_empty(0) if seen.dtype == torch.uint8 else outputs.new_empty(0)  # of the type of inputs
-        then = Rollout(**fields, inputs=nothing, final=nothing, final_index=(kept["final_t"], kept["final_e"]))
+        nothing, index = kept["inputs"], (kept["final_t"], kept["final_e"])
+        then = Rollout(**fields, inputs=nothing, final=nothing, final_index=index)
         now = then.seen_by(policy)
         actions = now.flat(now.actions)
         log_probs = [self.head.log_prob(batch.flat(batch.outputs), actions) for batch in (now, then)]
@@ -84,7 +84,7 @@ class Reuse:
         v, batch = values.inputs, past.batch
         ratio = past.ratio.clamp(max=self.options.trace)
         following = batch.next_values(v, values.final)
-        return vtrace(past.rewards, v[:-1], following, batch.terminated, batch.done, self.gamma, self.lambda_, ratio)
+        return gae(past.rewards, v[:-1], following, batch.terminated, batch.done, self.gamma, self.lambda_, ratio)
 
     def weights(self, past: Sequence[Past]) -> list[Tensor]:
         """w (B,) of every past batch, bounded."""

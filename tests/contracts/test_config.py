@@ -117,18 +117,13 @@ def test_every_estimator_moves_the_policy(choice, env):
 
 
 @pytest.mark.parametrize("env", ENVS)
-@pytest.mark.parametrize("algo", ALGOS)
-def test_every_preset_composes_with_every_environment(algo, env):
-    config = resolve([f"algo={algo}", f"env={env}"])
-    assert config["algo"] == algo
-    assert config["env"]["name"] == env
+def test_every_environment_is_there_and_steps(env):
+    config = resolve([f"algo={ALGOS[0]}", f"env={env}"])
     assert gym.spec(config["env"]["id"])
-    assert config["batch_size"] % config["env"]["num_envs"] == 0
-    if algo == ALGOS[0]:
-        run = trainer(config | {"batch_size": 8, "env": config["env"] | {"num_envs": 2}})
-        batch = run.collector.collect(run.agent.policy(run.state))
-        run.collector.close()
-        assert batch.inputs.isfinite().all() and batch.steps == 8
+    run = trainer(config | {"batch_size": 8, "env": config["env"] | {"num_envs": 2}})
+    batch = run.collector.collect(run.agent.policy(run.state))
+    run.collector.close()
+    assert batch.inputs.isfinite().all() and batch.steps == 8
 
 
 @pytest.mark.parametrize("algo", ALGOS)

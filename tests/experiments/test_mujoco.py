@@ -51,6 +51,14 @@ def test_every_choice_can_be_typed_and_changes_something():
         assert config["recipe"] is None and (config == usual) == (name == "preset"), name
 
 
+def test_options_are_tried_on_all_where_all_are_asked_for():
+    ask = main.parser().parse_args
+    jobs = main.planned(ask(["--try", "gamma=0.9", "--only", "all", "hopper", "--only", "trpo", "ant"]))
+    assert Counter((job.algo, job.task) for job in jobs) == dict.fromkeys(
+        [*((algo, "hopper") for algo in plan.ALGOS), ("trpo", "ant")], 3
+    )
+
+
 def test_a_recipe_is_read_with_the_one_that_it_begins_from():
     assert plan.recipe("trpo", "hopper") == {"step.radius": 0.04}
     assert plan.recipe("vpg", "ant") == {}

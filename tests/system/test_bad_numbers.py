@@ -49,7 +49,7 @@ def thetas(run: Trainer) -> list[Tensor]:
 
 def finite(tree: object) -> bool:
     if isinstance(tree, dict):
-        return all(finite(node) for node in tree.values())
+        return all(finite(node) for name, node in tree.items() if name != "spaces")  # whose bounds may be infinite
     return not isinstance(tree, Tensor) or not tree.is_floating_point() or bool(tree.isfinite().all())
 
 

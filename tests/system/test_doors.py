@@ -194,7 +194,7 @@ def test_what_cannot_be_given_from_python_is_told(env, wanted):
         getattr(close, "close", lambda: None)()
 
 
-def test_a_notebook_shows_what_the_library_has_and_errors_in_one_line():
+def test_a_notebook_shows_names_and_one_line_errors():
     assert {"train", "resume", "load", "export", "curvature", "solve"} <= set(dir(rlopt))
     assert not {"Any", "TYPE_CHECKING", "import_module"} & set(dir(rlopt))
     with pytest.raises(UserError) as caught:

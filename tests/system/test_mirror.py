@@ -19,7 +19,6 @@ LONGEST_NAME = 60
 ELSEWHERE: dict[str, tuple[str, str]] = {
     "cli/exit_codes": ("system/test_refusals.py", "every command ends by it"),
     "cli/process": ("system/test_signals.py", "it is what surrounds a whole run"),
-    "cli/sweep": ("system/test_multirun.py", "a sweep is whole runs"),
     "cli/sweep_run": ("system/test_sweep_ends.py", "a sweep is whole runs, here in other processes"),
     "cli/train": ("system/test_refusals.py", "it is the whole command"),
     "parallel/collectives": ("system/test_ranks.py", "a collective needs several processes"),

@@ -29,7 +29,7 @@ REFUSED = {
     "unknown network": ("policy=xyz", "no such policy", "linear, lstm, mlp"),
     "unknown recipe": ("recipe=xyz", "no such recipe"),
     "nothing chosen": ("algo=null", "no such algo", "npg, ppo, storm_pg, svrpg, trpo, vpg"),
-    "unknown group": ("alg=trpo", "there is no option alg", "did you mean algo"),
+    "unknown group": ("alg=trpo", "there is no option alg", "here it is algo="),
     "unknown option": ("total_step=5", "there is no option total_step", "did you mean total_steps"),
     "unknown nested option": ("policy.hiden=[8]", "there is no option policy.hiden", "policy.hidden"),
     "unknown option, added": ("+total_step=5", "total_step"),

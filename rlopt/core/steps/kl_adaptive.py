@@ -1,7 +1,7 @@
 """KL-adaptive learning rate: lower where the policy moved too far, higher where it hardly moved (Rudin et al. 2022).
 
     after each epoch, d the mean KL from the policy that acted:   lr <- lr / factor   if d > tolerance target
-                                                                  lr <- factor lr     if d < target / tolerance
+                                                                  lr <- factor lr     if 0 < d < target / tolerance
 
 Rudin, Hoeller, Reist and Hutter, Learning to walk in minutes using massively parallel deep reinforcement learning. Its
 library, rsl_rl, and skrl and rl_games have factor 1.5 and tolerance 2. They take d from minibatches while theta moves,
@@ -58,6 +58,6 @@ class KLAdaptiveLR(LRScheduler):
         lr, first = float(group["lr"]), float(group["initial_lr"])
         if kl > self.tolerance * self.target:
             lr = max(lr / self.factor, self.smallest * first)
-        elif kl < self.target / self.tolerance:
+        elif 0 < kl < self.target / self.tolerance:  # 0: theta has not moved, such as in an update that was skipped
             lr = min(lr * self.factor, self.largest * first)
         return {**group, "lr": lr}

@@ -1,6 +1,7 @@
 """VectorEnvTensors: a Gymnasium VectorEnv whose arrays are tensors, as environments that are tensors.
 
-Isaac Lab and ManiSkill have such environments. What is expected of one:
+Isaac Lab and ManiSkill have such environments by their documentation; this was not tried with either. What is expected
+of one:
 
 | member                                     | is                                                                 |
 |---|---|
@@ -10,7 +11,8 @@ Isaac Lab and ManiSkill have such environments. What is expected of one:
 |                                            | alone is seen, as in Isaac Lab                                     |
 | step(actions)                              | observation, reward, terminated, truncated, info; an episode that  |
 |                                            | ends begins anew in the same step                                  |
-| info["final_obs"], or "final_observation"  | (E, ...) the last observations of episodes that have ended         |
+| info["final_obs"], or "final_observation"  | (E, ...) the last observations of episodes that have ended; rows   |
+|                                            | of the others are not read                                         |
 | state(), restore(state); may be missing    | as in `rlopt.envs.tensor.protocol`                                 |
 
 Where an info has no last observations, as in Isaac Lab, the observation that was acted on last stands for them.
@@ -33,6 +35,7 @@ from rlopt.errors import UserError
 
 _PART = "policy"  # what a policy sees, of a Dict of observations
 _FINAL = "final_obs", "final_observation"
+_ACTED_ON = "acted_on"  # among the simulator's own state
 
 
 class VectorEnvTensors:
@@ -48,18 +51,15 @@ class VectorEnvTensors:
         self._acted_on = torch.empty(0)
 
     def reset(self, seed: int, first: int = 0) -> Tensor:
-        self._acted_on = self._seen(self._env.reset(seed=seed + first)[0])
+        self._acted_on = self._seen(self._env.reset(seed=seed + first)[0]).clone()
         return self._acted_on
 
     def step(self, actions: Tensor) -> Stepped:
         found, reward, terminated, truncated, info = self._env.step(actions.to(self._dtype))
         observation, terminated, truncated = self._seen(found), terminated.bool(), truncated.bool()
         given = next((info[name] for name in _FINAL if name in info), None)
-        if given is not None:
-            last = self._seen(given)
-        else:
-            over = (terminated | truncated).view(-1, *[1] * (observation.ndim - 1))
-            last = torch.where(over, self._acted_on, observation)
+        over = (terminated | truncated).view(-1, *[1] * (observation.ndim - 1))
+        last = torch.where(over, self._acted_on if given is None else self._seen(given), observation)
         self._acted_on = observation.clone()  # it may lie in memory that the next step writes to
         return Stepped(observation, reward, terminated, truncated, last)
 
@@ -67,9 +67,16 @@ class VectorEnvTensors:
         self._env.close()
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("state", "restore") and callable(own := getattr(self._env, name, None)):
-            return own
+        if name in ("state", "restore") and callable(getattr(self._env, name, None)):
+            return self._state if name == "state" else self._restore
         raise AttributeError(name)
+
+    def _state(self) -> dict[str, Tensor]:
+        return {**self._env.state(), _ACTED_ON: self._acted_on}
+
+    def _restore(self, state: Mapping[str, Tensor]) -> None:
+        self._acted_on = state[_ACTED_ON].to(self._acted_on).view_as(self._acted_on).clone()
+        self._env.restore({name: x for name, x in state.items() if name != _ACTED_ON})
 
     def _seen(self, observation: Any) -> Tensor:
         """The tensor within an observation. Raises InvalidOutput where there is none."""

@@ -68,14 +68,14 @@ def make(
     spec, task = gym.registry[id], task_of(id)
     if task is not None:
         assert example is not None
-        made = task(**kwargs)
-        limit = spec.max_episode_steps if made.limit is None else made.limit
+        made, limit = task(**{**spec.kwargs, **kwargs}), spec.max_episode_steps
         return TaskEnvs(made, count, device, dtype, limit, example.observation_space, example.action_space)
     point = spec.vector_entry_point
     create: Callable[..., Any] = load_env_creator(point) if isinstance(point, str) else cast(Any, point)
     if spec.max_episode_steps is not None:
         kwargs = {"max_episode_steps": spec.max_episode_steps, **kwargs}
     found = create(num_envs=count, device=device, dtype=dtype, **{**spec.kwargs, **kwargs})
+    _check_place(found, count, device)
     if hasattr(found, "single_observation_space"):
         found = VectorEnvTensors(found, device)
     if lacking := [name for name in _MEMBERS if not hasattr(found, name)]:
@@ -87,6 +87,22 @@ def make(
         raise UserError(f"its observations are of {describe_space(found.observation_space)}; tensors must be of a Box")
     made_of_tensors: TensorEnvs = found
     return made_of_tensors
+
+
+def _check_place(found: Any, count: int, device: torch.device) -> None:
+    """Raise UserError where an entry point made another number of environments, or made them on another device."""
+    made, place = getattr(found, "num_envs", count), torch.device(getattr(found, "device", device))
+    if made != count:
+        raise UserError(
+            f"its vector_entry_point made {made} environments where num_envs={count} was asked for; make as many "
+            f"as num_envs says, or type env.num_envs={made}"
+        )
+    other = place.type != device.type or len({place.index, device.index} - {None}) > 1  # cuda is any of the GPUs
+    if other:
+        raise UserError(
+            f"its vector_entry_point made environments on {place}, and the run is on {device}; type device={place}, or "
+            "let it make them on its argument device"
+        )
 
 
 class OneEnv(gym.Env[Any, Any]):

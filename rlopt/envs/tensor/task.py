@@ -62,12 +62,14 @@ class Task(ABC):
     ) -> TaskEnvs:
         """A ``vector_entry_point`` for Gymnasium's registry: environments of this task."""
         task = cls(**kwargs)
-        limit = max_episode_steps if task.limit is None else task.limit
-        return TaskEnvs(task, num_envs, device, dtype, limit, task.observation_space, task.action_space)
+        return TaskEnvs(task, num_envs, device, dtype, max_episode_steps, task.observation_space, task.action_space)
 
 
 class TaskEnvs:
-    """E environments of a task; see `protocol.TensorEnvs`. ``dtype`` is the type of states and observations."""
+    """E environments of a task; see `protocol.TensorEnvs`. ``dtype`` is the type of states and observations.
+
+    Episodes are truncated after ``limit`` steps, unless the task has a limit of its own.
+    """
 
     def __init__(
         self,
@@ -79,7 +81,8 @@ class TaskEnvs:
         observation_space: gym.Space[Any],
         action_space: gym.Space[Any],
     ):
-        self.task, self.num_envs, self.device, self._limit = task, num_envs, device, limit
+        self.task, self.num_envs, self.device = task, num_envs, device
+        self._limit = limit if task.limit is None else task.limit
         self.observation_space, self.action_space = observation_space, action_space
         self._like = torch.empty(0, dtype=dtype, device=device)
         task.prepare(self._like)

@@ -17,7 +17,7 @@ OPTUNA = bool(importlib.util.find_spec("hydra_plugins")) and bool(
 )
 
 
-def test_a_runs_score_is_its_evaluation_return_or_its_last_training_return():
+def test_a_score_is_of_the_evaluation_or_of_training():
     runs = Sweep(lambda overrides: 0, Path.cwd(), ["seed"], (), ())
     folder = Path("seed=1")
     folder.mkdir()
@@ -28,7 +28,7 @@ def test_a_runs_score_is_its_evaluation_return_or_its_last_training_return():
         assert runs.score(["seed=1"]) == pytest.approx(score, nan_ok=True)
 
 
-def test_optuna_maximises_and_keeps_its_trials_unless_told_otherwise():
+def test_optuna_maximises_and_keeps_its_trials():
     here = Path("study").absolute()
     told = sweep._study(["hydra/sweeper=optuna", "seed=1"], here)
     assert "hydra.sweeper.direction=maximize" in told and any(f"sqlite:///{here}/optuna.db" in text for text in told)

@@ -88,6 +88,7 @@ NO_EFFECT = {
     "solver=diagonal solver.draws=3": "solver.draws has no effect with solver.method=exact",
     "solver=diagonal solver.seed=3": "solver.seed has no effect with solver.method=exact",
     "algo=ppo critic.schedule.minibatch=4096": "critic.schedule.minibatch=4096 is more than batch_size=2048",
+    "algo=ppo reuse.batches=2 schedule.minibatch=4097": "schedule.minibatch=4097 is more than batch_size=2048 times reuse.batches=2",
 }  # fmt: skip
 
 
@@ -102,6 +103,7 @@ def test_what_has_an_effect_beside_another_value_goes_through():
         "averaging.kind=ema averaging.decay=0.5", "noise.color=0.5 noise.block=64", "metric.samples=2 metric.seed=3", "solver.start=warm solver.decay=0.5",
         "solver=diagonal solver.method=hutchinson solver.draws=3 solver.seed=1", "solver=low_rank solver.seed=3",
         "algo=ppo batch_size=40", "observations.clip=3 rewards.clip=3", "algo=ppo schedule.minibatch=2048",
+        "algo=ppo reuse.batches=2 schedule.minibatch=4096",
     ):  # fmt: skip
         config = resolve(typed.split())
         for option, _, value in (text.partition("=") for text in typed.split() if "." in text):
@@ -123,3 +125,14 @@ def test_an_update_of_too_many_steps_is_refused(monkeypatch, where, most, refuse
             read_config(typed)
     else:
         read_config(typed)
+
+
+def test_the_steps_of_an_update_count_those_from_earlier_batches(monkeypatch):
+    monkeypatch.setattr(compatibility, "MOST_STEPS", 19)
+    typed = ["algo=ppo", "batch_size=80", "env.num_envs=8", "schedule.epochs=1", "critic.schedule.epochs=1",
+             "schedule.minibatch=16", "critic.schedule.minibatch=16"]  # fmt: skip
+    read_config([*typed, "reuse.batches=3"])
+    with pytest.raises(
+        UserError, match="makes 20 steps of each .* so lower schedule.epochs, reuse.batches or batch_size"
+    ):
+        read_config([*typed, "reuse.batches=4"])

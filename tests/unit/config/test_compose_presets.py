@@ -7,6 +7,7 @@ import pytest
 
 from rlopt.config import read_config
 from rlopt.config.choices import conf_dir, environment_with_id, own_choices
+from rlopt.config.compatibility import check
 from rlopt.config.compose import compose
 from rlopt.config.options import OwnCritic, RunConfig
 from rlopt.config.saved import load
@@ -16,10 +17,17 @@ from tests.support.configurations import ALGOS, ENVS
 CONF = conf_dir()
 RECIPES = own_choices("recipe")
 Values = dict[str, Any]
+SOME_ALGOS, SOME_ENVS = ("trpo", "a2c"), ("cartpole", "pendulum", "halfcheetah", "mountain_car_continuous")
 
 
-@pytest.mark.parametrize("env", ENVS)
-@pytest.mark.parametrize("algo", ALGOS)
+def pairs() -> list[Any]:
+    """All presets on all environments; those that are alike but for the names are left to the long run."""
+    found = [(algo, env) for algo in ALGOS for env in ENVS]
+    few = {(a, e) for a, e in found if a in SOME_ALGOS or e in SOME_ENVS or f"{a}-{e}" in RECIPES}
+    return [pytest.param(*pair, marks=() if pair in few else pytest.mark.fuzz) for pair in found]
+
+
+@pytest.mark.parametrize(("algo", "env"), pairs())
 def test_every_preset_on_every_environment_is_as_written(algo, env):
     config = compose([f"algo={algo}", f"env={env}"])
     assert config == written(algo, env)
@@ -27,6 +35,8 @@ def test_every_preset_on_every_environment_is_as_written(algo, env):
     assert (parsed.algo, parsed.recipe, parsed.env.name) == (algo, config["recipe"], env)
     assert isinstance(parsed.env, EnvSpec) and isinstance(parsed.critic, OwnCritic)
     assert parsed.plain == config
+    check(parsed)
+    assert config["env"]["name"] == env and config["batch_size"] % config["env"]["num_envs"] == 0
 
 
 def written(algo: str, env: str) -> Values:

@@ -11,6 +11,7 @@ from rlopt.errors import UserError
     [
         (["batch_size=1000", "env.num_envs=10"], 1000 * (2 * 7 + 4) * 4 + 10 * 4096),
         (["batch_size=1000", "env.num_envs=10", "workers=2"], 2 * 1000 * (2 * 7 + 4) * 4 + 10 * 4096),
+        (["batch_size=1000", "env.num_envs=10", "reuse.batches=4"], 4 * 1000 * (2 * 7 + 4) * 4 + 10 * 4096),
         (["batch_size=1000", "env.num_envs=1000", "dtype=float64"], 1000 * (2 * 7 + 4) * 8 + 1000 * 4096),
     ],
 )

@@ -38,7 +38,7 @@ def test_what_is_meant_exists():
     )
     known = {re.sub(r"^(critic\.)?step\.(optimizer)\b", r"\1\2", name) for name in known} | {"algo", "critic"}
     for name, own in SYNONYMS.items():
-        for part in own.partition(" (")[0].split():
+        for part in own.partition(" (")[0].replace(" and ", " ").split():
             option, _, value = part.partition("=")
             assert option in known, (name, part)
             assert value in ("", "...", "wandb", "batch", "shared", "gsde"), part
@@ -46,7 +46,7 @@ def test_what_is_meant_exists():
 
 def test_the_critics_options_are_the_critics():
     assert meant_by("critic.lr") == "critic.optimizer.lr" and meant_by("critic.ent_coef") == "objective.entropy"
-    assert meant_by("nothing") is None and meant_by("Learning-Rate") == "optimizer.lr"
+    assert meant_by("nothing") is None and meant_by("Pi-LR") == "optimizer.lr"
 
 
 def test_help_shows_every_option_of_the_run_and_of_a_choice(run):

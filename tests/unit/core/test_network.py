@@ -45,3 +45,13 @@ def test_views_are_those_of_the_theta_that_is_asked_for():
     assert network.views(theta) is first
     other = network.views(theta + 1)
     assert torch.equal(other["0.bias"], first["0.bias"] + 1)
+
+
+@pytest.mark.parametrize(("device", "parts"), [("cpu", 3), ("meta", 1)])
+def test_rows_are_split_on_the_processor_alone(device, parts, monkeypatch):
+    made, tape = [], module.MLPTape
+    monkeypatch.setattr(module, "MLPTape", lambda *given: made.append(0) or tape(*given))
+    network = Network(CHAIN)
+    theta = network.layout.flatten(CHAIN, torch.empty(0, dtype=torch.float64)).to(device)
+    assert network.outputs(theta, inputs(2 * module._ROWS + 1).to(device)).shape == (2 * module._ROWS + 1, 2)
+    assert len(made) == parts

@@ -68,7 +68,7 @@ def test_it_is_tried_whether_a_seed_determines_an_episode(id_, wanted):
     ("given", "says"),
     [
         ({"id_": "CartPole-v"}, "env.id=CartPole-v: .*did you mean CartPole-v1"),
-        ({"id_": "Nothing-v0"}, "--extensions DIR or --import MODULE"),
+        ({"id_": "Nothing-v0"}, "FILE.py:CLASS, --import MODULE or --extensions DIR"),
         ({"id_": "nowhere:Nothing-v0"}, "env.id=nowhere:Nothing-v0: No module named"),
         ({"kwargs": {"colour": "red"}}, "env.kwargs={'colour': 'red'} do not suit env.id=CartPole-v1"),
     ],

@@ -86,7 +86,7 @@ def test_a_run_is_there_as_in_its_folder(kind):
     assert kept.rows("end") == [[id, "end", "FINISHED" if kind == "mlflow" else 0]]
 
 
-def test_a_killed_run_goes_on_in_the_same_run_and_sends_nothing_twice(kind):
+def test_a_killed_run_goes_on_and_sends_nothing_twice(kind):
     typed = [sys.executable, "-c", SCRIPT, kind]
     killed = subprocess.run(typed, capture_output=True, text=True, env=environment(), timeout=120)
     assert killed.returncode == -signal.SIGKILL, killed.stderr

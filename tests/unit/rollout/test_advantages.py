@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rlopt.rollout.advantages import gae, vtrace
+from rlopt.rollout.advantages import gae
 
 GOES_ON, TERMINATES, TRUNCATES, BOTH = range(4)
 
@@ -92,11 +92,11 @@ def test_gae_changes_none_of_its_arguments():
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(endings(), st.floats(0, 1), st.floats(0, 1), st.integers(0, 1000))
-def test_vtrace_is_the_sum_of_its_definition(ends, gamma, lambda_, seed):
+def test_corrected_targets_are_the_sum_of_its_definition(ends, gamma, lambda_, seed):
     """Espeholt et al. 2018, eq. 1: v_s = V + sum_t gamma^(t - s) (prod_{i < t} c_i) rho_t delta_t, c = lambda rho."""
     rewards, values, next_values, terminated, done = rollout(ends, seed)
     rho = torch.rand(rewards.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    advantages, targets = vtrace(rewards, values, next_values, terminated, done, gamma, lambda_, rho)
+    advantages, targets = gae(rewards, values, next_values, terminated, done, gamma, lambda_, rho)
     delta = rewards + gamma * next_values * ~terminated - values
     steps, envs = rewards.shape
     for e in range(envs):
@@ -113,7 +113,7 @@ def test_vtrace_is_the_sum_of_its_definition(ends, gamma, lambda_, seed):
     torch.testing.assert_close(advantages, delta + gamma * lambda_ * ahead, rtol=1e-10, atol=1e-10)
 
 
-def test_vtrace_on_the_policys_own_actions_is_gae():
+def test_corrected_on_the_policys_own_actions_is_gae():
     case = rollout([[GOES_ON, TERMINATES], [TRUNCATES, GOES_ON], [GOES_ON, GOES_ON]])
-    found = vtrace(*case, 0.9, 0.8, torch.ones_like(case[0]))
+    found = gae(*case, 0.9, 0.8, torch.ones_like(case[0]))
     assert all(torch.equal(a, b) for a, b in zip(found, gae(*case, 0.9, 0.8), strict=True))

@@ -182,7 +182,7 @@ def test_a_restored_collector_goes_on_to_the_bit(ranks):
             torch.testing.assert_close(getattr(found, name), whole, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("lost", ["an entry", "the state", "the methods"])
+@pytest.mark.parametrize("lost", ["an entry", "the state", "another rank's", "the methods"])
 def test_what_cannot_be_restored_begins_anew(lost):
     made = drift(3, total=6)
     collected(made, 2)
@@ -193,8 +193,11 @@ def test_what_cannot_be_restored_begins_anew(lost):
         again = drift(3, first=3, total=6)
     elif lost == "the state":
         entries[0]["saved"] = None
-    else:
-        again = collector(VectorEnvTensors(Simulator(num_envs=3), CPU), DiagonalGaussian(1), total=6)
+    elif lost == "the methods":
+        again = collector(VectorEnvTensors(Simulator(num_envs=3), CPU), DiagonalGaussian(1), total=3)
+    else:  # those of another rank, whose environments begin anew
+        assert drift(3, first=0, total=6)[0].restore(entries, 9)[0] == [0, 1, 2]
+        assert drift(3, first=3, total=6)[0].restore(entries, 9)[0] == [3, 4, 5]
     begun, returns, lengths = again[0].restore(entries, 9)
     assert len(begun) == 3 and not returns.any() and not lengths.any()
     assert again[0].counter.step == 12
@@ -217,6 +220,24 @@ def test_a_wrong_step_names_what_was_wanted(monkeypatch, wrong, said):
 
     monkeypatch.setattr(TaskEnvs, "step", spoiled)
     with pytest.raises(EnvironmentFault, match=f"the environment, at its step 1, gave {said}"):
+        collected(drift(3))
+
+
+@pytest.mark.parametrize(("wrong", "said"), [
+    ({"last": torch.zeros(3, 2)}, "raised RuntimeError: shape"),
+    ({"reward": torch.zeros(2)}, "raised RuntimeError: "),
+    ({"observation": None}, "raised AttributeError: "),
+])  # fmt: skip
+def test_a_step_that_is_wrong_later_is_the_environments_fault(monkeypatch, wrong, said):
+    step, calls = TaskEnvs.step, []
+
+    def spoiled(self, actions):
+        calls.append(0)
+        found = step(self, actions)
+        return found._replace(**wrong) if len(calls) == 3 else found
+
+    monkeypatch.setattr(TaskEnvs, "step", spoiled)
+    with pytest.raises(EnvironmentFault, match=f"the environment, at its step 3, {said}"):
         collected(drift(3))
 
 

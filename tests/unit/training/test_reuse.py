@@ -3,6 +3,7 @@
 import copy
 from types import SimpleNamespace
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,7 @@ from tests.support.building import resolve, trainer
 from tests.support.densities import log_prob
 from tests.support.oracles import close, make_case, randn
 from tests.support.probes import make_trainer
+from tests.support.tensors import Drift, Seen
 from tests.support.updates import gradient
 
 GAMMA, LAMBDA = 0.9, 0.8
@@ -194,6 +196,24 @@ def test_a_matrix_of_samples_counts_those_of_all_batches(tmp_path):
     trainer(resolve(typed)).collector.close()
     with pytest.raises(UserError, match="gram"):
         trainer(resolve([*typed, "reuse.batches=4"]))
+
+
+def test_bytes_of_tensors_are_kept_with_the_type_of_inputs(tmp_path):
+    task = Drift(np.uint8)
+    spaces = task.observation_space, task.action_space
+    gym.register("test/Bytes-v0", vector_entry_point=lambda num_envs, device, dtype: Seen(
+        task, num_envs, device, dtype, 9, *spaces))  # fmt: skip
+    small = [s for s in SMALL if s != "env=pendulum"]
+    try:
+        run = make_trainer(*small, "algo=ppo", "env.id=test/Bytes-v0", f"run_dir={tmp_path}/run")
+        for _ in range(3):
+            batch = run.collector.collect(run.agent.policy(run.state))
+            run.state, result = run.agent.learn(run.state, batch, run.minibatches)
+            assert result.failure is None
+        assert batch.observations.dtype == torch.uint8 and run.state["reuse"]["0"]["inputs"].dtype == torch.float64
+        assert "reuse/weight" in result.scalars
+    finally:
+        del gym.registry["test/Bytes-v0"]
 
 
 def test_it_is_refused_on_several_ranks(monkeypatch, tmp_path):

@@ -36,8 +36,8 @@ def learning(case, step, epochs: int) -> Learner:
 @pytest.mark.parametrize(
     ("lr", "kl", "then"),
     [
-        (1.0, 0.0201, 1 / 1.5), (1.0, 0.0199, 1.0), (1.0, 0.0051, 1.0), (1.0, 0.0049, 1.5), (1.0, 0.0, 1.5),
-        (0.25, 9.0, 0.2), (0.2, 9.0, 0.2), (4.0, 0.0, 5.0), (5.0, 0.0, 5.0), (1.0, float("nan"), 1.0),
+        (1.0, 0.0201, 1 / 1.5), (1.0, 0.0199, 1.0), (1.0, 0.0051, 1.0), (1.0, 0.0049, 1.5), (1.0, 0.0, 1.0),
+        (0.25, 9.0, 0.2), (0.2, 9.0, 0.2), (4.0, 1e-9, 5.0), (5.0, 1e-9, 5.0), (1.0, float("nan"), 1.0),
     ],
 )  # fmt: skip
 def test_the_rate_falls_above_and_rises_below_within_bounds(lr, kl, then):
@@ -66,12 +66,27 @@ def test_a_learner_adapts_after_every_epoch_by_the_whole_batch(optimizer):
     assert len(set(rates)) > 2
 
 
+@pytest.mark.parametrize("bad", [True, False])
+def test_epochs_of_skipped_steps_leave_the_rate_as_it_is(bad):
+    """Though the outputs of the policy that acted are those of another order of sums."""
+    case = make_case("categorical")
+    rounded = case.samples.old_outputs * (1 + 1e-6)
+    advantages = case.samples.advantages * (float("nan") if bad else 1e-9)
+    samples = case.samples.replacing(old_outputs=rounded, advantages=advantages)
+    assert 0 < float(samples.mean(case.head.kl(rounded, case.network.outputs(case.theta, samples.inputs)))) < 1e-9
+    learner = learning(case, made("SGD"), 3)
+    theta, state, result = learner.run(case.theta.clone(), learner.init(case.theta), samples, seeded(1), 3)
+    assert torch.equal(theta, case.theta) == bad == (result.skipped > 0)
+    rate = configured("SGD")["lr"] * (1 if bad else 1.5**3)
+    assert state["step"]["group"]["lr"] == pytest.approx(rate)
+
+
 def test_rate_and_radius_of_a_step_follow_both():
     case = make_case("log_sigma")
     scheduled = Scheduled(KLClip(rate=0.05, radius=1e-3, momentum=0.0), RULE)
     assert kl_adaptive_step(scheduled) is scheduled and kl_adaptive_step(scheduled.unscheduled) is None
     state = scheduled.init(case.theta)
-    for kl, factor in ((0.0, 1.5), (0.01, 1.5), (0.0, 2.25), (1.0, 1.5)):
+    for kl, factor in ((1e-4, 1.5), (0.01, 1.5), (0.0, 1.5), (1e-4, 2.25), (1.0, 1.5)):
         state = scheduled.adapt_to_kl(state, kl)
         rates = {name: group["lr"] for name, group in state["rates"].items()}
         assert rates == {"rate": pytest.approx(0.05 * factor), "radius": pytest.approx(1e-3 * factor)}

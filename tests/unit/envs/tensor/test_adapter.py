@@ -51,7 +51,7 @@ def test_seeds_follow_the_number_of_the_first():
 def test_state_and_restore_are_the_simulators():
     assert not saves(VectorEnvTensors(Simulator(), CPU))
     envs, _, _ = played(saves=True)
-    assert saves(envs) and set(envs.state()) == {"x", "time"}
+    assert saves(envs) and set(envs.state()) == {"x", "time", "acted_on"}
     envs.close()
     assert envs._env.closed
 
@@ -74,3 +74,41 @@ def test_a_dict_without_a_part_for_policies_stays():
     sim = Simulator()
     sim.single_observation_space = gym.spaces.Dict(a=gym.spaces.Discrete(2))
     assert isinstance(VectorEnvTensors(sim, CPU).observation_space, gym.spaces.Dict)
+
+
+def test_rows_of_running_episodes_are_not_read_from_the_info():
+    sim = Simulator()
+    step = sim.step
+
+    def partly(actions):
+        found, reward, terminated, truncated, info = step(actions)
+        over = (terminated | truncated)[:, None]
+        return found, reward, terminated, truncated, {"final_obs": torch.where(over, info["final_obs"], torch.nan)}
+
+    sim.step = partly
+    envs = VectorEnvTensors(sim, CPU)
+    envs.reset(1)
+    found = [envs.step(torch.ones(4, 1)) for _ in range(4)]
+    assert [step.last[:, 1].tolist() for step in found] == [[t] * 4 for t in (1, 2, 3, 1)]
+
+
+def test_the_first_observation_is_kept_from_memory_that_is_used_again():
+    sim = Simulator(final=None)
+    envs = VectorEnvTensors(sim, CPU)
+    first = envs.reset(1)
+    kept = first.clone()
+    sim._time += 2  # so that the first step ends the episode
+    assert torch.equal(envs.step(torch.ones(4, 1)).last, kept) and torch.equal(first, kept)
+
+
+def test_a_restored_one_knows_what_was_acted_on():
+    envs = VectorEnvTensors(Simulator(final=None, saves=True), CPU)
+    envs.reset(1)
+    for _ in range(2):
+        envs.step(torch.ones(4, 1))
+    state = {name: x.clone() for name, x in envs.state().items()}
+    again = VectorEnvTensors(Simulator(final=None, saves=True), CPU)
+    again.reset(1)
+    again.restore(state)
+    expected, found = (made.step(torch.ones(4, 1)) for made in (envs, again))
+    assert expected.truncated.any() and all(map(torch.equal, found, expected))

@@ -73,6 +73,13 @@ def test_a_simulators_vector_environment_is_adapted(registered):
     assert spec(id).make().reset(seed=0)[0].shape == (2,)
 
 
+def test_a_registered_ids_own_kwargs_go_to_its_task(registered):
+    point = "gymnasium.envs.classic_control.cartpole:CartPoleEnv"
+    id = registered(None, entry_point=point, kwargs={"sutton_barto_reward": True})
+    assert spec(id, "tensor").make_tensors(CPU, torch.float32).task._only_falls_count
+    assert not spec(id, "tensor", sutton_barto_reward=False).make_tensors(CPU, torch.float32).task._only_falls_count
+
+
 class Lacking:
     num_envs, device, observation_space = 3, CPU, gym.spaces.Discrete(2)
 
@@ -82,6 +89,8 @@ class Lacking:
     (lambda **_: Lacking(), "Lacking, which has no action_space"),
     (partial(Drift.envs, seed=3), "do not suit"),
     (lambda **_: Simulator(nested=True).reset(), "gives a builtins.tuple"),
+    (lambda **_: Simulator(64), "made 64 environments where num_envs=3 was asked for; .* or type env.num_envs=64"),
+    (lambda **_: Course.envs(3, torch.device("meta"), torch.float32), "made environments on meta, .* type device=meta"),
 ])  # fmt: skip
 def test_what_is_no_tensor_environment_is_refused(registered, point, said):
     with pytest.raises(UserError, match=said):
