@@ -92,7 +92,7 @@ def test_rows_of_running_episodes_are_not_read_from_the_info():
     assert [step.last[:, 1].tolist() for step in found] == [[t] * 4 for t in (1, 2, 3, 1)]
 
 
-def test_the_first_observation_is_kept_from_memory_that_is_used_again():
+def test_first_observations_outlive_memory_that_is_used_again():
     sim = Simulator(final=None)
     envs = VectorEnvTensors(sim, CPU)
     first = envs.reset(1)
