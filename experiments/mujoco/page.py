@@ -150,7 +150,9 @@ def draw(rows: Sequence[Row], picture: Path) -> None:
                 continue
             found = {row["seed"]: tuple(zip(*row["curve"], strict=True)) for row in cell}
             end = cell[0]["settings"]["steps"]
-            trained.band(axis, found, end, f"{algo}, {len(cell)} seeds", color=color, linestyle=line)  # type: ignore[arg-type]
+            trained.band(
+                axis, found, end, f"{algo}, {len(cell)} seed{'s' * (len(cell) > 1)}", color=color, linestyle=line
+            )  # type: ignore[arg-type]
             steps, values = tianshou(algo, task)
             axis.plot(np.array(steps) / 1000, values, color=color, linewidth=0.7, linestyle=(0, (1, 2)))
         axis.set(title=TITLES[task], xlabel="thousand environment steps", ylabel="training episode return")
