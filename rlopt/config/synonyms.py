@@ -50,7 +50,8 @@ SYNONYMS = {name: own for own, names in _TABLE.items() for name in names.split()
 def meant_by(name: str) -> str | None:
     """What to type for an option that other trainers have under this name; None where nobody is known to."""
     network = "critic." if name.startswith("critic.") else ""
-    last = name.rpartition(".")[2].replace("-", "_").lower()
-    found = SYNONYMS.get(last)
-    of_both = found is not None and found.partition(".")[0] in ("step", "optimizer", "solver", "damping", "schedule")
-    return f"{network}{found.partition(' and ')[0]}" if network and of_both else found
+    found = SYNONYMS.get(name.rpartition(".")[2].replace("-", "_").lower())
+    if found is None or not network:
+        return found
+    of_both = found.partition(".")[0] in ("step", "optimizer", "solver", "damping", "schedule")
+    return f"{network}{found.partition(' and ')[0]}" if of_both else found
