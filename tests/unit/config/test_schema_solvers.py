@@ -145,7 +145,10 @@ def test_a_solver_by_the_root_alone_serves_any_network():
     for name in ("kaczmarz", "spring"):
         typed = ["algo=npg", "policy=gru", f"solver={name}", "batch_size=64", "env.num_envs=4"]
         run = trainer(resolve([*typed, *(["solver.of=kaczmarz"] if name == "spring" else [])]))
+        before = run.state["actor"]["theta"].clone()
+        state, result = run.agent.learn(run.state, run.collector.collect(run.agent.policy(run.state)), run.minibatches)
         run.collector.close()
+        assert result.failure is None and not state["actor"]["theta"].equal(before)
 
 
 @pytest.mark.parametrize("where", ["", "critic."])

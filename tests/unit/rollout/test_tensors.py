@@ -119,6 +119,7 @@ def test_no_step_waits_for_a_gpu(id):
         collect._step(policy, collect._buffer)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    assert collect._observation.is_cuda and bool(collect._observation.isfinite().all())
 
 
 def test_a_step_that_waits_is_found():
