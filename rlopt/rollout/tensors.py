@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rlopt.envs.observations import InvalidOutput
+from rlopt.envs.replay import Change
 from rlopt.envs.spaces import PolicyHead
 from rlopt.envs.tensor.actions import tensor_transform
 from rlopt.envs.tensor.philox import Noise
@@ -87,8 +88,8 @@ class TensorCollector:
         self.counter = StepCounter()
         self.boundary: TensorStates | None = None  # the environments after the last rollout
 
-    def start(self, policy: DevicePolicy) -> None:
-        """Set the policy of the next rollout."""
+    def start(self, policy: DevicePolicy, changes: Sequence[Change] = ()) -> None:
+        """Set the policy of the next rollout. Tensors take no changes: a callback that asks for one is told so."""
         self._policy = policy
 
     def finish(self) -> Rollout:

@@ -213,11 +213,7 @@ class Trainer:
         return rollout
 
     def _start_rollout(self, policy: Any) -> None:
-        due = self.requests.due(self._rollouts)  # none for environments that are tensors, see `Requests`
-        if isinstance(self.collector, TensorCollector):
-            self.collector.start(policy)
-        else:
-            self.collector.start(policy, due)
+        self.collector.start(policy, self.requests.due(self._rollouts))
         self._rollout_started = True
         self._rollouts += 1
 
