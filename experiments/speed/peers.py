@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,12 +61,17 @@ CONTESTS = (
     Contest("NPG", "tianshou NPG", ("experiment=bench_npg",), "tianshous.py", "npg", 16),
     Contest("A2C", "stable-baselines3 A2C", ("experiment=bench_a2c",), "baselines.py", "a2c", 400),
     Contest("PPO in JAX", "sbx PPO", ("experiment=bench_ppo",), "baselines.py", "sbx-ppo", 8),
+    Contest("PPO on EnvPool", "rl_games PPO", ("experiment=bench_ppo",), "rlgames.py", "ppo", 8),
     *(Contest(f"TRPO, {env}", "sb3-contrib TRPO", ("experiment=bench_trpo", f"env={env}", "recipe=null"),
               "baselines.py", "trpo", 6, like="TRPO") for env in ("walker2d", "ant")),
     *(Contest(f"PPO, {env}", "stable-baselines3 PPO", ("experiment=bench_ppo", f"env={env}", "recipe=null"),
               "baselines.py", "ppo", 5, like="PPO") for env in ("walker2d", "ant")),
 )  # fmt: skip
-VECTORS = {"baselines.py": ("dummy", "subproc"), "tianshous.py": ("dummy", "subproc", "shmem")}
+VECTORS = {  # what a peer can be run with; rl_games has EnvPool, and its networks compiled or not
+    "baselines.py": ("dummy", "subproc"),
+    "tianshous.py": ("dummy", "subproc", "shmem"),
+    "rlgames.py": ("compiled", "eager"),
+}
 RAW = {  # side -> (vector environment, the cores of its processes; None: wherever the system puts it)
     "sync, one core": ("sync", (0,)),
     "async, one core": ("async", (0,)),
@@ -175,8 +181,7 @@ def accepted(variants: list[str]) -> list[str]:
     return known or [""]
 
 
-def run(repeats: int, quick: bool, variants: list[str]) -> dict[str, Any]:
-    contests = CONTESTS[:3] if quick else CONTESTS
+def run(repeats: int, quick: bool, contests: Sequence[Contest], variants: list[str]) -> dict[str, Any]:
     variants = accepted(variants)
     load = [os.getloadavg()[0]]
     searched: dict[str, dict[str, float]] = {}
@@ -184,7 +189,7 @@ def run(repeats: int, quick: bool, variants: list[str]) -> dict[str, Any]:
     for contest in contests:
         if quick:
             best[contest.title] = {"vector": "dummy", "threads": 1}
-        elif contest.like:
+        elif contest.like in best:
             best[contest.title] = best[contest.like]
         else:
             found = searched[contest.title] = search(contest)
@@ -231,6 +236,15 @@ def run(repeats: int, quick: bool, variants: list[str]) -> dict[str, Any]:
     }
 
 
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """``old`` with the contests of ``new``; the simulator's rates stay those that are there."""
+    if old["machine"] != new["machine"]:
+        raise SystemExit(f"results/peers.json is of {old['machine']} and this is {new['machine']}: run all contests")
+    contests = {**old["contests"], **new["contests"]}
+    order = [contest.title for contest in CONTESTS if contest.title in contests]
+    return {**old, "raw": {**new["raw"], **old["raw"]}, "contests": {title: contests[title] for title in order}}
+
+
 def _machine() -> str:
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
@@ -247,13 +261,19 @@ def _machine() -> str:
 def main() -> None:
     parser = report.parser("peers", "Training speed of rlopt beside other trainers.")
     parser.add_argument("--repeats", type=int, default=5, help="rounds (5)")
+    parser.add_argument("--contest", choices=[contest.title for contest in CONTESTS],
+                        help="one of them; the others keep their figures")  # fmt: skip
     parser.add_argument("--variants", nargs="+", default=["workers=1", "workers=2"], metavar="OVERRIDES",
                         help="of rlopt; those a build does not know are left out")  # fmt: skip
     options = parser.parse_args()
     if options.draw:
         results = read_json(RESULTS)
     else:
-        results = run(2 if options.quick else options.repeats, options.quick, options.variants)
+        chosen = [contest for contest in CONTESTS if options.contest in (None, contest.title)]
+        chosen = chosen[:3] if options.quick else chosen
+        results = run(2 if options.quick else options.repeats, options.quick, chosen, options.variants)
+        if options.contest and not options.quick:
+            results = merged(read_json(RESULTS), results)
     show(results)
     if not options.quick:
         if not options.draw:

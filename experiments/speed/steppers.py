@@ -1,18 +1,24 @@
-"""Ways to step several MuJoCo simulations from Python, physics alone: python experiments/speed/steppers.py
+"""Ways to step several MuJoCo simulations from Python, physics alone: scripts/bench --only steppers [--python FILE]
 
 Steps per second on one core of 8 and 64 simulations of Gymnasium's models, random controls and their frame skips:
 a loop over mj_step, as in envs/mujoco; mujoco.rollout, which takes and returns states; and mjbatch by one thread, where
-the Python that runs this has it. The ways take turns, five rounds. mjbatch pins a MuJoCo of its own, so run this by an
-environment with mjbatch and gymnasium as well: its loop over mj_step is then the one to compare with.
+the Python that measures has it. The ways take turns, five rounds. mjbatch pins a MuJoCo of its own, so it is measured
+by an environment of its own (--python), whose loop over mj_step is then the one to compare with.
 """
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
+import json
 import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import mujoco
@@ -73,16 +79,13 @@ def rate(step: Step, actions: np.ndarray) -> float:
     return steps / (time.perf_counter() - begun)
 
 
-def main() -> None:
+def measure() -> dict[str, Any]:
+    """Steps/s by model and number of simulations, of every way that this Python has, round by round."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     ways = {"mj_step": by_loop, "mujoco.rollout": by_rollout}
-    try:
-        import mjbatch  # noqa: F401
-
+    if importlib.util.find_spec("mjbatch"):
         ways["mjbatch"] = by_mjbatch
-    except ImportError:
-        pass
-    print(f"MuJoCo {mujoco.__version__}\n| model, simulations | {' | '.join(ways)} |\n|{'---|' * (len(ways) + 1)}")
+    found: dict[str, Any] = {}
     for name, skip in MODELS.items():
         path = Path(gymnasium.__file__).parent / "envs/mujoco/assets" / f"{name}.xml"
         for count in (8, 64):
@@ -93,8 +96,35 @@ def main() -> None:
             for _ in range(ROUNDS):
                 for way, step in steps.items():
                     rates[way].append(rate(step, actions))
-            cells = (f"{statistics.median(values):,.0f}" for values in rates.values())
-            print(f"| {name}, {count} | {' | '.join(cells)} |", flush=True)
+            found[f"{name}, {count}"] = rates
+    return {"mujoco": mujoco.__version__, "rates": found}
+
+
+def table(data: dict[str, Any]) -> list[str]:
+    """Medians; a column for every way under every MuJoCo."""
+    columns = [(each, way) for each in data["sides"] for way in next(iter(each["rates"].values()))]
+    lines = ["| model, simulations | " + " | ".join(f"{way}, MuJoCo {each['mujoco']}" for each, way in columns) + " |"]
+    lines.append("|---" * (len(columns) + 1) + "|")
+    for model in data["sides"][0]["rates"]:
+        cells = (f"{statistics.median(each['rates'][model][way]):,.0f}" for each, way in columns)
+        lines.append(f"| {model} | {' | '.join(cells)} |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Ways to step several MuJoCo simulations, physics alone.")
+    parser.add_argument("--here", action="store_true", help="only measure by this Python, and print it as JSON")
+    parser.add_argument("--python", action="append", default=[], metavar="FILE",
+                        help="another Python with gymnasium and mjbatch, and its own MuJoCo")  # fmt: skip
+    options = parser.parse_args()
+    if options.here:
+        print(json.dumps(measure()))
+        return
+    from experiments.speed import report
+
+    sides = [sys.executable, *options.python]
+    outputs = [subprocess.run([side, __file__, "--here"], stdout=subprocess.PIPE, check=True).stdout for side in sides]
+    report.keep("steppers", {"sides": [json.loads(output) for output in outputs]})
 
 
 if __name__ == "__main__":
