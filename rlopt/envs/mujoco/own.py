@@ -86,6 +86,18 @@ class MjcfEnv(Task, gym.Env[Any, Any]):
         truncated = self.limit is not None and self._elapsed >= self.limit
         return self._observe(s), float(reward), terminated, truncated, {}
 
+    def state(self) -> dict[str, Any]:
+        """All that the episode needs to go on to the bit, see `rlopt.envs.replay`."""
+        kind = self._mujoco.mjtState.mjSTATE_INTEGRATION
+        physics = np.empty(self._mujoco.mj_stateSize(self.model, kind))
+        self._mujoco.mj_getState(self.model, self.data, physics, kind)
+        return {"physics": physics, "elapsed": self._elapsed, "at": self._at}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        kind = self._mujoco.mjtState.mjSTATE_INTEGRATION
+        self._mujoco.mj_setState(self.model, self.data, state["physics"], kind)
+        self._elapsed, self._at = state["elapsed"], state["at"]
+
     def render(self) -> Any:
         if self._renderer is None:
             self._renderer = self._mujoco.Renderer(self.model)

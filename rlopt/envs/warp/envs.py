@@ -61,6 +61,7 @@ class WarpEnvs:
             "cfrc_ext",
         }  # what a beginning has to be computed for
         self._rows = max(1, _AT_ONCE // (num_envs * self.task.start_size))
+        self._counters = [self._view(name) for name in ("nacon", "ncollision", "nefc")]
         self._needed = torch.zeros(2, dtype=torch.int32, device=device)  # the most contacts, of all, and rows
         self._graph: Any = None
         self._compile()
@@ -175,8 +176,9 @@ class WarpEnvs:
 
     def _count(self) -> None:
         """Keep the most contacts and rows that a step needed."""
-        contacts = torch.maximum(self._view("nacon"), self._view("ncollision"))
-        self._needed = torch.maximum(self._needed, torch.cat((contacts, self._view("nefc").amax(0, keepdim=True))))
+        contacts, pairs, rows = self._counters
+        most = torch.cat((torch.maximum(contacts, pairs), rows.amax(0, keepdim=True)))
+        self._needed = torch.maximum(self._needed, most)
 
     def _tick(self) -> tuple[Tensor, Tensor]:
         """Positions and velocities (E, ...) of episodes that begin now."""
