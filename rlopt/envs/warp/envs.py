@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -16,6 +16,8 @@ from rlopt.envs.tensor.protocol import Stepped
 from rlopt.envs.warp.simulation import Simulation
 from rlopt.envs.warp.sizes import Sizes, dry_run, roomy
 from rlopt.errors import EnvironmentFault, UserError, in_one_line, needs_extra
+from rlopt.loggers import console
+from rlopt.parallel.ranks import is_first_rank
 
 # what a step takes over from the one before, of those that a model has
 _CARRIED = ("time", "qpos", "qvel", "act", "qacc_warmstart", "ctrl", "history", "plastic", "mocap_pos", "mocap_quat")
@@ -63,7 +65,12 @@ class WarpEnvs:
         self._rows = max(1, _AT_ONCE // (num_envs * self.task.start_size))
         self._counters = [self._view(name) for name in ("nacon", "ncollision", "nefc")]
         self._needed = torch.zeros(2, dtype=torch.int32, device=device)  # the most contacts, of all, and rows
-        self._graph: Any = None
+        self._graphs: dict[str, Any] = {}
+        if is_first_rank():
+            console.info(
+                f"rlopt: env.backend=warp has room for env.nconmax={self.sizes.nconmax} contacts and env.njmax="
+                f"{self.sizes.njmax} rows of constraints; kernels that Warp's cache lacks are compiled now, for minutes"
+            )
         self._compile()
 
     def reset(self, seed: int, first: int = 0) -> Tensor:
@@ -79,7 +86,7 @@ class WarpEnvs:
         task, s = self.task, self.physics
         actions = actions.to(self._like.dtype)
         self._carried["ctrl"].copy_(actions)
-        self._simulate()
+        self._run(self._steps)
         places, last, healthy = task.place(s).clone(), task.observe(s).clone(), task.healthy(s)
         reward = task.reward(s, actions, (places - self._places) / task.dt, healthy)
         bad = ~(self._carried["qpos"].sum(1) + self._carried["qvel"].sum(1)).isfinite()
@@ -129,25 +136,26 @@ class WarpEnvs:
         pass
 
     def _compile(self) -> None:
-        """Run all kernels once, and on a GPU record the steps as one graph: then no step waits for the device."""
+        """Run all kernels once, and on a GPU record them as graphs: their solver waits for the device otherwise."""
         self.reset(0)
-        self._simulate()
+        self._run(self._steps)
         if self.device.type == "cuda":
-            with self._warp.ScopedDevice(self._place):  # the stream that torch uses cannot be recorded
+            with self._warp.ScopedDevice(self._place):  # its own stream: the one that torch uses cannot be recorded
                 self._warp.synchronize_device()
-                with self._warp.ScopedCapture() as capture:
-                    self._steps()
-            self._graph = capture.graph
+                for work in (self._steps, self._derive):
+                    with self._warp.ScopedCapture() as capture:
+                        work()
+                    self._graphs[work.__name__] = capture.graph
         self._view("overflow").zero_()
         self._needed.zero_()
 
-    def _simulate(self) -> None:
-        """One step of all environments."""
+    def _run(self, work: Callable[[], None]) -> None:
+        """Let Warp work, by the graph of it where there is one."""
         with self._placed():
-            if self._graph is None:
-                self._steps()
+            if graph := self._graphs.get(work.__name__):
+                self._warp.capture_launch(graph)
             else:
-                self._warp.capture_launch(self._graph)
+                work()
 
     def _steps(self) -> None:
         """MuJoCo's steps within one of the environment, and the forces of contacts where the task reads them."""
@@ -156,23 +164,25 @@ class WarpEnvs:
         if self.task.contact_forces:
             self._mujoco_warp.rne_postconstraint(self._model, self._data)
 
+    def _derive(self) -> None:
+        """All else of the positions and velocities."""
+        self._mujoco_warp.forward(self._model, self._data)
+
     def _begin_anew(self, over: Tensor) -> Tensor:
         """Begin an episode where ``over`` (E,); the observations (E, D) of all, of which those count.
 
         What else a beginning is observed by is computed of all environments: asking which have ended would wait.
         """
-        data, s = self._data, self.physics
         self._count()
         begins = dict(zip(("qpos", "qvel"), self._tick(), strict=True))
         for name, x in self._carried.items():
             begun = begins[name] if name in begins else self._initial[name]
             x.copy_(torch.where(over.view(-1, *[1] * (x.ndim - 1)), begun, x))
         if self._derives:
-            with self._placed():
-                self._mujoco_warp.forward(self._model, data)
+            self._run(self._derive)
         if "cfrc_ext" in self.task.reads:
-            s.cfrc_ext.masked_fill_(over[:, None, None], 0.0)
-        return self.task.observe(s).clone()
+            self.physics.cfrc_ext.masked_fill_(over[:, None, None], 0.0)
+        return self.task.observe(self.physics).clone()
 
     def _count(self) -> None:
         """Keep the most contacts and rows that a step needed."""
