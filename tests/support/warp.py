@@ -54,13 +54,21 @@ class InC:
         return {name: getattr(self.data, name)[None].copy() for name in self.simulation.task.reads}
 
 
-def apart(task: str, count: int = 16, solver: int | None = None, moments: tuple[int, ...] = MOMENTS) -> dict[str, Any]:
+def apart(
+    task: str,
+    count: int = 16,
+    solver: int | None = None,
+    moments: tuple[int, ...] = MOMENTS,
+    cone: int | None = None,
+) -> dict[str, Any]:
     """How far positions are apart after so many steps: the largest of an environment, median and worst of all.
 
     ``warp`` is MuJoCo Warp from C, both from the same states in float32 and by the same random actions without the end
-    of an episode; ``c`` is C from C begun 1e-6 away. ``solver`` is another for C than the model's.
+    of an episode; ``c`` is C from C begun 1e-6 away. ``solver`` is another for C than the model's, ``cone`` one for both.
     """
     one = simulation(task)
+    if cone is not None:
+        one.model.opt.cone = cone
     one.task.ends_unhealthy = False
     envs = WarpEnvs(one._replace(limit=None), count, CPU)
     envs.reset(0)

@@ -93,6 +93,13 @@ def test_trajectories_stay_near_those_of_c(task):
 
 
 @slow
+def test_an_ant_differs_by_its_friction_pyramids_alone():
+    """With cones, which have no sides that could be turned, its legs slide as they do in C."""
+    found = apart("Ant", count=4, moments=(1, 10), cone=int(mujoco.mjtCone.mjCONE_ELLIPTIC))
+    assert found[1]["warp"][1] < 1e-6 and found[10]["warp"][1] < 1e-4
+
+
+@slow
 def test_a_humanoid_is_solved_by_newton():
     """Gymnasium's model asks for PGS, which Warp lacks; by Newton C gives the same."""
     found = apart("Humanoid", count=4, solver=2, moments=(1, 10))
