@@ -2,9 +2,9 @@
 
 `env.backend=warp` uses it, for Gymnasium's tasks of `rlopt.envs.mujoco` and for a model of one's own
 (`rlopt.envs.mujoco.own`). Observations, rewards, ends of episodes and beginnings are the functions that
-`env.backend=mujoco` has, in torch, over Warp's arrays as they lie in memory. On a processor it runs too, slowly: one core
-made 370 steps of HalfCheetah in a second of 16 environments and 4,300 of 512, where `env.backend=mujoco` made 19,000.
-Evaluations and videos play MuJoCo in C.
+`env.backend=mujoco` has, in torch, over Warp's arrays as they lie in memory. On a processor it runs too, slowly: one
+core made 370 steps of HalfCheetah in a second of 16 environments and 4,300 of 512, where `env.backend=mujoco` made
+19,000. Evaluations and videos play MuJoCo in C.
 
 What differs from MuJoCo in C, and so from Gymnasium:
 

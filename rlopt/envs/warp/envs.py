@@ -57,11 +57,8 @@ class WarpEnvs:
         self.physics = Physics(**{name: self._view(name) for name in self.task.reads})
         self._carried = {name: x for name in _CARRIED if (x := self._view(name)).numel()}
         self._initial = {name: x.clone() for name, x in self._carried.items() if name not in ("qpos", "qvel")}
-        self._derives = not {*self.task.reads} <= {
-            "qpos",
-            "qvel",
-            "cfrc_ext",
-        }  # what a beginning has to be computed for
+        known = {"qpos", "qvel", "ctrl", "cfrc_ext"}  # what a beginning is seen by without a pass of MuJoCo's
+        self._derives = not known.issuperset(self.task.reads)
         self._rows = max(1, _AT_ONCE // (num_envs * self.task.start_size))
         self._counters = [self._view(name) for name in ("nacon", "ncollision", "nefc")]
         self._needed = torch.zeros(2, dtype=torch.int32, device=device)  # the most contacts, of all, and rows
@@ -127,8 +124,8 @@ class WarpEnvs:
             )
         if (flags & (kinds.BROADPHASE | kinds.NARROWPHASE | kinds.CCD)).any():
             raise EnvironmentFault(
-                f"{self.num_envs} environments had {contacts} contacts, or pairs near one, or more, and env.nconmax="
-                f"{self.sizes.nconmax} has room for {room} together; type "
+                f"{self.num_envs} environments had {contacts} contacts or more, with those of bounding spheres, and "
+                f"env.nconmax={self.sizes.nconmax} has room for {room}; type "
                 f"env.nconmax={roomy(-(-contacts // self.num_envs))}"
             )
 
@@ -165,7 +162,7 @@ class WarpEnvs:
             self._mujoco_warp.rne_postconstraint(self._model, self._data)
 
     def _derive(self) -> None:
-        """All else of the positions and velocities."""
+        """All that follows from positions and velocities."""
         self._mujoco_warp.forward(self._model, self._data)
 
     def _begin_anew(self, over: Tensor) -> Tensor:
