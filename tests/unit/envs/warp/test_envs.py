@@ -216,7 +216,7 @@ def test_a_class_of_ones_own_does_what_it_does_in_c():
 def test_the_guides_class_is_trained_on_and_evaluated(run, tmp_path):
     (tmp_path / "balance.py").write_text(SOURCE)
     run_dir, file = str(tmp_path / "run"), str(tmp_path / "balance.py")
-    assert run("train", f"env.id={file}:Balance", *SMALL, "evaluation.episodes=2", f"run_dir={run_dir}")[0] == 0
+    assert run("train", f"env.id={file}:Balance", *SMALL, f"run_dir={run_dir}")[0] == 0
     assert run("eval", run_dir, "--import", file, "--episodes", "2")[0] == 0
     code, _, err = run("inspect", run_dir, "--import", file, "--samples", "8", "--metric", "fisher", "--solver", "cg")
     assert code == 0, err
