@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sysconfig
+import traceback
+from pathlib import Path
+
 
 class UserError(Exception):
     """The user's mistake: says what was wanted, what came and what to type instead. Exit code 2."""
@@ -40,6 +44,14 @@ def needs_extra(what: str, extra: str) -> str:
     They name the clone: rlopt on the public index is another project.
     """
     return f"{what}: pip install '.[{extra}]' in a clone, or scripts/bootstrap {extra} for its .venv"
+
+
+def where_raised(error: BaseException) -> str:
+    """` (FILE, line N)`: where an error arose, within code that is in no library if it went through any."""
+    frames = traceback.extract_tb(error.__traceback__)
+    libraries = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
+    own = [f for f in frames if not f.filename.startswith((*libraries, "<", str(Path(__file__).parent)))] or frames
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
 
 
 def first_line(error: BaseException) -> str:

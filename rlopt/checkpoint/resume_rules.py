@@ -20,7 +20,8 @@ from rlopt.files import flatten
 
 FREE = (
     "total_steps", "checkpoint.every_updates", "checkpoint.every_seconds", "checkpoint.keep", "evaluation.episodes",
-    "evaluation.every_updates", "evaluation.max_steps", "env.timeout", "workers", "max_bad_updates",
+    "evaluation.every_updates", "evaluation.max_steps", "env.timeout", "env.nconmax", "env.njmax", "workers",
+    "max_bad_updates",
 )  # fmt: skip
 _DERIVED = ("run_dir", "updates")  # the folder's path now; total_steps / batch_size
 SIZES = ("env.num_envs", "policy.", "critic.")  # options on which the sizes of the saved state depend

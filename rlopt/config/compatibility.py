@@ -271,7 +271,7 @@ def _check_counts(config: RunConfig) -> None:
         raise UserError(f"workers={config.workers} are more than the {envs // ranks} environments they would share")
     if config.processes > 1 and config.env.steps_by == "envpool":
         raise UserError(f"env.backend={config.env.backend} has threads of its own; leave out workers")
-    if config.env.steps_by == "tensor":
+    if config.env.as_tensors:
         _check_tensors(config)
     for prefix, update in config.updates_of.items():
         epochs, minibatch = update.schedule.epochs, update.schedule.minibatch or config.samples
@@ -289,6 +289,10 @@ def _check_counts(config: RunConfig) -> None:
 def _check_tensors(config: RunConfig) -> None:
     """Raise UserError for what environments that are tensors do not serve."""
     backend = f"env.backend={config.env.backend}"
+    if config.env.backend == "warp" and config.dtype == "float64":
+        raise UserError(
+            "env.backend=warp computes in float32; type dtype=float32, or env.backend=sync for dtype=float64"
+        )
     if config.processes > 1:
         raise UserError(f"{backend} steps all environments of {config.env.id} as one; leave out workers")
     if config.noise.color:
@@ -311,6 +315,9 @@ def _check_effects(config: RunConfig) -> None:
         parts["critic.targets"] = config.critic.targets
     for group, part in {**parts, "policy": config.policy.head}.items():
         _check_read(group, part, config.typed)
+    alone = [name for name in ("nconmax", "njmax", "deterministic") if f"env.{name}" in config.typed]
+    if alone and config.env.backend != "warp":
+        raise UserError(f"env.{alone[0]} has no effect: it is for env.backend=warp")
     if config.noise.color and config.policy.head.head == "gsde":
         raise UserError(
             f"noise.color={config.noise.color:g} is for noise that is drawn at every step, and policy.head=gsde holds "

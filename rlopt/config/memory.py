@@ -17,7 +17,7 @@ def check_memory(config: RunConfig, inputs: int) -> None:
     """Raise UserError where the least that a run needs, for observations of ``inputs`` numbers, is not there."""
     size = 8 if config.dtype == "float64" else 4
     two = config.processes > 1 or config.env.in_background  # one is learned from while the next is collected
-    seen = 3 if config.env.steps_by == "tensor" else 2  # raw and normalised, and of tensors what each step led to
+    seen = 3 if config.env.as_tensors else 2  # raw and normalised, and of tensors what each step led to
     transitions = config.batch_size * (seen * inputs + 4) * size * (2 if two else 1)
     earlier = config.reuse.batches - 1  # batches, which are kept raw and normalised anew for every update
     transitions += earlier * config.batch_size * (2 * inputs + 4) * size

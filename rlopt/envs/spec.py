@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import importlib.util
-import logging
 import multiprocessing
 import os
 import re
 import sys
-import sysconfig
-import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import gymnasium as gym
@@ -26,7 +21,7 @@ import rlopt.tasks  # noqa: F401  # registers rlopt's own environments
 from rlopt.core.checks import at_least_one, between, check
 from rlopt.envs import tensor
 from rlopt.envs.given import StandIn, make_own
-from rlopt.envs.mujoco import MujocoEnvs, task_of
+from rlopt.envs.mujoco import MujocoEnvs, log_warnings, task_of
 from rlopt.envs.observations import as_image, check_observation_space, describe_kind, unmasked
 from rlopt.envs.spaces import has_mask_key, mask_counts
 from rlopt.envs.tensor import TensorEnvs
@@ -34,19 +29,20 @@ from rlopt.envs.trial import NO_REPLAY, CountedCalls, Trial, class_values, try_t
 from rlopt.envs.vector import EnvPoolEnvs, StepCounter, SyncEnvs
 from rlopt.envs.watchdog import watched
 from rlopt.envs.wrappers import FAULTS, CheckedEnv, guard
-from rlopt.errors import EnvironmentFault, UserError, first_line, in_one_line, needs_extra
+from rlopt.errors import EnvironmentFault, UserError, first_line, in_one_line, needs_extra, where_raised
 from rlopt.loggers import console
 from rlopt.parallel.processes import describe_exit
 
 if TYPE_CHECKING:
     from rlopt.envs.masks import MaskedEnv
 
-BACKENDS = ("auto", "sync", "mujoco", "envpool", "tensor")
+BACKENDS = ("auto", "sync", "mujoco", "envpool", "tensor", "warp")
 _EXTRAS = {  # module of an environment's code -> the extra of rlopt that installs what it needs
     "gymnasium.envs.mujoco": "mujoco",
     "gymnasium.envs.box2d": "box2d",
     "gymnasium.envs.classic_control": "classic",
 }
+_KNOWN = ("gymnasium.", "rlopt.")  # modules whose environments are known by their ids
 _CONSTRUCTED = 77  # exit code of a process that has tried a constructor
 _FORK = 1.0  # seconds that the process may take to start
 _classes: dict[str, type[Any]] = {}  # of environments that were made, by their ids
@@ -65,6 +61,9 @@ class EnvSpec:
     timeout: float | None  # seconds for a step, a reset, making or closing one environment; None: no limit
     kwargs: dict[str, Any]  # for gymnasium.make
     mask: Literal["auto", "info", "none"] = "auto"  # where an action mask comes from, see rlopt.envs.masks
+    nconmax: int | None = None  # of backend=warp: room for contacts of an environment, and for rows of constraints;
+    njmax: int | None = None  # None: by a dry run, see rlopt.envs.warp.sizes
+    deterministic: bool = True  # of backend=warp: a GPU too gives the same bits again
     wrappers: tuple[str, ...] = ()  # the first is the outermost; see rlopt.envs.named_wrappers
     own_wrappers: Mapping[str, Callable[..., gym.Env]] = field(default_factory=dict)  # of the user, by their entries
     image: str = "none"  # whether observations are images, as observations.as_image has it
@@ -78,9 +77,15 @@ class EnvSpec:
         if self.backend == "async":
             raise ValueError(f"backend must be {' or '.join(BACKENDS)}; async was removed: workers=K runs K processes")
         check(self.backend in BACKENDS, "backend", " or ".join(BACKENDS), self.backend)
-        if self.backend == "mujoco" and task_of(self.id) is None:
+        foreign = self.backend == "mujoco" or (self.backend == "warp" and self._module.startswith(_KNOWN))
+        if foreign and task_of(self.id) is None:
             own = ", ".join(sorted(id for id in gym.registry if task_of(id)))
-            raise ValueError(f"backend=mujoco steps {own}, and {self.id} is none of them; type env.backend=sync")
+            raise ValueError(
+                f"backend={self.backend} steps {own}, and {self.id} is none of them; type env.backend=sync"
+            )
+        for name in ("nconmax", "njmax"):
+            if getattr(self, name) is not None:
+                at_least_one(name, getattr(self, name))
         if self.backend == "tensor" and self.id in gym.registry and not tensor.serves(self.id):
             own = ", ".join(sorted(id for id in gym.registry if tensor.task_of(id)))
             raise ValueError(
@@ -101,12 +106,17 @@ class EnvSpec:
 
     @property
     def steps_by(self) -> str:
-        """The backend that is used: sync, mujoco, envpool or tensor."""
+        """The backend that is used: sync, mujoco, envpool, tensor or warp."""
         if self.backend == "auto" and tensor.only_tensors(self.id) and not self.wrappers:
             return "tensor"
         if self.backend == "auto":
             return "sync" if self.wrappers or self.info or task_of(self.id) is None else "mujoco"
         return self.backend
+
+    @property
+    def as_tensors(self) -> bool:
+        """True where environments are tensors on the run's device."""
+        return self.steps_by in ("tensor", "warp")
 
     @property
     def in_background(self) -> bool:
@@ -157,10 +167,12 @@ class EnvSpec:
             return EnvPoolEnvs(self.id, example, count, self.kwargs)
 
     def make_tensors(self, device: torch.device, dtype: torch.dtype) -> TensorEnvs:
-        """All environments as tensors on ``device``, in their computations of the type ``dtype``.
+        """All environments as tensors on ``device``, in their computations of the type ``dtype``; of Warp float32.
 
         Raises UserError where they cannot be made.
         """
+        if self.backend == "warp":
+            return self._make_warp(device)
         example = None if tensor.task_of(self.id) is None else self.make()
         try:
             with watched(lambda: None, self.timeout, lambda: f"env.id={self.id}, when it was made,"):
@@ -175,9 +187,21 @@ class EnvSpec:
             if example is not None:
                 example.close()
 
+    def _make_warp(self, device: torch.device) -> TensorEnvs:
+        """All environments in MuJoCo Warp. No watchdog waits for it: it may compile kernels for minutes."""
+        from rlopt.envs import warp
+
+        with closing(self.make()) as example:
+            try:
+                simulation = warp.simulation_of(self.id, example, self.kwargs)
+                return warp.WarpEnvs(simulation, self.num_envs, device, self.nconmax, self.njmax, self.deterministic)
+            except UserError as error:
+                raise UserError(self._explain(error)) from error
+
     def make_players(self, count: int) -> SyncEnvs | MujocoEnvs:
         """``count`` environments for whole episodes, each of which is given a seed; of tensors alone one."""
-        spec = replace(self, info=(), backend="sync" if self.steps_by in ("envpool", "tensor") else self.backend)
+        others = {"envpool": "sync", "tensor": "sync", "warp": "auto"}
+        spec = replace(self, info=(), backend=others.get(self.steps_by, self.backend))
         count = 1 if tensor.only_tensors(self.id) else count
         envs = spec.make_vector(count=count)
         assert not isinstance(envs, EnvPoolEnvs)
@@ -204,7 +228,7 @@ class EnvSpec:
         Only on Linux, and not within a multiprocessing.Pool, whose processes may have no children. Raises UserError
         where that process ends, EnvironmentFault where it hangs; other errors are left to `make`.
         """
-        trusted = self._module.startswith(("gymnasium.", "rlopt.")) and not self.own_wrappers
+        trusted = self._module.startswith(_KNOWN) and not self.own_wrappers
         trusted = trusted or tensor.only_tensors(self.id)  # which may need a GPU, and no forked process can use that
         if trusted or sys.platform != "linux" or multiprocessing.current_process().daemon:
             return
@@ -250,7 +274,7 @@ class EnvSpec:
         """Try on two environments whether a resumed run can continue in the middle of its episodes."""
         if self.steps_by == "envpool":
             return NO_REPLAY
-        if self.steps_by in ("mujoco", "tensor"):
+        if self.steps_by in ("mujoco", "tensor", "warp"):
             return Trial(False, None)  # it saves whole states
         calls = [0]
         pair = CountedCalls(self.make(), calls), CountedCalls(self.make(), calls)
@@ -301,7 +325,8 @@ class EnvSpec:
         if self.id.startswith("ALE/") and self.id not in gym.registry:
             _register_atari(self.id)
         try:
-            self._redirect_mujoco_warnings()
+            if self._module.startswith("gymnasium.envs.mujoco"):
+                log_warnings()
             with warnings.catch_warnings():
                 if self.id in _made:
                     warnings.filterwarnings("ignore", ".* is out of date", DeprecationWarning)
@@ -347,14 +372,7 @@ class EnvSpec:
         given = f" with env.kwargs={self.kwargs}" if self.kwargs else ""
         cause = error.__cause__ if isinstance(error, TypeError) and type(error.__cause__) is TypeError else error
         said = f"{type(cause).__name__}: {in_one_line(cause)}".rstrip(": ")
-        return f"env.id={self.id} cannot be made{given}: {said}{_where(cause)}"
-
-    def _redirect_mujoco_warnings(self) -> None:
-        """Send MuJoCo's warnings to logging, but for those about deprecated model files."""
-        if self._module.startswith("gymnasium.envs.mujoco") and importlib.util.find_spec("mujoco"):
-            import mujoco
-
-            mujoco.set_mju_user_warning(_log_mujoco_warning)
+        return f"env.id={self.id} cannot be made{given}: {said}{where_raised(cause)}"
 
     @property
     def _module(self) -> str:
@@ -371,16 +389,3 @@ def _register_atari(id: str) -> None:
         raise UserError(needs_extra(f"env.id={id} needs a package that is not installed", "atari")) from error
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # or it greets at each environment
     gym.register_envs(ale_py)
-
-
-def _log_mujoco_warning(message: str) -> None:
-    if "deprecated" not in message:
-        logging.getLogger("mujoco").warning(message)
-
-
-def _where(error: BaseException) -> str:
-    """` (FILE, line N)`: where an error arose, within code that is in no library if it went through any."""
-    frames = traceback.extract_tb(error.__traceback__)
-    libraries = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
-    own = [f for f in frames if not f.filename.startswith((*libraries, "<", str(Path(__file__).parents[1])))] or frames
-    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""

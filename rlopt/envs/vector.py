@@ -6,6 +6,7 @@
 | mujoco      | Gymnasium's MuJoCo tasks as arrays (rlopt.envs.mujoco)   | resets in the same step     |
 | envpool     | EnvPool's own environments in C++, on its own threads    | resets in the next step     |
 | tensor      | tensors on the run's device (rlopt.envs.tensor)          | resets in the same step     |
+| warp        | MuJoCo models on the run's device (rlopt.envs.warp)      | resets in the same step     |
 | auto        | mujoco where it serves the environment, tensor where an  |                             |
 |             | id has nothing else, sync elsewhere                      |                             |
 

@@ -221,6 +221,54 @@ and evaluations use the ordinary one. Environments of an id that has nothing els
 and every evaluation makes one more, on the processor: where a simulator allows one a process, type
 ``evaluation.episodes=0``.
 
+A model in MuJoCo's MJCF becomes an environment by a reward in torch, for the states of all environments at once.
+`rlopt.envs.mujoco.own` lists the methods and attributes that there are:
+
+```python
+# balance.py
+from rlopt.envs.mujoco import MjcfEnv
+
+
+class Balance(MjcfEnv):
+    mjcf = '''
+    <mujoco>
+      <option timestep="0.02"/>
+      <worldbody>
+        <body name="cart">
+          <joint name="slide" type="slide" axis="1 0 0" range="-1 1" limited="true" damping="0.1"/>
+          <geom type="box" size="0.1 0.05 0.05" mass="1"/>
+          <body name="pole">
+            <joint name="hinge" type="hinge" axis="0 1 0"/>
+            <geom type="capsule" fromto="0 0 0 0 0 0.6" size="0.02" mass="0.1"/>
+          </body>
+        </body>
+      </worldbody>
+      <actuator>
+        <motor joint="slide" gear="10" ctrlrange="-1 1" ctrllimited="true"/>
+      </actuator>
+    </mujoco>
+    '''  # or the name of a file beside this one
+    limit = 100
+
+    def reward(self, s, actions, speed, healthy):
+        return 1 - s.qpos[:, 0] ** 2 - 0.1 * (actions**2).sum(1)
+
+    def healthy(self, s):
+        return s.qpos[:, 1].abs() < 0.3
+```
+
+```shell
+rlopt train env.id=./balance.py:Balance algo=trpo total_steps=40000 run_dir=runs/balance
+```
+
+So it is simulated by MuJoCo in C. With the extra `warp` thousands are simulated on the GPU, by the same functions, and
+so are Gymnasium's MuJoCo tasks. Evaluations stay in C. `rlopt.envs.warp` says where the two differ:
+
+```shell
+rlopt train env.id=./balance.py:Balance env.backend=warp env.num_envs=4096 batch_size=65536 device=cuda
+rlopt train env=ant env.backend=warp env.num_envs=4096 batch_size=65536 device=cuda
+```
+
 Where some actions are not allowed, `info["action_mask"]` says so after every reset and step: 1 for every Discrete
 action that is allowed, 0 for the others. `rlopt.envs.masks` has the details, and the other way to give a mask.
 

@@ -101,6 +101,8 @@ class TensorCollector:
             if not self._started:
                 self._begin(integer(self._seed, Purpose.ENVIRONMENT))
             self._step(policy, self._buffer)
+            if (check := getattr(self.envs, "check", None)) is not None:
+                check()
         rollout = self._complete(policy, self._buffer)
         self.boundary = self._state()
         return rollout

@@ -138,7 +138,7 @@ class Agent:
         It is a FrozenPolicy, which acts on the host, or where environments are tensors a DevicePolicy.
         """
         theta = state["actor"]["theta"]
-        if self._config.env.steps_by == "tensor":
+        if self._config.env.as_tensors:
             network, seen = self.actor.update.network, state["observations"]
             return DevicePolicy(network, self.head, self.observations, theta.clone(), seen)
         return self._frozen(theta.to("cpu", copy=True), state)

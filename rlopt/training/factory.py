@@ -83,7 +83,7 @@ def build(
     with explain_lack_of_memory("the run", LOWER), ExitStack() as undo:
         config.env.try_constructor()
         device, tensors, stand_in = select_device(config.device), None, None
-        if only_tensors(config.env.id) and config.env.steps_by == "tensor":  # some can be made only once
+        if only_tensors(config.env.id) and config.env.as_tensors:  # some can be made only once
             tensors = _make_tensors(config, device)
             undo.callback(tensors.close)
             stand_in = replace(config.env, stand_in=(tensors.observation_space, tensors.action_space))
@@ -135,7 +135,7 @@ def _collector(start: Setup, replays: bool, tensors: TensorEnvs | None) -> Colle
     mine = local_slice(environment.num_envs)
     local = replace(environment, num_envs=len(mine))
     steps, dtype = config.batch_size // environment.num_envs, getattr(torch, config.dtype)
-    if environment.steps_by == "tensor":
+    if environment.as_tensors:
         tensors = tensors or _make_tensors(config, start.agent.device)
         if not saves(tensors) and is_first_rank():
             console.info(f"rlopt: {environment.id} has no state() and restore(state): {NEW_EPISODES}")

@@ -132,7 +132,7 @@ def fresh_samples(run: Setup, count: int, seed: int) -> Samples:
     dtype = getattr(torch, run.config.dtype)
     env, head = run.config.env, run.agent.head
     made: Collector | TensorCollector
-    if env.steps_by == "tensor":
+    if env.as_tensors:
         made = TensorCollector(env.make_tensors(run.agent.device, dtype), head, steps, seed, dtype)
     else:
         made = Collector(env.make_vector(), head, steps, seed, dtype, memory=network.memory)

@@ -15,7 +15,7 @@ class Ant(Task):
     reads: ClassVar[tuple[str, ...]] = ("qpos", "qvel", "xpos", "cfrc_ext")
     contact_forces: ClassVar[bool] = True
     unobserved: ClassVar[int] = 2
-    draw = Task.draw_normal
+    draw, start = Task.draw_normal, Task.start_normal
 
     def __init__(self, model: Any, options: SimpleNamespace, dt: float):
         super().__init__(model, options, dt)

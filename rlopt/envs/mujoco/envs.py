@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
+import logging
 import time
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -53,6 +55,28 @@ def task_of(id: str) -> type[Task] | None:
     return _TASKS.get(spec.entry_point.removeprefix(_GYMNASIUM))
 
 
+def log_warnings() -> None:
+    """Send MuJoCo's warnings to logging, but for those about deprecated model files. Nothing where it is missing."""
+    if importlib.util.find_spec("mujoco"):
+        import mujoco
+
+        mujoco.set_mju_user_warning(_log)
+
+
+def _log(message: str) -> None:
+    if "deprecated" not in message:
+        logging.getLogger("mujoco").warning(message)
+
+
+def make_task(id: str, env: Any, kwargs: dict[str, Any]) -> Task:
+    """The task of ``env``, Gymnasium's environment of this id, which ``kwargs`` made."""
+    known = inspect.signature(type(env).__init__).parameters
+    options = {name: p.default for name, p in known.items() if p.default is not p.empty} | kwargs
+    task = task_of(id)
+    assert task is not None
+    return task(env.model, SimpleNamespace(**options), env.dt)
+
+
 class MujocoEnvs(VectorEnv):
     """``count`` environments like ``example``, Gymnasium's own of the task ``id``, which ``kwargs`` made.
 
@@ -72,11 +96,7 @@ class MujocoEnvs(VectorEnv):
         import mujoco
 
         env: Any = example.unwrapped
-        known = inspect.signature(type(env).__init__).parameters
-        options = {name: p.default for name, p in known.items() if p.default is not p.empty} | kwargs
-        task = task_of(id)
-        assert task is not None
-        self.task = task(env.model, SimpleNamespace(**options), env.dt)
+        self.task = make_task(id, env, kwargs)
         self._mujoco, self._model, self._frame_skip = mujoco, env.model, env.frame_skip
         self._limit = example.spec.max_episode_steps if example.spec else None
         self._begin = env.init_qpos.copy(), env.init_qvel.copy()

@@ -8,7 +8,7 @@ from rlopt.envs.mujoco.task import Array, Physics, Task, square_sum
 class HalfCheetah(Task):
     """w_forward v - w_ctrl |a|^2. Episodes end by the time limit alone."""
 
-    draw = Task.draw_normal
+    draw, start = Task.draw_normal, Task.start_normal
 
     def reward(self, s: Physics, actions: Array, speed: Array, healthy: Array) -> Array:
         o = self.options

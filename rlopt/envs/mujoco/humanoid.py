@@ -5,6 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import torch
+from torch import Tensor
+
 from rlopt.core.arrays import library
 from rlopt.envs.mujoco.task import Array, Physics, Task, between, square_sum
 
@@ -19,11 +22,15 @@ class Humanoid(Task):
     def __init__(self, model: Any, options: SimpleNamespace, dt: float):
         super().__init__(model, options, dt)
         self._mass = model.body_mass.copy()
+        self._total = self._mass.sum()
+
+    def prepare(self, like: Tensor) -> None:
+        self._mass = torch.as_tensor(self._mass).to(like)
 
     def place(self, s: Physics) -> Array:
         xp = library(s.xipos)
         along = s.xipos[:, :, 0].T
-        return xp.einsum("b,be->e", xp.asarray(self._mass), along) / self._mass.sum()
+        return xp.einsum("b,be->e", xp.asarray(self._mass), along) / self._total
 
     def observe(self, s: Physics) -> Array:
         o, seen = self.options, [s.qpos[:, self._first :], s.qvel]

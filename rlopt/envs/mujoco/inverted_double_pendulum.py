@@ -14,7 +14,7 @@ class InvertedDoublePendulum(Task):
     """w_healthy while the tip is above 1 m, minus its distance from the top and the speeds of both joints, squared."""
 
     reads: ClassVar[tuple[str, ...]] = ("qpos", "qvel", "qfrc_constraint", "site_xpos")
-    draw = Task.draw_normal
+    draw, start = Task.draw_normal, Task.start_normal
 
     def observe(self, s: Physics) -> Array:
         xp, angles = library(s.qpos), s.qpos[:, 1:]

@@ -6,9 +6,13 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from rlopt.core.arrays import library
 from rlopt.envs.mujoco.task import Array, Physics, Start, Task, length, square_sum
+
+_TRIES = 32  # places for the cylinder that are drawn at once; 0.38 of them are too near, so that all are in 3e-14
 
 
 class Pusher(Task):
@@ -42,3 +46,18 @@ class Pusher(Task):
         qvel = qvel + generator.uniform(-0.005, 0.005, len(qvel))
         qvel[-4:] = 0
         return qpos, qvel
+
+    @property
+    def start_size(self) -> int:
+        return 2 * _TRIES + int(self.model.nv)
+
+    def start(self, noise: Tensor, qpos: Tensor, qvel: Tensor) -> tuple[Tensor, Tensor]:
+        """The first of many places that is far enough from the goal."""
+        across, along, velocities = noise.split([_TRIES, _TRIES, len(qvel)], -1)
+        x, y = 0.3 * across - 0.3, 0.4 * along - 0.2
+        first = (x * x + y * y > 0.17**2).to(torch.uint8).argmax(-1, keepdim=True)
+        cylinder = torch.cat((x.gather(-1, first), y.gather(-1, first)), -1)
+        still, goal = torch.zeros_like(cylinder), torch.zeros_like(cylinder)
+        arm = qpos[:-4].expand(*noise.shape[:-1], -1)
+        speeds = qvel[:-4] + 0.005 * (2 * velocities[..., :-4] - 1)
+        return torch.cat((arm, cylinder, goal), -1), torch.cat((speeds, still, still), -1)

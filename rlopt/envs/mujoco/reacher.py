@@ -6,6 +6,8 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from rlopt.core.arrays import library
 from rlopt.envs.mujoco.task import Array, Physics, Start, Task, length, square_sum
@@ -38,6 +40,14 @@ class Reacher(Task):
         qvel = qvel + generator.uniform(-0.005, 0.005, len(qvel))
         qvel[-2:] = 0
         return qpos, qvel
+
+    def start(self, noise: Tensor, qpos: Tensor, qvel: Tensor) -> tuple[Tensor, Tensor]:
+        positions, velocities = noise.split([len(qpos), len(qvel)], -1)
+        arm = qpos[:-2] + 0.1 * (2 * positions[..., :-2] - 1)
+        radius, angle = 0.2 * positions[..., -2].sqrt(), 2 * torch.pi * positions[..., -1]
+        target = torch.stack((radius * angle.cos(), radius * angle.sin()), -1)
+        speeds = qvel[:-2] + 0.005 * (2 * velocities[..., :-2] - 1)
+        return torch.cat((arm, target), -1), torch.cat((speeds, torch.zeros_like(target)), -1)
 
     def _apart(self, s: Physics) -> Array:
         """[E, 3] from the target to the tip, in metres."""

@@ -1,7 +1,8 @@
 """Task: what Gymnasium's MuJoCo tasks observe, pay and end by, over arrays of E environments.
 
 Functions take numpy arrays or torch tensors, and return the same. In numpy, each row has the bits that Gymnasium's own
-environment gives.
+environment gives. Episodes begin by `draw` from a generator of numpy's, by `start` from tensors of noise: both have the
+same distribution.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from rlopt.core.arrays import library
 
@@ -35,6 +38,10 @@ class Task(ABC):
         excluded = getattr(options, "exclude_current_positions_from_observation", False)
         self._first = self.unobserved if excluded else 0
         self.ends_unhealthy = getattr(options, "terminate_when_unhealthy", True)
+
+    def prepare(self, like: Tensor) -> None:
+        """Called once before tensors are: move constants to the device and the type of ``like``."""
+        return None
 
     def place(self, s: Physics) -> Array:
         """[E] where the body is in the direction that pays, in metres."""
@@ -63,6 +70,21 @@ class Task(ABC):
         scale = self.options.reset_noise_scale
         qpos = qpos + generator.uniform(-scale, scale, len(qpos))
         return qpos, qvel + scale * generator.standard_normal(len(qvel))
+
+    @property
+    def start_size(self) -> int:
+        """Numbers of noise that `start` takes."""
+        return int(self.model.nq + self.model.nv)
+
+    def start(self, noise: Tensor, qpos: Tensor, qvel: Tensor) -> tuple[Tensor, Tensor]:
+        """What `draw` gives, of noise (..., start_size), uniform within (0, 1): (..., nq) and (..., nv)."""
+        scale, spread = self.options.reset_noise_scale, 2 * noise - 1
+        return qpos + scale * spread[..., : len(qpos)], qvel + scale * spread[..., len(qpos) :]
+
+    def start_normal(self, noise: Tensor, qpos: Tensor, qvel: Tensor) -> tuple[Tensor, Tensor]:
+        """As `start`, with normal velocities."""
+        scale, (positions, velocities) = self.options.reset_noise_scale, noise.split([len(qpos), len(qvel)], -1)
+        return qpos + scale * (2 * positions - 1), qvel + scale * torch.special.ndtri(velocities)
 
 
 def square_sum(x: Array) -> Array:

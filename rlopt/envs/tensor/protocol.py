@@ -24,7 +24,9 @@ class TensorEnvs(Protocol):
     """E environments that are stepped together.
 
     Neither `reset` nor `step` may wait for the device: no ``.item()``, no ``if`` on a tensor, no copy to the host.
-    Environments without the two methods of `SavedEnvs` begin new episodes when a run is resumed.
+    Environments without the two methods of `SavedEnvs` begin new episodes when a run is resumed. A method ``check()``,
+    where there is one, is called after every rollout: it may wait for the device, and raises UserError where the
+    simulator failed.
     """
 
     num_envs: int

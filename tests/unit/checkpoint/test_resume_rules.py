@@ -153,3 +153,8 @@ def test_a_run_of_1e5_steps_ends_there(tmp_path, runs, capsys):
         config.write_text(config.read_text().replace("total_steps: 200\n", f"total_steps: {name}\n"))
         assert resume(run_dir) == 0
         assert "is finished" in capsys.readouterr().out
+
+
+def test_a_run_may_go_on_with_more_room_for_contacts():
+    changed = change_options({"env": {"njmax": None}}, {"env.njmax": 90, "env.nconmax": 40})
+    assert changed == {"env": {"njmax": 90, "nconmax": 40}}

@@ -18,6 +18,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward, TimeLimit, TransformReward
 
+from rlopt.envs.mujoco import MujocoEnvs
 from rlopt.envs.spec import EnvSpec
 from rlopt.envs.wrappers import describe_normalisers, guard
 from rlopt.errors import EnvironmentFault, UserError
@@ -309,3 +310,11 @@ def test_a_trial_that_takes_longer_than_a_step_still_finds(register):
 
     found = replace(register(Counts), timeout=0.2).try_to_continue()
     assert found.warning and "Counts.count" in found.warning
+
+
+def test_environments_of_warp_are_evaluated_in_c():
+    warp = spec("Hopper-v5", backend="warp", nconmax=20)
+    assert warp.as_tensors and not spec("Hopper-v5").as_tensors
+    players = warp.make_players(3)
+    assert isinstance(players, MujocoEnvs) and players.num_envs == 3
+    players.close()

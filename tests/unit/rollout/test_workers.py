@@ -288,7 +288,7 @@ def test_an_environment_that_ends_its_worker_is_reported(started):
         (("workers=2", "env.backend=envpool"), "env.backend=envpool has threads of its own; leave out workers"),
         (
             ("env.backend=async",),
-            r"^env.backend must be auto or sync or mujoco or envpool or tensor; async was removed: workers=K runs K processes$",
+            r"^env.backend must be auto or sync or mujoco or envpool or tensor or warp; async was removed: workers=K runs K processes$",
         ),
     ],
 )

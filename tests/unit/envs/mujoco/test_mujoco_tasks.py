@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import ks_2samp
 
 import rlopt
 from rlopt.envs.mujoco import MujocoEnvs, task_of
@@ -129,3 +130,44 @@ def test_tensors_give_what_arrays_give(task):
         assert isinstance(y, torch.Tensor)
         np.testing.assert_allclose(y.numpy(), x, rtol=1e-12, atol=1e-12)
     assert healthy is None or np.array_equal(healthy, their_healthy.numpy())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_float32_agrees_to_1e_6(task):
+    """Of the largest number in the row, or of 1: what `env.backend=warp` computes of the same state."""
+    envs = make(f"{task}-v5", "mujoco", 3)
+    assert isinstance(envs, MujocoEnvs)
+    envs.reset(seed=1)
+    act = random_actions(envs, 2)
+    for _ in range(20):
+        envs.step(actions := act(np.empty(0)).astype(np.float64))
+    s, speed = envs.physics, np.linspace(-1, 1, 3)
+    wanted = envs.task.observe(s), envs.task.reward(s, actions, speed, healthy := envs.task.healthy(s))
+    single = SimpleNamespace(**{name: torch.from_numpy(x).float() for name, x in vars(s).items()})
+    envs.task.prepare(torch.empty(0))
+    of_single = envs.task.healthy(single)
+    seen = envs.task.observe(single)
+    reward = envs.task.reward(single, torch.from_numpy(actions).float(), torch.from_numpy(speed).float(), of_single)
+    assert seen.dtype == reward.dtype == envs.task.place(single).dtype == torch.float32
+    size = np.maximum(np.abs(wanted[0]).max(1), 1)
+    assert (np.abs(seen.double().numpy() - wanted[0]).max(1) <= 1e-6 * size).all()
+    assert (np.abs(reward.double().numpy() - wanted[1]) <= 1e-6 * size).all()
+    assert healthy is None or np.array_equal(healthy, of_single.numpy())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_tensors_begin_as_gymnasium_does(task):
+    """The same distribution of every position and velocity, by Kolmogorov and Smirnov's test of 3,000 of both."""
+    envs = make(f"{task}-v5", "mujoco", 1)
+    assert isinstance(envs, MujocoEnvs)
+    generator, count, begin = np.random.default_rng(0), 3000, envs._begin
+    drawn = [envs.task.draw(generator, *begin) for _ in range(count)]
+    noise = torch.as_tensor(generator.random((count, envs.task.start_size)))
+    started = envs.task.start(noise, *(torch.as_tensor(x) for x in begin))
+    for theirs, own in zip(map(np.stack, zip(*drawn, strict=True)), started, strict=True):
+        assert own.shape == theirs.shape
+        for x, y in zip(theirs.T, own.numpy().T, strict=True):
+            constant = np.ptp(x) == 0
+            assert np.array_equal(x, y) if constant else ks_2samp(x, y).pvalue > 1e-4
+    one = envs.task.start(noise[0].float(), *(torch.as_tensor(x).float() for x in begin))
+    assert torch.allclose(one[0].double(), started[0][0], atol=1e-6) and one[1].dtype == torch.float32
