@@ -7,8 +7,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
+import rlopt
 from experiments.mujoco import __main__ as main
-from experiments.mujoco import page, plan, published, running
+from experiments.mujoco import page, plan, published, running, zoo
+from rlopt.checkpoint.format import unpack
+from rlopt.checkpoint.manager import load_newest
 from rlopt.config import read_config
 from tests.support.building import resolve
 
@@ -86,6 +89,45 @@ def test_a_run_that_fails_is_named_and_leaves_no_result(tmp_path, capsys):
     assert "FAILED trpo-inverted_double_pendulum-0, exit code 2" in said
     assert "gamma" in (tmp_path / "cells/trpo-inverted_double_pendulum-0.log").read_text()
     assert not (tmp_path / "results/cells").exists()
+
+
+def test_the_best_seeds_policy_goes_into_the_zoo(tmp_path, capsys):
+    """Kept by its run, or trained again where it was not kept; and not again where it is there already."""
+    jobs = [JOB, JOB._replace(seed=1)]
+    results, target = tmp_path / "results", tmp_path / "zoo"
+    assert running.collect(jobs, results, tmp_path, 1, TINY) == 0
+    rows = {row["seed"]: row["deterministic"]["mean"] for row in running.load(results, "cells", jobs)}
+    first = max(rows, key=rows.get)
+    put = target / "trpo-inverted_double_pendulum"
+
+    def publish():
+        capsys.readouterr()
+        assert zoo.publish(jobs, results, tmp_path, target, 1, TINY) == 0
+        said = capsys.readouterr().out
+        summary = json.loads((put / "summary.json").read_text())
+        assert summary["seed"] == first and summary["result"] == rows[first]
+        assert summary["chosen_of"] == {"seeds": 2, "mean": pytest.approx(sum(rows.values()) / 2, rel=1e-5)}
+        return said, {path: path.read_bytes() for path in put.rglob("*") if path.is_file()}
+
+    said, kept = publish()
+    assert "are left" not in said and "best of 2 seeds" in (put / "README.md").read_text()
+    assert 'rlopt.load("zoo:trpo-inverted_double_pendulum")' in (put / "README.md").read_text()
+    for gone in ("results/policies", "cells"):
+        shutil.rmtree(tmp_path / gone)
+    said, again = publish()  # from what is there already
+    assert "are left" not in said and again == kept
+    shutil.rmtree(put)
+    said, again = publish()  # trained again, to the bit
+    assert "0 runs are done, 1 are left" in said
+    checkpoint = next(path for path in kept if path.suffix == ".safetensors")
+    assert rlopt.load(put)(np.zeros(9)) is not None and len(again) == len(kept)
+    assert load_newest(put)[1]["agent"]["actor"]["theta"].equal(
+        unpack(kept[checkpoint], checkpoint)["agent"]["actor"]["theta"]
+    )
+    config = (put / "config.yaml").read_text()
+    (put / "config.yaml").write_text(config.replace("gae_lambda", "an_option_of_old"))
+    publish()
+    assert (put / "config.yaml").read_text() == config  # today's options
 
 
 def test_a_curve_has_at_most_fifty_points_that_are_means():
