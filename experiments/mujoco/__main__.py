@@ -104,6 +104,7 @@ def show(jobs: list[plan.Job], results: Path, folder: Path, options: argparse.Na
     else:
         cells = running.load(results, "cells", plan.cells())
         ablated = running.load(results, "ablations", plan.ablations())
+        page.publish_short(cells, ROOT / "README.md")
     page.publish(cells, ablated, target)
     if cells:
         print(page.returns_table(cells))

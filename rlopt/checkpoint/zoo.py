@@ -108,8 +108,8 @@ def completed(start: State, agent: Mapping[str, Any]) -> State:
 
 def _reduced(tree: Mapping[str, Any], config: Mapping[str, Any], networks: tuple[str, ...]) -> dict[str, Any]:
     """The tree of a kept checkpoint, with these networks where the run has them."""
-    agent = {name: _part(name, part) for name, part in tree["agent"].items()
-             if name in ("observations", "rewards", *networks)}  # fmt: skip
+    held = ("observations", "rewards", *networks)
+    agent = {name: _part(name, part) for name, part in tree["agent"].items() if name in held}
     about = {name: value for name, value in tree.items() if name not in _LEFT_OUT}
     return {**about, "agent": agent, "config": dict(config), KEPT: [name for name in networks if name in agent]}
 

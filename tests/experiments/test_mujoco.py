@@ -189,6 +189,27 @@ def test_the_page_shows_the_tables_between_its_marks(tmp_path):
     assert all(f"**{key}**" in text for key in published.SOURCES)
 
 
+def test_the_readme_has_the_short_table_between_its_marks(tmp_path):
+    readme = tmp_path / "README.md"
+    rows = [made(seed, mean) for seed, mean in enumerate([10.0, 20.0, 30.0, 100.0])]
+    rows += [made(0, -5.0, task="reacher"), made(0, 1.0, task="ant") | {"algo": "vpg"}]
+    for text in ("# rlopt\n", "<!-- /results -->\n<!-- results -->\n", "<!-- results -->\nopen"):
+        readme.write_text(text)
+        page.publish_short(rows, readme)
+        assert readme.read_text() == text  # without the marks it is left alone
+    readme.write_text("# rlopt\n\n<!-- results -->\nold\n<!-- /results -->\n\n## Next\n")
+    for _ in range(2):
+        page.publish_short(rows, readme)
+    before, _, rest = readme.read_text().partition("<!-- results -->\n")
+    table, _, after = rest.partition("<!-- /results -->")
+    assert before == "# rlopt\n\n" and after == "\n\n## Next\n"
+    lines = table.strip().splitlines()
+    low = 40 - 3.182446 * np.std([10, 20, 30, 100], ddof=1) / 2
+    assert lines[2].startswith(f"| Hopper-v5 | trpo | 40 ({low:.4g} to ")
+    assert lines[2].endswith(f"| 4 | 3372 (S) | {40 / 3372:.2f} |")
+    assert lines[3:] == ["| Reacher-v5 | trpo | -5 | 1 | -4.8 (B) | - |"]
+
+
 def test_the_committed_page_is_that_of_the_committed_results():
     text = (main.HERE / "README.md").read_text()
     cells = running.load(main.HERE / "results", "cells", plan.cells())
