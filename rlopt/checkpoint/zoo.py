@@ -42,7 +42,7 @@ def zoo_dir() -> Path:
 
 def names() -> list[str]:
     """Names of the zoo's policies, without zoo: before them."""
-    return sorted(path.parent.name for path in zoo_dir().glob("*/config.yaml"))
+    return sorted(path.parent.name for path in zoo_dir().glob("[!.]*/config.yaml"))
 
 
 def in_zoo(run_dir: str | Path) -> bool:
@@ -101,8 +101,13 @@ def keep(
     return path
 
 
-def completed(start: State, agent: Mapping[str, Any]) -> State:
-    """What a kept checkpoint has of an agent's state, and the rest as in ``start``, before the first step."""
+def completed(start: State, agent: Any) -> State:
+    """What a kept checkpoint has of an agent's state, and the rest as in ``start``, before the first step.
+
+    Raises ValueError where ``agent``, from a file, is no tree of groups.
+    """
+    if not isinstance(agent, dict) or not all(isinstance(part, dict) for part in agent.values()):
+        raise ValueError("its agent is no group of entries")
     return {name: {**part, **agent.get(name, {})} if isinstance(part, dict) else part for name, part in start.items()}
 
 

@@ -49,7 +49,7 @@ class MinAtar(gym.ObservationWrapper[Any, Any, Any]):
 def register(id: str) -> None:
     """Register the games of MinAtar. Raises UserError where the package is not installed."""
     try:
-        from minatar import gym as games  # type: ignore[import-not-found]
+        from minatar import gym as games
     except ImportError as error:
         raise UserError(needs_extra(f"env.id={id} needs a package that is not installed", "minatar")) from error
     games.register_envs()

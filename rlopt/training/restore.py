@@ -89,12 +89,11 @@ def restored(
     with explain_lack_of_memory("the policy", LOWER):
         start = set_up(config, cpu)
     try:
-        state = completed(start.state, tree["agent"]) if KEPT in tree else tree["agent"]
-        check_structure({"agent": state}, {"agent": start.state}, "checkpoint")
-    except (ValueError, AttributeError, TypeError) as error:
+        whole = {**tree, "agent": completed(start.state, tree.get("agent"))} if KEPT in tree else tree
+        check_structure(whole, {"agent": start.state}, "checkpoint")
+    except ValueError as error:
         raise UserError(f"{run_dir}: checkpoint and config.yaml do not belong together: {error}") from error
-    if "critic" not in tree["agent"]:  # kept without it
-        state = {name: part for name, part in state.items() if name != "critic"}
+    state = {name: part for name, part in whole["agent"].items() if name != "critic" or name in tree["agent"]}
     return replace(start, state=state), step
 
 

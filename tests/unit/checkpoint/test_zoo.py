@@ -125,10 +125,12 @@ def test_a_kept_policys_run_cannot_go_on(filled, tmp_path, capsys):
 
 def test_a_kept_checkpoint_that_does_not_fit_is_refused(filled, tmp_path):
     step, tree = load_newest(tmp_path / "zoo/trpo-pendulum")
-    tree["agent"]["actor"]["theta"] = torch.zeros(3)
-    zoo.write(tmp_path / f"zoo/trpo-pendulum/checkpoints/{zoo.file_name(step)}", step, tree, None)
-    with pytest.raises(UserError, match="do not belong together"):
-        rlopt.load("zoo:trpo-pendulum")
+    actor = tree["agent"]["actor"]
+    for agent in (None, {"actor": None}, {"actor": {}, "critic": 1}, {"actor": {**actor, "theta": torch.zeros(3)}}):
+        path = tmp_path / f"zoo/trpo-pendulum/checkpoints/{zoo.file_name(step)}"
+        zoo.write(path, step, {**tree, "agent": agent}, None)
+        with pytest.raises(UserError, match="do not belong together"):
+            rlopt.load("zoo:trpo-pendulum")
 
 
 class TestTheZooThatComesWithRlopt:
