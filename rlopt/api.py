@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from rlopt.checkpoint.format import unpack
+from rlopt.checkpoint.zoo import run_folder
 from rlopt.config import check_config, read_config
 from rlopt.config.catalogue import make_part
 from rlopt.config.choices import choices, nearest, parts
@@ -147,13 +148,13 @@ def load(
 ) -> Policy:
     """The policy of a run's newest checkpoint, on the CPU, frozen. Loading runs no code from the folder.
 
-    The environment need not be installed: a checkpoint holds its spaces. With ``best`` it is the policy of the
-    checkpoint with the highest return: in periodic evaluations, else in training. ``policy`` and ``critic`` are the
-    functions that made the networks, if `train` was given some. Raises rlopt.errors.UserError where the folder holds
-    no run or no whole checkpoint.
+    ``run_dir`` may be zoo:NAME, a policy that comes with rlopt, see rlopt.checkpoint.zoo. The environment need not be
+    installed: a checkpoint holds its spaces. With ``best`` it is the policy of the checkpoint with the highest return:
+    in periodic evaluations, else in training. ``policy`` and ``critic`` are the functions that made the networks, if
+    `train` was given some. Raises rlopt.errors.UserError where the folder holds no run or no whole checkpoint.
     """
     with extended(extensions), own.functions(policy=policy, critic=critic):
-        return load_policy(Path(run_dir), best)
+        return load_policy(run_folder(run_dir), best)
 
 
 def _callbacks(**given: Callable[..., object] | None) -> Callbacks:

@@ -1,6 +1,7 @@
 """Results on MuJoCo: scripts/reproduce mujoco [--only ALGO TASK] [--seeds 0-4] [--processes N] [--ablations] [--draw]
 
 Trains every cell of the table that has no result yet, then writes the page's tables and curves.png from results/.
+--policies brings policies/, which `rlopt zoo` lists, up to date with results/.
 --ablations trains single choices against presets, --try OPTIONS other settings on the seeds kept for tuning.
 """
 
@@ -13,7 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
-from experiments.mujoco import page, plan, running
+from experiments.mujoco import page, plan, running, zoo
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -41,6 +42,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--try", dest="typed", default=None, help="options to try, with --only ALGO TASK")
     made.add_argument("--list", action="store_true", help="print the runs that are left, and stop")
     made.add_argument("--draw", action="store_true", help="only the page, from results/")
+    made.add_argument("--policies", action="store_true",
+                      help="only policies/: the best of each cell, trained again where it was not kept")  # fmt: skip
     made.add_argument("--quick", action="store_true", help="seed 0 of ppo and trpo on Hopper, into runs/mujoco-quick")
     return made
 
@@ -76,9 +79,11 @@ def main() -> int:
     if options.list:
         print(*(job.label for job in jobs if not running.is_done(job, results)), sep="\n")
         return 0
-    failed = 0
+    failed, extra = 0, QUICK_OPTIONS if options.quick else ()
+    if options.policies:
+        target = folder / "policies" if options.quick else HERE / "policies"
+        return 1 if zoo.publish(jobs, results, folder, target, options.processes, extra) else 0
     if not options.draw:
-        extra = QUICK_OPTIONS if options.quick else ()
         failed = running.collect(jobs, results, folder, options.processes, extra)
     show(jobs, results, folder, options)
     return 1 if failed else 0
@@ -99,6 +104,7 @@ def show(jobs: list[plan.Job], results: Path, folder: Path, options: argparse.Na
     else:
         cells = running.load(results, "cells", plan.cells())
         ablated = running.load(results, "ablations", plan.ablations())
+        page.publish_short(cells, ROOT / "README.md")
     page.publish(cells, ablated, target)
     if cells:
         print(page.returns_table(cells))

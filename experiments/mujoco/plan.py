@@ -27,6 +27,7 @@ TITLES = {
     "inverted_double_pendulum": "InvertedDoublePendulum-v5",
 }
 ALGOS = ("ppo", "trpo", "acktr", "npg", "a2c", "vpg")
+ZOO = ("trpo", "ppo", "acktr")  # algorithms of which the best policies are kept
 
 
 def seeds_of(algo: str, task: str) -> range:

@@ -9,7 +9,7 @@
 | skipped | steps not taken because a number was not finite |
 | processor_seconds | of the whole process, with its start and the 200 episodes of evaluation |
 
-A run's folder, with its checkpoint, stays in runs/mujoco.
+A run's folder, with its checkpoint, stays in runs/mujoco, and its policy in results/policies (zoo.py).
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from typing import Any
 
 from experiments._shared.data import write_json
 from experiments._shared.study import rounded
-from experiments.mujoco.plan import Job
+from experiments.mujoco.plan import ZOO, Job
+from rlopt.checkpoint.zoo import keep
+from rlopt.errors import UserError
 
 POINTS = 50
 
@@ -86,8 +88,23 @@ def finish(job: Job, status: int, seconds: float, results: Path, folder: Path) -
     path = result_of(job, results)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, rounded(found))
+    keep_policy(job, run_dir, results)
     print(f"{job.label}: {found['deterministic']['mean']:.1f}, {seconds:.0f} processor seconds", flush=True)
     return True
+
+
+def kept(job: Job, results: Path) -> Path:
+    """The folder of a run's policy."""
+    return results / "policies" / job.label
+
+
+def keep_policy(job: Job, run_dir: Path, results: Path) -> None:
+    """Keep the policy of a cell's finished run."""
+    if job.kind == "cells" and job.algo in ZOO:
+        try:
+            keep(run_dir, kept(job, results))
+        except UserError as error:
+            print(f"{job.label}: its policy is not kept, {error}", flush=True)
 
 
 def outcome(job: Job, run_dir: Path, seconds: float) -> dict[str, Any]:

@@ -50,21 +50,23 @@ _KINDS = {"evaluation": "most probable actions", "sampled_evaluation": "sampled 
 
 def run(arguments: list[str]) -> int:
     parser = Parser(prog="rlopt card", description="Write README.md with a run's results, in the format of model hubs.")
-    parser.add_argument("run_dir", type=Path, help="folder of a run that is finished")
+    parser.add_argument("run_dir", type=Path, help="folder of a run that is finished, or zoo:NAME")
     parser.add_argument("--out", type=Path, metavar="F", help="the file (RUN_DIR/README.md)")
     options = parser.parse_args(arguments)
 
+    from rlopt.checkpoint.zoo import output_folder, run_folder
     from rlopt.config.saved import load_run, to_yaml
     from rlopt.files.reading import read_json
     from rlopt.training.continuing import saved_result
 
-    path = options.out or options.run_dir / "README.md"
-    config = load_run(options.run_dir, needs_environment=False)
-    if saved_result(options.run_dir) is None:
-        raise UserError(f"{options.run_dir} is not finished: it has no summary.json; `rlopt resume` goes on with it")
+    path = options.out or output_folder(options.run_dir) / "README.md"
+    run_dir = run_folder(options.run_dir)
+    config = load_run(run_dir, needs_environment=False)
+    if saved_result(run_dir) is None:
+        raise UserError(f"{run_dir} is not finished: it has no summary.json; `rlopt resume` goes on with it")
     if path.exists() and _OURS not in path.read_text(errors="replace")[:2000]:
         raise UserError(f"{path} is there and is no card of rlopt's; give another place, --out F")
-    summary = read_json(options.run_dir / "summary.json")
+    summary = read_json(run_dir / "summary.json")
     try:
         replace_file(path, card(summary, to_yaml(config)))
     except OSError as error:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(prog="rlopt eval", description="Evaluate a trained policy on whole episodes.")
     add = parser.add_argument
-    add("run_dir", type=Path, help="folder of a run, as rlopt train prints it")
+    add("run_dir", type=Path, help="folder of a run, as rlopt train prints it, or zoo:NAME, see rlopt zoo")
     add("--episodes", type=int, default=100, metavar="N", help="episodes with the mode, and as many with samples (100)")
     add("--seed", type=int, help="seed of the episodes (the run's)")
     best = "evaluate the checkpoint with the highest return, not the newest: the return in periodic evaluations"
@@ -42,9 +42,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 def run(arguments: list[str]) -> int:
     options = _parse(arguments)
-    video = options.run_dir / "video.mp4" if options.video == Path() else options.video
-    video = video and video.absolute()  # an environment may change the working directory
 
+    from rlopt.checkpoint.zoo import output_folder, run_folder
     from rlopt.config import check_config
     from rlopt.config.groups import MOST_EPISODES
     from rlopt.config.saved import load_run
@@ -57,8 +56,11 @@ def run(arguments: list[str]) -> int:
     if not 1 <= options.episodes <= MOST_EPISODES:
         raise UserError(f"--episodes must be 1 or above, at most {MOST_EPISODES:,}; got {options.episodes}")
     use_one_thread()
-    config = check_config(load_run(options.run_dir))
-    restored, step = restore_run(config, options.run_dir, options.best)
+    run_dir = run_folder(options.run_dir)
+    video = output_folder(options.run_dir) / "video.mp4" if options.video == Path() else options.video
+    video = video and video.absolute()  # an environment may change the working directory
+    config = check_config(load_run(run_dir))
+    restored, step = restore_run(config, run_dir, options.best)
     environment, head, frozen = config.env, restored.agent.head, restored.agent.evaluated_policy(restored.state)
     seed, limit = config.seed if options.seed is None else options.seed, config.evaluation.max_steps
     if video:

@@ -17,7 +17,7 @@ def run(arguments: list[str]) -> int:
     description = "Compare the directions of every metric with every solver, at a trained policy and on a fresh batch."
     parser = Parser(prog="rlopt inspect", description=description)
     add = parser.add_argument
-    add("run_dir", type=Path, help="folder of a run, as rlopt train prints it")
+    add("run_dir", type=Path, help="folder of a run, as rlopt train prints it, or zoo:NAME")
     add("--samples", type=int, metavar="N", help="transitions in the fresh batch (the run's batch_size)")
     add("--radius", type=float, default=0.01, metavar="R", help="KL divergence of every step, nats (0.01)")
     add("--damping", type=float, metavar="L", help="lambda (the run's)")
@@ -34,6 +34,7 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     _check(options)
 
+    from rlopt.checkpoint.zoo import output_folder, run_folder
     from rlopt.config import check_config
     from rlopt.config.catalogue import pairs
     from rlopt.config.saved import load_run
@@ -46,19 +47,18 @@ def run(arguments: list[str]) -> int:
 
     use_one_thread()
     chosen = pairs(*(names and names.split(",") for names in (options.metric, options.solver)))
-    config = check_config(load_run(options.run_dir))
+    run_dir = run_folder(options.run_dir)
+    config = check_config(load_run(run_dir))
     memory = explain_lack_of_memory("the inspection", "lower --samples, or name fewer of --metric and --solver")
     limits = Limits(inf if options.pairs == "all" or options.solver else _QUICK, options.exact)
     total = sum(len(solvers) for _, _, solvers in chosen)
     with memory, PairsDisplay(total, lines=not options.json) as display:
         sizes = options.samples, options.radius, options.damping
-        about, found = inspect_run(
-            config, options.run_dir, chosen, *sizes, options.fresh, options.seed, display.update, limits
-        )
+        about, found = inspect_run(config, run_dir, chosen, *sizes, options.fresh, options.seed, display.update, limits)
     if options.json:
         print(json.dumps({**about, **found.plain()}))
     else:
-        publish(about, found, options.run_dir, options.out)
+        publish(about, found, output_folder(options.run_dir), options.out)
     return 0
 
 

@@ -29,6 +29,8 @@ rlopt: policy-gradient training where the geometry of the update is a choice
                                       train a policy to imitate recorded actions
   rlopt eval RUN_DIR [--episodes N] [--video [PATH]] [--save-episodes F] [--json]
                                       evaluate a trained policy
+  rlopt zoo                           list trained policies that come with rlopt: zoo:NAME is a RUN_DIR of eval,
+                                      inspect, export and card, and of init.from
   rlopt inspect RUN_DIR [--samples N] [--radius R] [--json]
                                       compare every metric and solver at a trained policy
   rlopt export RUN_DIR [--out F]      write the policy as one graph that needs no rlopt: .onnx or .pt2
@@ -44,7 +46,7 @@ with every command:
   --import MODULE                     import a module, or a file, ./mine.py, that registers environments, first
 """
 COMMANDS = {  # command -> its module in rlopt.cli
-    **{name: name for name in ("train", "resume", "clone", "inspect", "export", "card", "plot", "report")},
+    **{name: name for name in ("train", "resume", "clone", "zoo", "inspect", "export", "card", "plot", "report")},
     "eval": "evaluate",
 }
 

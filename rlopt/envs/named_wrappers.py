@@ -7,6 +7,7 @@
 | filter:KEY+KEY   | FilterObservation: these parts of a Dict alone                                |
 | frame_stack:N    | FrameStackObservation: the last N observations                                |
 | grayscale        | GrayscaleObservation                                                          |
+| minatar          | none: rlopt.envs.minatar, a MinAtar game as bytes that a checkpoint holds       |
 | max_and_skip:N   | MaxAndSkipObservation: an action for N steps, the maximum of the last two observations |
 | resize:N, resize:HxW | ResizeObservation, of pictures                                            |
 | sticky:P         | StickyAction: with probability P the last action is taken again               |
@@ -26,6 +27,7 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 
+from rlopt.envs.minatar import MinAtar
 from rlopt.envs.observations import describe_kind, describe_space
 from rlopt.errors import UserError, in_one_line, needs_extra
 
@@ -33,9 +35,9 @@ OwnWrapper = Callable[..., gym.Env]
 
 
 class _Entry(NamedTuple):
-    """A wrapper of Gymnasium, and the argument that the text behind the colon stands for."""
+    """A wrapper of Gymnasium by its name, or of rlopt, and the argument that the text behind the colon stands for."""
 
-    wrapper: str
+    wrapper: str | type[gym.Wrapper]
     argument: str | None = None
     convert: Callable[[str], Any] | None = None  # raises ValueError
     wanted: str = ""  # with an example
@@ -66,6 +68,7 @@ _TABLE = {
     "frame_stack": _Entry("FrameStackObservation", "stack_size", _count, "a number of frames, such as frame_stack:4"),
     "grayscale": _Entry("GrayscaleObservation"),
     "max_and_skip": _Entry("MaxAndSkipObservation", "skip", _count, "a number of steps, such as max_and_skip:4"),
+    "minatar": _Entry(MinAtar),
     "resize": _Entry("ResizeObservation", "shape", _shape, "pixels, such as resize:84 or resize:84x96"),
     "sticky": _Entry("StickyAction", "repeat_action_probability", _share, "a probability, such as sticky:0.25"),
     "time_aware": _Entry("TimeAwareObservation"),
@@ -121,7 +124,8 @@ def wrap(env: gym.Env, entries: Sequence[str], own: Mapping[str, OwnWrapper]) ->
                 text = entry.split(":", 2)[2:]
                 env = own[entry](env, *text)
             else:
-                wrapper = getattr(gym.wrappers, _TABLE[entry.partition(":")[0]].wrapper)
+                known = _TABLE[entry.partition(":")[0]].wrapper
+                wrapper = getattr(gym.wrappers, known) if isinstance(known, str) else known
                 env = wrapper(env, **_arguments(entry))
         except gym.error.DependencyNotInstalled as error:
             missing = f"env.wrappers: {entry} needs a package that is not installed"

@@ -19,7 +19,7 @@ import torch
 
 import rlopt.tasks  # noqa: F401  # registers rlopt's own environments
 from rlopt.core.checks import at_least_one, between, check
-from rlopt.envs import tensor
+from rlopt.envs import minatar, tensor
 from rlopt.envs.given import StandIn, make_own
 from rlopt.envs.mujoco import MujocoEnvs, log_warnings, task_of
 from rlopt.envs.observations import as_image, check_observation_space, describe_kind, unmasked
@@ -324,6 +324,8 @@ class EnvSpec:
             return StandIn(*self.stand_in)
         if self.id.startswith("ALE/") and self.id not in gym.registry:
             _register_atari(self.id)
+        if self.id.startswith("MinAtar/") and self.id not in gym.registry:
+            minatar.register(self.id)
         try:
             if self._module.startswith("gymnasium.envs.mujoco"):
                 log_warnings()

@@ -81,4 +81,15 @@ rlopt export runs/grid --out policy.onnx
 rlopt card runs/grid
 rlopt eval runs/grid --import grid.py --save-episodes episodes.npz
 ```
+
+**Trained policies** come with rlopt, the best of several seeds on MuJoCo's tasks. ``zoo:NAME`` may stand for the folder
+of a run, in `rlopt eval`, `inspect`, `export` and `card`, in `rlopt.load` and in `init.from`: `rlopt.checkpoint.zoo`.
+`rlopt eval zoo:trpo-hopper --video` shows one. This lists them:
+
+```shell
+rlopt zoo
+```
+
+**Small images**: `env=minatar env.id=MinAtar/Breakout-v1 policy=small_cnn critic=small_cnn` is one of five Atari games
+on a grid of 10 x 10 cells (extra `minatar`, `rlopt.envs.minatar`).
 """

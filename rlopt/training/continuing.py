@@ -39,6 +39,8 @@ def read_run(
         return config, None, None
     path, content = newest(run_dir, say)
     tree = unpack(content, path)
+    if "kept" in tree:
+        raise UserError(f"{run_dir} holds a policy alone, whose run cannot go on; begin one with init.from={run_dir}")
     try:
         check_same_config(saved, tree["config"])
         check_counters(tree)

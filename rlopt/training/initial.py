@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from rlopt.checkpoint.zoo import run_folder
 from rlopt.config import check_config
 from rlopt.config.saved import load_run
 from rlopt.core.flat import CONSTANTS, Layout
@@ -37,7 +38,7 @@ def start_from(setup: Setup) -> Setup:
     """
     options = setup.config.init
     if options.folder is not None:
-        return replace(setup, state=_from_run(setup, Path(options.folder), options.best))
+        return replace(setup, state=_from_run(setup, run_folder(options.folder), options.best))
     if options.actor is not None:
         theta = _from_file(setup.agent.actor, Path(options.actor), setup.state["actor"]["theta"])
         return replace(setup, state=_state(setup, {**_thetas(setup), "actor": theta}))
@@ -52,7 +53,7 @@ def _from_run(setup: Setup, folder: Path, best: bool) -> State:
     thetas = {**_thetas(setup), "actor": actor["average"].get("theta", actor["theta"])}
     told = "policy"
     critics = [s.agent.learners.get("critic") for s in (setup, other)]
-    if all(critics) and _difference(*critics) is None:  # type: ignore[arg-type]
+    if all(critics) and "critic" in other.state and _difference(*critics) is None:  # type: ignore[arg-type]
         thetas["critic"], told = _values_alike(setup, other.state["critic"]), "policy and critic"
     state = _state(setup, thetas)
     if told != "policy" and all("targets" in s["critic"] for s in (state, other.state)):

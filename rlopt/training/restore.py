@@ -13,6 +13,7 @@ import torch
 
 from rlopt.checkpoint.manager import load_best, load_newest
 from rlopt.checkpoint.resume_rules import SIZES, check_same_config, check_structure
+from rlopt.checkpoint.zoo import KEPT, completed
 from rlopt.config import check_config
 from rlopt.config.catalogue import usual_dampings
 from rlopt.config.choices import stands_for
@@ -88,10 +89,12 @@ def restored(
     with explain_lack_of_memory("the policy", LOWER):
         start = set_up(config, cpu)
     try:
-        check_structure(tree, {"agent": start.state}, "checkpoint")
+        whole = {**tree, "agent": completed(start.state, tree.get("agent"))} if KEPT in tree else tree
+        check_structure(whole, {"agent": start.state}, "checkpoint")
     except ValueError as error:
         raise UserError(f"{run_dir}: checkpoint and config.yaml do not belong together: {error}") from error
-    return replace(start, state=tree["agent"]), step
+    state = {name: part for name, part in whole["agent"].items() if name != "critic" or name in tree["agent"]}
+    return replace(start, state=state), step
 
 
 def inspect_run(
@@ -104,6 +107,8 @@ def inspect_run(
     matrix of gradients then have the usual damping of their files, which is in units of their own.
     """
     run, step = (set_up(config, torch.device("cpu")), 0) if fresh else restore_run(config, run_dir)
+    if run.agent.critic is not None and "critic" not in run.state:
+        raise UserError(f"{run_dir} holds a policy without its critic, of which `rlopt inspect` needs the advantages")
     seed = run.config.seed if seed is None else seed
     actor = run.state["actor"]
     update = run.agent.actor.update

@@ -7,8 +7,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
+import rlopt
 from experiments.mujoco import __main__ as main
-from experiments.mujoco import page, plan, published, running
+from experiments.mujoco import page, plan, published, running, zoo
+from rlopt.checkpoint.format import unpack
+from rlopt.checkpoint.manager import load_newest
 from rlopt.config import read_config
 from tests.support.building import resolve
 
@@ -88,6 +91,45 @@ def test_a_run_that_fails_is_named_and_leaves_no_result(tmp_path, capsys):
     assert not (tmp_path / "results/cells").exists()
 
 
+def test_the_best_seeds_policy_goes_into_the_zoo(tmp_path, capsys):
+    """Kept by its run, or trained again where it was not kept; and not again where it is there already."""
+    jobs = [JOB, JOB._replace(seed=1)]
+    results, target = tmp_path / "results", tmp_path / "zoo"
+    assert running.collect(jobs, results, tmp_path, 1, TINY) == 0
+    rows = {row["seed"]: row["deterministic"]["mean"] for row in running.load(results, "cells", jobs)}
+    first = max(rows, key=rows.get)
+    put = target / "trpo-inverted_double_pendulum"
+
+    def publish():
+        capsys.readouterr()
+        assert zoo.publish(jobs, results, tmp_path, target, 1, TINY) == 0
+        said = capsys.readouterr().out
+        summary = json.loads((put / "summary.json").read_text())
+        assert summary["seed"] == first and summary["result"] == rows[first]
+        assert summary["chosen_of"] == {"seeds": 2, "mean": pytest.approx(sum(rows.values()) / 2, rel=1e-5)}
+        return said, {path: path.read_bytes() for path in put.rglob("*") if path.is_file()}
+
+    said, kept = publish()
+    assert "are left" not in said and "best of 2 seeds" in (put / "README.md").read_text()
+    assert 'rlopt.load("zoo:trpo-inverted_double_pendulum")' in (put / "README.md").read_text()
+    for gone in ("results/policies", "cells"):
+        shutil.rmtree(tmp_path / gone)
+    said, again = publish()  # from what is there already
+    assert "are left" not in said and again == kept
+    shutil.rmtree(put)
+    said, again = publish()  # trained again, to the bit
+    assert "0 runs are done, 1 are left" in said
+    checkpoint = next(path for path in kept if path.suffix == ".safetensors")
+    assert rlopt.load(put)(np.zeros(9)) is not None and len(again) == len(kept)
+    assert load_newest(put)[1]["agent"]["actor"]["theta"].equal(
+        unpack(kept[checkpoint], checkpoint)["agent"]["actor"]["theta"]
+    )
+    config = (put / "config.yaml").read_text()
+    (put / "config.yaml").write_text(config.replace("gae_lambda", "an_option_of_old"))
+    publish()
+    assert (put / "config.yaml").read_text() == config  # today's options
+
+
 def test_a_curve_has_at_most_fifty_points_that_are_means():
     points = [(step, float(step)) for step in range(1000, 1_000_001, 1000)]
     found = running.thinned(points, 1_000_000)
@@ -145,6 +187,27 @@ def test_the_page_shows_the_tables_between_its_marks(tmp_path):
         assert text.count(table) == 1
     assert "No runs yet" not in text and (tmp_path / "curves.png").exists() and str(target).endswith("README.md")
     assert all(f"**{key}**" in text for key in published.SOURCES)
+
+
+def test_the_readme_has_the_short_table_between_its_marks(tmp_path):
+    readme = tmp_path / "README.md"
+    rows = [made(seed, mean) for seed, mean in enumerate([10.0, 20.0, 30.0, 100.0])]
+    rows += [made(0, -5.0, task="reacher"), made(0, 1.0, task="ant") | {"algo": "vpg"}]
+    for text in ("# rlopt\n", "<!-- /results -->\n<!-- results -->\n", "<!-- results -->\nopen"):
+        readme.write_text(text)
+        page.publish_short(rows, readme)
+        assert readme.read_text() == text  # without the marks it is left alone
+    readme.write_text("# rlopt\n\n<!-- results -->\nold\n<!-- /results -->\n\n## Next\n")
+    for _ in range(2):
+        page.publish_short(rows, readme)
+    before, _, rest = readme.read_text().partition("<!-- results -->\n")
+    table, _, after = rest.partition("<!-- /results -->")
+    assert before == "# rlopt\n\n" and after == "\n\n## Next\n"
+    lines = table.strip().splitlines()
+    low = 40 - 3.182446 * np.std([10, 20, 30, 100], ddof=1) / 2
+    assert lines[2].startswith(f"| Hopper-v5 | trpo | 40 ({low:.4g} to ")
+    assert lines[2].endswith(f"| 4 | 3372 (S) | {40 / 3372:.2f} |")
+    assert lines[3:] == ["| Reacher-v5 | trpo | -5 | 1 | -4.8 (B) | - |"]
 
 
 def test_the_committed_page_is_that_of_the_committed_results():

@@ -1,0 +1,1 @@
+"""MinAtar: PPO, ACKTR and TRPO on five small Atari games."""
