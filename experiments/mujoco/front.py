@@ -10,7 +10,7 @@ from typing import Any
 from experiments._shared import trained
 from experiments._shared.data import read_rows
 from experiments.classic_control.__main__ import PLAN
-from experiments.mujoco.page import finals, of, with_interval
+from experiments.mujoco.page import finals, of
 from experiments.mujoco.plan import FIRST, STEPS, TITLES, seeds_of
 from experiments.mujoco.published import BEST
 
@@ -26,38 +26,40 @@ def counted(seeds: int) -> str:
     return f"{seeds} seed{'s' * (seeds != 1)}"
 
 
-def classic(rows: Sequence[dict[str, str]], algo: str, env: str) -> str:
-    """Mean with its 95% t interval, and the seeds."""
-    values = trained.evaluations(rows, algo, env)
-    return f"{trained.mean_with_interval(values)}, {counted(len(values))}" if values else "-"
-
-
-def mujoco(rows: Sequence[dict[str, Any]], algo: str, task: str) -> str:
-    """Mean, its interval where there are two seeds, the seeds, and the highest published mean."""
-    cell = of(rows, algo, task)
-    if not cell:
+def shown(values: Sequence[float]) -> str:
+    """Mean, and its 95% t interval where there are two values or more; in whole numbers."""
+    if not values:
         return "-"
-    return f"{with_interval(finals(cell), 'mean')}, {counted(len(cell))}; {BEST[task][algo][0]:g}"
+    low, high = trained.interval(values) if len(values) > 1 else (0.0, 0.0)
+    return f"{sum(values) / len(values):.0f}" + (f" ({low:.0f} to {high:.0f})" if len(values) > 1 else "")
+
+
+def row(title: str, steps: int, values: Sequence[Sequence[float]]) -> str:
+    """One environment: the seeds of each algorithm, where they differ the fewest and the most, and their returns."""
+    seeds = sorted({len(found) for found in values if found})
+    counts = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    return f"| {title} | {steps:,} | {counts} | {' | '.join(map(shown, values))} |"
 
 
 def table(cells: Sequence[dict[str, Any]]) -> str:
     """Environments by algorithms, with what must be known to read them."""
-    lines = [f"| | steps | {' | '.join(algo.upper() for algo in ALGOS)} |", f"|{'---|' * (len(ALGOS) + 2)}"]
+    lines = [f"| | steps | seeds | {' | '.join(algo.upper() for algo in ALGOS)} |", f"|{'---|' * (len(ALGOS) + 3)}"]
     runs = read_rows(CLASSIC)
     for env, (title, _, lengths) in PLAN.items():
-        shown = [classic(runs, algo, env) if algo in lengths else "-" for algo in ALGOS]
-        steps = next(iter({lengths[algo] for algo in ALGOS if algo in lengths}))
-        lines.append(f"| {title} | {steps:,} | {' | '.join(shown)} |")
+        found = [trained.evaluations(runs, algo, env) if algo in lengths else [] for algo in ALGOS]
+        lines.append(row(title, next(lengths[algo] for algo in ALGOS if algo in lengths), found))
     for task in FIRST:
-        if any(of(cells, algo, task) for algo in ALGOS):
-            shown = [mujoco(cells, algo, task) for algo in ALGOS]
-            lines.append(f"| {TITLES[task]} | {STEPS:,} | {' | '.join(shown)} |")
+        found = [finals(of(cells, algo, task)) for algo in ALGOS]
+        if any(found):
+            lines.append(row(TITLES[task], STEPS, found))
+            best = [f"{BEST[task][algo][0]:.0f}" if values else "-" for algo, values in zip(ALGOS, found, strict=True)]
+            lines.append(f"| *highest published* | | | {' | '.join(best)} |")
     there = sum(len(of(cells, algo, task)) for algo in ALGOS for task in FIRST)
     planned = sum(len(seeds_of(algo, task)) for algo in ALGOS for task in FIRST)
     about = (
-        f"In brackets 95% intervals, where there are two seeds or more. Of {planned} runs planned on MuJoCo's first "
-        f"{len(FIRST)} tasks {there} have been made; behind the semicolon is the highest mean that others have "
-        f"published. [Sources and all runs](experiments/mujoco/README.md); "
-        f"[classic control](experiments/classic_control/README.md). {MADE_BEFORE}"
+        f"In brackets 95% intervals, where there are two seeds or more. {there} of the {planned} runs planned on "
+        "MuJoCo's first four tasks have been made; below them the highest means that others have published. [Sources "
+        "and all runs](experiments/mujoco/README.md); [classic control](experiments/classic_control/README.md). "
+        f"{MADE_BEFORE}"
     )
-    return "\n".join([*lines, "", *textwrap.wrap(about, 118, break_on_hyphens=False)])
+    return "\n".join([*lines, "", *textwrap.wrap(about, 118, break_on_hyphens=False, break_long_words=False)])

@@ -110,14 +110,16 @@ class Richardson:
 ```
 
 ```shell
-rlopt train --extensions my_parts metric=fisher solver=richardson solver.rate=0.3 run_dir=runs/richardson
+rlopt train --extensions my_parts metric=fisher solver=richardson solver.iterations=50 run_dir=runs/richardson
 rlopt inspect runs/richardson --extensions my_parts --metric fisher --solver richardson,cg
 ```
 
-`inspect` says how far it is from the exact direction: the column of angles, beside CG's. Metrics, objectives, damping
-and steps go the same way; `rlopt.core.parts` says what each must have. Code is loaded from the folders that the
-command line names and from nowhere else, so `rlopt eval` and the like need `--extensions my_parts` too.
-`rlopt.guide.extending` has a metric, wrappers and thousands of environments as tensors.
+`inspect` says how far a direction is from the exact one. Its cosine was 0.92 after this run, CG's 1.00; the largest
+eigenvalue was 13.5. With `solver.rate=0.3`, above the bound, CartPole was learned as well, and the cosine was -0.05
+in the end: a curve of returns does not show that a solver is broken. Metrics, objectives, damping and steps go the
+same way; `rlopt.core.parts` says what each must have. Code is loaded from the folders that the command line names and
+from nowhere else, so `rlopt eval` and the like need `--extensions my_parts` too. `rlopt.guide.extending` has a
+metric, wrappers and thousands of environments as tensors.
 
 ## The mathematics alone
 

@@ -97,14 +97,15 @@ def make(out: Path) -> None:
     for preset, text in presets.pages(out / "rlopt/guide/presets").items():
         name = f"rlopt.guide.presets.{preset}"
         pages[name] = as_page(name, text)
-    pdoc.render.configure(
-        docformat="markdown", footer_text="rlopt", template_directory=Path(__file__).parent / "templates"
-    )
+    templates = Path(__file__).parent / "templates"
+    pdoc.render.configure(docformat="markdown", footer_text="rlopt", template_directory=templates)
     for name, page in pages.items():
         file = out / f"{name.replace('.', '/')}.html"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(pdoc.render.html_module(page, pages))
-    (out / "search.js").write_text(pdoc.render.search_index(pages))
+    # without pictures and links, whose addresses are those of their own page
+    excerpts = re.sub(r"<img\b[^>]*>|</?a\b[^>]*>", "", pdoc.render.search_index(pages))
+    (out / "search.js").write_text(excerpts + (templates / "ranking.js").read_text())
 
 
 if __name__ == "__main__":

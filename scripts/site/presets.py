@@ -23,8 +23,8 @@ from rlopt.guide import presets
 
 Curves = Mapping[int, tuple[list[float], list[float]]]
 LOOK = {
-    "svg.fonttype": "none", "svg.hashsalt": "rlopt", "font.size": 9, "text.color": "#808080", "axes.edgecolor": "#808080",
-    "axes.labelcolor": "#808080", "xtick.color": "#808080", "ytick.color": "#808080",
+    "svg.fonttype": "none", "svg.hashsalt": "rlopt", "font.size": 9, "text.color": "#808080",
+    "axes.edgecolor": "#808080", "axes.labelcolor": "#808080", "xtick.color": "#808080", "ytick.color": "#808080",
 }  # fmt: skip  # greys that can be read on white and on black
 
 
