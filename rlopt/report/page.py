@@ -38,7 +38,7 @@ code { font-size: 13px; } summary { cursor: pointer; }
 @media (prefers-color-scheme: dark) {
   :root { color-scheme: dark; } body { background: #15171a; color: #e4e4e4; } .note { color: #b5b5b5; }
   th, td { border-color: #3a3d42; } th { border-color: #e4e4e4; }
-  img { background: #fff; filter: invert(.91) hue-rotate(180deg); }
+  img { background: #fff; filter: invert(.92) hue-rotate(180deg) brightness(1.3); }
 }
 @media (max-width: 600px) { body { margin: 1em auto; } table { display: block; overflow-x: auto; } }
 """
