@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.mujoco import __main__ as main
-from experiments.mujoco import page, plan, published, running
+from experiments.mujoco import front, page, plan, published, running
 from rlopt.config import read_config
 from tests.support.building import resolve
 
@@ -183,3 +183,29 @@ def test_the_options_name_the_runs():
     assert labels("--ablations", "--only", "ppo", "swimmer", "--seeds", "100") == [
         "ppo-preset-swimmer-100", "ppo-gamma_0.99-swimmer-100",
     ]  # fmt: skip
+
+
+def test_the_first_pages_table_counts_seeds_and_has_intervals_where_there_are_two():
+    one, two = front.table([made(0, 1000.0)]), front.table([made(0, 1000.0), made(1, 1100.0)])
+    assert "| Hopper-v5 | 1,000,000 | 1 | - | 1000 | - | - |" in one and "1 of the 160 runs" in " ".join(one.split())
+    assert "| Hopper-v5 | 1,000,000 | 2 | - | 1050 (415 to 1685) | - | - |" in two  # 1050 +- 12.706 * 50
+    assert "| *highest published* | | | - | 3372 | - | - |" in one and "Ant-v5" not in one
+    assert front.row("x", 5, [[1.0], [], [1.0, 3.0]]) == "| x | 5 | 1 to 2 | 1 | - | 2 (-11 to 15) |"
+
+
+def test_the_readme_has_the_table_of_the_committed_results():
+    cells = running.load(main.HERE / "results", "cells", plan.cells())
+    assert front.table(cells) in (main.ROOT / "README.md").read_text()
+
+
+def test_drawing_writes_the_readmes_table_and_a_quick_run_does_not(monkeypatch, tmp_path):
+    monkeypatch.setattr(main, "ROOT", tmp_path)
+    monkeypatch.setattr(page, "publish", lambda *given: None)
+    readme = tmp_path / "README.md"
+    empty = "a\n<!-- results -->\n<!-- end of results -->\nb\n"
+    readme.write_text(empty)
+    (tmp_path / "quick").mkdir()
+    main.show([], tmp_path, tmp_path / "quick", main.parser().parse_args(["--quick"]))
+    assert readme.read_text() == empty
+    main.show([], tmp_path, tmp_path / "quick", main.parser().parse_args(["--draw"]))
+    assert "CartPole-v1" in readme.read_text() and readme.read_text().endswith("results -->\nb\n")

@@ -49,7 +49,7 @@ SMALL = [
 ]
 LESS = {  # of what is typed -> what takes less long
     r" total_steps=150000": " total_steps=160", r" total_steps=\d{5}": " total_steps=240",
-    r" seed=0,1,2,3,4": " seed=0", r" algo=trpo,ppo seed=0,1,2": " algo=trpo,ppo seed=0", r" env=cartpole,acrobot": " env=cartpole",
+    r" seed=0,1,2,3,4": " seed=0,1", r" algo=trpo,ppo seed=0,1,2": " algo=trpo,ppo seed=0", r" env=cartpole,acrobot": " env=cartpole",
     r" hydra/launcher=.*": "",
 }  # fmt: skip
 FURTHER = {
