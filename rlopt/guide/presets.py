@@ -82,16 +82,18 @@ def recipes(preset: str) -> list[str]:
 def page(preset: str) -> str:
     """The page of one preset, as Markdown."""
     about = head(preset)
-    rows = [(key, name, described(key.removeprefix("critic."), name)) for key, name in parts(preset).items()]
+    chosen = parts(preset).items()
+    rows = [f"| {key} | `{name}` | {described(key.removeprefix('critic.'), name)} |" for key, name in chosen]
     own = [f"- `{name}`: {described('recipe', name)}" for name in recipes(preset)]
-    return "\n".join([
-        f"`algo={preset}`: {about.title}", "", "```shell", f"rlopt train algo={preset} env=cartpole", "```", "",
-        "## Equation", "", *(f"   {line}" for line in about.equation.splitlines()), "",
-        "## Source", "", about.source, "", "## Deviations from it, and why", "", about.deviations, "",
-        "## Parts", "", _PARTS, "",
-        "| | choice | |", "|---|---|---|", *(f"| {key} | `{name}` | {text} |" for key, name, text in rows),
-        *(["", "## Recipes", "", _RECIPES, "", *own] if own else []), "",
-    ])  # fmt: skip
+    sections = {
+        "Equation": "\n".join(f"   {line}" for line in about.equation.splitlines()),
+        "Source": about.source,
+        "Deviations from it, and why": about.deviations,
+        "Parts": "\n".join([_PARTS, "", "| | choice | |", "|---|---|---|", *rows]),
+        "Recipes": "\n".join([_RECIPES, "", *own]) if own else "",
+    }
+    start = f"`algo={preset}`: {about.title}\n\n```shell\nrlopt train algo={preset} env=cartpole\n```\n\n"
+    return start + "".join(f"## {title}\n\n{text}\n\n" for title, text in sections.items() if text)
 
 
 def table() -> str:

@@ -22,7 +22,9 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import presets  # noqa: E402  # of this folder
 
-SHOWN_AS_TEXT = (".yaml", ".py", ".sh", "")  # files that a browser would rather save than show
+from rlopt.config.choices import file  # noqa: E402
+
+SHOWN_AS_TEXT = (".yaml", ".py", ".md", "")  # files that a browser would rather save than show
 LINK = re.compile(r"(!?\[[^\]]*\])\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -47,6 +49,11 @@ def modules() -> dict[str, pdoc.doc.Module]:
     return {name: pdoc.doc.Module(import_module(name)) for name in names}
 
 
+def relative(name: str, target: str) -> str:
+    """The address of a place in the site, from the page of this name."""
+    return posixpath.relpath(target, posixpath.dirname(f"{name.replace('.', '/')}.html") or ".")
+
+
 def as_page(name: str, text: str) -> pdoc.doc.Module:
     return pdoc.doc.Module(ModuleType(name, text))
 
@@ -69,23 +76,30 @@ class Site:
             return f"{module}.html"
         if path.is_dir():
             return self.target(path / "README.md" if (path / "README.md").exists() else path / "__init__.py")
+        return self.copied(path)
+
+    def copied(self, path: Path) -> str:
+        """The place of a copy of the file, which a browser shows."""
+        inside = path.relative_to(ROOT)
         place = f"{inside}.txt" if path.suffix in SHOWN_AS_TEXT else str(inside)
         (self.out / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, self.out / place)
         return place
 
     def moved(self, name: str, path: Path) -> str:
-        """A Markdown file's text with its links as they are in the site."""
-        here = posixpath.dirname(f"{name.replace('.', '/')}.html")
+        """A Markdown file's text with its links as they are in the site, and one to its source."""
 
         def link(match: re.Match[str]) -> str:
             text, address, anchor = match[1], match[2], match[3] or ""
             if ":" in address:
                 return match[0]
-            to = self.target((path.parent / address).resolve())
-            return f"{text}({posixpath.relpath(to, here or '.')}{anchor})"
+            return f"{text}({relative(name, self.target((path.parent / address).resolve()))}{anchor})"
 
-        return LINK.sub(link, path.read_text())
+        return LINK.sub(link, path.read_text()) + self.source(name, path)
+
+    def source(self, name: str, path: Path) -> str:
+        """A line that leads to the file that a page is made from."""
+        return f"\n\n---\n\nSource of this page: [{path.relative_to(ROOT)}]({relative(name, self.copied(path))})\n"
 
 
 def make(out: Path) -> None:
@@ -96,13 +110,13 @@ def make(out: Path) -> None:
     pages |= modules()
     for preset, text in presets.pages(out / "rlopt/guide/presets").items():
         name = f"rlopt.guide.presets.{preset}"
-        pages[name] = as_page(name, text)
+        pages[name] = as_page(name, text + site.source(name, file("algo", preset)))
     templates = Path(__file__).parent / "templates"
     pdoc.render.configure(docformat="markdown", footer_text="rlopt", template_directory=templates)
     for name, page in pages.items():
-        file = out / f"{name.replace('.', '/')}.html"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(pdoc.render.html_module(page, pages))
+        place = out / f"{name.replace('.', '/')}.html"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(pdoc.render.html_module(page, pages))
     # without pictures and links, whose addresses are those of their own page
     excerpts = re.sub(r"<img\b[^>]*>|</?a\b[^>]*>", "", pdoc.render.search_index(pages))
     (out / "search.js").write_text(excerpts + (templates / "ranking.js").read_text())

@@ -18,7 +18,7 @@ from experiments.classic_control.__main__ import PLAN
 from experiments.mujoco import page as mujoco_page
 from experiments.mujoco import plan, running
 from experiments.mujoco.front import CLASSIC, MADE_BEFORE, counted
-from rlopt.config.choices import choices, file
+from rlopt.config.choices import choices
 from rlopt.guide import presets
 
 Curves = Mapping[int, tuple[list[float], list[float]]]
@@ -91,6 +91,5 @@ def pages(folder: Path) -> dict[str, str]:
     """Preset -> its page as Markdown; the curves go into ``folder``."""
     found = {}
     for preset in choices("algo"):
-        source = ["## The file", "", f"conf/algo/{preset}.yaml", "", "```yaml", file("algo", preset).read_text(), "```"]
-        found[preset] = "\n".join([presets.page(preset), *results(preset, folder), *source, ""])
+        found[preset] = "\n".join([presets.page(preset), *results(preset, folder)])
     return found

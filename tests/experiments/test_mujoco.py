@@ -185,7 +185,7 @@ def test_the_options_name_the_runs():
     ]  # fmt: skip
 
 
-def test_the_first_pages_table_counts_seeds_and_has_intervals_where_there_are_two():
+def test_the_first_pages_table_has_seeds_and_intervals():
     one, two = front.table([made(0, 1000.0)]), front.table([made(0, 1000.0), made(1, 1100.0)])
     assert "| Hopper-v5 | 1,000,000 | 1 | - | 1000 | - | - |" in one and "1 of the 160 runs" in " ".join(one.split())
     assert "| Hopper-v5 | 1,000,000 | 2 | - | 1050 (415 to 1685) | - | - |" in two  # 1050 +- 12.706 * 50
@@ -198,7 +198,7 @@ def test_the_readme_has_the_table_of_the_committed_results():
     assert front.table(cells) in (main.ROOT / "README.md").read_text()
 
 
-def test_drawing_writes_the_readmes_table_and_a_quick_run_does_not(monkeypatch, tmp_path):
+def test_drawing_writes_the_readmes_table_unless_quick(monkeypatch, tmp_path):
     monkeypatch.setattr(main, "ROOT", tmp_path)
     monkeypatch.setattr(page, "publish", lambda *given: None)
     readme = tmp_path / "README.md"

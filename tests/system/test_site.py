@@ -105,6 +105,7 @@ def test_the_site_holds_together(site, monkeypatch, tmp_path):
     assert "Trust region policy optimization, eq. 14" in preset and "CartPole-v1" in preset and "trpo.svg" in preset
     assert "None yet" in (out / "rlopt/guide/presets/svrpg.html").read_text()
     assert (out / "experiments/speed/peers.png").exists() and (out / "rlopt/guide/presets/trpo.svg").exists()
+    assert 'href="../../../conf/algo/trpo.yaml.txt"' in preset and (out / "conf/algo/trpo.yaml.txt").exists()
     front = (out / "index.html").read_text()
     assert 'href="experiments/speed.html"' in front and 'href="rlopt/guide/choosing.html"' in front
     for page in out.rglob("*.html"):

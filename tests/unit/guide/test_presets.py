@@ -50,7 +50,7 @@ def test_the_parts_are_those_that_are_composed(preset):
         assert target in (None, config[group]["_target_"]), group
 
 
-def test_the_table_has_every_preset_and_says_what_variants_are_of():
+def test_the_table_has_every_preset_and_names_variants():
     assert all(f"[{preset}](presets/{preset}.html)" in (presets.__doc__ or "") for preset in PRESETS)
     assert "| ppo (optimizer) | ppo (minibatch) |" in (presets.__doc__ or "")
     assert presets.recipes("acktr") == ["acktr-hopper", "acktr-pendulum"]
