@@ -58,9 +58,9 @@ def mujoco(preset: str) -> tuple[list[str], dict[str, tuple[int, Curves]]]:
 def draw(curves: Mapping[str, tuple[int, Curves]], target: Path) -> None:
     """One panel for each environment: mean over seeds, with its 95% interval where there are two or more."""
     with plt.rc_context(LOOK):
-        columns = min(3, len(curves))
+        columns = min(2, len(curves))
         lines = -(-len(curves) // columns)
-        size = (2.9 * columns, 2.2 * lines)
+        size = (3.4 * columns, 2.3 * lines)
         figure, axes = plt.subplots(lines, columns, figsize=size, layout="constrained", squeeze=False)
         for axis in axes.flat[len(curves) :]:
             axis.axis("off")
