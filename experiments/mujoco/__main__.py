@@ -14,7 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
-from experiments.mujoco import page, plan, running, zoo
+from experiments.mujoco import front, page, plan, running, zoo
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -104,8 +104,9 @@ def show(jobs: list[plan.Job], results: Path, folder: Path, options: argparse.Na
     else:
         cells = running.load(results, "cells", plan.cells())
         ablated = running.load(results, "ablations", plan.ablations())
-        page.publish_short(cells, ROOT / "README.md")
     page.publish(cells, ablated, target)
+    if target == HERE / "README.md":
+        page.between(ROOT / "README.md", "results", front.table(cells))
     if cells:
         print(page.returns_table(cells))
     if ablated:

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from experiments._shared import style, trained
-from experiments.mujoco.plan import ABLATION_SEEDS, ALGOS, CHOICES, STEPS, TASKS, TITLES, ZOO
+from experiments.mujoco.plan import ABLATION_SEEDS, ALGOS, CHOICES, STEPS, TASKS, TITLES
 from experiments.mujoco.published import BEST, SOURCES, tianshou
 from rlopt.report.statistics import Centre, estimate
 
@@ -19,9 +19,9 @@ Row = dict[str, Any]
 CENTRES: tuple[Centre, ...] = ("mean", "iqm")
 
 
-def between(page: Path, mark: str, shown: str, end: str = "end of ") -> None:
+def between(page: Path, mark: str, shown: str) -> None:
     """Write this between the page's lines <!-- MARK --> and <!-- end of MARK -->, in place of what stands there."""
-    first, last = f"<!-- {mark} -->\n", f"<!-- {end}{mark} -->"
+    first, last = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->"
     before, _, rest = page.read_text().partition(first)
     after = rest.partition(last)[2]
     page.write_text(f"{before}{first}\n{shown}\n\n{last}{after}")
@@ -73,29 +73,6 @@ def returns_table(rows: Sequence[Row]) -> str:
                 f"| {TITLES[task]} | {algo} | {centres} | {sampled:.4g} | {best:g} {source} | {ratio} | {each} |"
             )
     return "\n".join(lines)
-
-
-def short_table(rows: Sequence[Row]) -> str:
-    """A line for each environment and algorithm of the zoo: final returns beside the published best."""
-    lines = ["| task | algo | mean at 1M steps (95% interval) | seeds | published best | factor |",
-             "|---|---|---|---:|---:|---:|"]  # fmt: skip
-    for task in TASKS:
-        for algo in ZOO:
-            if not (cell := of(rows, algo, task)):
-                continue
-            values, (best, source) = finals(cell), BEST[task][algo]
-            factor = f"{np.mean(values) / best:.2f}" if best > 0 else "-"  # of negative returns it says nothing
-            lines.append(f"| {TITLES[task]} | {algo} | {with_interval(values, 'mean')} | {len(values)} "
-                         f"| {best:g} ({source}) | {factor} |")  # fmt: skip
-    return "\n".join(lines)
-
-
-def publish_short(rows: Sequence[Row], readme: Path) -> None:
-    """The short table, between <!-- results --> and <!-- /results --> where the page has these lines."""
-    text = readme.read_text()
-    first, last = text.find("<!-- results -->\n"), text.find("<!-- /results -->")
-    if rows and 0 <= first < last:
-        between(readme, "results", short_table(rows), end="/")
 
 
 def learning_table(rows: Sequence[Row]) -> str:

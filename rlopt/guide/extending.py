@@ -6,8 +6,8 @@ Python, type `rlopt.train(..., extensions=["my_parts"])`.
 
 `rlopt.core.parts` lists the methods of metrics, solvers, damping and steps, and what a part may ask of a run. Good
 models are the shortest parts of rlopt: `rlopt.core.metrics.gauss_newton`, `rlopt.core.solvers.identity`,
-`rlopt.core.steps.fixed`. The README has a solver. `.github/CONTRIBUTING.md` has a solver, a metric and a policy
-network that become part of rlopt itself.
+`rlopt.core.steps.fixed`. `rlopt.guide.tutorial_own` has a solver. `.github/CONTRIBUTING.md` has a solver, a metric and
+a policy network that become part of rlopt itself.
 
 A metric declares what it supplies; this decides which solvers can be used with it. The following is the Gauss-Newton
 metric with a weight for each output, C = diag(scales):

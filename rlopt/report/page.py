@@ -25,19 +25,22 @@ from rlopt.report.grouping import varying_options
 from rlopt.report.statistics import Estimate
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #111; max-width: 1200px; margin: 2em auto; padding: 0 1em; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #111; max-width: 1500px; margin: 2em auto; padding: 0 1em; }
 h1 { font-size: 1.5em; margin-bottom: .2em; } h2 { font-size: 1.15em; margin-top: 2.2em; }
 table { border-collapse: collapse; margin: 1em 0; font-variant-numeric: tabular-nums; font-size: 14px; }
 th, td { padding: .25em .8em; text-align: right; white-space: nowrap; border-bottom: 1px solid #ddd; }
 th { border-bottom: 1px solid #111; font-weight: 600; vertical-align: bottom; }
 td.text, th.text { text-align: left; white-space: normal; } .wide { overflow-x: auto; }
-img { max-width: 100%; display: block; margin: 1em 0; } .note { color: #444; font-size: 14px; max-width: 60em; }
+img { max-width: 100%; display: block; margin: 1em 0; } .row { display: flex; flex-wrap: wrap; gap: 0 3em; }
+.row > div { flex: 0 1 auto; min-width: 0; max-width: 100%; } .note { color: #444; font-size: 14px; max-width: 60em; }
+.row .note { max-width: 42em; }
 code { font-size: 13px; } summary { cursor: pointer; }
 @media (prefers-color-scheme: dark) {
   :root { color-scheme: dark; } body { background: #15171a; color: #e4e4e4; } .note { color: #b5b5b5; }
-  th, td { border-color: #3a3d42; } th { border-color: #e4e4e4; } img { background: #fff; padding: 6px; }
+  th, td { border-color: #3a3d42; } th { border-color: #e4e4e4; }
+  img { background: #fff; filter: invert(.92) hue-rotate(180deg) brightness(1.3); }
 }
-@media (max-width: 600px) { body { margin: 1em auto; } table { display: block; overflow-x: auto; } img { padding: 0; } }
+@media (max-width: 600px) { body { margin: 1em auto; } table { display: block; overflow-x: auto; } }
 """
 _MOST_DRAWN = 15  # pairs of methods in a figure; the table has all
 
@@ -70,11 +73,14 @@ def _left_out(comparison: Comparison) -> list[str]:
 def _curves(comparison: Comparison) -> list[str]:
     drawn = [_image(figures.curves(comparison.groups, [axis], "episode/return", "mean", "t"), f"Return by {axis}")
              for axis in ("steps", "seconds")]  # fmt: skip
-    return ["<h2>Learning curves</h2>", drawn[0],
-            _note("Seeds are averaged at equal steps, up to the last step that all of a method's runs have. The scale "
-                  "fits the runs: an interval from few of them may be wider than the panel."), drawn[1],
-            _note("Seconds of collecting and updating, without start-up and evaluation. They compare only where the "
-                  "runs had like machines to themselves.")]  # fmt: skip
+    notes = (
+        "Seeds are averaged at equal steps, up to the last step that all of a method's runs have. The scale fits the "
+        "runs: an interval from few of them may be wider than the panel.",
+        "Seconds of collecting and updating, without start-up and evaluation. They compare only where the runs had "
+        "like machines to themselves.",
+    )
+    beside = [f"<div>{image}{_note(note)}</div>" for image, note in zip(drawn, notes, strict=True)]
+    return ["<h2>Learning curves</h2>", "<div class=row>", *beside, "</div>"]
 
 
 def _own(comparison: Comparison) -> list[str]:

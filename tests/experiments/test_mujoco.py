@@ -9,7 +9,7 @@ import pytest
 
 import rlopt
 from experiments.mujoco import __main__ as main
-from experiments.mujoco import page, plan, published, running, zoo
+from experiments.mujoco import front, page, plan, published, running, zoo
 from rlopt.checkpoint.format import unpack
 from rlopt.checkpoint.manager import load_newest
 from rlopt.config import read_config
@@ -189,27 +189,6 @@ def test_the_page_shows_the_tables_between_its_marks(tmp_path):
     assert all(f"**{key}**" in text for key in published.SOURCES)
 
 
-def test_the_readme_has_the_short_table_between_its_marks(tmp_path):
-    readme = tmp_path / "README.md"
-    rows = [made(seed, mean) for seed, mean in enumerate([10.0, 20.0, 30.0, 100.0])]
-    rows += [made(0, -5.0, task="reacher"), made(0, 1.0, task="ant") | {"algo": "vpg"}]
-    for text in ("# rlopt\n", "<!-- /results -->\n<!-- results -->\n", "<!-- results -->\nopen"):
-        readme.write_text(text)
-        page.publish_short(rows, readme)
-        assert readme.read_text() == text  # without the marks it is left alone
-    readme.write_text("# rlopt\n\n<!-- results -->\nold\n<!-- /results -->\n\n## Next\n")
-    for _ in range(2):
-        page.publish_short(rows, readme)
-    before, _, rest = readme.read_text().partition("<!-- results -->\n")
-    table, _, after = rest.partition("<!-- /results -->")
-    assert before == "# rlopt\n\n" and after == "\n\n## Next\n"
-    lines = table.strip().splitlines()
-    low = 40 - 3.182446 * np.std([10, 20, 30, 100], ddof=1) / 2
-    assert lines[2].startswith(f"| Hopper-v5 | trpo | 40 ({low:.4g} to ")
-    assert lines[2].endswith(f"| 4 | 3372 (S) | {40 / 3372:.2f} |")
-    assert lines[3:] == ["| Reacher-v5 | trpo | -5 | 1 | -4.8 (B) | - |"]
-
-
 def test_the_committed_page_is_that_of_the_committed_results():
     text = (main.HERE / "README.md").read_text()
     cells = running.load(main.HERE / "results", "cells", plan.cells())
@@ -246,3 +225,29 @@ def test_the_options_name_the_runs():
     assert labels("--ablations", "--only", "ppo", "swimmer", "--seeds", "100") == [
         "ppo-preset-swimmer-100", "ppo-gamma_0.99-swimmer-100",
     ]  # fmt: skip
+
+
+def test_the_first_pages_table_has_seeds_and_intervals():
+    one, two = front.table([made(0, 1000.0)]), front.table([made(0, 1000.0), made(1, 1100.0)])
+    assert "| Hopper-v5 | 1,000,000 | 1 | - | 1000 | - | - |" in one and "1 of the 160 runs" in " ".join(one.split())
+    assert "| Hopper-v5 | 1,000,000 | 2 | - | 1050 (415 to 1685) | - | - |" in two  # 1050 +- 12.706 * 50
+    assert "| *highest published* | | | - | 3372 | - | - |" in one and "Ant-v5" not in one
+    assert front.row("x", 5, [[1.0], [], [1.0, 3.0]]) == "| x | 5 | 1 to 2 | 1 | - | 2 (-11 to 15) |"
+
+
+def test_the_readme_has_the_table_of_the_committed_results():
+    cells = running.load(main.HERE / "results", "cells", plan.cells())
+    assert front.table(cells) in (main.ROOT / "README.md").read_text()
+
+
+def test_drawing_writes_the_readmes_table_unless_quick(monkeypatch, tmp_path):
+    monkeypatch.setattr(main, "ROOT", tmp_path)
+    monkeypatch.setattr(page, "publish", lambda *given: None)
+    readme = tmp_path / "README.md"
+    empty = "a\n<!-- results -->\n<!-- end of results -->\nb\n"
+    readme.write_text(empty)
+    (tmp_path / "quick").mkdir()
+    main.show([], tmp_path, tmp_path / "quick", main.parser().parse_args(["--quick"]))
+    assert readme.read_text() == empty
+    main.show([], tmp_path, tmp_path / "quick", main.parser().parse_args(["--draw"]))
+    assert "CartPole-v1" in readme.read_text() and readme.read_text().endswith("results -->\nb\n")

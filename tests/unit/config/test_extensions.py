@@ -15,6 +15,7 @@ from rlopt.config import choices as catalogue
 from rlopt.config.catalogue import pairs
 from rlopt.config.extensions import extended
 from rlopt.config.saved import load
+from rlopt.guide import tutorial_own
 from tests.support.command_line import SHORT
 from tests.support.configurations import learns_once, small_config
 from tests.support.extending import FILES, PLAIN, write
@@ -164,12 +165,11 @@ def test_a_script_of_the_working_directory_can_be_imported():
             sys.modules.pop(name, None)
 
 
-def test_the_example_of_the_readme(run, tmp_path):
-    readme = (Path(__file__).parents[3] / "README.md").read_text()
-    section = re.search(r"^## Your own metric or solver\n(.*?)^## ", readme, re.DOTALL | re.MULTILINE)[1]
-    for block in re.findall(r"```\w+\n(.*?)```", section, re.DOTALL):
+def test_the_solver_of_the_guide(run, tmp_path):
+    section = re.search(r"^## A solver\n(.*?)^## ", tutorial_own.__doc__ or "", re.DOTALL | re.MULTILINE)[1]
+    for block in re.findall(r"```(?:yaml|python)\n(.*?)```", section, re.DOTALL):
         name, _, text = block.removeprefix("# ").partition("\n")
         write(tmp_path, {name: text})
-    (command,) = re.findall(r"^    rlopt (.*)$", section, re.MULTILINE)
+    (command,) = re.findall(r"^rlopt (train .*)$", section, re.MULTILINE)
     assert run(*command.split(), *SHORT)[0] == 0
     assert "from products" in run("train", "--help", "--extensions", "my_parts")[1]

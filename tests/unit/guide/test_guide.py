@@ -44,5 +44,5 @@ def test_a_word_of_the_readme_is_explained(word):
 
 
 def test_every_line_fits():
-    for name in set(PAGES) - {"options", "comparison"}:
+    for name in set(PAGES) - {"options", "comparison", "choices", "presets"}:
         assert [line for line in page(name).splitlines() if len(line) > 120] == []
