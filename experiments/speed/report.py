@@ -38,10 +38,11 @@ def again(name: str) -> None:
 
 
 def write(name: str, data: dict[str, Any]) -> None:
-    from experiments.speed import simulators
+    from experiments.speed import simulators, size
 
     tables: dict[str, Callable[[dict[str, Any]], Iterable[str]]] = {
         "simulators": simulators.table, "run": run, "parts": parts, "growth": growth, "device": device, "acktr": acktr,
+        "size": size.table,
     }  # fmt: skip
     insert(name, list(tables[name](data)))
 
