@@ -149,7 +149,10 @@ def device(data: dict[str, Any]) -> list[str]:
         f"{data['machine']}; float32 products at precision {data['precision']!r}: {rate / 1e12:.3g} Tflop/s "
         f"({card['product, high'] / 1e12:.3g} with TF32), copy {copy / 1e9:,.3g} GB/s.",
     ]
-    return [*lines, f"Synchronisations a call: {'; '.join(counted)}."] if counted else lines
+    from experiments.speed.loop import tables
+
+    lines += [f"Synchronisations a call: {'; '.join(counted)}."] if counted else []
+    return [*lines, *tables(data)]
 
 
 def costs(kind: dict[str, Any], rate: float, copy: float) -> str:
