@@ -56,7 +56,7 @@ def test_without_a_normaliser_observations_stay():
 
 
 @pytest.mark.parametrize("activation", [nn.Tanh, nn.ReLU, nn.GELU, nn.Identity])
-def test_many_rows_and_every_activation_give_the_networks_outputs(activation):
+def test_many_rows_and_activations_give_the_networks_outputs(activation):
     """In slices and with numpy's activations, or as the network has it where numpy has none."""
     torch.manual_seed(2)
     module = nn.Sequential(nn.Linear(3, 5, bias=False), activation(), nn.Linear(5, 2)).double()
