@@ -1,4 +1,4 @@
-"""What an update costs on a GPU, beside what the card can do: scripts/bench --only device [--quick] [--device cpu]
+"""What updates and whole runs cost on a GPU, beside what the card can do: scripts/bench --only device [--quick]
 
 17-w-w-6 tanh Gaussian policy, float32, B samples that are on the device already; analytic Fisher metric (K = 6 in the
 network). Times are from CUDA events, after a warm-up, medians; they hold the gaps in which the card waits for Python.
@@ -8,8 +8,9 @@ captured once as a CUDA graph and replayed: a solve by conjugate gradient reads 
 
 Share of rate: floating-point operations of the matrix products over the time, as a share of one large product's rate.
 Share of bandwidth: bytes that each operation reads and writes over the time, as a share of a large copy's.
-Synchronisations are counted by torch.cuda.set_sync_debug_mode("warn"). With ``--device cpu`` the same runs on the
-processor, without graphs, to try the script.
+Synchronisations are counted by torch.cuda.set_sync_debug_mode("warn"). Then the whole loop, see `loop`. With
+``--device cpu`` the same runs on the processor, without graphs, to try the script. Every result is written as soon as
+it is there; a part whose seconds are over is left out and named, so that all takes about 8 minutes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import product
 from typing import Any
 
 import torch
@@ -28,7 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.speed import report
+from experiments.speed import loop, report
 from experiments.speed.parts import DAMPING, adam
 from experiments.speed.setting import INPUTS, Setting, machine
 from rlopt.core import curvature, network
@@ -49,6 +51,7 @@ from rlopt.core.update import Update
 from rlopt.parallel.processes import use_one_thread
 
 WIDTHS, BATCHES = (64, 256, 1024, 4096), (2048, 16384, 131072, 1048576)
+SECONDS = 120.0  # of products, CG-10, K-FAC and epochs at all sizes
 MINIBATCHES = 32
 ALL = 2**40  # rows: more than there are
 GRAPHED = ("Fisher product", "CG-10")
@@ -90,11 +93,12 @@ def at_once(module: Any, f: Kind) -> Kind:
     """``f`` with all rows in one slice, where ``module`` would cut them."""
 
     def whole() -> object:
-        rows, module._ROWS = module._ROWS, ALL
+        before = {name: getattr(module, name) for name in ("_ROWS", "_ROWS_ELSEWHERE") if hasattr(module, name)}
+        vars(module).update(dict.fromkeys(before, ALL))
         try:
             return f()
         finally:
-            module._ROWS = rows
+            vars(module).update(before)
 
     return whole
 
@@ -265,16 +269,31 @@ def main() -> int:
         "precision": precision,
         "card": card(options.device, quick),
         "sizes": [],
+        "left_out": [],
     }
+
+    def keep(name: str, there: bool = True) -> None:
+        """What was measured is written, or ``name`` noted as left out."""
+        data["left_out"] += [] if there else [name]
+        print(f"{name}{'' if there else ': left out'}", flush=True)
+        if not quick:
+            report.keep("device", data)
+
     with precise(precision):
-        for width in widths:
-            for count in batches:
+        clock = loop.Clock(SECONDS)
+        for count, width in product(batches, widths):
+            name = f"width {width}, {count:,} samples"
+            if clock.left > 0:
                 found = measure(count, width, options.device, repeats)
                 data["sizes"].append({"width": width, "batch": count, "kinds": found})
-                print(f"width {width}, {count:,} samples: {len(found)} kinds measured", flush=True)
+                name += f": {len(found)} kinds measured"
+            keep(name, clock.left > 0 or name.endswith("measured"))
+        for part, (title, measured, seconds) in loop.PARTS.items():
+            for name, result in measured(options.device, quick, loop.Clock(seconds)):
+                if result is not None:
+                    data.setdefault(part, {})[name] = result
+                keep(f"{title}: {name}", result is not None)
     print("\n".join(report.device(data)))
-    if not quick:
-        report.keep("device", data)
     return 0
 
 

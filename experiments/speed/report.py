@@ -38,11 +38,11 @@ def again(name: str) -> None:
 
 
 def write(name: str, data: dict[str, Any]) -> None:
-    from experiments.speed import simulators, steppers
+    from experiments.speed import simulators, size, steppers
 
     tables: dict[str, Callable[[dict[str, Any]], Iterable[str]]] = {
         "simulators": simulators.table, "run": run, "parts": parts, "growth": growth, "device": device, "acktr": acktr,
-        "steppers": steppers.table,
+        "size": size.table, "steppers": steppers.table,
     }  # fmt: skip
     insert(name, list(tables[name](data)))
 
@@ -149,7 +149,10 @@ def device(data: dict[str, Any]) -> list[str]:
         f"{data['machine']}; float32 products at precision {data['precision']!r}: {rate / 1e12:.3g} Tflop/s "
         f"({card['product, high'] / 1e12:.3g} with TF32), copy {copy / 1e9:,.3g} GB/s.",
     ]
-    return [*lines, f"Synchronisations a call: {'; '.join(counted)}."] if counted else lines
+    from experiments.speed.loop import tables
+
+    lines += [f"Synchronisations a call: {'; '.join(counted)}."] if counted else []
+    return [*lines, *tables(data)]
 
 
 def costs(kind: dict[str, Any], rate: float, copy: float) -> str:

@@ -72,7 +72,9 @@ def run(arguments: list[str]) -> int:
     report |= {"episodes": options.episodes, "seed": seed}
     for name, deterministic in (("deterministic", True), ("sampled", False)):
         recorded = target and deterministic
-        played = replace(environment, backend="sync", around=recorder.around) if recorded else environment
+        played = environment
+        if recorded:
+            played = replace(environment, backend="sync", stagger=False, around=recorder.around)
         result = evaluate(played, frozen, head, options.episodes, seed, deterministic, limit)
         report[name] = _to_json(result)
         if not options.json:

@@ -17,6 +17,7 @@ from rlopt.core.requirements import Incompatible
 from rlopt.core.tapes.array import ArrayTape, Chain, bind, suits
 from rlopt.core.tapes.autograd import AutogradTape, call_module
 from rlopt.core.tapes.frozen import FrozenTape
+from rlopt.core.tapes.joined import SLICE, SLICE_ELSEWHERE, sliced
 from rlopt.core.tapes.masked import MaskedTape, apply_mask
 from rlopt.core.tapes.mlp import Affine, MLPTape, plan
 from rlopt.core.tapes.tape import Tape
@@ -77,7 +78,8 @@ class Network:
             return own or AutogradTape(self.module, self.layout, theta, cast(Tensor, inputs))
         views = self.views(theta)
         if isinstance(inputs, Tensor):
-            return MLPTape(self.plan, self.layout, views, inputs)
+            make = MLPTape if len(inputs) <= (SLICE if inputs.is_cpu else SLICE_ELSEWHERE) else sliced
+            return make(self.plan, self.layout, views, inputs)
         if self._bound is None:
             self._bound = bind(self.plan, self.layout, views)
         return cast(Tape, ArrayTape(self.plan, self._bound, self.layout, views, inputs))

@@ -71,6 +71,7 @@ class EnvSpec:
     info: tuple[str, ...] = ()  # entries of every step's info that are recorded, see rlopt.rollout.infos
     around: Callable[[gym.Env], gym.Env] | None = None  # what is put around each environment, within rlopt's checks
     stand_in: tuple[gym.Space, gym.Space] | None = None  # the spaces of an environment that is not to be made
+    stagger: bool = False  # the first episodes of a task's tensors are cut off at random times, see tensor.task
 
     def __post_init__(self) -> None:
         at_least_one("num_envs", self.num_envs)
@@ -100,6 +101,7 @@ class EnvSpec:
                 raise ValueError(f"wrappers are not for backend={self.backend}, which steps all as one; choose sync")
         if self.info and self.steps_by != "sync":
             raise ValueError(f"backend={self.backend} steps all as one, without infos; for record.info choose sync")
+        check(not self.stagger or self.steps_by == "tensor", "stagger", "false, but for env.backend=tensor", True)
         check(self.mask != "info" or self.steps_by == "sync", "mask", "auto or none with this env.backend", self.mask)
         if self.timeout is not None:
             between("timeout", self.timeout, 0.01, 1e6)  # timers take no more
@@ -177,6 +179,8 @@ class EnvSpec:
         try:
             with watched(lambda: None, self.timeout, lambda: f"env.id={self.id}, when it was made,"):
                 made = tensor.make(self.id, deepcopy(self.kwargs), self.num_envs, device, dtype, example)
+            if self.stagger:
+                tensor.stagger(made)
             made.observation_space = as_image(made.observation_space, self.image)
             return made
         except EnvironmentFault:
@@ -201,7 +205,7 @@ class EnvSpec:
     def make_players(self, count: int) -> SyncEnvs | MujocoEnvs:
         """``count`` environments for whole episodes, each of which is given a seed; of tensors alone one."""
         others = {"envpool": "sync", "tensor": "sync", "warp": "auto"}
-        spec = replace(self, info=(), backend=others.get(self.steps_by, self.backend))
+        spec = replace(self, info=(), backend=others.get(self.steps_by, self.backend), stagger=False)
         count = 1 if tensor.only_tensors(self.id) else count
         envs = spec.make_vector(count=count)
         assert not isinstance(envs, EnvPoolEnvs)

@@ -83,7 +83,8 @@ first outermost, or your own: `rlopt.envs.named_wrappers` lists them. A run reco
 Gymnasium's own environments, and their next rollout is collected while the critic learns (`env.backend=auto`; `sync`
 is one environment after another). `env.backend=tensor` steps thousands of environments as tensors, on the processor
 or on the GPU that learns: classic control, the LQR, and your own (`rlopt.guide.extending`). `env.backend=warp` does so
-with MuJoCo's tasks and models of your own, by MuJoCo Warp (extra `warp`; `rlopt.envs.warp`). `workers=K` collects in K
+with MuJoCo's tasks and models of your own, by MuJoCo Warp (extra `warp`; `rlopt.envs.warp`). `env.stagger=true` cuts off their
+first episodes at random times, so that episodes of one length do not go on in step. `workers=K` collects in K
 processes and does not change the data; `workers=auto`, the default, takes one for every core and four of these
 environments, and none for others.
 

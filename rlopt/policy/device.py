@@ -1,14 +1,27 @@
-"""DevicePolicy: a frozen policy that acts on the device where its parameters are, on all environments at once."""
+"""DevicePolicy: a frozen policy that acts on the device where its parameters are, on all environments at once.
+
+On the processor activations are numpy's, whose tanh takes a sixth of the time of torch's; the outputs are then those of
+the network's tape to rounding.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 from torch import Tensor
 
+from rlopt.core.flat import CONSTANTS
 from rlopt.core.heads import Head
 from rlopt.core.network import Network
 from rlopt.core.parts import State
 from rlopt.policy.normalisers import ObservationNormaliser
+
+_ROWS = 2048  # of inputs at a time on the processor, in whose cache a layer's units then stay
+
+# weight (I, J), bias (J,) and activation of a layer
+_Layer = tuple[Tensor, Tensor | None, Callable[[np.ndarray], object] | None]
 
 
 class DevicePolicy:
@@ -20,6 +33,7 @@ class DevicePolicy:
         self.network, self.theta = network, theta
         self.width = head.network_outputs + head.constants  # O, outputs of the policy
         self.clip = normaliser.limit
+        self._layers, self._constants = _on_host(network, theta), network.views(theta).get(CONSTANTS)
         found = normaliser.shift_and_scale(normaliser_state, theta.dtype)
         self.shift_and_scale = None if found is None else (found[0].to(theta.device), found[1].to(theta.device))
 
@@ -34,4 +48,32 @@ class DevicePolicy:
     @torch.no_grad()
     def outputs(self, inputs: Tensor) -> Tensor:
         """Normalised observations (B, D) -> z (B, O), without the values of a network that has them too."""
-        return self.network.outputs(self.theta, inputs)[:, -self.width :]
+        if self._layers is None:
+            return self.network.outputs(self.theta, inputs)[:, -self.width :]
+        z = inputs.new_empty(len(inputs), self.width)
+        computed = self.width - (0 if self._constants is None else len(self._constants))
+        for rows, h in zip(z.split(_ROWS), inputs.split(_ROWS), strict=True):
+            for weight, bias, apply_ in self._layers:
+                h = torch.mm(h, weight) if bias is None else torch.addmm(bias, h, weight)
+                if apply_:
+                    apply_(h.numpy())
+            rows[:, :computed] = h[:, h.shape[1] - computed :]
+        if self._constants is not None:
+            z[:, computed:] = self._constants
+        return z
+
+
+def _on_host(network: Network, theta: Tensor) -> list[_Layer] | None:
+    """The layers of a chain on the processor whose activations numpy has; None for another network."""
+    known = network.plan is not None and theta.is_cpu and not network.unread
+    if not known or any(a.norm or (a.activation and not a.activation.in_numpy) for a in network.plan or ()):
+        return None
+    views = network.views(theta)
+    return [
+        (
+            views[a.weight].t(),
+            views[a.bias] if a.bias else None,
+            a.activation.in_numpy.apply_ if a.activation and a.activation.in_numpy else None,
+        )
+        for a in network.plan or ()
+    ]

@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 
 from rlopt.core.checks import check
-from rlopt.core.curvature import ByProduct, Curvature, Given, PullBack
+from rlopt.core.curvature import ByProduct, Curvature, Given, PullBack, whole_root
 from rlopt.core.heads import Head
 from rlopt.core.parts import (
     EUCLIDEAN,
@@ -159,13 +159,11 @@ def joined(parts: Sequence[PullBack], weights: Sequence[float]) -> PullBack:
     def apply(t: Tensor) -> Tensor:
         return torch.cat([part.apply(own) for part, own in zip(parts, t.split(tape.counts), strict=True)])
 
-    def root() -> Tensor:
-        return torch.cat([part.factors() for part in parts], 1)
-
     def product(v: Tensor) -> Tensor:
         products = [weight * part.local_product(v) for weight, part in zip(weights, parts, strict=True)]
         return torch.stack(products).sum(0)
 
+    root = whole_root(lambda: torch.cat([part.factors() for part in parts], 1))
     return PullBack(tape, share, apply, root if all(part.root for part in parts) else None, product)
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from rlopt.core.checks import at_least_one, check
-from rlopt.core.curvature import PullBack, factored
+from rlopt.core.curvature import PullBack, factored, whole_root
 from rlopt.core.heads import Head
 from rlopt.core.parts import BATCH, KL, PRODUCT, ROOT, SEMIDEFINITE, Bound, Metric, Objective, Requirements, State
 from rlopt.core.samples import Samples, to_device
@@ -67,14 +67,19 @@ class Fisher(Metric):
     def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
         z = tape.outputs
         if self.samples is None:
-            root = partial(head.fisher_root, z)
+            root = partial(_root, head, z)
             return PullBack(tape, samples.share, head.fisher_product(z), root), state
         if self.samples == "taken":
             return factored(tape, samples.share, head.log_prob_and_score(z, samples.actions)[1][None]), state
-        draw = cache(partial(_scores, head, z, self.samples, (self.seed, state["draws"], rank())))
+        draw = whole_root(partial(_scores, head, z, self.samples, (self.seed, state["draws"], rank())))
         drawn = cache(lambda: factored(tape, samples.share, draw()))  # not before somebody asks
         shortcut = (lambda v: drawn().local_product(v)) if self.samples == 1 else None
         return PullBack(tape, samples.share, lambda t: drawn().apply(t), draw, shortcut), {"draws": state["draws"] + 1}
+
+
+def _root(head: Head, z: Tensor, samples: slice = slice(None)) -> Tensor:  # noqa: B008
+    """U (K, b, O) of these samples."""
+    return head.fisher_root(z[samples])
 
 
 def _scores(head: Head, z: Tensor, count: int, seeds: tuple[int, ...]) -> Tensor:

@@ -7,7 +7,6 @@ head it is the head's variance times the Fisher matrix: the Gauss-Newton matrix 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -31,7 +30,8 @@ class GaussNewton(Metric):
     supplies: ClassVar[frozenset[str]] = frozenset({BATCH, PRODUCT, ROOT, SEMIDEFINITE})
 
     def bind(self, state: State, tape: Tape, head: Head, samples: Samples, objective: Objective) -> Bound:
-        return PullBack(tape, samples.share, torch.clone, partial(_unit_vectors, tape.outputs)), state
+        z = tape.outputs
+        return PullBack(tape, samples.share, torch.clone, lambda at=slice(None): _unit_vectors(z[at])), state
 
 
 def _unit_vectors(z: Tensor) -> Tensor:

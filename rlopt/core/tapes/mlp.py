@@ -234,6 +234,11 @@ class MLPTape:
         part._scratch, part._bent = [None] * len(self._plan), None
         return part
 
+    def work_with(self, other: MLPTape) -> None:
+        """Use the workspace of ``other``, where it has as many samples. Neither result of a product lies in it."""
+        if len(self.outputs) == len(other.outputs):
+            self._scratch = other._scratch
+
     def theta(self) -> Tensor:
         return torch.cat([view.flatten() for view in self._views.values()])
 

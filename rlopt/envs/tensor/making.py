@@ -105,6 +105,13 @@ def _check_place(found: Any, count: int, device: torch.device) -> None:
         )
 
 
+def stagger(envs: TensorEnvs) -> None:
+    """Let first episodes end at random times. Raises UserError where the environments are no task with a time limit."""
+    if not isinstance(envs, TaskEnvs) or envs.limit is None:
+        raise UserError("env.stagger=true is for rlopt's own tasks with a time limit; leave it out")
+    envs.staggered = True
+
+
 class OneEnv(gym.Env[Any, Any]):
     """An environment that is a tensor, by itself: what evaluations play where Gymnasium has none of its id."""
 

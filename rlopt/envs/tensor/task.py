@@ -17,7 +17,7 @@ from torch import Tensor
 from rlopt.envs.tensor.philox import Noise
 from rlopt.envs.tensor.protocol import Stepped
 
-_BEGINS, _STEPS = range(2)  # purposes of noise
+_BEGINS, _STEPS, _AGES = range(3)  # purposes of noise
 _AT_ONCE = {"cpu": 2**14}  # environments times steps whose noise is drawn at once, so that it stays in the cache
 _AT_ONCE_ELSEWHERE = 2**20
 
@@ -68,8 +68,12 @@ class Task(ABC):
 class TaskEnvs:
     """E environments of a task; see `protocol.TensorEnvs`. ``dtype`` is the type of states and observations.
 
-    Episodes are truncated after ``limit`` steps, unless the task has a limit of its own.
+    Episodes are truncated after ``limit`` steps, unless the task has a limit of its own. Episodes of one length that
+    begin together stay together, and every rollout is then of one part of them: where ``staggered`` is set before a
+    reset, each environment's first episode is truncated after a random share of the limit.
     """
+
+    staggered = False
 
     def __init__(
         self,
@@ -82,7 +86,7 @@ class TaskEnvs:
         action_space: gym.Space[Any],
     ):
         self.task, self.num_envs, self.device = task, num_envs, device
-        self._limit = limit if task.limit is None else task.limit
+        self.limit = limit if task.limit is None else task.limit
         self.observation_space, self.action_space = observation_space, action_space
         self._like = torch.empty(0, dtype=dtype, device=device)
         task.prepare(self._like)
@@ -97,6 +101,9 @@ class TaskEnvs:
         begins, _ = self._tick()
         self._state = begins.clone()
         self._elapsed = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
+        if self.staggered and self.limit is not None:
+            shares = Noise(*given, _AGES).draw("uniform", 0, 1, 1, torch.float64)[0, :, 0]
+            self._elapsed = (self.limit * shares).long()
         return self.task.observe(self._state)
 
     def step(self, actions: Tensor) -> Stepped:
@@ -104,11 +111,11 @@ class TaskEnvs:
         actions = actions.to(self._like.dtype) if actions.is_floating_point() else actions
         state, reward, terminated = self.task.step(self._state, actions, noise)
         last = self.task.observe(state)
-        if self._limit is None:
+        if self.limit is None:
             truncated = torch.zeros_like(terminated)
         else:
             self._elapsed = self._elapsed + 1
-            truncated = self._elapsed >= self._limit
+            truncated = self._elapsed >= self.limit
         over = terminated | truncated
         self._state = torch.where(over[:, None], begins, state)
         self._elapsed = self._elapsed.masked_fill(over, 0)

@@ -2,10 +2,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from rlopt.config.saved import read_choice
+from rlopt.config.schema import construct_part
 from rlopt.core.curvature import Euclidean, PullBack, factored
+from rlopt.core.heads import DiagonalGaussian
 from rlopt.core.metrics.fisher import Fisher
+from rlopt.core.metrics.gauss_newton import GaussNewton
+from rlopt.core.metrics.ggn import GGN
 from rlopt.core.metrics.identity import Identity
+from rlopt.core.objectives.log_prob import LogProb
 from rlopt.core.problem import Problem
+from rlopt.inspection.memory import NewTensors
 from tests.support.oracles import HEADS, TAPES, WEIGHTS, Case, close, fisher, kl_hessian, make_case, randn
 
 every_case = pytest.mark.parametrize("weights", WEIGHTS)
@@ -118,3 +125,49 @@ def test_a_block_goes_through_the_tape_in_parts(monkeypatch):
     assert close(curvature.block(V), whole, 1e-13) and seen == [7, 3, 3, 1]
     monkeypatch.setattr("rlopt.core.curvature._PASS", 1)
     assert close(curvature.block(V), whole, 1e-13) and seen[4:] == [1] * 7
+
+
+@pytest.mark.parametrize("metric", [Fisher(None, 0), Fisher(3, 0), Fisher("taken", 0), GaussNewton(), GGN("clipped")])
+@pytest.mark.parametrize("name", ["kfac", "ekfac", "kfra", "diagonal", "block"])
+def test_solvers_find_the_same_in_slices(name, metric, monkeypatch):
+    """Roots and signals of 5 of 17 samples at a time, for the metrics' own roots and for those made at once."""
+    solver, case = construct_part(read_choice("solver", name), "solver"), make_case("log_sigma", weights="masked")
+    found = []
+    for rows in (17, 5):
+        monkeypatch.setattr("rlopt.core.network.SLICE", rows)
+        monkeypatch.setattr("rlopt.core.tapes.joined.SLICE", rows)
+        curvature, _ = metric.bind(metric.init(), case.tape, case.head, case.samples, LogProb(0.0))
+        solve, _ = solver.prepare(solver.init(), curvature, 0.1)
+        found.append(solve(randn(len(case.theta), seed=1)).x)
+        found.append(curvature.product(randn(len(case.theta), seed=2)))
+    assert close(found[2], found[0], 1e-10) and close(found[3], found[1], 1e-12)
+
+
+@pytest.mark.parametrize("name", ["kfac", "ekfac", "kfra", "diagonal"])
+def test_a_root_of_many_factors_takes_memory_for_a_slice(name, monkeypatch):
+    """Twelve factors of twelve outputs are more numbers a sample than the network's activations."""
+    monkeypatch.setattr("rlopt.core.network.SLICE", 64)
+    monkeypatch.setattr("rlopt.core.tapes.joined.SLICE", 64)
+    case = make_case(DiagonalGaussian(6), count=2048, hidden=(32, 32))
+    solver, curvature = construct_part(read_choice("solver", name), "solver"), bind(case)
+    with NewTensors() as memory:
+        solver.prepare(solver.init(), curvature, 0.1)[0](randn(len(case.theta)))
+    assert memory.peak < 0.7 * 2048 * 8 * (32 + 32 + 6)
+
+
+@pytest.mark.parametrize("head", ["log_sigma", "joint_sigma", "categorical"])
+def test_factors_that_one_slice_lacks_are_found_in_another(head, monkeypatch):
+    """A factor is left out where it is zero at every sample, and not where it is at those of the first slice."""
+    case = make_case(head, count=6)
+    U = randn(3, 6, case.tape.outputs.shape[1], seed=3)
+    U[1, :4] = 0
+    U[2, :, : case.tape.width] = 0
+    means = []
+    for rows in (6, 2):
+        monkeypatch.setattr("rlopt.core.network.SLICE", rows)
+        monkeypatch.setattr("rlopt.core.tapes.joined.SLICE", rows)
+        curvature = factored(case.tape, case.samples.share, U)
+        means.append(
+            curvature.layer_mean(lambda layer, root: (torch.einsum("kblj,bli->kji", layer.signals, layer.inputs),))
+        )
+    assert all(close(a, b, 1e-12) for (a,), (b,) in zip(*means, strict=True))

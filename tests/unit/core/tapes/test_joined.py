@@ -3,7 +3,11 @@
 import pytest
 import torch
 
+from rlopt.core import network as network_module
+from rlopt.core.tapes import joined
 from rlopt.core.tapes.joined import JoinedTape
+from rlopt.core.tapes.mlp import MLPTape
+from rlopt.inspection.memory import NewTensors
 from tests.support.curvatures import positions
 from tests.support.oracles import TAPES, Case, close, jacobian, make_case, outputs, randn
 
@@ -70,3 +74,35 @@ def test_a_record_is_made_again_at_another_theta(kind):
     assert torch.equal(a.tape.theta(), a.theta)
     with pytest.raises(ValueError, match="no one theta"):
         JoinedTape([a.tape, b.tape]).theta()
+
+
+def test_a_large_batch_is_cut_into_slices_that_change_nothing(monkeypatch):
+    """Products, layers and records of a sliced tape are those of one tape of all samples."""
+    case = make_case("log_sigma", count=23)
+    whole, u, v = case.tape, randn(23, 4, seed=1), randn(case.tape.size, seed=2)
+    monkeypatch.setattr(network_module, "SLICE", 23)
+    assert isinstance(case.network.tape(case.theta, case.samples.inputs), MLPTape)
+    monkeypatch.setattr(network_module, "SLICE", 22)
+    monkeypatch.setattr(joined, "SLICE", 7)
+    tape = case.network.tape(case.theta, case.samples.inputs)
+    assert isinstance(tape, JoinedTape) and tape.counts == [7, 7, 7, 2] and tape.chain
+    assert close(tape.outputs, whole.outputs, 1e-14) and torch.equal(tape.theta(), case.theta)
+    for _ in range(2):  # the second time with what was kept
+        assert close(tape.jvp(v), whole.jvp(v), 1e-13)
+        assert close(tape.vjp(u), whole.vjp(u), 1e-13)
+        assert close(tape.hvp(u, v), whole.hvp(u, v), 1e-13)
+    for own, other in zip(tape.layers(u[None]), whole.layers(u[None]), strict=True):
+        assert close(own.signals, other.signals, 1e-13) and close(own.inputs, other.inputs, 1e-13)
+        assert (own.derivative is None) == (other.derivative is None)
+        assert own.derivative is None or close(own.derivative, other.derivative, 1e-13)
+
+
+def test_slices_share_one_workspace(monkeypatch):
+    """So that products take no memory that grows with the batch, other than their results."""
+    case = make_case("log_sigma", count=64, hidden=(50, 50))
+    monkeypatch.setattr(network_module, "SLICE", 8)
+    monkeypatch.setattr(joined, "SLICE", 8)
+    tape, v = case.network.tape(case.theta, case.samples.inputs), randn(case.tape.size)
+    with NewTensors() as memory:
+        tape.jvp(v)
+    assert memory.peak < 64 * 50 * 8  # one hidden layer of all samples

@@ -36,7 +36,7 @@ def test_an_id_with_tensors_alone_needs_no_backend(registered):
     id = registered(Drift.envs, max_episode_steps=5)
     assert only_tensors(id) and serves(id) and spec(id).steps_by == "tensor"
     envs = spec(id).make_tensors(CPU, torch.float64)
-    assert envs._limit == 5 and envs.num_envs == 3
+    assert envs.limit == 5 and envs.num_envs == 3
     assert spec(id, "sync").steps_by == "sync"
 
 

@@ -11,11 +11,12 @@ from rlopt.envs.spec import EnvSpec
 from rlopt.envs.tensor.acrobot import Acrobot
 from rlopt.envs.tensor.cartpole import CartPole
 from rlopt.envs.tensor.lqr import LinearQuadratic
-from rlopt.envs.tensor.making import task_of
+from rlopt.envs.tensor.making import stagger, task_of
 from rlopt.envs.tensor.mountain_car_continuous import MountainCarContinuous
 from rlopt.envs.tensor.pendulum import Pendulum
 from rlopt.envs.tensor.protocol import saves
-from tests.support.tensors import CPU
+from rlopt.errors import UserError
+from tests.support.tensors import CPU, Drift
 
 CLOSE = 1e-9
 SYSTEM = {"A": [[0.9, 0.3], [-0.2, 0.8]], "B": [[0.0], [1.0]], "Q": [[2.0, 0.5], [0.5, 1.0]], "R": [[0.3]]}
@@ -108,7 +109,7 @@ def test_beginnings_have_gymnasiums_distribution(id):
 def test_the_time_limit_is_that_of_the_id(id, limit):
     kwargs = {"horizon": 7} if "LQR" in id else {}
     envs = EnvSpec("a task", id, 2, "tensor", None, kwargs).make_tensors(CPU, torch.float64)
-    assert envs._limit == limit
+    assert envs.limit == limit
     if id == "Pendulum-v1":
         envs.reset(0)
         cuts = [envs.step(torch.zeros(2, 1)).truncated.tolist() for _ in range(2 * limit)]
@@ -121,3 +122,25 @@ def test_noise_of_an_lqr_has_its_covariance():
     state = envs.reset(0).numpy()
     noise = envs.step(torch.zeros(20000, 1)).last.numpy() - state @ np.array(SYSTEM["A"]).T
     assert np.allclose(np.cov(noise.T), np.diag([0.01, 0.16]), atol=4 * np.sqrt(2 / 20000) * 0.16)
+
+
+def test_staggered_environments_end_at_times_of_their_own():
+    """Their first episodes alone are cut off early, at times that depend on seed and number."""
+    whole, part = (EnvSpec("pendulum", "Pendulum-v1", n, "tensor", None, {}, stagger=True) for n in (64, 16))
+    ends = []
+    for spec, first in ((whole, 0), (part, 16)):
+        envs = spec.make_tensors(CPU, torch.float32)
+        envs.reset(3, first)
+        cut = torch.stack([envs.step(torch.zeros(envs.num_envs, 1)).truncated for _ in range(400)])
+        ends.append([cut[:, e].nonzero().flatten().tolist() for e in range(envs.num_envs)])
+    assert ends[1] == ends[0][16:32]
+    times = [own[0] for own in ends[0]]
+    assert all(own[1] == own[0] + 200 for own in ends[0])
+    assert len(set(times)) > 40 and min(times) < 20 and max(times) > 180
+
+
+def test_only_tasks_with_a_limit_are_staggered():
+    with pytest.raises(ValueError, match="stagger must be false"):
+        EnvSpec("pendulum", "Pendulum-v1", 2, "sync", None, {}, stagger=True)
+    with pytest.raises(UserError, match="with a time limit"):
+        stagger(Drift.envs(2, CPU, torch.float32))

@@ -84,7 +84,7 @@ def test_no_damping_is_kept_where_every_factor_is_regular(solver):
 @every_solver
 def test_a_zero_matrix_without_damping_fails_by_name(solver):
     case = make_case("categorical")
-    nothing = replace(bind(case), root=lambda: torch.zeros(1, 17, 3, dtype=torch.float64))
+    nothing = replace(bind(case), root=lambda samples: torch.zeros(1, 17, 3, dtype=torch.float64))
     with pytest.raises(NumericalFailure, match="start from a larger damping"):
         solve(solver, nothing, torch.ones_like(case.theta), 0.0)
     assert close(solve(solver, nothing, torch.ones_like(case.theta), 0.5).x, 2 * torch.ones_like(case.theta), 1e-12)
