@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sysconfig
+import traceback
+from pathlib import Path
+
 
 class UserError(Exception):
     """The user's mistake: says what was wanted, what came and what to type instead. Exit code 2."""
@@ -51,6 +55,14 @@ def first_line(error: BaseException) -> str:
 def in_one_line(error: BaseException) -> str:
     """An error's message without its line breaks."""
     return " ".join(_message(error).split())
+
+
+def where_it_arose(error: BaseException) -> str:
+    """` (FILE, line N)`: where an error arose, within code that is in no library if it went through any."""
+    frames = traceback.extract_tb(error.__traceback__)
+    libraries = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
+    own = [f for f in frames if not f.filename.startswith((*libraries, "<", str(Path(__file__).parent)))] or frames
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
 
 
 def _message(error: BaseException) -> str:

@@ -41,6 +41,10 @@ MOST_STEPS = 10**7  # of one network in one update
 
 def check(config: RunConfig) -> None:
     """Raise UserError where the choices do not go together, or one that was typed has no effect."""
+    if config.env.agents or config.self_play.every:
+        from rlopt.config.agents import check_agents  # which most runs have no need of
+
+        check_agents(config)
     _check_counts(config)
     _check_effects(config)
     for prefix, update in config.updates_of.items():
