@@ -10,12 +10,14 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
+from rlopt.config.agents import may_be_game
 from rlopt.config.catalogue import instead_of
 from rlopt.config.choices import PARTS, choices, parts, stands_for
 from rlopt.config.compatibility import REMEDIES, advise
 from rlopt.config.networks import parse_network
 from rlopt.config.options import OwnCritic, RunConfig, UpdateOptions
 from rlopt.config.saved import read_choice
+from rlopt.config.sequences import check_sequences
 from rlopt.core.heads import Head
 from rlopt.core.network import Network, missing_layers
 from rlopt.core.parts import ROOT, Solver
@@ -91,6 +93,8 @@ def check_environment(
     observation that a normaliser leaves as they are, None for images. Raises UserError.
     """
     name, critic = config.env.id, config.compatible
+    if may_be_game(config.env):
+        check_sequences(config)
     steps = config.batch_size // config.env.num_envs
     if critic and critic.whole_episodes and longest and steps < longest:
         raise UserError(

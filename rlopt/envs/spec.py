@@ -277,8 +277,7 @@ class EnvSpec:
         pair = CountedCalls(make(), calls), CountedCalls(make(), calls)
         try:
             with watched(calls.copy, self.timeout, lambda: f"env.id={self.id}, when it was tried,"):
-                found = try_to_continue(*pair)
-                return Trial(False, found.warning) if self.agents else found  # a game's actions are in its own states
+                return try_to_continue(*pair)
         finally:
             for env in pair:
                 env.close()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
@@ -147,6 +148,19 @@ class Offered:
             return seen, {a: {"action_mask": mask} for a, mask in self._masks.items()}
         both = {a: {"observation": seen[a], "action_mask": mask} for a, mask in self._masks.items()}
         return both, {a: {} for a in self.agents}
+
+
+class Alone(gym.Env):
+    """One agent with the spaces of Fading's; it is not stepped."""
+
+    observation_space, action_space = spaces.Box(-np.inf, np.inf, (4,), np.float32), spaces.Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return np.zeros(4, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return np.zeros(4, np.float32), 0.0, False, False, {}
 
 
 def name_of(game: type[Any]) -> str:

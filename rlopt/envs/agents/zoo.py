@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,8 +26,10 @@ def is_zoo(id: str) -> bool:
 def make(id: str, kwargs: Mapping[str, Any]) -> Any:
     """The game ``parallel_env(**kwargs)`` of the module ``id``. Raises UserError where there is none."""
     try:
-        importlib.import_module(id.partition(".")[0])
-        found = importlib.import_module(id)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # newer versions advise a registry of their own, which older ones have not
+            importlib.import_module(id.partition(".")[0])
+            found = importlib.import_module(id)
     except ImportError as error:
         missing = error.name or id
         if missing.startswith(PACKAGES) and id.startswith(missing):
