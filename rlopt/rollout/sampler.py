@@ -121,8 +121,6 @@ class Sampler:
         None where a stop was requested.
         """
         self._change(changes)
-        if self._meet:
-            self._meet(policy)
         own, rows, draw, transform = self._own, self._rows, self._draw, self._transform
         drawn = buffer["actions"].numpy()
 
@@ -135,7 +133,7 @@ class Sampler:
                 actions = drawn[t] = draw(z, noise)[own]
             return transform(actions)
 
-        self._begin_rollout()
+        self._begin_rollout(policy)
         observations = self._raw[:, own].numpy()
         shape = observations.shape[1:]
         rewards, mask = buffer["rewards"].numpy(), buffer["mask"].numpy()
@@ -154,9 +152,7 @@ class Sampler:
                 observations[t + 1] = following.reshape(shape)
             self._time += 1
             if self._skips:
-                mask[t] = ~self._over
-                self._time[self._over] = 0
-                self._over = ends | cuts if self._absent is None else self._absent.copy()
+                self._mask_steps(mask[t], ends | cuts)
             if "final_obs" in info:
                 final += [(t, e, info["final_obs"][e]) for e in np.flatnonzero(cuts & ~ends)]
             if self._skips or "final_obs" in info:
@@ -249,8 +245,10 @@ class Sampler:
         at = [(-1 if what["rollout"] == 0 else what["rollout"] * self.steps - begun) for what in changes]
         return tuple((max(step, -1), partial(change, what=what)) for step, what in zip(at, changes, strict=True))
 
-    def _begin_rollout(self) -> None:
+    def _begin_rollout(self, policy: FrozenPolicy) -> None:
         """Draw the rollout's noise, and put the last observations, or those of the first reset, in its first row."""
+        if self._meet:
+            self._meet(policy)
         observations = self._raw[:, self._own].numpy()
         self._noise[:, self._own] = self._action_noise.draw(self.steps)
         if self._started:
@@ -268,6 +266,12 @@ class Sampler:
         self._started = True
         if self._absent is not None:
             self._over = self._absent.copy()
+
+    def _mask_steps(self, mask: np.ndarray, over: np.ndarray) -> None:
+        """Mask (E,) the steps that were none, and note which will be none next, where episodes are ``over`` (E,)."""
+        mask[:] = ~self._over
+        self._time[self._over] = 0
+        self._over = over if self._absent is None else self._absent.copy()
 
     def _begin_episodes(self, over: np.ndarray) -> None:
         """Count new episodes where the last ones are over."""
