@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from rlopt.config.choices import stands_for
 from rlopt.config.options import RunConfig
-from rlopt.envs.agents.zoo import is_zoo
-from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
 from rlopt.parallel.collectives import world_size
 
@@ -18,11 +16,6 @@ def check_agents(config: RunConfig) -> None:
         _check_self_play(config)
     if config.env.agents:
         _check_counts(config, len(config.env.learners[0]))
-
-
-def may_be_game(spec: EnvSpec) -> bool:
-    """Whether only making the environment tells if it has several agents."""
-    return spec.agents is None and (spec.own is not None or is_zoo(spec.id))
 
 
 def _check_counts(config: RunConfig, agents: int) -> None:

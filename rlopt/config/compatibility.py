@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-from rlopt.config.agents import check_agents, may_be_game
+from rlopt.config.agents import check_agents
 from rlopt.config.catalogue import (
     compatible_critics,
     describe_need,
@@ -34,6 +34,7 @@ from rlopt.config.choices import ACTOR_PARTS, parts, short_name, stands_for
 from rlopt.config.options import OwnCritic, RunConfig, SharedCritic, UpdateOptions
 from rlopt.core.parts import COMPATIBLE, EUCLIDEAN, KL, OBJECTIVE
 from rlopt.core.requirements import Incompatible, Remedy
+from rlopt.envs.agents.zoo import may_be_game
 from rlopt.errors import UserError
 from rlopt.parallel.collectives import world_size
 

@@ -10,7 +10,6 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
-from rlopt.config.agents import may_be_game
 from rlopt.config.catalogue import instead_of
 from rlopt.config.choices import PARTS, choices, parts, stands_for
 from rlopt.config.compatibility import REMEDIES, advise
@@ -26,6 +25,7 @@ from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.samples import Samples
 from rlopt.core.solvers.per_layer import rooted
 from rlopt.core.tapes.mlp import is_chain
+from rlopt.envs.agents.zoo import may_be_game
 from rlopt.envs.spaces import HeadOptions
 from rlopt.errors import UserError
 from rlopt.policy.mlp import NetworkFactory

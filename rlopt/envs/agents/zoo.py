@@ -23,6 +23,11 @@ def is_zoo(id: str) -> bool:
     return id.startswith(PACKAGES) and ":" not in id
 
 
+def may_be_game(spec: Any) -> bool:
+    """Whether only making the environment of an EnvSpec tells if it has several agents."""
+    return spec.agents is None and (spec.own is not None or is_zoo(spec.id))
+
+
 def make(id: str, kwargs: Mapping[str, Any]) -> Any:
     """The game ``parallel_env(**kwargs)`` of the module ``id``. Raises UserError where there is none."""
     try:
