@@ -68,6 +68,8 @@ def run(arguments: list[str]) -> int:
         film.check(environment)
     recorder, target = recording.Recorder(), options.save_episodes
     recording.check(target)
+    if target and environment.agents:
+        raise UserError("--save-episodes is for one agent; this run's environment is a game of several")
     report: dict[str, Any] = {"run_dir": str(options.run_dir), "env": environment.id, "step": step}
     report |= {"episodes": options.episodes, "seed": seed}
     for name, deterministic in (("deterministic", True), ("sampled", False)):

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
+from rlopt.config.agents import check_agents
 from rlopt.config.catalogue import (
     compatible_critics,
     describe_need,
@@ -33,6 +34,7 @@ from rlopt.config.choices import ACTOR_PARTS, parts, short_name, stands_for
 from rlopt.config.options import OwnCritic, RunConfig, SharedCritic, UpdateOptions
 from rlopt.core.parts import COMPATIBLE, EUCLIDEAN, KL, OBJECTIVE
 from rlopt.core.requirements import Incompatible, Remedy
+from rlopt.envs.agents.zoo import may_be_game
 from rlopt.errors import UserError
 from rlopt.parallel.collectives import world_size
 
@@ -41,6 +43,8 @@ MOST_STEPS = 10**7  # of one network in one update
 
 def check(config: RunConfig) -> None:
     """Raise UserError where the choices do not go together, or one that was typed has no effect."""
+    if config.env.agents or config.self_play.every:
+        check_agents(config)
     _check_counts(config)
     _check_effects(config)
     for prefix, update in config.updates_of.items():
@@ -49,6 +53,8 @@ def check(config: RunConfig) -> None:
         _check_compatible_critic(config)
     if config.reuse.batches > 1:
         _check_reuse(config)
+    if may_be_game(config.env):
+        return  # what it is decides how many steps a rollout has: see `fitting.check_environment`
     if any(config.memory_sizes.values()) or any(name.endswith("schedule.sequence") for name in config.typed):
         from rlopt.config.sequences import check_sequences  # which most runs have no need of
 
@@ -310,7 +316,8 @@ def _check_tensors(config: RunConfig) -> None:
 
 def _check_effects(config: RunConfig) -> None:
     """Raise UserError where an option was typed that has no effect beside another's value."""
-    parts = {name: getattr(config, name) for name in ("observations", "rewards", "reuse", "noise", "averaging")}
+    names = ("observations", "rewards", "reuse", "noise", "self_play", "averaging")
+    parts: dict[str, Any] = {name: getattr(config, name) for name in names}
     if isinstance(config.critic, OwnCritic):
         parts["critic.targets"] = config.critic.targets
     for group, part in {**parts, "policy": config.policy.head}.items():

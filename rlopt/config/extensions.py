@@ -150,7 +150,7 @@ def own_environment(env: Mapping[str, Any]) -> Callable[..., Any] | None:
         return None
     if thing is None and found is not None and name in gym.registry:
         return partial(gym.make, name, disable_env_checker=True)
-    is_class = isinstance(thing, type) and issubclass(thing, gym.Env)
+    is_class = isinstance(thing, type) and (issubclass(thing, gym.Env) or _makes_games(thing))
     if is_class or (isfunction(thing) and found is not None and thing.__module__ == found.__name__):
         return cast("Callable[..., Any]", thing)
     if found is None:
@@ -158,6 +158,11 @@ def own_environment(env: Mapping[str, Any]) -> Callable[..., Any] | None:
     known = [key for key, value in vars(found).items() if isinstance(value, type) and issubclass(value, gym.Env)]
     what = "nothing" if thing is None else "neither a gymnasium.Env nor a function of its own"
     raise UserError(f"env.id={id}: {name} in {place} is {what}{nearest(name, known)}")
+
+
+def _makes_games(cls: type[Any]) -> bool:
+    """Whether it is a class of games of several agents: these give each agent's spaces by methods."""
+    return all(callable(getattr(cls, name, None)) for name in ("reset", "step", "observation_space", "action_space"))
 
 
 def module(name: str) -> ModuleType | None:

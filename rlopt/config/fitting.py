@@ -16,6 +16,7 @@ from rlopt.config.compatibility import REMEDIES, advise
 from rlopt.config.networks import parse_network
 from rlopt.config.options import OwnCritic, RunConfig, UpdateOptions
 from rlopt.config.saved import read_choice
+from rlopt.config.sequences import check_sequences
 from rlopt.core.heads import Head
 from rlopt.core.network import Network, missing_layers
 from rlopt.core.parts import ROOT, Solver
@@ -24,6 +25,7 @@ from rlopt.core.requirements import Incompatible, Remedy
 from rlopt.core.samples import Samples
 from rlopt.core.solvers.per_layer import rooted
 from rlopt.core.tapes.mlp import is_chain
+from rlopt.envs.agents.zoo import may_be_game
 from rlopt.envs.spaces import HeadOptions
 from rlopt.errors import UserError
 from rlopt.policy.mlp import NetworkFactory
@@ -91,6 +93,8 @@ def check_environment(
     observation that a normaliser leaves as they are, None for images. Raises UserError.
     """
     name, critic = config.env.id, config.compatible
+    if may_be_game(config.env):
+        check_sequences(config)
     steps = config.batch_size // config.env.num_envs
     if critic and critic.whole_episodes and longest and steps < longest:
         raise UserError(

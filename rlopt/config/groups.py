@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from rlopt.config.schema import construct, options
@@ -105,6 +106,39 @@ class NoiseOptions:
     @property
     def requirements(self) -> Requirements:
         return Requirements(unread={} if self.color else {"block": "color"})
+
+
+@dataclass(frozen=True)
+class SelfPlayOptions:
+    """Which agents of a game learn, and who acts for the others, see `rollout.self_play`."""
+
+    every: int | None  # updates after which the opponents' policy is replaced; None: all agents learn
+    side: Literal["alternate", "first", "second"]  # that learns; alternate: the first in copies of even number
+    first: tuple[str, ...]  # patterns of the first side's agents; empty: the first half
+
+    def __post_init__(self) -> None:
+        if self.every is not None:
+            at_least_one("every", self.every)
+
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(unread={} if self.every else {"side": "every", "first": "every"})
+
+    def learners(self, agents: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+        """Indices of the agents that learn, in the copies of a game by turns. Raises UserError."""
+        everyone = range(len(agents))
+        if self.every is None:
+            return (tuple(everyone),)
+        half = agents[: len(agents) // 2]
+        matches = [any(fnmatchcase(name, pattern) for pattern in self.first or half) for name in agents]
+        first, second = (tuple(i for i in everyone if matches[i] is side) for side in (True, False))
+        if not first or not second or (self.side == "alternate" and len(first) != len(second)):
+            equal = "; with sides of different sizes choose self_play.side=first or second" if first and second else ""
+            raise UserError(
+                f"self_play.first={list(self.first)} makes sides of {len(first)} and {len(second)} of the agents "
+                f"{', '.join(agents)}{equal or '; self_play needs two sides'}"
+            )
+        return {"alternate": (first, second), "first": (first,), "second": (second,)}[self.side]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ actions. What the options mean stands beside their values in conf/.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from rlopt.config.choices import ACTOR_PARTS, PARTS, SHARED_CRITIC
@@ -23,6 +23,7 @@ from rlopt.config.groups import (
     RecordOptions,
     ReuseOptions,
     RewardOptions,
+    SelfPlayOptions,
     TargetOptions,
 )
 from rlopt.config.networks import PolicyOptions, parse_network, parse_policy, sees_images
@@ -139,6 +140,7 @@ class RunConfig:
     rewards: RewardOptions
     reuse: ReuseOptions
     noise: NoiseOptions
+    self_play: SelfPlayOptions
     averaging: Averaging
     evaluation: EvaluationOptions
     checkpoint: CheckpointOptions
@@ -172,7 +174,7 @@ class RunConfig:
         env = options(plain, "env")
         recorded = construct(RecordOptions, options(plain, "record", example="csv"), "record")
         own = {"own_wrappers": own_wrappers(env.get("wrappers")), "own": own_environment(env), "info": recorded.info}
-        groups = {
+        groups: dict[str, Any] = {
             "env": construct(EnvSpec, env, "env", image=image, **own),
             "policy": policy,
             "actor": UpdateOptions.parse(plain, ""),
@@ -181,6 +183,10 @@ class RunConfig:
         }
         for name, kind in _GROUPS.items():
             groups[name] = construct(kind, options(plain, name, example=parameters(kind)[0]), name)
+        if agents := groups["env"].agents:
+            learners = groups["self_play"].learners(agents)
+            rows = groups["env"].num_envs * len(learners[0])
+            groups["env"] = replace(groups["env"], num_envs=rows, learners=learners)
         single = {name: plain[name] for name in _SINGLE if name in plain}
         return construct(cls, single, "", **groups, typed=frozenset(typed), plain=plain)
 
@@ -232,6 +238,7 @@ _GROUPS: dict[str, type[Any]] = {
     "rewards": RewardOptions,
     "reuse": ReuseOptions,
     "noise": NoiseOptions,
+    "self_play": SelfPlayOptions,
     "averaging": Averaging,
     "evaluation": EvaluationOptions,
     "checkpoint": CheckpointOptions,

@@ -5,6 +5,8 @@
     rlopt.train(env=lambda: Wrapped(Grid()))   a function
     rlopt.train(env=Grid(size=5))              an environment, which is copied: a run needs several of them
 
+Each of these may also be a game of several agents, of PettingZoo's parallel API: see rlopt.guide.agents.
+
 The options env.kwargs are the arguments of a class or a function. Where there is a parameter ``render_mode``, it gets
 "rgb_array" for a video. There is no time limit but the environment's own; env.wrappers=[time_limit:200] adds one.
 """
@@ -20,6 +22,7 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 
+from rlopt.envs.agents.game import is_game
 from rlopt.envs.observations import describe_kind
 from rlopt.errors import UserError, in_one_line
 
@@ -40,7 +43,7 @@ def given(thing: Any, nowhere: str) -> Given:
     """
     if isinstance(thing, gym.vector.VectorEnv) or (isinstance(thing, type) and issubclass(thing, gym.vector.VectorEnv)):
         raise UserError("env must make one environment, not several side by side; env.num_envs says how many there are")
-    if isinstance(thing, gym.Env):
+    if isinstance(thing, gym.Env) or is_game(thing):
         name = type(thing.unwrapped).__name__
         _copy(thing)  # so that an error is told at once
         return Given(f"{nowhere}:{name}", lambda: _copy(thing))
@@ -61,7 +64,7 @@ def _place(thing: Any, name: str) -> str | None:
     return os.path.relpath(file) if file and file.endswith(".py") else None
 
 
-def _copy(env: gym.Env) -> gym.Env:
+def _copy(env: Any) -> Any:
     try:
         return deepcopy(env)
     except Exception as error:
@@ -72,13 +75,13 @@ def _copy(env: gym.Env) -> gym.Env:
         ) from error
 
 
-def make_own(make: Callable[..., Any], kwargs: Mapping[str, Any]) -> gym.Env:
-    """The environment that a class or a function makes. Raises UserError where it is none."""
+def make_own(make: Callable[..., Any], kwargs: Mapping[str, Any]) -> Any:
+    """The environment or the game that a class or a function makes. Raises UserError where it is none."""
     given = dict(kwargs)
     if "render_mode" in given and not _takes(make, "render_mode"):
         del given["render_mode"]  # whether it can be drawn shows later
     env = make(**given)
-    if not isinstance(env, gym.Env):
+    if not isinstance(env, gym.Env) and not is_game(env):
         hint = "; an environment of the old gym is wrapped by shimmy" if hasattr(env, "step") else ""
         raise UserError(f"it makes {describe_kind(env)}, and a gymnasium.Env is wanted{hint}")
     return env

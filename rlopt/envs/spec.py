@@ -20,6 +20,8 @@ import torch
 import rlopt.tasks  # noqa: F401  # registers rlopt's own environments
 from rlopt.core.checks import at_least_one, between, check
 from rlopt.envs import minatar, tensor
+from rlopt.envs.agents import zoo
+from rlopt.envs.agents.game import game_of, seen_by_one
 from rlopt.envs.given import StandIn, make_own
 from rlopt.envs.mujoco import MujocoEnvs, log_warnings, task_of
 from rlopt.envs.observations import as_image, check_observation_space, describe_kind, unmasked
@@ -34,6 +36,7 @@ from rlopt.loggers import console
 from rlopt.parallel.processes import describe_exit
 
 if TYPE_CHECKING:
+    from rlopt.envs.agents import AgentEnvs, Game
     from rlopt.envs.masks import MaskedEnv
 
 BACKENDS = ("auto", "sync", "mujoco", "envpool", "tensor", "warp")
@@ -56,7 +59,7 @@ class EnvSpec:
 
     name: str
     id: str
-    num_envs: int
+    num_envs: int  # of a game of several agents the rows: copies times learning agents
     backend: str  # one of BACKENDS; see rlopt.envs.vector
     timeout: float | None  # seconds for a step, a reset, making or closing one environment; None: no limit
     kwargs: dict[str, Any]  # for gymnasium.make
@@ -72,6 +75,9 @@ class EnvSpec:
     around: Callable[[gym.Env], gym.Env] | None = None  # what is put around each environment, within rlopt's checks
     stand_in: tuple[gym.Space, gym.Space] | None = None  # the spaces of an environment that is not to be made
     stagger: bool = False  # the first episodes of a task's tensors are cut off at random times, see tensor.task
+    agents: tuple[str, ...] | None = None  # of a game, see rlopt.envs.agents; None: one agent, or not known yet
+    agent_index: bool = False  # the agents of a game see their numbers too
+    learners: tuple[tuple[int, ...], ...] = ()  # agents of a game that learn, in its copies by turns
 
     def __post_init__(self) -> None:
         at_least_one("num_envs", self.num_envs)
@@ -97,18 +103,23 @@ class EnvSpec:
             from rlopt.envs.named_wrappers import check_entries
 
             check_entries(self.wrappers)
+            if self.agents:
+                raise ValueError("wrappers are for one agent; put PettingZoo's around the game in a function of yours")
             if self.steps_by != "sync":
                 raise ValueError(f"wrappers are not for backend={self.backend}, which steps all as one; choose sync")
-        if self.info and self.steps_by != "sync":
+        one_by_one = self.steps_by in ("sync", "agents")
+        if self.info and not one_by_one:
             raise ValueError(f"backend={self.backend} steps all as one, without infos; for record.info choose sync")
         check(not self.stagger or self.steps_by == "tensor", "stagger", "false, but for env.backend=tensor", True)
-        check(self.mask != "info" or self.steps_by == "sync", "mask", "auto or none with this env.backend", self.mask)
+        check(self.mask != "info" or one_by_one, "mask", "auto or none with this env.backend", self.mask)
         if self.timeout is not None:
             between("timeout", self.timeout, 0.01, 1e6)  # timers take no more
 
     @property
     def steps_by(self) -> str:
-        """The backend that is used: sync, mujoco, envpool, tensor or warp."""
+        """The backend that is used: sync, mujoco, envpool, tensor or warp; agents for a game of several."""
+        if self.agents:
+            return "agents"
         if self.backend == "auto" and tensor.only_tensors(self.id) and not self.wrappers:
             return "tensor"
         if self.backend == "auto":
@@ -132,21 +143,29 @@ class EnvSpec:
         """
         env = self.make_unchecked(render_mode)
         try:
-            found = getattr(env, "observation_space", None)
-            if not isinstance(actions := getattr(env, "action_space", None), gym.Space):
-                check_observation_space(found)
-                raise UserError(f"its action_space is {describe_kind(actions)}, and no space of gymnasium.spaces")
-            if self.mask == "info" or (self.mask == "auto" and has_mask_key(found, actions)):
-                from rlopt.envs.masks import with_mask
-
-                return with_mask(env, self.image)
-            check_observation_space(found)
-            checked = CheckedEnv(env)
-            checked.observation_space = as_image(checked.observation_space, self.image)
-            return checked
+            return self._checked(env)
         except UserError as error:
             env.close()
             raise UserError(f"env.id={self.id}: {error}") from error
+
+    def _checked(self, env: gym.Env) -> CheckedEnv | MaskedEnv:
+        """The environment with rows that are checked, and a mask behind them if it has any. Raises UserError."""
+        found = getattr(env, "observation_space", None)
+        if not isinstance(actions := getattr(env, "action_space", None), gym.Space):
+            check_observation_space(found)
+            raise UserError(f"its action_space is {describe_kind(actions)}, and no space of gymnasium.spaces")
+        if self.mask == "info" or (self.mask == "auto" and has_mask_key(found, actions)):
+            from rlopt.envs.masks import with_mask
+
+            return with_mask(env, self.image)
+        check_observation_space(found)
+        checked = CheckedEnv(env)
+        checked.observation_space = as_image(checked.observation_space, self.image)
+        return checked
+
+    def make_game(self, render_mode: str | None = None) -> Game:
+        """One game of several agents. Its ``close`` prints an error instead of raising it."""
+        return game_of(self.make_unchecked(render_mode))
 
     def make_vector(
         self,
@@ -154,13 +173,18 @@ class EnvSpec:
         count: int | None = None,
         counter: StepCounter | None = None,
         like: tuple[gym.Space, gym.Space] | None = None,
-    ) -> SyncEnvs | MujocoEnvs | EnvPoolEnvs:
+    ) -> SyncEnvs | MujocoEnvs | EnvPoolEnvs | AgentEnvs:
         """``count`` environments, by default all, that are stepped together; the first has the number ``first``.
 
         ``counter`` follows which environment is being stepped. All must have the observations and actions ``like``, by
         default those of the first: raises EnvironmentFault where one has others.
         """
         count = self.num_envs if count is None else count
+        if self.learners:
+            from rlopt.envs.agents import AgentEnvs
+
+            rows = len(self.learners[0])
+            return AgentEnvs([self.make_game] * (count // rows), self.learners, first // rows, counter, like, self.info)
         if self.steps_by == "sync":
             return SyncEnvs([self.make] * count, first, counter, like, self.info)
         with closing(self.make()) as example:
@@ -208,7 +232,7 @@ class EnvSpec:
         spec = replace(self, info=(), backend=others.get(self.steps_by, self.backend), stagger=False)
         count = 1 if tensor.only_tensors(self.id) else count
         envs = spec.make_vector(count=count)
-        assert not isinstance(envs, EnvPoolEnvs)
+        assert isinstance(envs, SyncEnvs | MujocoEnvs)
         return envs
 
     def gives_mask(self, env: gym.Env) -> bool:
@@ -218,7 +242,7 @@ class EnvSpec:
         """
         if self.mask != "auto" or env.observation_space is not unmasked(env.observation_space):
             return False
-        if self.steps_by != "sync" or mask_counts(env.action_space) is None:
+        if self.steps_by not in ("sync", "agents") or mask_counts(env.action_space) is None:
             return False
         try:
             with watched(lambda: None, self.timeout, lambda: f"env.id={self.id}, at its first reset,"):
@@ -280,8 +304,8 @@ class EnvSpec:
             return NO_REPLAY
         if self.steps_by in ("mujoco", "tensor", "warp"):
             return Trial(False, None)  # it saves whole states
-        calls = [0]
-        pair = CountedCalls(self.make(), calls), CountedCalls(self.make(), calls)
+        calls, make = [0], self.make_game if self.agents else self.make
+        pair = CountedCalls(make(), calls), CountedCalls(make(), calls)
         try:
             with watched(calls.copy, self.timeout, lambda: f"env.id={self.id}, when it was tried,"):
                 return try_to_continue(*pair)
@@ -341,8 +365,9 @@ class EnvSpec:
                     return tensor.make_one(self.id, deepcopy(self.kwargs))
                 # each has options of its own, and is asked for a way to render only where it is to be drawn
                 given = deepcopy(self.kwargs) | ({} if render_mode is None else {"render_mode": render_mode})
-                if self.own is not None:
-                    return make_own(self.own, given)
+                if self.own is not None or zoo.is_zoo(self.id):
+                    made = zoo.make(self.id, given) if self.own is None else make_own(self.own, given)
+                    return seen_by_one(made, self._checked, self.agent_index)
                 return gym.make(self.id, disable_env_checker=True, **given)
         except EnvironmentFault:  # the watchdog's
             raise

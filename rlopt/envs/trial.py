@@ -194,6 +194,8 @@ def _foreign_objects(env: gym.Env) -> dict[str, Any]:
     """Attributes that are objects of another package than the environment's, such as a simulator's world, by name."""
     found = {}
     for layer in layers(env):
+        if type(layer).__module__.startswith("rlopt.envs"):
+            continue
         known = (type(layer).__module__.partition(".")[0], *_LOOKED_INTO)
         for name, value in vars(layer).items():
             if name not in _IGNORED and _package_of(value) not in known and not isinstance(value, gym.Env | Callable):

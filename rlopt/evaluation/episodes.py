@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ from rlopt.loggers import console
 from rlopt.policy.inference import FrozenPolicy
 from rlopt.rollout.sampler import step_environments
 from rlopt.rollout.seeding import Purpose, integer, sequence
+
+if TYPE_CHECKING:
+    from rlopt.evaluation.games import GamePlayer
 
 _SIDE_BY_SIDE = 16  # environments at once; changes speed only
 LONGEST = 10_000  # transitions of an episode without a time limit; a longer one is taken to have no end
@@ -72,8 +75,7 @@ def evaluate(
     An episode is cut off after ``max_steps`` transitions, by default after LONGEST where the environment has no time
     limit. How many were is said, and counted in the result. Raises EnvironmentFault where an environment fails.
     """
-    envs = spec.make_players(min(episodes, _SIDE_BY_SIDE))
-    player = EpisodePlayer(envs, policy, head, episodes, seed, deterministic, max_steps)
+    player = make_player(spec, policy, head, episodes, seed, deterministic, max_steps)
     last_message = time.monotonic()
     with closing(player), watched(player.progress, spec.timeout, player.describe):
         for _ in player.play():
@@ -87,6 +89,26 @@ def evaluate(
             "limit is evaluation.max_steps"
         )
     return Evaluation(player.returns, player.lengths, player.cut)
+
+
+def make_player(
+    spec: EnvSpec,
+    policy: FrozenPolicy,
+    head: Head,
+    episodes: int,
+    seed: int,
+    deterministic: bool,
+    max_steps: int | None = None,
+) -> EpisodePlayer | GamePlayer:
+    """What plays these episodes in environments of ``spec``; arguments as for `evaluate`."""
+    side_by_side = min(episodes, _SIDE_BY_SIDE)
+    if spec.agents:
+        from rlopt.evaluation.games import GamePlayer
+
+        copies = [spec.make_game() for _ in range(side_by_side)]
+        return GamePlayer(copies, policy, head, episodes, seed, deterministic, max_steps or LONGEST)
+    envs = spec.make_players(side_by_side)
+    return EpisodePlayer(envs, policy, head, episodes, seed, deterministic, max_steps)
 
 
 class EpisodePlayer:

@@ -19,12 +19,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from rlopt.envs.agents.game import game_of
 from rlopt.envs.spaces import PolicyHead
 from rlopt.envs.spec import EnvSpec
 from rlopt.envs.vector import SyncEnvs
 from rlopt.envs.wrappers import FAULTS, guard
 from rlopt.errors import UserError, in_one_line, needs_extra
-from rlopt.evaluation.episodes import EpisodePlayer
+from rlopt.evaluation.episodes import LONGEST, EpisodePlayer
+from rlopt.evaluation.games import GamePlayer
 from rlopt.policy.inference import FrozenPolicy
 
 KINDS = (".mp4", ".webm", ".gif")
@@ -38,9 +40,14 @@ class Video:
 
     def __init__(self, spec: EnvSpec, policy: FrozenPolicy, head: PolicyHead, seed: int):
         self._id = spec.id
-        envs = SyncEnvs([lambda: _make_drawable(spec)])
-        self._player = EpisodePlayer(envs, policy, head, 1, seed, True, title="the video")
-        self._env = envs.envs[0]
+        self._player: EpisodePlayer | GamePlayer
+        if spec.agents:
+            self._env: gym.Env = game_of(_make_drawable(spec).unwrapped)
+            self._player = GamePlayer([self._env], policy, head, 1, seed, True, LONGEST, "the video")
+        else:
+            envs = SyncEnvs([lambda: _make_drawable(spec)])
+            self._player = EpisodePlayer(envs, policy, head, 1, seed, True, title="the video")
+            self._env = envs.envs[0]
         self.rate = float(self._env.metadata.get("render_fps") or _RATE)  # frames per second
 
     @property

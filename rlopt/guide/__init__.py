@@ -14,6 +14,7 @@ rlopt/guide/README.md is a table of questions with a link to each answer.
 | `rlopt.guide.mathematics` | the one equation and its parts, with the names that the code gives them |
 | `rlopt.guide.choosing`    | which metric, solver, damping and step suit which problem |
 | `rlopt.guide.memory`      | policies and critics with memory: GRU, LSTM, sequences, and what solvers make of them |
+| `rlopt.guide.agents`      | games of several agents that share one policy (PettingZoo), and self-play |
 | `rlopt.guide.extending`   | a metric, a network and an environment of your own |
 | `rlopt.guide.ecosystem`   | environments, scalars, trackers, callbacks and curricula, cards, recorded episodes |
 | `rlopt.guide.python`      | training, loading and acting from Python |

@@ -42,6 +42,7 @@ TensorBoard see loggers/tensorboard.py; for what is recorded only every few upda
 | time/collect, time/update            | seconds of this update |
 | time/physics                         | steps a second as a share of what mj_step alone does on as many cores |
 | info/...                             | of record.info, see rollout/infos.py |
+| agents/..., self_play/...            | of games of several agents, see rollout/agents.py |
 | at_a_glance/...                      | TensorBoard alone: copies of eight scalars, see loggers/tensorboard.py |
 | final/...                            | TensorBoard alone: the returns in summary.json |
 """

@@ -19,6 +19,7 @@ class Episodes:
     returns: list[float]  # undiscounted sums of raw rewards
     lengths: list[int]  # transitions
     ends: list[int]  # step of the rollout
+    environments: list[int]  # numbers, over the whole run
 
 
 class EpisodeTracker:
@@ -30,7 +31,7 @@ class EpisodeTracker:
 
     def take(self, rollout: Rollout) -> Episodes:
         """Add the rollout; the episodes that ended in it."""
-        found = Episodes([], [], [])
+        found = Episodes([], [], [], [])
         over, mask, rewards = rollout.done.cpu(), rollout.mask.cpu(), rollout.rewards.cpu()  # one copy of a rollout
         ends = over.any(1)
         rewards = (rewards * mask).to(torch.float64)
@@ -46,6 +47,7 @@ class EpisodeTracker:
                 found.returns.extend(self.returns[done].tolist())
                 found.lengths.extend(self.lengths[done].tolist())
                 found.ends.extend([t] * int(done.sum()))
+                found.environments.extend((done.nonzero().flatten() + rollout.first).tolist())
                 self.returns[done] = 0
                 self.lengths[done] = 0
         return found
@@ -80,10 +82,7 @@ class RolloutStats:
 
 def gather_episodes(here: Episodes) -> Episodes:
     """All ranks' episodes in the order of their ends, and at the same step in the order of their environments."""
-    rows = [row for e in gather(here) for row in zip(e.ends, e.returns, e.lengths, strict=True)]
-    found = Episodes([], [], [])
-    for end, total, length in sorted(rows, key=lambda row: row[0]):  # stable: environments keep their order
-        found.ends.append(end)
-        found.returns.append(total)
-        found.lengths.append(length)
-    return found
+    rows = [row for e in gather(here) for row in zip(e.ends, e.returns, e.lengths, e.environments, strict=True)]
+    rows.sort(key=lambda row: row[0])  # stable: environments keep their order
+    ends, returns, lengths, environments = (list(column) for column in zip(*rows, strict=True)) if rows else ([],) * 4
+    return Episodes(returns, lengths, ends, environments)

@@ -94,7 +94,10 @@ class Sampler:
         self._transform = action_transform(envs.single_action_space, getattr(head, "squash", False))
         self._seeds = [integer(seed, Purpose.ENVIRONMENT, e) for e in numbers]
         self._action_noise = ActionNoise(seed, numbers, head, dtype, noise)
-        self._resets_in_next_step = envs.metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP
+        self._absent: np.ndarray | None = getattr(envs, "absent", None)  # (E,) agents that are not in their game now
+        resets_in_next_step = envs.metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP
+        self._skips = resets_in_next_step or self._absent is not None  # some steps of an environment are none
+        self._meet: Callable[[FrozenPolicy], object] | None = getattr(envs, "meet", None)  # the policy of a rollout
 
         self._own = slice(first % BLOCK, first % BLOCK + count)  # rows within whole blocks; the others stay idle
         rows = -(-self._own.stop // BLOCK) * BLOCK
@@ -108,7 +111,7 @@ class Sampler:
         self._draw = numpy_sampler(head)
         self._time = np.zeros(count, np.int64)
         self._episode = np.array(numbers, dtype=np.int64)
-        self._over = np.zeros(count, bool)  # the episode has ended, and the next step will only reset
+        self._over = np.zeros(count, bool)  # the episode has ended, and the next step is none: it may only reset
         self._started = False
 
     @torch.inference_mode()
@@ -130,7 +133,7 @@ class Sampler:
                 actions = drawn[t] = draw(z, noise)[own]
             return transform(actions)
 
-        self._begin_rollout()
+        self._begin_rollout(policy)
         observations = self._raw[:, own].numpy()
         shape = observations.shape[1:]
         rewards, mask = buffer["rewards"].numpy(), buffer["mask"].numpy()
@@ -148,13 +151,11 @@ class Sampler:
                 rewards[t], terminated[t], truncated[t] = reward, ends, cuts
                 observations[t + 1] = following.reshape(shape)
             self._time += 1
-            if self._resets_in_next_step:
-                mask[t] = ~self._over
-                self._time[self._over] = 0
-                self._over = ends | cuts
-                self._begin_episodes(self._over)
-            elif "final_obs" in info:
+            if self._skips:
+                self._mask_steps(mask[t], ends | cuts)
+            if "final_obs" in info:
                 final += [(t, e, info["final_obs"][e]) for e in np.flatnonzero(cuts & ~ends)]
+            if self._skips or "final_obs" in info:
                 self._begin_episodes(ends | cuts)
             done += 1
         if done < self.steps:
@@ -235,7 +236,7 @@ class Sampler:
             else:
                 begun.append(self._numbers[e])
                 self._episode[e] += self._total
-        self._started = True
+        self._begin()
         return begun
 
     def _placed(self, changes: Sequence[Change], state: EnvState | None) -> tuple[Any, ...]:
@@ -244,8 +245,10 @@ class Sampler:
         at = [(-1 if what["rollout"] == 0 else what["rollout"] * self.steps - begun) for what in changes]
         return tuple((max(step, -1), partial(change, what=what)) for step, what in zip(at, changes, strict=True))
 
-    def _begin_rollout(self) -> None:
+    def _begin_rollout(self, policy: FrozenPolicy) -> None:
         """Draw the rollout's noise, and put the last observations, or those of the first reset, in its first row."""
+        if self._meet:
+            self._meet(policy)
         observations = self._raw[:, self._own].numpy()
         self._noise[:, self._own] = self._action_noise.draw(self.steps)
         if self._started:
@@ -256,7 +259,19 @@ class Sampler:
         with guard(self.counter.describe):
             first, _ = self.envs.reset(seed=self._seeds)  # type: ignore[arg-type]
         observations[0] = np.reshape(first, observations.shape[1:])
+        self._begin()
+
+    def _begin(self) -> None:
+        """Note that the environments are there, and which agents are absent from the first step on."""
         self._started = True
+        if self._absent is not None:
+            self._over = self._absent.copy()
+
+    def _mask_steps(self, mask: np.ndarray, over: np.ndarray) -> None:
+        """Mask (E,) the steps that were none, and note which will be none next, where episodes are ``over`` (E,)."""
+        mask[:] = ~self._over
+        self._time[self._over] = 0
+        self._over = over if self._absent is None else self._absent.copy()
 
     def _begin_episodes(self, over: np.ndarray) -> None:
         """Count new episodes where the last ones are over."""

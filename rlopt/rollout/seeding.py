@@ -23,6 +23,7 @@ class Purpose(IntEnum):
     EVALUATION_ACTION = 6
     INSPECTION = 7  # a seed of its own, from which all purposes of an inspection are drawn
     RESUMED = 8  # likewise, for the environments that a resumed run cannot restore
+    OPPONENT = 9  # actions of a frozen policy in self-play
 
 
 def sequence(seed: int, purpose: Purpose, index: int = 0) -> np.random.SeedSequence:

@@ -93,7 +93,8 @@ class Workers:
         self._history = EpisodeHistory(replays)
         self.boundary: EpisodeHistory | None = None  # the environments after the last rollout
         self._current = 0  # index of the buffer of the next rollout
-        edges = [self.num_envs * k // workers for k in range(workers + 1)]
+        rows = len(spec.learners[0]) if spec.learners else 1  # that belong together: of one copy of a game
+        edges = [self.num_envs // rows * k // workers * rows for k in range(workers + 1)]
         self._parts = [slice(start, stop) for start, stop in zip(edges, edges[1:], strict=False)]
         self._workers: list[_Worker] = []
         try:

@@ -88,6 +88,8 @@ class Requests:
     def _change(self, rollout: int | None, change: dict[str, Any]) -> None:
         if rollout is None:
             raise UserError("environments can be changed in on_begin, on_rollout and on_update")
+        if self._steps_by == "agents":
+            raise UserError("games of several agents cannot be changed by callbacks yet")
         if self._steps_by != "sync":
             raise UserError(
                 f"env.backend={self._steps_by} steps all environments as one, which cannot be changed; type "

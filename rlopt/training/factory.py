@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import torch
 
-from rlopt.config import fitting
+from rlopt.config import check_config, fitting
 from rlopt.config.choices import stands_for
 from rlopt.config.memory import LOWER, check_memory
 from rlopt.config.options import OwnCritic, RunConfig, SharedCritic, UpdateOptions
@@ -144,6 +144,11 @@ def _collector(start: Setup, replays: bool, tensors: TensorEnvs | None) -> Colle
     if config.processes == 1:
         envs = local.make_vector(first=mine.start, like=(start.observations, start.actions))
         timeout = environment.timeout if environment.steps_by != "envpool" else None  # which has threads of its own
+        if config.self_play.every:
+            from rlopt.rollout.self_play import FrozenOpponents
+
+            every, spaces = config.self_play.every, (start.observations, start.actions)
+            envs.opponents = FrozenOpponents(head, *spaces, every, config.seed, dtype)  # type: ignore[union-attr]
         return Collector(
             envs, head, steps, config.seed, dtype, mine.start, environment.num_envs, timeout, replays,
             background=environment.in_background, memory=start.agent.actor.update.network.memory, noise=config.noise,
@@ -167,6 +172,9 @@ def set_up(
     """
     device = device or select_device(config.device)
     with closing((stand_in or config.env).make()) as probe:
+        agents = getattr(probe.unwrapped, "agent_names", None)
+        if stand_in is None and config.env.stand_in is None and not _suits(config, agents):
+            return set_up(_with_agents(config, agents), device, looks_for_mask)
         if looks_for_mask and config.env.gives_mask(probe):
             return set_up(_with_mask_of_info(config), device)
         check_memory(config, observation_size(probe.observation_space))
@@ -197,6 +205,27 @@ def _spaces(env: gym.Env) -> dict[str, Any] | None:
         env = env.env
     trees = {"observations": to_tree(env.observation_space), "actions": to_tree(env.action_space)}
     return None if None in trees.values() else trees
+
+
+def _suits(config: RunConfig, agents: tuple[str, ...] | None) -> bool:
+    """Whether the configuration is for these agents of a game; None: for one agent. Raises UserError."""
+    for_games = {"self_play.every": config.self_play.every, "env.agent_index": config.env.agent_index}
+    if agents is None and (typed := [f"{name}={value}" for name, value in for_games.items() if value]):
+        raise UserError(f"{typed[0]} is for games of several agents; {config.env.id} has one")
+    return agents == config.env.agents
+
+
+def _with_agents(config: RunConfig, agents: tuple[str, ...] | None) -> RunConfig:
+    """The configuration for a game of these agents, to be recorded. Raises UserError where it does not suit them."""
+    plain = {**config.plain, "env": {**config.plain["env"], "agents": agents and list(agents)}}
+    found = check_config(plain, tuple(config.typed))
+    rows, copies = found.env.num_envs, plain["env"]["num_envs"]
+    if agents and is_first_rank():
+        console.info(
+            f"rlopt: {config.env.id} has {len(agents)} agents; {copies} copies x {rows // copies} that learn = {rows} "
+            f"rows, and a batch of {found.batch_size:,} transitions is {found.batch_size // rows} steps of each"
+        )
+    return found
 
 
 def _with_mask_of_info(config: RunConfig) -> RunConfig:

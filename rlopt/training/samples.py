@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import lcm
 
 import torch
 from torch import Tensor
@@ -43,7 +44,7 @@ class SampleMaker:
 
         Those of ``past`` batches are corrected by the values ``now``, or by those before training.
         """
-        found = self._of_batch(batch, advantages, targets, values)
+        found = self._of_agents(self._of_batch(batch, advantages, targets, values))
         scalars: Scalars = {}
         by_batch = self.config.advantages.normalise == "batch"
         if past:
@@ -66,6 +67,18 @@ class SampleMaker:
         if len(of_values) == targets.numel():
             return batch.flat(targets), batch.flat(values.inputs[:-1])
         return of_values.actions[:, 0].contiguous(), of_values.old_outputs[:, 0].contiguous()
+
+    def _of_agents(self, samples: dict[str, Samples]) -> dict[str, Samples]:
+        """The samples without those of a game's absent agents, which would make minibatches of nothing.
+
+        Networks with memory need whole sequences: theirs go where no agent was there in any step.
+        """
+        there = samples["actor"].weight > 0
+        if not self.config.env.agents or there.all():
+            return samples
+        length = lcm(*(update.network.sequence for update in (self.actor, self.critic) if update is not None))
+        kept = there.view(-1, length).any(1).repeat_interleave(length).nonzero().flatten()
+        return {name: replace(own.take(kept), index=None) for name, own in samples.items()}  # type: ignore[arg-type]
 
     def _of_batch(self, batch: Rollout, advantages: Tensor, targets: Tensor, values: Values) -> dict[str, Samples]:
         """The samples of one batch, on the host, their advantages as they are."""

@@ -146,7 +146,7 @@ class Trainer:
         started = time.perf_counter()
         rollout = self._collect()
         collected, before = time.perf_counter(), self.state
-        is_last = self.steps + rollout.steps * world_size() >= self.config.total_steps
+        is_last = self.steps + self._steps_taken(rollout.steps * world_size()) >= self.config.total_steps
         when_ready = (lambda policy: None) if is_last else self._start_rollout
         self.state, result = self.agent.learn(before, rollout, self.minibatches, when_ready)
         times = {"time/collect": collected - started, "time/update": time.perf_counter() - collected}
@@ -156,12 +156,12 @@ class Trainer:
             times["time/physics"] = physics / (seconds - trained)
 
         stats = RolloutStats.of(rollout, self._episodes.take(rollout))
-        self.steps += stats.steps
+        self.steps += self._steps_taken(stats.steps)
         self.updates += 1
         self.skipped += result.skipped
         self._recent.extend(stats.episodes.returns)
         own = {"update/skipped": float(self.skipped), **times, "time/steps_per_second": self.steps / seconds}
-        scalars = {**stats.scalars, **result.scalars, **own, **self._scalars_of_infos(rollout)}
+        scalars = {**stats.scalars, **result.scalars, **own, **self._further_scalars(rollout, stats)}
         more = compute_diagnostics(
             self.config, self.updates, self.agent, before, self.state, rollout, result.quantities
         )
@@ -190,15 +190,24 @@ class Trainer:
             if own := self.requests.take_scalars():
                 logger.scalars(own, self.steps)
 
+    def _steps_taken(self, transitions: int) -> int:
+        """What an update takes of total_steps: its transitions, and of a game the steps of absent agents as well."""
+        return self.config.batch_size if self.config.env.agents else transitions
+
     def _with_names(self, scalars: dict[str, float], seconds: float) -> dict[str, float]:
         """The scalars, under further names where record.names asks for them."""
         if self.config.record.names == "rlopt":
             return scalars
         return with_names(scalars, self.steps, self.updates, seconds, self._mean_return())
 
-    def _scalars_of_infos(self, rollout: Rollout) -> dict[str, float]:
+    def _further_scalars(self, rollout: Rollout, stats: RolloutStats) -> dict[str, float]:
+        """Of the environments' infos, and of a game's agents."""
         names = self.config.record.info
         found = info_scalars(names, rollout)
+        if self.config.env.agents:
+            from rlopt.rollout.agents import agent_scalars
+
+            found |= agent_scalars(self.config.env, self.config.self_play, self.updates, stats.episodes)
         if self.updates == 1 and (missing := absent(names, found)) and is_first_rank():
             console.info(f"rlopt: record.info: no info of the first rollout had {' or '.join(missing)}")
         return found
