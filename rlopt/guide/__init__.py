@@ -6,6 +6,9 @@
 | `rlopt.guide.mathematics` | the one equation and its parts, with the names that the code gives them |
 | `rlopt.guide.choosing`    | which metric, solver, damping and step suit which problem |
 | `rlopt.guide.memory`      | policies and critics with memory: GRU, LSTM, sequences, and what solvers make of them |
+| `rlopt.guide.asymmetric`  | a critic that sees what the policy does not: keys of Dict observations |
+| `rlopt.guide.exploring`   | rewards for what is new, where the environment's are rare |
+| `rlopt.guide.serving`     | a policy on a server |
 | `rlopt.guide.extending`   | a metric, a network and an environment of your own |
 | `rlopt.guide.ecosystem`   | environments, scalars, trackers, callbacks and curricula, cards, recorded episodes |
 | `rlopt.guide.options`     | every option of every choice, from the yaml files |

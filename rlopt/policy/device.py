@@ -34,4 +34,4 @@ class DevicePolicy:
     @torch.no_grad()
     def outputs(self, inputs: Tensor) -> Tensor:
         """Normalised observations (B, D) -> z (B, O), without the values of a network that has them too."""
-        return self.network.outputs(self.theta, inputs)[:, -self.width :]
+        return self.network.outputs(self.theta, self.network.select(inputs))[:, -self.width :]
