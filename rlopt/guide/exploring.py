@@ -1,8 +1,8 @@
 """Exploring where rewards are rare: a reward for what is new.
 
-A policy gradient needs rewards to follow. Where random actions hardly ever meet one, `exploration=rnd` adds a reward for
-observations that have not been seen much: random network distillation (`rlopt.exploration.rnd` has the equations and
-the source). It goes with every preset but `nac` and `enac`, and with any metric, solver and step:
+A policy gradient needs rewards to follow. Where random actions hardly ever meet one, `exploration=rnd` adds a reward
+for observations that have not been seen much: random network distillation (`rlopt.exploration.rnd` has the equations
+and the source). It goes with every preset but `nac` and `enac`, and with any metric, solver and step:
 
 ```shell
 rlopt train env.id=MountainCar-v0 algo=ppo exploration=rnd run_dir=runs/explore
@@ -18,6 +18,6 @@ own; `rlopt.training.exploring` says how the advantages are added. Returns in th
   `exploration/error` falls to near 0 before a reward was met, novelty has worn off too soon: lower them.
 - `policy/entropy` should not fall before the first reward; `objective.entropy=0.01` holds it up.
 
-It sees the whole observation as numbers, whatever `policy.keys` and `critic.keys` are; images by themselves are refused.
-experiments/exploration has a grid that PPO and TRPO solve with it.
+It sees the whole observation as numbers, whatever `policy.keys` and `critic.keys` are; images by themselves are
+refused. experiments/exploration has a grid that PPO and TRPO solve with it.
 """

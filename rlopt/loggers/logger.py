@@ -45,8 +45,7 @@ TensorBoard see loggers/tensorboard.py; for what is recorded only every few upda
 | time/physics                         | steps a second as a share of what mj_step alone does on as many cores |
 | info/...                             | of record.info, see rollout/infos.py |
 | at_a_glance/...                      | TensorBoard alone: copies of eight scalars, see loggers/tensorboard.py |
-| final/...                            | TensorBoard alone: the returns in summary.json |
-| final/mean_in_training               | the area under the curve of episode/return, over its width in steps |
+| final/...                            | TensorBoard alone: summary.json's returns; mean_in_training, of their curve |
 """
 
 from __future__ import annotations

@@ -101,6 +101,8 @@ LAYOUT = {  # category -> chart -> scalars
         "share of ratios beyond the clip": ["policy/clip_fraction"],
         "importance weights: mean, effective share": ["estimator/weight", "estimator/effective_share"],
         "weights of earlier batches: mean, effective share": ["reuse/weight", "reuse/effective_share"],
+        "intrinsic reward: raw, over the deviation of returns": ["exploration/error", "exploration/reward"],
+        "explained variance of intrinsic returns": ["exploration/explained_variance"],
         "critic's targets: running mean, deviation": ["critic/target_mean", "critic/target_std"],
         "what lambda learns from": ["damping/agreement"],
         "curvature outside the eigenvectors": ["solver/remainder"],

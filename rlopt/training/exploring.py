@@ -54,7 +54,8 @@ class Explorer:
         state = novelty.see(state, batch.visited[:, :size])
         led_to = torch.cat([batch.observations[1:], batch.following])[..., :size]
         following = novelty.whitened(state, led_to)
-        following[batch.final_index] = novelty.whitened(state, batch.raw_final[:, :size])
+        t, e = (index.cpu() for index in batch.final_index)
+        following[t, e] = novelty.whitened(state, batch.raw_final[:, :size])
         happened = batch.mask.to("cpu", following.dtype)
         errors = novelty.errors(state, following.flatten(0, 1)).view(happened.shape) * happened
         state, rewards = novelty.scaled(state, errors)

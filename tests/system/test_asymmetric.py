@@ -116,6 +116,15 @@ def test_workers_act_as_one_process_does():
     assert equal(*(run.state for run in runs))
 
 
+def test_a_policy_of_other_keys_is_no_start():
+    """Also where their numbers are as many."""
+    options = [*SMALL[1:], "total_steps=40", "env.id=probe/Drift-v0"]
+    rlopt.train(*options, "policy.keys=[position]", run_dir="one")
+    with pytest.raises(UserError, match="its network sees other keys of the observations"):
+        rlopt.train(*options, "policy.keys=[robot.velocity]", "init.from=one", run_dir="two")
+    assert rlopt.train(*options, "policy.keys=[position]", "init.from=one", run_dir="three").summary["steps"] == 40
+
+
 @pytest.mark.parametrize(
     ("typed", "says"),
     [
