@@ -251,7 +251,7 @@ def _interrupt(moment, scalars):
         raise KeyboardInterrupt
 
 
-def test_an_interrupt_in_a_notebook_keeps_the_run_and_says_how_to_go_on(monkeypatch, capsys):
+def test_an_interrupt_in_a_notebook_keeps_the_run(monkeypatch, capsys):
     monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
     options: dict[str, Any] = {**SMALL, "env": "cartpole"}
     trained = rlopt.train("algo=ppo", run_dir="cut", on_update=_interrupt, **options)

@@ -44,7 +44,7 @@ def test_an_error_is_the_mean_square_of_what_was_not_predicted():
     assert far[0, 0] == 5  # clipped
 
 
-def test_rewards_are_errors_over_the_deviation_of_returns_that_go_on():
+def test_rewards_are_errors_over_the_deviation_of_returns():
     made, errors = novelty(), np.random.default_rng(1).random((2, 6, 3))
     state, seen, running = made.init(3), [], np.zeros(3)
     for rollout in errors:

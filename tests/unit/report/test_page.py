@@ -25,7 +25,7 @@ def test_the_page_holds_all_it_shows(write_run, tmp_path, capsys):
     assert not re.search(r"<script|<link|https?://|url\(", text)
     assert "&lt;ppo&gt;" in text and "<ppo>" not in text
     assert "late" in text and "late" in err and "unfinished" in err
-    assert "1.00 (-1.48 to 3.48)" in text and "1.00 (-1.48 to 3.48)" in out  # 1 +- 4.303 / sqrt(3)
+    assert "1.00 (0.00 to 3.48)" in text and "1.00 (0.00 to 3.48)" in out  # 1 +- 4.303 / sqrt(3), from 0 on
     assert (tmp_path / "report.md").read_text() in out
 
 

@@ -23,7 +23,7 @@ def once(run):
 
 
 @pytest.mark.parametrize("env", ["env.id=probe/Counter-v0", "env.id=probe/Offers-v0"])
-def test_advantages_are_the_environments_and_a_multiple_of_the_intrinsic(env):
+def test_advantages_are_the_sum_of_two(env):
     """Returns go on over the ends of episodes; a truncated episode leads to its last observation."""
     typed = [*NETWORKS, env, "exploration.coefficient=3.0", "exploration.gamma=0.8", "advantages.normalise=false"]
     run = make_trainer(*SMALL, *typed)
@@ -126,7 +126,7 @@ def test_a_network_that_is_not_finite_returns_to_where_it_was(monkeypatch):
     run.collector.close()
 
 
-def test_a_rollout_with_a_number_that_is_not_finite_changes_nothing():
+def test_a_rollout_that_is_not_finite_changes_nothing():
     run = make_trainer(*SMALL, *NETWORKS, "env=cartpole")
     once(run)
     batch = run.collector.collect(run.agent.policy(run.state))
