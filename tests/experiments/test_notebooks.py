@@ -28,7 +28,8 @@ def test_every_cell_runs(path, capsys):
     lines = "\n".join(cells(path))
     assert len(re.findall(r"^STEPS = [\d_]+", lines, re.MULTILINE)) == 1
     for code in cells(path):
-        exec(compile(re.sub(r"^STEPS = [\d_]+", "STEPS = 4_096", code), str(path), "exec"), found)
+        code = re.sub(r"^STEPS = [\d_]+", "STEPS = 4_096", code, flags=re.MULTILINE)
+        exec(compile(code, str(path), "exec"), found)
     runs = [value for value in found.values() if isinstance(value, rlopt.api.Trained)]
     assert runs and all(run.summary["steps"] >= 4096 for run in runs)
     if path.stem == "lqr":
