@@ -12,10 +12,11 @@ A run is trained with one thread of torch: small networks are slower on more.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +36,8 @@ from rlopt.core.network import Network
 from rlopt.core.parts import Metric, Objective, Solution, Solver
 from rlopt.core.samples import Samples
 from rlopt.envs.given import Given, given
-from rlopt.errors import UserError
+from rlopt.errors import UserError, needs_extra
+from rlopt.files import shown
 from rlopt.files.reading import read_json
 from rlopt.loggers import console
 from rlopt.parallel import ranks
@@ -49,12 +51,42 @@ from rlopt.training.restore import load_policy
 from rlopt.training.run_directory import choose_run_directory, exclusive_run_directory
 from rlopt.training.trainer import Trainer
 
+if TYPE_CHECKING:
+    from rlopt.report.runs import Series
+
 
 class Trained(NamedTuple):
-    """A finished run."""
+    """A run that has ended. In a notebook its last line shows the curve: ``rlopt.train(...).plot()``."""
 
     run_dir: Path
-    summary: dict[str, Any]  # as in summary.json
+    summary: dict[str, Any]  # as in summary.json; of a run that was interrupted steps and return_mean alone
+
+    def scalars(self, *names: str) -> dict[str, Series]:
+        """Steps and values (N,) of these scalars, see rlopt.loggers.logger, or of all that were recorded.
+
+        Raises rlopt.errors.UserError where one was not.
+        """
+        from rlopt.loggers import csv
+        from rlopt.report.runs import read_scalars
+
+        table = self.run_dir / csv.NAME
+        known = csv.names_within(table) if table.exists() else ["episode/return"]
+        found = read_scalars(self.run_dir, names or known)
+        for name in names:
+            if name not in found:
+                raise UserError(f"{shown(self.run_dir)} has recorded no {name}{nearest(name, known)}")
+        return found
+
+    def plot(self, *names: str) -> Any:
+        """A matplotlib figure of these scalars over environment steps, by default of the training return.
+
+        A notebook shows it where it is the last line of a cell. Raises rlopt.errors.UserError without the extra `plot`.
+        """
+        try:
+            from rlopt.report.figures import of_run
+        except ImportError as error:
+            raise UserError(needs_extra("a figure needs matplotlib and scipy", "plot")) from error
+        return of_run(self.scalars(*(names or ("episode/return",))))
 
 
 def train(
@@ -89,7 +121,7 @@ def train(
     modules = [] if known else modules_of(_typed_ids(overrides, options))
     if known:
         options["env.id"] = known.id
-    with _prepared(extensions, modules, networks, known):
+    with _prepared("train", extensions, modules, networks, known):
         env_kwargs, others = take_env_kwargs(options)
         names = {name: f"{f.__module__}.{getattr(f, '__qualname__', type(f).__name__)}" for name, f in networks.items()}
         config = read_config([*overrides, *to_overrides(others)], env_kwargs, names)
@@ -97,7 +129,7 @@ def train(
         run = _build(config, run_dir)
         run.callbacks = callbacks
         with closing(run.collector), exclusive_run_directory(run_dir, new=True):
-            return Trained(run_dir, run.run())
+            return _to_end(run)
 
 
 def resume(
@@ -127,7 +159,7 @@ def resume(
     if env is not None:
         id = str(load_run(run_dir, needs_environment=False)["env"]["id"])
         known = given(env, PYTHON)._replace(id=id)
-    with _prepared(extensions, (), networks, known), exclusive_run_directory(run_dir):
+    with _prepared("resume", extensions, (), networks, known), exclusive_run_directory(run_dir):
         plain, path, content = read_run(run_dir, overrides, _say)
         if content is None and path is not None:
             return Trained(run_dir, read_json(run_dir / "summary.json"))
@@ -136,7 +168,20 @@ def resume(
             if begun := run.restore(unpack(content, path, run.agent.device) if path and content else None):
                 _say(f"the episodes of environments {begun} cannot be continued: these begin new ones")
             run.callbacks = callbacks
-            return Trained(run_dir, run.run())
+            return _to_end(run)
+
+
+def _to_end(run: Trainer) -> Trained:
+    """Train to the end. An interrupt says how to go on; in a notebook, or at Python's prompt, it ends the run alone."""
+    try:
+        return Trained(run.run_dir, run.run())
+    except KeyboardInterrupt:
+        saved = run.checkpoints.describe_saved(run.steps)
+        _say(f"stopped at step {run.steps:,}; {saved}. To go on: rlopt.resume({str(shown(run.run_dir))!r})")
+        if not hasattr(sys, "ps1"):
+            raise
+        known = {"algo": run.config.algo, "env": run.config.env.id, "seed": run.config.seed, "steps": run.steps}
+        return Trained(run.run_dir, {**known, "return_mean": run.mean_return()})
 
 
 def load(
@@ -178,11 +223,12 @@ def _build(config: RunConfig, run_dir: Path, resumed: bool = False) -> Trainer:
 
 @contextmanager
 def _prepared(
-    extensions: Sequence[str | Path], modules: Sequence[str], networks: Mapping[str, Any], env: Given | None
+    name: str, extensions: Sequence[str | Path], modules: Sequence[str], networks: Mapping[str, Any], env: Given | None
 ) -> Iterator[None]:
     """Within, what is the user's own is there, and torch has one thread."""
     if ranks.is_distributed():
-        raise UserError("rlopt.train is for one process; under torchrun start `-m rlopt train`")
+        typed = "resume RUN_DIR" if name == "resume" else name
+        raise UserError(f"rlopt.{name} is for one process; under torchrun start `-m rlopt {typed}`")
     for name, network in networks.items():
         if isinstance(network, nn.Module):
             raise UserError(

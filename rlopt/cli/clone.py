@@ -51,7 +51,7 @@ def _clone(dataset: str, overrides: list[str], updates: int, held_out: float) ->
     trainer = build_run(config, run_dir)
     with closing(trainer.collector), exclusive_run_directory(run_dir, new=True):
         agent, rows = trainer.agent, ["update,log_prob,held_out_log_prob"]
-        policy = Policy(agent.evaluated_policy(trainer.state), agent.head, *config.env.spaces())
+        policy = Policy(agent.evaluated_policy(trainer.state), agent.head, *config.spaces())
         cloner = Cloner(agent, trainer.state, policy, data, held_out, config.seed)
         console.info(f"clones {len(data.actions):,} actions of {data.name} on {config.env.id}, in {shown(run_dir)}")
 

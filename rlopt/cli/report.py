@@ -44,7 +44,7 @@ def run(arguments: list[str]) -> int:
         tables += "\n\n" + comparison.markdown(comparison.POOLED_HEADS, rows)
     about = f"{len(runs)} runs in {options.folder}; rlopt {__version__}, {time.strftime('%d %B %Y')}"
     try:
-        replace_file(out, page(compared, about))
+        replace_file(out, page(compared, about, out.parent))
         replace_file(out.with_suffix(".md"), tables + "\n")
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error}") from error

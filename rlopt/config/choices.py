@@ -16,7 +16,7 @@ import yaml
 
 ORDER = (
     "algo", "env", "policy", "critic", "objective", "estimator", "metric", "solver", "damping", "step", "schedule",
-    "optimizer", "scheduler", "experiment",
+    "optimizer", "scheduler", "exploration", "experiment",
 )  # fmt: skip
 GROUPS = (*ORDER, "recipe")
 PARTS = ("objective", "metric", "solver", "damping", "step")

@@ -148,7 +148,7 @@ def _preset_choices(algo: str, env: str) -> Options:
     for group in ("env", "algo"):
         found |= {name.rpartition("@")[2]: choice for name, choice in defaults(group, found[group])[1].items()}
     for name, choice in list(found.items()):
-        found |= _choices_within(name, CHOICES.get(name, name), choice)
+        found |= {} if choice is None else _choices_within(name, CHOICES.get(name, name), choice)
     return {name: choice for name, choice in found.items() if name in CHOICES}
 
 
@@ -195,11 +195,11 @@ def _quoted(value: Any) -> str:
 
 
 @cache
-def _defaults() -> dict[str, str]:
-    """Full name -> choice, as config.yaml chooses."""
+def _defaults() -> Options:
+    """Full name -> choice, as config.yaml chooses; None: none."""
     entries = load(conf_dir() / "config.yaml")["defaults"]
     pairs = (pair for entry in entries if isinstance(entry, dict) for pair in entry.items())
-    return {str(group).rpartition("@")[2]: str(name) for group, name in pairs}
+    return {str(group).rpartition("@")[2]: name for group, name in pairs}
 
 
 def _compose_files(chosen: Options, typed: Options) -> DictConfig:
@@ -290,6 +290,11 @@ def _drop_critics_update(config: DictConfig, typed: Options) -> None:
         name = f"critic.{key}"
         if first := min((n for n in typed if n == name or n.startswith(f"{name}.")), default=None):
             shown = short_name(first)
+            if key == "keys":
+                raise UserError(
+                    "critic.keys has no effect with critic=shared: the critic is part of the policy's network and sees "
+                    "what that sees; choose critic=mlp"
+                )
             raise UserError(
                 f"{shown} has no effect with critic=shared: the critic is part of the policy's network and learns by "
                 f"the policy's update; type {shown.removeprefix('critic.')}, or choose critic=mlp"
@@ -361,7 +366,7 @@ def _owners(name: str) -> list[str]:
     """The choices, as group=choice, whose files have this option."""
     network = "critic." if name.startswith("critic.") and name.split(".")[1] in UPDATE_GROUPS else ""
     group, _, option = name.removeprefix(network).partition(".")
-    if group not in (*ACTOR_PARTS, "schedule", "policy", "critic") or not option:
+    if group not in (*ACTOR_PARTS, "schedule", "policy", "critic", "exploration") or not option:
         return []
     known = own_choices("critic") if group == "critic" else parts(group)
     return [f"{network}{group}={choice}" for choice in known if _has(read_choice(group, choice), option)]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rlopt.config.schema import construct, options, parameters, part_class
+from rlopt.config.schema import construct, convert, options, parameters, part_class
 from rlopt.envs.observations import as_image
 from rlopt.envs.spaces import HeadOptions
 from rlopt.errors import UserError
@@ -23,6 +23,7 @@ class PolicyOptions:
 
     network: NetworkFactory
     head: HeadOptions
+    keys: tuple[str, ...] | None  # of a Dict observation, those that the network sees; None: all
 
 
 def sees_images(network: NetworkFactory) -> bool:
@@ -74,4 +75,11 @@ def give_network(plain: dict[str, Any], where: str, function: str, typed: Collec
 
 def parse_policy(plain: Mapping[str, Any]) -> PolicyOptions:
     network, rest = parse_network(plain, "policy")
-    return PolicyOptions(network, construct(HeadOptions, rest, "policy"))
+    keys = take_keys(rest, "policy")
+    return PolicyOptions(network, construct(HeadOptions, rest, "policy"), keys)
+
+
+def take_keys(plain: dict[str, Any], where: str) -> tuple[str, ...] | None:
+    """The option ``keys`` of a network, which is taken out of ``plain``; configurations of before have none."""
+    keys: tuple[str, ...] | None = convert(plain.pop("keys", None), tuple[str, ...] | None, f"{where}.keys")
+    return keys

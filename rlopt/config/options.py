@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import gymnasium as gym
+
 from rlopt.config.choices import ACTOR_PARTS, PARTS, SHARED_CRITIC
 from rlopt.config.extensions import own_environment, own_wrappers
 from rlopt.config.groups import (
@@ -26,7 +28,7 @@ from rlopt.config.groups import (
     SelfPlayOptions,
     TargetOptions,
 )
-from rlopt.config.networks import PolicyOptions, parse_network, parse_policy, sees_images
+from rlopt.config.networks import PolicyOptions, parse_network, parse_policy, sees_images, take_keys
 from rlopt.config.schema import construct, construct_part, convert, options, parameters, part_class
 from rlopt.core.averaging import Averaging
 from rlopt.core.checks import at_least_one, between, check, non_negative, positive
@@ -37,6 +39,7 @@ from rlopt.core.learner import Schedule
 from rlopt.core.parts import Damping, Estimator, Metric, Solver, Step
 from rlopt.core.problem import Objective
 from rlopt.core.steps.scheduled import follow
+from rlopt.envs.spaces import has_mask_key
 from rlopt.envs.spec import EnvSpec
 from rlopt.errors import UserError
 from rlopt.parallel.collectives import world_size
@@ -94,6 +97,7 @@ class OwnCritic:
     update: UpdateOptions
     compatible: CompatibleCritic | None  # a critic of the policy's score beside it: natural actor-critic
     targets: TargetOptions
+    keys: tuple[str, ...] | None  # of a Dict observation, those that the network sees; None: all
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,7 @@ class RunConfig:
     checkpoint: CheckpointOptions
     record: RecordOptions
     init: InitOptions
+    exploration: Any  # RND's options, of a module that few runs have; None: the environment's rewards alone
 
     typed: frozenset[str] = field(compare=False)  # full names of what the user typed: it may not be without effect
     plain: Plain = field(compare=False, repr=False)  # the values that this was parsed from, for config.yaml
@@ -180,6 +185,7 @@ class RunConfig:
             "actor": UpdateOptions.parse(plain, ""),
             "critic": _parse_critic(options(plain, "critic")),
             "init": InitOptions.parse(plain),
+            "exploration": _parse_exploration(plain.get("exploration")),
         }
         for name, kind in _GROUPS.items():
             groups[name] = construct(kind, options(plain, name, example=parameters(kind)[0]), name)
@@ -189,6 +195,18 @@ class RunConfig:
             groups["env"] = replace(groups["env"], num_envs=rows, learners=learners)
         single = {name: plain[name] for name in _SINGLE if name in plain}
         return construct(cls, single, "", **groups, typed=frozenset(typed), plain=plain)
+
+    def spaces(self) -> tuple[gym.Space[Any], gym.Space[Any]]:
+        """Observations, with the keys alone that the policy sees, and actions, as the environment declares them."""
+        observations, actions = self.env.spaces()
+        if self.policy.keys is None:
+            return observations, actions
+        from rlopt.policy.parts import only  # few runs have keys
+
+        if self.env.mask != "auto" or not has_mask_key(observations, actions):
+            return only(observations, self.policy.keys), actions
+        inner = only(observations["observation"], self.policy.keys)  # type: ignore[index]
+        return gym.spaces.Dict({**observations.spaces, "observation": inner}), actions  # type: ignore[attr-defined]
 
     @property
     def samples(self) -> int:
@@ -244,8 +262,16 @@ _GROUPS: dict[str, type[Any]] = {
     "checkpoint": CheckpointOptions,
     "record": RecordOptions,
 }
-_NESTED = ("env", "policy", "actor", "critic", "init", *_GROUPS, "typed", "plain")
+_NESTED = ("env", "policy", "actor", "critic", "init", "exploration", *_GROUPS, "typed", "plain")
 _SINGLE = tuple(name for name in RunConfig.__dataclass_fields__ if name not in _NESTED)
+
+
+def _parse_exploration(plain: Plain | None) -> Any:
+    """From the group; configurations of before have none."""
+    if plain is None:
+        return None
+    kind = part_class(plain, "exploration", "rlopt.exploration")
+    return construct(kind, {k: v for k, v in plain.items() if k != "_target_"}, "exploration")
 
 
 def _parse_critic(plain: Plain) -> OwnCritic | SharedCritic:
@@ -255,6 +281,6 @@ def _parse_critic(plain: Plain) -> OwnCritic | SharedCritic:
     targets = construct(TargetOptions, options(plain, "targets", "critic.", "normalise"), "critic.targets")
     groups = (*PARTS, "schedule", "l2", "targets")
     network, rest = parse_network({name: value for name, value in plain.items() if name not in groups}, "critic")
-    given = rest.pop("compatible", None)
+    given, keys = rest.pop("compatible", None), take_keys(rest, "critic")
     compatible = None if given is None else construct_part(given, "critic.compatible")
-    return OwnCritic(network, construct(Value, rest, "critic"), update, compatible, targets)
+    return OwnCritic(network, construct(Value, rest, "critic"), update, compatible, targets, keys)

@@ -42,11 +42,16 @@ _GROUP_OF = {  # a choice within another's options -> the group whose files it t
 }
 _FOR_BOTH = (*PARTS, "schedule", *_GROUP_OF)  # actor and critic
 CHOICES = {  # full name -> the group whose choices it takes
-    **{name: name for name in ("algo", "env", "policy", "critic", "estimator", "experiment", "recipe")},
+    **{name: name for name in ("algo", "env", "policy", "critic", "estimator", "exploration", "experiment", "recipe")},
     **{f"{network}{name}": _GROUP_OF.get(name, name) for network in ("", "critic.") for name in _FOR_BOTH},
 }
 MOST_CHECKED = 300  # combinations that are all checked before any begins; of more, each value is
-NULLABLE = ("experiment", "recipe", *(name for name in CHOICES if name.endswith(".preconditioner")))  # may be none
+NULLABLE = (
+    "experiment",
+    "recipe",
+    "exploration",
+    *(name for name in CHOICES if name.endswith(".preconditioner")),
+)  # may be none
 _ID = re.compile(r"-v\d+$|[/:]")  # ids of Gymnasium have one of these; names of choices do not
 _BARE = re.compile(r"(?!(true|false|null|nan|inf)$)[A-Za-z_][\w./:-]*", re.IGNORECASE)  # text that needs no quotes
 

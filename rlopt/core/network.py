@@ -31,7 +31,8 @@ class Network:
     ``constants`` numbers at the end of theta are outputs that do not depend on the input (a Gaussian's scale).
     Chains of Linear layers, activations and layer normalisations that are known, see `tapes.mlp.plan`, run without
     autograd; any other module runs with it. The module does not see the last ``unread`` columns of the inputs; if the
-    network is ``masked`` these say, by 1 and 0, which of as many last outputs are allowed.
+    network is ``masked`` these say, by 1 and 0, which of as many last outputs are allowed. Where it has ``columns``
+    (K,), its inputs are these columns of the rows of observations, see `select`.
     """
 
     def __init__(self, module: nn.Module, constants: int = 0, unread: int = 0, masked: bool = False):
@@ -40,6 +41,7 @@ class Network:
         self.layout = Layout.of(module, constants)
         self.plan = plan(module)
         self.memory: int = getattr(module, "memory_size", 0)  # numbers that it carries from one row to the next
+        self.columns: Tensor | None = None
         self.free: Tensor | None = None  # (P,) 1 for parameters that move, 0 for frozen ones; None: all move
         self._seen: tuple[Tensor, dict[str, Tensor]] | None = None
         self._bound: Chain | None = None  # the same views as arrays, where they were asked for
@@ -56,6 +58,10 @@ class Network:
         check(any(moves), "freeze", "some parameters left to learn", list(patterns))
         each = torch.tensor(moves, dtype=torch.float32)
         self.free = each.repeat_interleave(torch.tensor(self.layout.sizes)) if patterns else None
+
+    def select(self, rows: Tensor) -> Tensor:
+        """Inputs (..., K) from rows (..., D) of whole observations; the rows themselves where it sees all of them."""
+        return rows if self.columns is None else rows.index_select(-1, self.columns.to(rows.device))
 
     def tape(self, theta: Tensor, inputs: Tensor | np.ndarray) -> Tape:
         """Forward pass that keeps what the Jacobian products need; of an array where `takes_arrays` says so."""

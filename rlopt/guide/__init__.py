@@ -15,6 +15,9 @@ rlopt/guide/README.md is a table of questions with a link to each answer.
 | `rlopt.guide.choosing`    | which metric, solver, damping and step suit which problem |
 | `rlopt.guide.memory`      | policies and critics with memory: GRU, LSTM, sequences, and what solvers make of them |
 | `rlopt.guide.agents`      | games of several agents that share one policy (PettingZoo), and self-play |
+| `rlopt.guide.asymmetric`  | a critic that sees what the policy does not: keys of Dict observations |
+| `rlopt.guide.exploring`   | rewards for what is new, where the environment's are rare |
+| `rlopt.guide.serving`     | a policy on a server |
 | `rlopt.guide.extending`   | a metric, a network and an environment of your own |
 | `rlopt.guide.ecosystem`   | environments, scalars, trackers, callbacks and curricula, cards, recorded episodes |
 | `rlopt.guide.python`      | training, loading and acting from Python |

@@ -95,10 +95,11 @@ def read(path: Path, names: Sequence[str]) -> dict[str, list[tuple[float, float]
         return found
 
 
-def names_within(path: Path, group: str) -> list[str]:
-    """The names of a table's scalars that begin with ``group`` and a slash. Raises as `read` does."""
+def names_within(path: Path, group: str = "") -> list[str]:
+    """The names of a table's scalars, or of those that begin with ``group`` and a slash. Raises as `read` does."""
+    start = f"{group}/" if group else ""
     with _opened(path) as (columns, _):
-        return [name for name in columns if name.startswith(f"{group}/") and len(name) <= _LONGEST_CELL]
+        return [name for name in columns[1:] if name.startswith(start) and len(name) <= _LONGEST_CELL]
 
 
 @contextmanager

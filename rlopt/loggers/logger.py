@@ -36,6 +36,8 @@ TensorBoard see loggers/tensorboard.py; for what is recorded only every few upda
 | critic/target_mean, critic/target_std | of its targets, by running statistics, where it normalises them |
 | critic/explained_variance            | of the targets, before the update |
 | critic/episodes                      | episodic natural actor-critic: whole episodes that it learned from |
+| exploration/error, exploration/reward | mean intrinsic reward of a transition: raw; over the deviation of returns |
+| exploration/explained_variance       | of the intrinsic critic's targets, before the update |
 | evaluation/return, evaluation/std    | of periodic evaluations: raw returns, with the policy's mode |
 | update/skipped                       | steps not taken since training began because a number was not finite |
 | time/steps_per_second                | over the whole run so far, without start-up and evaluations |
@@ -44,7 +46,7 @@ TensorBoard see loggers/tensorboard.py; for what is recorded only every few upda
 | info/...                             | of record.info, see rollout/infos.py |
 | agents/..., self_play/...            | of games of several agents, see rollout/agents.py |
 | at_a_glance/...                      | TensorBoard alone: copies of eight scalars, see loggers/tensorboard.py |
-| final/...                            | TensorBoard alone: the returns in summary.json |
+| final/...                            | TensorBoard alone: summary.json's returns; mean_in_training, of their curve |
 """
 
 from __future__ import annotations
@@ -56,11 +58,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from rlopt.errors import UserError
 from rlopt.files import finite_json, replace_file, shown
-from rlopt.loggers import console
+from rlopt.loggers import console, csv
 from rlopt.loggers.csv import NAME as CSV_NAME
 from rlopt.loggers.csv import CSVWriter
 from rlopt.loggers.tensorboard import TensorBoardWriter
@@ -191,12 +194,24 @@ class Logger:
         except OSError as error:
             raise UserError(f"summary.json cannot be written to {shown(self.run_dir)}: {error}") from error
         results = {f"final/{k}": v for k, v in summary.items() if k.startswith(("evaluation", "sampled", "return"))}
+        results |= {"final/mean_in_training": self._mean_in_training()}
         results = {k: float(v) for k, v in results.items() if v is not None}
         if self._events:
             write = partial(self._events.results, self._config, results, summary["steps"])
             self._curves["events"].write(write, keep=True)
         if self._tracker:
             self._tracker.summary(summary)
+
+    def _mean_in_training(self) -> float | None:
+        """The area under the curve of training returns over its steps; None where scalars.csv has none."""
+        try:
+            points = csv.read(self.run_dir / CSV_NAME, ["episode/return"])["episode/return"] if self._table else []
+        except (OSError, ValueError, KeyError):
+            return None
+        x, y = (np.array([point[i] for point in points if np.isfinite(point[1])]) for i in (0, 1))
+        if len(x) < 2:
+            return float(y[0]) if len(y) else None
+        return float(np.sum((y[1:] + y[:-1]) / 2 * np.diff(x)) / (x[-1] - x[0]))
 
     def close(self) -> None:
         for curves in self._curves.values():

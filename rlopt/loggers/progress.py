@@ -1,9 +1,11 @@
-"""Progress of a run or of an inspection: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""Progress of a run or of an inspection: a bar on a terminal or in a notebook, elsewhere a line every few seconds."""
 
 from __future__ import annotations
 
 import math
+import sys
 import time
+from collections.abc import Callable
 from typing import Self
 
 from rich.console import Console
@@ -22,7 +24,8 @@ class ProgressDisplay:
         self._console = console or terminal()
         self._last = -math.inf
         self._bar: Progress | None = None
-        if self._console.is_terminal:
+        self._cell = _notebook() if console is None else None
+        if self._console.is_terminal and not self._cell:
             self._bar = Progress(
                 TextColumn("{task.completed:>9,.0f} / {task.total:,.0f} steps"),
                 BarColumn(bar_width=None),
@@ -42,6 +45,8 @@ class ProgressDisplay:
         text = f"{rate:,.0f} steps/s  return {shown}  KL {moved}  {_clock(left)} left"
         if self._bar:
             self._bar.update(self._task, completed=min(steps, self._total), text=text)
+        elif self._cell:
+            self._cell(f"{steps:,} / {self._total:,} steps", min(steps / self._total, 1.0), text)
         elif time.monotonic() - self._last > _PLAIN_SECONDS or steps >= self._total:
             self._last = time.monotonic()
             self._console.print(f"{steps:,} / {self._total:,} steps  {text}", soft_wrap=True)
@@ -49,6 +54,22 @@ class ProgressDisplay:
     def close(self) -> None:
         if self._bar:
             self._bar.stop()
+
+
+def _notebook() -> Callable[[str, float, str], None] | None:
+    """What shows a bar in a notebook's cell, and moves it; None elsewhere."""
+    kernel = sys.modules.get("ipykernel.zmqshell")
+    if kernel is None or not kernel.ZMQInteractiveShell.initialized():
+        return None
+    from IPython.display import HTML, display  # type: ignore[import-not-found]
+
+    handle = display(HTML(""), display_id=True)
+
+    def show(before: str, share: float, after: str) -> None:
+        bar = f'<progress value="{share:.4f}" max="1" style="width: 20em"></progress>'
+        handle.update(HTML(f"<code>{before}</code> {bar} <code>{after}</code>"))
+
+    return show
 
 
 class PairsDisplay:

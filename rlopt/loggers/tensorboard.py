@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import socket
 import struct
 import time
@@ -100,6 +101,8 @@ LAYOUT = {  # category -> chart -> scalars
         "share of ratios beyond the clip": ["policy/clip_fraction"],
         "importance weights: mean, effective share": ["estimator/weight", "estimator/effective_share"],
         "weights of earlier batches: mean, effective share": ["reuse/weight", "reuse/effective_share"],
+        "intrinsic reward: raw, over the deviation of returns": ["exploration/error", "exploration/reward"],
+        "explained variance of intrinsic returns": ["exploration/explained_variance"],
         "critic's targets: running mean, deviation": ["critic/target_mean", "critic/target_std"],
         "what lambda learns from": ["damping/agreement"],
         "curvature outside the eigenvectors": ["solver/remainder"],
@@ -114,6 +117,7 @@ COLUMNS = {  # copies for the hparams tab, which sorts its columns by name and s
     "4 metric": "metric.part",
     "5 solver": "solver.part",
 }
+SPEED = "time/steps_per_second"  # a curve, whose last value is a result
 _FILE_NAME = re.compile(r"events\.out\.tfevents\.(\d{10})\.")
 
 
@@ -126,6 +130,7 @@ class TensorBoardWriter:
 
     def __init__(self, run_dir: Path, after: int | None = None):
         run_dir.mkdir(parents=True, exist_ok=True)
+        self._folder = run_dir
         seconds = [int(match[1]) for path in run_dir.iterdir() if (match := _FILE_NAME.match(path.name))]
         second = max([int(time.time()), *(n + 1 for n in seconds)])
         name = f"events.out.tfevents.{second:010d}.{socket.gethostname()}.{os.getpid()}.0"
@@ -137,6 +142,7 @@ class TensorBoardWriter:
     def begin(self, config_text: str) -> None:
         """Write the configuration and the layout, which stay the same over a run."""
         self._append(text("config", f"```yaml\n{config_text}\n```"))
+        self._append(text("files", _files(self._folder)))
         charts = {
             category: {title: ["Multiline", [f"{name}$" for name in names]] for title, names in by_title.items()}
             for category, by_title in LAYOUT.items()
@@ -165,7 +171,7 @@ class TensorBoardWriter:
         """Write the hparams tab: the configuration beside the results."""
         options = _hparams(config)
         columns = {name: options[source] for name, source in COLUMNS.items() if source in options} | options
-        for entry in hparams(columns, dict(results)):
+        for entry in hparams(columns, {**results, SPEED: 0.0}):  # of which names alone are written here
             self._append(entry)
         self.scalars(results, step)
 
@@ -198,6 +204,16 @@ def add_figure(run_dir: Path, name: str, png: Path, step: int) -> None:
     width, height = struct.unpack(">II", encoded[16:24])  # in a PNG's first chunk
     with closing(TensorBoardWriter(run_dir / name)) as events:
         events.image(name, encoded, height, width, step)
+
+
+def _files(run_dir: Path) -> str:
+    """Where the run's other files are, and the command for its report, as Markdown."""
+    quoted = shlex.quote(str(run_dir.resolve().parent))
+    return (
+        f"`{run_dir.resolve()}` holds config.yaml, scalars.csv, summary.json and checkpoints/; video.mp4 after "
+        f"`rlopt eval {shlex.quote(str(run_dir.resolve()))} --video`.\n\n`rlopt report {quoted}` makes report.html of "
+        "all runs there."
+    )
 
 
 def _hparams(config: Mapping[str, Any]) -> dict[str, bool | float | str]:

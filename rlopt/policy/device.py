@@ -48,6 +48,7 @@ class DevicePolicy:
     @torch.no_grad()
     def outputs(self, inputs: Tensor) -> Tensor:
         """Normalised observations (B, D) -> z (B, O), without the values of a network that has them too."""
+        inputs = self.network.select(inputs)
         if self._layers is None:
             return self.network.outputs(self.theta, inputs)[:, -self.width :]
         z = inputs.new_empty(len(inputs), self.width)

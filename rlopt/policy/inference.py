@@ -61,10 +61,12 @@ class FrozenPolicy:
         """What a process needs that was not forked: the network's plan holds functions without a name."""
         names = ("theta", "shift_and_scale", "width", "clip", "_count", "memory_size")
         kept, network = {name: getattr(self, name) for name in names}, self.network
-        return {**kept, "module": network.module, "columns": (network.unread, network.masked)}
+        own = {"module": network.module, "mask": (network.unread, network.masked), "columns": network.columns}
+        return {**kept, **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.network = Network(state.pop("module"), state["_count"], *state.pop("columns"))
+        self.network = Network(state.pop("module"), state["_count"], *state.pop("mask"))
+        self.network.columns = state.pop("columns")
         vars(self).update(state)
         self._layers = []
         self._bind_parameters()
@@ -73,6 +75,19 @@ class FrozenPolicy:
         """The same policy with another theta and another normalisation."""
         other = copy(self)
         other.theta, other.shift_and_scale = theta, shift_and_scale
+        other._bind_parameters()
+        return other
+
+    def alone(self) -> FrozenPolicy:
+        """The same policy for rows (E, K) of what its network sees alone."""
+        if (columns := self.network.columns) is None:
+            return self
+        other = copy(self)
+        other.network = copy(self.network)
+        other.network.columns = None
+        if self.shift_and_scale is not None:
+            shift, scale = self.shift_and_scale
+            other.shift_and_scale = shift[columns], scale[columns]
         other._bind_parameters()
         return other
 
@@ -123,6 +138,8 @@ class FrozenPolicy:
         self, inputs: np.ndarray, out: np.ndarray, memory: np.ndarray | None = None, after: np.ndarray | None = None
     ) -> None:
         """Normalised observations (E, D), E a multiple of BLOCK -> z (E, O), written to ``out``."""
+        if self.network.columns is not None:
+            inputs = inputs.take(self.network.columns.numpy(), 1)
         if self.memory_size:
             self._write(self._step(inputs, memory, after), out)
             return

@@ -10,14 +10,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
+import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rlopt.envs.observations import declared, image
+from rlopt.core.checks import check
+from rlopt.envs.observations import as_image, declared, describe_space, flat_space, image, pixels
 
 
 class Part(NamedTuple):
@@ -40,6 +42,54 @@ def parts_of(space: gym.Space, name: str = "", start: int = 0) -> Iterator[Part]
     for key, part in inner:
         yield from parts_of(part, f"{name}.{key}" if name else str(key), start)
         start += spaces.flatdim(part)
+
+
+def keys_of(space: gym.Space, name: str = "") -> Iterator[str]:
+    """The keys of a Dict, and those of Dicts within it, joined by dots."""
+    for key, part in space.spaces.items() if isinstance(space, spaces.Dict) else ():
+        full = f"{name}.{key}" if name else str(key)
+        yield full
+        yield from keys_of(part, full)
+
+
+def only(space: gym.Space, keys: Sequence[str], name: str = "") -> gym.Space:
+    """A Dict with what ``keys`` name alone, in its own order."""
+    kept: list[tuple[str, gym.Space]] = []
+    for key, part in space.spaces.items() if isinstance(space, spaces.Dict) else ():
+        full = f"{name}.{key}" if name else str(key)
+        if full in keys:
+            kept.append((key, part))
+        elif any(one in keys for one in keys_of(part, full)):
+            kept.append((key, only(part, keys, full)))
+    return spaces.Dict(kept)
+
+
+def narrowed(space: gym.Space, keys: Sequence[str]) -> tuple[gym.Space, Tensor]:
+    """The space of flat observations with these keys of a Dict alone, and (K,) where they are in a row of ``space``.
+
+    Raises ValueError, which begins with ``keys``, where the observations have none of one of these names.
+    """
+    whole = declared(space)
+    known = list(keys_of(whole))
+    if not known:
+        raise ValueError(f"keys names keys of a Dict, and the observations are {describe_space(whole)}; leave it out")
+    check(len(keys) > 0, "keys", f"null or a list of some of {', '.join(known)}", list(keys))
+    for key in keys:
+        check(key in known, "keys", f"a list of some of {', '.join(known)}", list(keys))
+    inside = [p.at for p in parts_of(whole) if any(p.name == key or p.name.startswith(f"{key}.") for key in keys)]
+    found = flat_space(only(whole, keys))
+    columns = torch.cat([torch.arange(at.start, at.stop) for at in inside])
+    return as_image(found, "auto") if pixels(space) else found, columns
+
+
+def pick(space: gym.Space, observation: Any) -> Any:
+    """What ``space`` has of an observation, or of N of them: other keys of a Dict are left out. Raises ValueError."""
+    if not isinstance(space, spaces.Dict):
+        return observation
+    if not isinstance(observation, Mapping) or (missing := [key for key in space.spaces if key not in observation]):
+        came = f"one without {missing[0]!r}" if isinstance(observation, Mapping) else type(observation).__name__
+        raise ValueError(f"an observation is a dictionary of {', '.join(map(str, space.spaces))}; got {came}")
+    return {key: pick(part, observation[key]) for key, part in space.spaces.items()}
 
 
 def unflatten(space: gym.Space, rows: Tensor) -> Any:

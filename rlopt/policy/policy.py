@@ -14,13 +14,15 @@ from torch import Tensor
 from rlopt.envs.observations import observation_dtype, observation_size
 from rlopt.envs.spaces import PolicyHead, action_transform, has_mask_key
 from rlopt.policy.inference import FrozenPolicy
+from rlopt.policy.parts import pick
 
 
 class Policy:
     """One observation -> one action, or N stacked observations -> N actions; their shape tells which.
 
     It normalises observations, squashes actions and keeps them within their bounds. ``observation_space`` and
-    ``action_space`` are the environment's own. N observations of a Dict or a Tuple are a Dict or a Tuple of arrays, as
+    ``action_space`` are the environment's own, the first with the keys alone that the policy sees; an observation may
+    have others too. N observations of a Dict or a Tuple are a Dict or a Tuple of arrays, as
     in Gymnasium's vector environments, and so are N actions.
 
     A policy with memory is to see the observations of an episode one after another, each once, and `reset` is to be
@@ -28,7 +30,7 @@ class Policy:
     """
 
     def __init__(self, frozen: FrozenPolicy, head: PolicyHead, observation_space: gym.Space, action_space: gym.Space):
-        self.frozen, self.head = frozen, head
+        self.frozen, self.head = frozen.alone(), head
         self.observation_space, self.action_space = observation_space, action_space
         self.state: Tensor | None = None
         self._has_mask_key = has_mask_key(observation_space, action_space) and frozen.network.masked
@@ -89,7 +91,7 @@ class Policy:
         return torch.cat([raw, torch.as_tensor(mask, dtype=raw.dtype)], 1), single
 
     def _flat_observations(self, observation: Any) -> tuple[Tensor, bool]:
-        space = self._observed
+        space, observation = self._observed, pick(self._observed, observation)
         leaf_space, leaf = space, observation
         while isinstance(leaf_space, spaces.Dict | spaces.Tuple):
             key = next(iter(leaf_space.keys())) if isinstance(leaf_space, spaces.Dict) else 0

@@ -11,7 +11,7 @@ import numpy as np
 
 from rlopt.report.grouping import Group
 from rlopt.report.runs import LeftOut, Run
-from rlopt.report.statistics import Array, Estimate, average, estimate, improvement, pooled, profile
+from rlopt.report.statistics import Array, Estimate, average, estimate, improvement, pooled, profile, within
 
 Ranges = Mapping[str, tuple[float, float]]
 _SHOWN = {ord("|"): r"\|", ord("`"): r"\`", ord("\n"): " "}
@@ -87,7 +87,7 @@ def table(comparison: Comparison) -> list[tuple[str, ...]]:
         decimals = _decimals([others for other, others in pairs if other.environment == g.environment])
         training = float(np.mean([average(r.steps, r.values) for r in g.runs]))
         seconds = float(np.mean([r.seconds[-1] for r in g.runs]))
-        estimates = estimate(scores, "mean", "t"), estimate(scores, "iqm", "bootstrap")
+        estimates = within(estimate(scores, "mean", "t"), g.possible), estimate(scores, "iqm", "bootstrap")
         numbers = float(scores.min()), float(scores.max()), training
         rows.append((
             g.environment, g.method, str(len(g.runs)), *(format_estimate(e, decimals) for e in estimates),

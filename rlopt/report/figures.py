@@ -18,7 +18,8 @@ from matplotlib.lines import Line2D
 
 from rlopt.errors import UserError
 from rlopt.report.grouping import Group
-from rlopt.report.statistics import Array, Centre, Estimate, Method, align, estimate
+from rlopt.report.runs import Series
+from rlopt.report.statistics import Array, Centre, Estimate, Method, align, estimate, within
 
 Axis = Literal["steps", "seconds"]
 _STYLES: list[tuple[str, Any, str]] = [
@@ -56,6 +57,7 @@ def curves(groups: Sequence[Group], axes: Sequence[Axis], scalar: str, centre: C
             if axis == "seconds":
                 x = align([(run.steps, run.seconds) for run in g.runs])[1].mean(-1)
             found, (color, dash, marker) = estimate(values, centre, method), styles[g.method]
+            found = within(found, g.possible if scalar == "episode/return" else None)
             panel.plot(x / scale, found.value, color=color, linestyle=dash, marker=marker if len(x) == 1 else None,
                        linewidth=1.8)  # fmt: skip
             panel.fill_between(x / scale, found.low, found.high, color=color, alpha=_shade(styles), linewidth=0)
@@ -63,6 +65,18 @@ def curves(groups: Sequence[Group], axes: Sequence[Axis], scalar: str, centre: C
         _limit(panel, extent)
         panel.set(title=_text(environment), xlabel=f"{unit}{_AXES[axis]}", ylabel=label)
     _legend(figure, groups, styles, f"{_CENTRES[centre]} over seeds, {_INTERVALS[method]}")
+    return figure
+
+
+def of_run(scalars: Mapping[str, Series]) -> Figure:
+    """A run's own curves, a panel for each scalar."""
+    figure, panels = _panels(len(scalars), min(len(scalars), 3))
+    for panel, (name, series) in zip(panels, scalars.items(), strict=True):
+        scale, unit = _scale(float(series.steps[-1]))
+        marker = "o" if len(series.steps) == 1 else None
+        panel.plot(series.steps / scale, series.values, color=_STYLES[0][0], linewidth=1.8, marker=marker)
+        label = "return of training episodes" if name == "episode/return" else _text(name)
+        panel.set(xlabel=f"{unit}{_AXES['steps']}", ylabel=label)
     return figure
 
 
@@ -82,7 +96,7 @@ def returns(groups: Sequence[Group], scores: Sequence[Array], what: str) -> Figu
             row, (color, _, marker) = methods.index(g.method), styles[g.method]
             panel.plot(scores[i], np.full(len(scores[i]), row + 0.17), marker, color=color, markersize=5, alpha=0.6,
                        markeredgewidth=0)  # fmt: skip
-            found = estimate(scores[i], "mean", "t")
+            found = within(estimate(scores[i], "mean", "t"), g.possible)
             _whisker(panel, found, row - 0.17, color)
             reach += [found.low, found.high]
         dots = np.concatenate([scores[i] for i, g in enumerate(groups) if g.environment == environment])

@@ -18,6 +18,18 @@ from rlopt.report.runs import Run
 _IGNORED = ("seed", "run_dir", "updates", "env.id", "env.name")  # not compared, or they follow from others
 
 
+# returns that are possible with the environment's own reward and time limit
+POSSIBLE = {
+    "CartPole-v0": (0.0, 200.0),
+    "CartPole-v1": (0.0, 500.0),
+    "rlopt/CartPolePositions-v0": (0.0, 500.0),
+    "Acrobot-v1": (-500.0, 0.0),
+    "MountainCar-v0": (-200.0, 0.0),
+    "FrozenLake-v1": (0.0, 1.0),
+    "FrozenLake8x8-v1": (0.0, 1.0),
+}
+
+
 @dataclass(frozen=True)
 class Group:
     """Runs of one method on one environment."""
@@ -26,6 +38,13 @@ class Group:
     method: str  # the label
     config: Mapping[str, str]
     runs: tuple[Run, ...]  # by seed
+
+    @property
+    def possible(self) -> tuple[float, float] | None:
+        """The least and the greatest return that there can be; None where that is not known, or was changed."""
+        changed = any(key.startswith("env.kwargs.") for key in self.config)
+        changed = changed or self.config.get("env.wrappers", "[]") != "[]"
+        return None if changed else POSSIBLE.get(self.environment)
 
 
 def groups(runs: Sequence[Run]) -> list[Group]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
+from pathlib import Path
+from urllib.parse import quote
 
 from matplotlib.figure import Figure
 
@@ -45,15 +48,15 @@ code { font-size: 13px; } summary { cursor: pointer; }
 _MOST_DRAWN = 15  # pairs of methods in a figure; the table has all
 
 
-def page(comparison: Comparison, about: str) -> str:
-    """The page's text. ``about`` names the folder of the runs and the version."""
+def page(comparison: Comparison, about: str, folder: Path) -> str:
+    """The page's text, for a file in ``folder``. ``about`` names the folder of the runs and the version."""
     title = f"{_list_names(comparison.methods, 'methods')} on {_list_names(comparison.environments, 'environments')}"
     return "\n".join([
         "<!doctype html>", '<html lang="en">', '<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">', f"<title>{escape(title)}</title>",
         f"<style>{_STYLE}</style>", f"<h1>{escape(title)}</h1>", f"<p class=note>{escape(about)}</p>",
         *_left_out(comparison), *_curves(comparison), *_own(comparison), *_returns(comparison), *_profiles(comparison),
-        *_improvements(comparison), *_settings(comparison), "</html>", "",
+        *_improvements(comparison), *_settings(comparison, folder), "</html>", "",
     ])  # fmt: skip
 
 
@@ -108,6 +111,7 @@ def _returns(comparison: Comparison) -> list[str]:
             "interquartile mean, of the middle half of the runs. On normal scores a t interval holds the truth 95 "
             "times in 100, the bootstrap's 74 times from 3 runs, 84 from 5, 90 from 10 (the mean's)."
         ),
+        *_bounds(comparison),
     ]
     if rows := pooled_table(comparison):
         ranges = "; ".join(
@@ -118,6 +122,17 @@ def _returns(comparison: Comparison) -> list[str]:
                   _note(f"Normalised scores: 0 is the return of the untrained policies, 1 the best run's. {ranges}. "
                         "The bootstrap is stratified by environment.")]  # fmt: skip
     return found
+
+
+def _bounds(comparison: Comparison) -> list[str]:
+    """The footnote on intervals that end where the returns do."""
+    known = {g.environment: g.possible for g in comparison.groups if g.possible}
+    told = "; ".join(f"{environment} {low:g} to {high:g}" for environment, (low, high) in known.items())
+    return (
+        [_note(f"t intervals, here and in the curves, end at the least and the greatest return: {told}.")]
+        if told
+        else []
+    )
 
 
 def _profiles(comparison: Comparison) -> list[str]:
@@ -150,33 +165,46 @@ def _explain_improvement(found: Mapping[tuple[str, str], Estimate]) -> str:
     return text
 
 
-def _settings(comparison: Comparison) -> list[str]:
+def _settings(comparison: Comparison, folder: Path) -> list[str]:
     configs = [g.config for g in comparison.groups]
     keys = varying_options(configs)
     rows = [(key, *(config.get(key, "") for config in configs)) for key in keys]
     shared = [(key, value) for key, value in configs[0].items() if key not in keys and key != "env.id"]
     heads = ("option", *(f"{g.method}, {g.environment}" for g in comparison.groups))
-    runs = [(g.environment, g.method, str(r.seed), str(r.path)) for g in comparison.groups for r in g.runs]
+    every = [(g, run) for g in comparison.groups for run in g.runs]
+    runs = [(g.environment, g.method, str(run.seed), str(run.path), "") for g, run in every]
     found = ["<h2>Settings and runs</h2>"]
     for title, head, body in (
         (f"{len(keys)} options differ", heads, rows),
         (f"{len(shared)} options are the same in all", ("option", "value"), shared),
-        (f"{len(runs)} runs", ("environment", "method", "seed", "folder"), runs),
+        (f"{len(runs)} runs", ("environment", "method", "seed", "folder", "files"), runs),
     ):
         if body:
-            found += [f"<details><summary>{title}</summary>", _table(head, body), "</details>"]
+            links = [_links(run.path, folder) for _, run in every] if body is runs else []
+            found += [f"<details><summary>{title}</summary>", _table(head, body, links), "</details>"]
     return found
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    text = {i for i, head in enumerate(heads) if head.startswith(("environment", "method", "option", "folder"))}
+def _links(run_dir: Path, folder: Path) -> str:
+    """Links from a page in ``folder`` to a run's configuration, and to its video where there is one."""
+    there = [run_dir / name for name in ("config.yaml", "video.mp4", "video.gif") if (run_dir / name).is_file()]
+    places = [quote(os.fsencode(os.path.relpath(path.absolute(), folder.absolute()))) for path in there]
+    return " ".join(f'<a href="{place}">{path.stem}</a>' for path, place in zip(there, places, strict=True))
 
-    def line(cells: Sequence[str], tag: str) -> str:
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], links: Sequence[str] = ()) -> str:
+    """A table of text; ``links``, by row, are HTML in the place of its last column."""
+    text = {
+        i for i, head in enumerate(heads) if head.startswith(("environment", "method", "option", "folder", "files"))
+    }
+
+    def line(cells: Sequence[str], tag: str, link: str = "") -> str:
         kinds = [f"{tag} class=text" if i in text else tag for i in range(len(cells))]
-        return "<tr>" + "".join(f"<{k}>{escape(c)}</{tag}>" for k, c in zip(kinds, cells, strict=True)) + "</tr>"
+        shown = [*map(escape, cells[: len(cells) - bool(link)]), *([link] if link else [])]
+        return "<tr>" + "".join(f"<{k}>{c}</{tag}>" for k, c in zip(kinds, shown, strict=True)) + "</tr>"
 
-    return "\n".join(["<div class=wide><table>", line(heads, "th"), *(line(row, "td") for row in rows),
-                      "</table></div>"])  # fmt: skip
+    lines = [line(row, "td", links[i] if links else "") for i, row in enumerate(rows)]
+    return "\n".join(["<div class=wide><table>", line(heads, "th"), *lines, "</table></div>"])
 
 
 def _note(text: str) -> str:

@@ -79,6 +79,11 @@ def estimate(scores: Array, kind: Centre, method: Method) -> Estimate:
     return t_estimate(scores, kind) if method == "t" else bootstrapped(lambda x: centre(x, kind), [scores])
 
 
+def within(e: Estimate, bounds: tuple[float, float] | None) -> Estimate:
+    """The estimate with its interval cut to the values that are possible; itself where these are not known."""
+    return e if bounds is None else Estimate(e.value, *(np.clip(x, *bounds) for x in (e.low, e.high)))
+
+
 def t_estimate(scores: Array, kind: Centre) -> Estimate:
     """The centre of the runs (..., R) with the t interval (...)."""
     value, n = centre(scores, kind), scores.shape[-1]

@@ -99,29 +99,31 @@ class Rollout:
         return (self.time == 0) & (self.mask > 0)
 
     def rows(self, network: Network, memory: Tensor | None) -> Tensor | None:
-        """(B, D + 1 + M) the rows of a network with memory, see policy.recurrent; None for one without.
+        """(B, K + 1 + M) the rows of a network with memory, see policy.recurrent; of one without (B, K) of its columns.
 
-        ``memory`` [T + 1, E, M] is the one with which that network meets each observation.
+        None where the inputs themselves are the rows. ``memory`` [T + 1, E, M] is the one with which that network
+        meets each observation.
         """
+        seen = network.select(self.inputs[:-1])
         if not network.memory:
-            return None
+            return None if network.columns is None else self.flat(seen)
         assert memory is not None
         start = self.begins
         start[:: network.sequence] = True
-        parts = [self.inputs[:-1].to(memory.dtype), start[..., None].to(memory.dtype), memory[:-1]]
+        parts = [seen.to(memory.dtype), start[..., None].to(memory.dtype), memory[:-1]]
         return self.flat(torch.cat(parts, 2))
 
-    def unrolled(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows ((T + 1) E, D + 1 + M) of every environment's whole rollout, which begins with ``memory`` (E, M).
+    def unrolled(self, network: Network, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows ((T + 1) E, K + 1 + M) of every environment's whole rollout, which begins with ``memory`` (E, M).
 
-        And rows (N, D + 1) of the truncated episodes' last observations, which want the memory then.
+        And rows (N, K + 1) of the truncated episodes' last observations, which want the memory then.
         """
         T, E = self.rewards.shape
         start, met = memory.new_zeros(T + 1, E, 1), memory.new_zeros(T + 1, E, memory.shape[1])
         start[:-1, :, 0] = self.begins.to(memory.dtype)
         met[0] = torch.where(self.begins[0][:, None], 0, memory)
-        rows = torch.cat([self.inputs.to(memory.dtype), start, met], 2).transpose(0, 1).flatten(0, 1)
-        return rows, torch.cat([self.final, memory.new_ones(len(self.final), 1)], 1)
+        rows = torch.cat([network.select(self.inputs).to(memory.dtype), start, met], 2).transpose(0, 1).flatten(0, 1)
+        return rows, torch.cat([network.select(self.final), memory.new_ones(len(self.final), 1)], 1)
 
     def flat(self, x: Tensor) -> Tensor:
         """[T, E, ...] as samples (B, ...)."""

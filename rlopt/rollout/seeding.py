@@ -23,7 +23,9 @@ class Purpose(IntEnum):
     EVALUATION_ACTION = 6
     INSPECTION = 7  # a seed of its own, from which all purposes of an inspection are drawn
     RESUMED = 8  # likewise, for the environments that a resumed run cannot restore
-    OPPONENT = 9  # actions of a frozen policy in self-play
+    EXPLORATION = 9  # weights of what measures novelty
+    INTRINSIC_WEIGHTS = 10  # of the critic of intrinsic rewards
+    OPPONENT = 11  # actions of a frozen policy in self-play
 
 
 def sequence(seed: int, purpose: Purpose, index: int = 0) -> np.random.SeedSequence:

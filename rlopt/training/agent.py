@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,6 +35,9 @@ from rlopt.training.reuse import Past, Reuse
 from rlopt.training.samples import SampleMaker
 from rlopt.training.values import Values, memory_of_all_ranks, value, values_of
 
+if TYPE_CHECKING:
+    from rlopt.training.exploring import Explored, Explorer
+
 
 @dataclass(frozen=True)
 class UpdateResult:
@@ -53,6 +56,7 @@ class _Scaled(NamedTuple):
     rewards: Tensor  # [T, E]
     observations_state: State
     rewards_state: State
+    explored: Explored | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class _Training:
     samples: dict[str, Samples]  # with the latest advantages
     targets: Tensor  # (B,), the latest
     measured: dict[str, Scalars] = field(default_factory=dict)  # of a network after its last step
+    exploration: State | None = None  # after its own learning
 
 
 class Agent:
@@ -97,11 +102,12 @@ class Agent:
         compatible: CompatibleEstimator | None,
         observations: ObservationNormaliser,
         device: torch.device,
+        explorer: Explorer | None = None,
     ):
         self.head, self.actor, self.critic, self.compatible = head, actor, critic, compatible
         self.observations, r = observations, config.rewards
         self.rewards = RewardScaler(r.scale, r.clip, r.sign)
-        self.device, self._config = device, config
+        self.device, self._config, self._explorer = device, config, explorer
         targets = config.critic.targets if isinstance(config.critic, OwnCritic) else None
         self._popart = PopArt(targets.decay) if targets and targets.normalise else None
         reuse = Reuse(config.reuse, head, config.gamma, config.gae_lambda)
@@ -130,6 +136,7 @@ class Agent:
             "observations": self.observations.init(observation_size),
             "rewards": self.rewards.init(num_envs),
             **({"reuse": {}} if self._reuse else {}),
+            **({"exploration": self._explorer.init(num_envs)} if self._explorer else {}),
         }
 
     def policy(self, state: State) -> Any:
@@ -176,6 +183,9 @@ class Agent:
             if name == "actor":
                 actor, observations = training.networks["actor"], estimates.scaled.observations_state
                 on_policy_ready(self.policy({"actor": actor, "observations": observations}))
+        if self._explorer and estimates.scaled.explored:
+            found = self._explorer.learn(estimates.scaled.explored, generator)
+            training.exploration, training.results["exploration"] = found
         return self._commit(training, estimates)
 
     def _estimate(self, state: State, batch: Rollout) -> _Estimates | UpdateResult:
@@ -214,7 +224,8 @@ class Agent:
             batch = batch.seen_by(self.policy({"actor": state["actor"], "observations": observations}))
         if any(learner.update.network.memory for learner in self.learners.values()):
             batch = replace(batch, by_environment=True)  # whose sequences are then consecutive samples
-        return _Scaled(batch, self.rewards.apply(rewards, batch.rewards), observations, rewards)
+        explored = self._explorer.explore(state["exploration"], batch) if self._explorer else None
+        return _Scaled(batch, self.rewards.apply(rewards, batch.rewards), observations, rewards, explored)
 
     def _copy(self, state: State, estimates: _Estimates) -> _Training:
         """Copies of the networks, for training to change."""
@@ -302,6 +313,8 @@ class Agent:
         state = {**networks, "observations": scaled.observations_state, "rewards": scaled.rewards_state}
         if self._reuse:
             state["reuse"] = self._reuse.keep(training.before["reuse"], scaled.batch)
+        if scaled.explored:
+            state["exploration"], scalars = training.exploration, {**scalars, **scaled.explored.scalars}
         return state, UpdateResult(host(scalars), skipped, failures[0] if failures else None, quantities)
 
     def actor_samples(self, state: State, batch: Rollout) -> Samples:
@@ -331,16 +344,12 @@ class Agent:
 
     def _advantages(self, scaled: _Scaled, values: Values) -> tuple[Tensor, Tensor]:
         """Advantages and targets, [T, E] each."""
-        v, batch = values.inputs, scaled.batch
-        return gae(
-            scaled.rewards,
-            v[:-1],
-            batch.next_values(v, values.final),
-            batch.terminated,
-            batch.done,
-            self._config.gamma,
-            self._config.gae_lambda,
+        v, batch, c = values.inputs, scaled.batch, self._config
+        following = batch.next_values(v, values.final)
+        advantages, targets = gae(
+            scaled.rewards, v[:-1], following, batch.terminated, batch.done, c.gamma, c.gae_lambda
         )
+        return (advantages + scaled.explored.advantages if scaled.explored else advantages), targets
 
     def _explained_variance(self, samples: Samples, targets: Tensor, values: Tensor) -> Tensor:
         """The share () of the targets' variance that the values (B,) explain."""

@@ -115,6 +115,8 @@ class Cloner:
         solver = agent.actor.update.solver
         if agent.critic is None:
             raise UserError("cloning trains a policy without a value; add critic=mlp")
+        if agent.actor.update.network.columns is not None:
+            raise UserError("cloning reads whole observations; leave out policy.keys")
         if agent.actor.update.network.memory:
             raise UserError(
                 "cloning reads transitions one by one, and a policy with memory whole episodes; choose another"

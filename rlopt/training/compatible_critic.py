@@ -33,7 +33,7 @@ class CompatibleEstimator:
         """
         T, E = rewards.shape
         device = samples.weight.device
-        inputs = torch.cat([batch.inputs.flatten(0, 1), batch.final]).to(device)
+        inputs = self.network.select(torch.cat([batch.inputs.flatten(0, 1), batch.final])).to(device)
         phi = state_features(self.critic.degrees, self.network, critic_theta, inputs)
         count = (T + 1) * E
         following = batch.next_values(phi[:count].view(T + 1, E, -1), phi[count:])

@@ -15,6 +15,7 @@ import torch
 from rlopt.config import check_config, fitting
 from rlopt.config.choices import stands_for
 from rlopt.config.memory import LOWER, check_memory
+from rlopt.config.networks import PolicyOptions
 from rlopt.config.options import OwnCritic, RunConfig, SharedCritic, UpdateOptions
 from rlopt.core.heads import Categorical, Head, Joint
 from rlopt.core.learner import Learner
@@ -44,7 +45,6 @@ from rlopt.evaluation import video
 from rlopt.loggers import console, trackers
 from rlopt.parallel.collectives import local_slice
 from rlopt.parallel.ranks import is_first_rank, local_device
-from rlopt.policy.mlp import NetworkFactory
 from rlopt.policy.normalisers import ObservationNormaliser
 from rlopt.rollout.collector import Collector
 from rlopt.rollout.seeding import Purpose, torch_generator
@@ -56,6 +56,7 @@ from rlopt.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from rlopt.envs.masks import MaskedEnv
+    from rlopt.training.exploring import Explorer
 
 _TOO_LARGE = re.compile("allocate|size calculation overflow|too large|index-sized")  # errors of torch and Python
 
@@ -187,10 +188,10 @@ def set_up(
     for name, learner in agent.learners.items():
         prefix, network, head = "critic." if name == "critic" else "", learner.update.network, learner.update.head
         theta = network.layout.flatten(network.module, head.initial_constants()).to(dtype)
-        options = config.updates_of[prefix]
-        fitting.check_network(options, network, head, theta, width, config.samples, prefix)
+        options, inputs = config.updates_of[prefix], width if network.columns is None else len(network.columns)
+        fitting.check_network(options, network, head, theta, inputs, config.samples, prefix)
         if name == "critic":
-            fitting.check_targets(config, network, theta, width)
+            fitting.check_targets(config, network, theta, inputs)
         thetas[name] = theta
     state = agent.init(thetas, width, config.env.num_envs)
     longest = spec.max_episode_steps if spec else None
@@ -261,37 +262,71 @@ def _agent(config: RunConfig, probe: CheckedEnv | MaskedEnv, device: torch.devic
     space, critic, compatible, trace = probe.observation_space, None, None, config.gamma * config.gae_lambda
     if isinstance(config.critic, SharedCritic):
         joint = Joint(head, config.critic.variance)
-        network = _network(config, "policy", config.policy.network, joint, space)
+        network = _network(config, "policy", config.policy, joint, space)
         weight = config.critic.value_weight
         shared = replace(config.actor, objective=JointObjective(config.actor.objective, weight))
         actor = _learner(shared, network, joint, trace, by_minibatch)
     else:
-        network = _network(config, "policy", config.policy.network, head, space)
+        network = _network(config, "policy", config.policy, head, space)
         actor = _learner(config.actor, network, head, trace, by_minibatch)
         critic, compatible = _critic(config, config.critic, space)
     normalises = config.observations.normalise and not image(space)
     size, seen = observation_size(space), unmasked(space)
     unchanged = (*indicators(probe.declared), *range(size - mask_size(space), size))
     observations = ObservationNormaliser(normalises, config.observations.clip, unchanged, pixels(seen), size)
-    return Agent(config, head, actor, critic, compatible, observations, device)
+    explorer = _explorer(config, space, device) if config.exploration is not None else None
+    return Agent(config, head, actor, critic, compatible, observations, device, explorer)
+
+
+def _explorer(config: RunConfig, space: gym.Space, device: torch.device) -> Explorer:
+    """What makes intrinsic rewards, with a critic like the run's own."""
+    from rlopt.training.exploring import Explorer  # few runs have one
+
+    assert isinstance(config.critic, OwnCritic) and config.exploration is not None
+    if image(space):
+        raise UserError(
+            f"exploration={stands_for(config.exploration)} sees numbers, and the observations are images, "
+            f"{image(space)}; set exploration=null, or put them into a Dict, whose pixels are numbers like any others"
+        )
+    critic, dtype = config.critic, getattr(torch, config.dtype)
+    network = _network(config, "critic", critic, critic.head, space, Purpose.INTRINSIC_WEIGHTS)
+    update = UpdateOptions.parse(config.plain["critic"], "critic.")  # a step holds an optimizer of its own
+    learner = _learner(update, network, critic.head)
+    theta = network.layout.flatten(network.module, critic.head.initial_constants()).to(dtype)
+    generator, size = torch_generator(config.seed, Purpose.EXPLORATION), observation_size(unmasked(space))
+    return Explorer(config.exploration.of(size, dtype, device, generator), learner, theta, config.gae_lambda, device)
 
 
 def _critic(config: RunConfig, critic: OwnCritic, space: gym.Space) -> tuple[Learner, CompatibleEstimator | None]:
-    network = _network(config, "critic", critic.network, critic.head, space)
+    network = _network(config, "critic", critic, critic.head, space)
     learner = _learner(critic.update, network, critic.head)
     if critic.compatible is None:
         return learner, None
     return learner, CompatibleEstimator(critic.compatible, network, config.gamma)
 
 
-def _network(config: RunConfig, where: str, factory: NetworkFactory, head: Head, space: gym.Space) -> Network:
+def _network(
+    config: RunConfig,
+    where: str,
+    options: PolicyOptions | OwnCritic,
+    head: Head,
+    space: gym.Space,
+    purpose: Purpose | None = None,
+) -> Network:
     """The network of the policy or the critic, from observations to ``head``'s outputs.
 
-    The policy's is masked where ``space`` has a mask.
+    The policy's is masked where ``space`` has a mask. ``purpose`` is of its weights, where it is a further one.
     """
-    of_policy, dtype = where == "policy", getattr(torch, config.dtype)
-    generator = torch_generator(config.seed, Purpose.ACTOR_WEIGHTS if of_policy else Purpose.CRITIC_WEIGHTS)
-    seen, unread = unmasked(space), mask_size(space)
+    of_policy, dtype, factory = where == "policy", getattr(torch, config.dtype), options.network
+    purpose = purpose or (Purpose.ACTOR_WEIGHTS if of_policy else Purpose.CRITIC_WEIGHTS)
+    generator = torch_generator(config.seed, purpose)
+    seen, unread, columns = unmasked(space), mask_size(space), None
+    if (keys := options.keys) is not None:
+        from rlopt.policy.parts import narrowed  # few runs have keys
+
+        size = observation_size(seen)
+        seen, own = _named(where, lambda: narrowed(seen, keys))
+        columns = torch.cat([own, torch.arange(size, size + unread)])
     module: Any
     if not hasattr(factory, "sees"):
         from rlopt.policy import own  # few runs have one
@@ -312,6 +347,7 @@ def _network(config: RunConfig, where: str, factory: NetworkFactory, head: Head,
             )
         module.sequence_length = config.sequence_of("" if of_policy else "critic.")
     network = Network(module, head.constants, unread, unread > 0 and of_policy)
+    network.columns = columns
     if of_policy:
         _named("init", lambda: network.freeze(config.init.freeze))
     return network

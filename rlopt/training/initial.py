@@ -118,6 +118,9 @@ def _difference(here: Learner, there: Learner) -> str | None:
         return f"its network has no parameter {missing[0]}, which this run's has"
     if str(here.update.network.module) != str(there.update.network.module):
         return "its network's parameters are alike, and its layers are not"
+    seen, theirs = (each.update.network.columns for each in (here, there))
+    if (seen is None) != (theirs is None) or (seen is not None and not torch.equal(seen, theirs)):  # type: ignore[arg-type]
+        return "its network sees other keys of the observations"
     return _head_difference(here.policy, there.policy)
 
 

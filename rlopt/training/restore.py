@@ -55,7 +55,7 @@ def load_policy(run_dir: Path, best: bool = False) -> Policy:
         config = check_config(_without_environment(saved))
         config = replace(config, env=replace(config.env, stand_in=spaces))
     run, _ = restored(config, saved, run_dir, 0, tree)
-    return Policy(run.agent.evaluated_policy(run.state), run.agent.head, *config.env.spaces())
+    return Policy(run.agent.evaluated_policy(run.state), run.agent.head, *config.spaces())
 
 
 def _without_environment(saved: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def values_of(network: Network, state: State, batch: Rollout, device: torch.devi
     """
     if network.memory:
         return _in_time(network, state, batch, device, of_policy)
-    inputs = torch.cat([batch.inputs.flatten(0, 1), batch.final])
+    inputs = network.select(torch.cat([batch.inputs.flatten(0, 1), batch.final]))
     v = value(network, state, to_device(inputs, device)).to(inputs.device)
     count = batch.inputs.shape[0] * batch.inputs.shape[1]
     return Values(v[:count].view(batch.inputs.shape[:2]), v[count:])
@@ -50,7 +50,7 @@ def _in_time(network: Network, state: State, batch: Rollout, device: torch.devic
     else:
         mine = local_slice(len(state["memory"]))
         memory = state["memory"][mine.start : mine.stop]
-    rows, final = batch.unrolled(memory)
+    rows, final = batch.unrolled(network, memory)
     z, after = (x.to("cpu") for x in network.unroll(state["theta"], to_device(rows, device), len(batch.inputs)))
     T, E = batch.rewards.shape
     z, after = (x.view(E, T + 1, -1).transpose(0, 1) for x in (z, after))

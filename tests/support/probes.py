@@ -32,6 +32,7 @@ from rlopt.training.trainer import Trainer
 from tests.support.building import resolve, trainer
 from tests.support.choices import CHOICES
 from tests.support.failing import Breaks, Fails, InvalidOutput, NotFinite, Raises, Strict
+from tests.support.hidden import Drift
 from tests.support.lasting import Forgetful, Lasting, Saved, Unsavable
 from tests.support.masked import Halves, Offers
 
@@ -170,6 +171,7 @@ PROBES: dict[str, Callable[..., gym.Env]] = {
     "Unsavable": Unsavable,
     "Offers": Offers,
     "Halves": Halves,
+    "Drift": Drift,
     "Endless": partial(Probe, _sign, lambda x, a, t: x, length=10**9),
 }
 

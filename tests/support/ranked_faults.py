@@ -184,7 +184,7 @@ FAULTS: dict[str, Callable[[], Any]] = {
     "first's": lambda: told(
         lambda: processes.broadcast_from_first(lambda: 1 / 0 if rank() else on_rank_1(UserError("x")))
     ),
-    "tally": lambda: vars(gather_episodes(Episodes([1.0 + rank(), 3.0 + rank()], [10, 20], [4, 7]))),
+    "tally": lambda: vars(gather_episodes(Episodes([1.0 + rank(), 3.0 + rank()], [10, 20], [4, 7], [0, 1]))),
     "gram": lambda: refusal("solver=gram"),
     "critic's gram": lambda: refusal("critic.metric=fisher", "critic.solver=gram", "critic.step=fixed"),
     "environments": lambda: refusal("env.num_envs=5", "batch_size=125"),

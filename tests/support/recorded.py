@@ -19,7 +19,11 @@ def write_run(tmp_path):
         config = {"algo": algo, "seed": seed, "run_dir": str(folder), "total_steps": 100,
                   "env": {"id": env, "name": env}, "solver": {"_target_": f"rlopt.core.solvers.{options.pop('solver', 'cg')}.X"}}  # fmt: skip
         for key, value in options.items():
-            config[key] = value
+            *groups, last = key.split(".")
+            node = config
+            for group in groups:
+                node = node.setdefault(group, {})
+            node[last] = value
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
         if curve:
             events(folder, {"episode/return": curve, "time/collect": [(s, 2.0) for s, _ in curve],

@@ -42,6 +42,10 @@ CASES = {
     "tensors": ("env=cartpole", "env.backend=tensor", "algo=trpo", "env.num_envs=16", "batch_size=320", "total_steps=1600"),
     "tensors that draw noise": ("env=lqr", "env.backend=tensor", "env.kwargs={noise_std: 0.1, horizon: 7}", "algo=acktr", "env.num_envs=4", "batch_size=40", "total_steps=200"),
     "tensors, gsde, float64": ("env=pendulum", "env.backend=tensor", "algo=ppo", "policy.head=gsde", "policy.noise_hold=7", "policy.noise_features=4", "env.num_envs=4", "batch_size=120", "total_steps=480", "dtype=float64"),
+    "critic sees more": ("env.id=probe/Drift-v0", "algo=ppo", "policy.keys=[position]", "policy=gru", "policy.size=4", "critic.keys=[position,robot.velocity]", "schedule.minibatch=20", "schedule.sequence=5", "env.num_envs=4", "batch_size=80", "total_steps=320", "workers=2"),
+    "critic sees more, no memory": ("env.id=probe/Drift-v0", "algo=acktr", "policy.keys=[position]", "critic.keys=[robot]", "env.num_envs=4", "batch_size=40", "total_steps=200"),
+    "exploration": ("env=cartpole", "algo=ppo", "exploration=rnd", "exploration.features=4", "env.num_envs=4", "batch_size=40", "total_steps=200", "schedule.epochs=2"),
+    "exploration, trpo, two workers": ("env.id=probe/Seeded-v0", "algo=trpo", "exploration=rnd", "exploration.features=4", "env.num_envs=4", "batch_size=40", "total_steps=200", "workers=2"),
     "shared": ("env=cartpole", "algo=ppo", "critic=shared", "env.num_envs=4", "batch_size=40", "total_steps=200", "advantages.recompute=false"),
 }  # fmt: skip
 

@@ -20,6 +20,7 @@ FLOORS = [
     ("loggers",),
     ("tasks", "envs"),
     ("policy",),
+    ("exploration",),
     ("config",),
     ("rollout",),
     ("checkpoint",),

@@ -4,6 +4,8 @@ import importlib
 import re
 import shlex
 import sys
+import threading
+import time
 import tomllib
 import warnings
 from pathlib import Path
@@ -20,12 +22,15 @@ from rlopt.cli import main as cli
 from rlopt.config.choices import groups
 from rlopt.core import heads
 from rlopt.guide import (
+    asymmetric,
     choices,
     ecosystem,
+    exploring,
     extending,
     options,
     python,
     running,
+    serving,
     tutorial_own,
     tutorial_research,
     tutorial_train,
@@ -174,6 +179,49 @@ def test_every_block_of_the_page_on_other_trainers(capsys, monkeypatch):
             assert Path(made).stat().st_size > 0
     finally:
         del sys.modules["wandb"]
+
+
+def test_every_block_of_the_page_on_what_the_critic_sees(capsys):
+    names: dict[str, Any] = {}
+    assert run(asymmetric.__doc__ or "", names) == 3
+    assert list(names["policy"].observation_space) == ["position"] and Path("hold.pt2").stat().st_size > 0
+
+
+def test_every_block_of_the_page_on_exploring(capsys):
+    assert run(exploring.__doc__ or "", {}) == 1
+
+
+def test_a_policy_is_served_as_the_page_on_it_does(capsys, monkeypatch):
+    """On a port of this machine, asked as a client asks: one observation, several, and what is none."""
+    uvicorn, httpx = (pytest.importorskip(name, reason="serving a policy needs it") for name in ("uvicorn", "httpx"))
+    pytest.importorskip("fastapi", reason="serving a policy needs it")
+    page = serving.__doc__ or ""
+    for language, code in blocks(page):
+        if language == "shell":
+            carry_out(code.strip())
+        elif language == "python":
+            Path("serve.py").write_text(code.partition("\n")[2])
+    assert len(Path("serve.py").read_text().splitlines()) <= 25
+    monkeypatch.syspath_prepend(".")
+    server = uvicorn.Server(uvicorn.Config("serve:app", port=0, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.05)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        policy = rlopt.load("runs/served")
+        for seen in ([1.0, 0.0, 0.5], [[1.0, 0.0, 0.5], [0.0, 1.0, -2.0]]):
+            answer = httpx.post(f"http://127.0.0.1:{port}/act", json={"observation": seen}, trust_env=False)
+            assert answer.json() == {"action": policy(np.array(seen, np.float32)).tolist()}
+        refused = httpx.post(f"http://127.0.0.1:{port}/act", json={"observation": [1.0]}, trust_env=False)
+        assert refused.status_code == 422 and "an observation has shape (3,)" in refused.json()["detail"]
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        sys.modules.pop("serve", None)
+    assert not thread.is_alive()
 
 
 def test_the_first_lines_of_the_library_run(briefly, capsys):

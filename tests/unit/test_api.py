@@ -211,3 +211,74 @@ def test_two_threads_train_at_once(tmp_path):
     for seed, run in zip((1, 2), found, strict=True):
         alone = rlopt.train(seed=seed, run_dir=tmp_path / f"alone{seed}", **typed)
         assert differences(run.run_dir, alone.run_dir) == []
+
+
+# --- in a notebook
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    options: dict[str, Any] = {**SMALL, "evaluation": {"episodes": 0}}
+    return rlopt.train(run_dir=tmp_path_factory.mktemp("api") / "run", **options)
+
+
+def test_scalars_are_those_of_the_table(small_run):
+    found = small_run.scalars("policy/entropy", "step/kl")
+    assert list(found) == ["policy/entropy", "step/kl"]
+    assert found["step/kl"].steps.tolist() == [80, 160, 240] and (found["step/kl"].values > 0).all()
+    every = small_run.scalars()
+    assert {"critic/loss", "time/collect"} < set(every) and "step" not in every
+    with pytest.raises(UserError, match=r"has recorded no step/kll \(did you mean step/kl\?\)"):
+        small_run.scalars("step/kll")
+
+
+def test_a_run_draws_its_curves(small_run):
+    figure = small_run.plot("policy/entropy", "step/kl")
+    drawn = [axes.lines[0].get_xydata() for axes in figure.axes if axes.lines]
+    assert np.allclose(drawn[1][:, 1], small_run.scalars("step/kl")["step/kl"].values)
+    assert [axes.get_ylabel() for axes in figure.axes][:2] == ["policy/entropy", "step/kl"]
+    assert small_run.plot().axes[0].get_ylabel() == "return of training episodes"
+
+
+def test_without_matplotlib_one_line_says_what_to_install(small_run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rlopt.report.figures", None)
+    with pytest.raises(UserError, match=r"needs matplotlib and scipy: pip install '.\[plot\]'"):
+        small_run.plot()
+
+
+def _interrupt(moment, scalars):
+    if moment.updates == 2:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_in_a_notebook_keeps_the_run(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    options: dict[str, Any] = {**SMALL, "env": "cartpole"}
+    trained = rlopt.train("algo=ppo", run_dir="cut", on_update=_interrupt, **options)
+    assert trained.summary["steps"] == 160 and trained.summary["algo"] == "ppo"
+    said = capsys.readouterr().err
+    assert "stopped at step 160" in said and "To go on: rlopt.resume('cut')" in said
+    rlopt.resume("cut")
+    rlopt.train("algo=ppo", run_dir="whole", **options)
+    assert differences(Path("cut"), Path("whole")) == []
+
+
+def test_an_interrupt_in_a_script_ends_it(monkeypatch, capsys):
+    monkeypatch.delattr(sys, "ps1", raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        rlopt.train(run_dir="cut", on_update=_interrupt, **SMALL)
+    assert "rlopt.resume('cut')" in capsys.readouterr().err
+
+
+def test_a_mistake_is_shown_in_one_line():
+    with pytest.raises(UserError) as error:
+        rlopt.train("stpe.radius=1")
+    assert len(error.value._render_traceback_()) == 1 and "\n" not in error.value._render_traceback_()[0]
+
+
+@pytest.mark.parametrize(("name", "typed"), [("train", "train"), ("resume", "resume RUN_DIR")])
+def test_under_torchrun_each_function_names_its_command(monkeypatch, name, typed):
+    monkeypatch.setattr("rlopt.parallel.ranks.is_distributed", lambda: True)
+    call = rlopt.train if name == "train" else (lambda: rlopt.resume("runs/x"))
+    with pytest.raises(UserError, match=f"^rlopt.{name} is for one process; under torchrun start `-m rlopt {typed}`$"):
+        call()

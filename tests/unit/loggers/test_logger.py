@@ -184,6 +184,28 @@ def test_the_hparams_tab_has_configuration_and_final_return(recorded):
     assert event.value == pytest.approx(summary["evaluation_return"])
 
 
+def test_the_hparams_tab_has_what_runs_are_sorted_by(tmp_path):
+    """Returns at the end, their mean over training, and the speed, which is the last point of its curve."""
+    from tensorboard.plugins.hparams import metadata
+
+    make_trainer("algo=trpo", "env=cartpole", f"run_dir={tmp_path}", *SMALL).run()
+    events = read(tmp_path)
+    content = events.summary_metadata[metadata.EXPERIMENT_TAG].plugin_data.content
+    metrics = {info.name.tag for info in metadata.parse_experiment_plugin_data(content).metric_infos}
+    wanted = {"return_mean", "evaluation_return", "sampled_evaluation_return", "mean_in_training"}
+    assert {f"final/{name}" for name in wanted} | {"time/steps_per_second"} <= metrics <= set(events.Tags()["scalars"])
+    x, y = np.array([(e.step, e.value) for e in events.Scalars("episode/return")]).T
+    [event] = events.Scalars("final/mean_in_training")
+    assert event.value == pytest.approx(np.trapezoid(y, x) / (x[-1] - x[0]), rel=1e-5)
+
+
+def test_a_runs_page_says_where_its_files_are(recorded):
+    run_dir, events, *_ = recorded
+    found = events.Tensors("files/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert str(run_dir.resolve()) in found and "config.yaml" in found
+    assert f"rlopt report {run_dir.resolve().parent}" in found
+
+
 def test_what_is_switched_off_is_not_written(tmp_path):
     off = ["record.histograms_every=null", "evaluation.episodes=0"]
     make_trainer(f"run_dir={tmp_path / 'csv'}", *SMALL, *off, "record.tensorboard=false").run()

@@ -1,4 +1,6 @@
 import io
+import sys
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -64,3 +66,21 @@ def test_pairs_on_a_terminal_are_a_bar():
     with PairsDisplay(7, Console(file=stream, force_terminal=True, width=120)) as display:
         display.update(3, "metric=b solver=cg")
     assert "3 / 7 pairs" in stream.getvalue() and "metric=b solver=cg" in stream.getvalue()
+
+
+def test_a_notebook_has_a_bar_that_moves(monkeypatch):
+    """By IPython's display, in one place of the cell; a stand-in for the kernel takes what it would show."""
+    shown = []
+    handle = SimpleNamespace(update=shown.append)
+    shell = SimpleNamespace(ZMQInteractiveShell=SimpleNamespace(initialized=lambda: True))
+    monkeypatch.setitem(sys.modules, "ipykernel.zmqshell", shell)
+    made = SimpleNamespace(HTML=str, display=lambda html, display_id: handle)
+    monkeypatch.setitem(sys.modules, "IPython.display", made)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(display=made))
+    display = ProgressDisplay(3000)
+    for steps in (1000, 4000):
+        display.update(steps, 1.0, 12.345, 0.01)
+    display.close()
+    assert 'value="0.3333"' in shown[0] and "return 12.3" in shown[0] and 'value="1.0000"' in shown[1]
+    shell.ZMQInteractiveShell.initialized = lambda: False  # imported, but this is no kernel
+    assert progress._notebook() is None

@@ -1,6 +1,7 @@
 """The page of a report."""
 
 import re
+from urllib.parse import unquote
 
 import pytest
 
@@ -24,7 +25,7 @@ def test_the_page_holds_all_it_shows(write_run, tmp_path, capsys):
     assert not re.search(r"<script|<link|https?://|url\(", text)
     assert "&lt;ppo&gt;" in text and "<ppo>" not in text
     assert "late" in text and "late" in err and "unfinished" in err
-    assert "1.00 (-1.48 to 3.48)" in text and "1.00 (-1.48 to 3.48)" in out  # 1 +- 4.303 / sqrt(3)
+    assert "1.00 (0.00 to 3.48)" in text and "1.00 (0.00 to 3.48)" in out  # 1 +- 4.303 / sqrt(3), from 0 on
     assert (tmp_path / "report.md").read_text() in out
 
 
@@ -73,3 +74,26 @@ def test_returns_beyond_all_bounds_are_left_out_in_one_line(write_run, tmp_path,
     text = report(tmp_path)
     assert "it holds 1e+308, and no more than 1e+100 can be drawn" in capsys.readouterr().err
     assert "5.000e+29" in text and "0" * 20 not in re.sub('base64,[^"]*', "", text)
+
+
+def test_the_page_links_to_the_configurations_and_videos_of_runs(write_run, tmp_path, capsys):
+    for seed in range(2):
+        folder = write_run(f"one/a <{seed}>", LINE, seed=seed)
+    (folder / "video.mp4").write_bytes(b"film")
+    (tmp_path / "pages").mkdir()
+    assert cli.main(["report", str(tmp_path / "one"), "--out", str(tmp_path / "pages/r.html")]) == 0
+    text = (tmp_path / "pages/r.html").read_text()
+    links = re.findall(r'<a href="([^"]*)">(\w+)</a>', text)
+    assert sorted(name for _, name in links) == ["config", "config", "video"]
+    assert all((tmp_path / "pages" / unquote(place)).is_file() for place, _ in links)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_intervals_end_where_the_returns_do(write_run, tmp_path, capsys, changed):
+    """Of CartPole, whose returns are known; not where its reward may be another one."""
+    own = {"env": "CartPole-v1"}
+    for seed, score in enumerate((100.0, 490.0)):
+        write_run(f"a{seed}", LINE, seed=seed, score=score, **own, **({"env.kwargs": {"x": 1}} if changed else {}))
+    text = report(tmp_path)
+    assert ("295.0 (0.0 to 500.0)" in text) != changed and ("295.0 (-2,182.7 to 2,772.7)" in text) == changed
+    assert ("end at the least and the greatest return: CartPole-v1 0 to 500." in text) != changed
