@@ -49,7 +49,7 @@ def test_the_best_trial_is_spelled_as_it_is_typed():
 @pytest.mark.skipif(OPTUNA, reason="the plugin is installed")
 def test_an_absent_plugin_is_named_with_its_extra(run):
     code, _, err = run("train", "-m", "seed=1,2", "hydra/sweeper=optuna", *SHORT)
-    assert code == 2 and "pip install '.[optuna]'" in err and len(err.splitlines()) == 1
+    assert code == 2 and "pip install 'rlopt-geometry[optuna]'" in err and len(err.splitlines()) == 1
 
 
 @pytest.mark.skipif(not OPTUNA, reason="wants the extra optuna")
