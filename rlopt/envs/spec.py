@@ -366,7 +366,7 @@ class EnvSpec:
 def _register_atari(id: str) -> None:
     """Register the games of the Arcade Learning Environment. Raises UserError where ale-py is not installed."""
     try:
-        import ale_py  # type: ignore[import-not-found]
+        import ale_py
     except ImportError as error:
         raise UserError(needs_extra(f"env.id={id} needs a package that is not installed", "atari")) from error
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # or it greets at each environment

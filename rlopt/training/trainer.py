@@ -170,7 +170,7 @@ class Trainer:
             logger.scalars({**recorded, **self.requests.take_scalars()}, self.steps)
             logger.histograms(more.histograms, self.steps)
         self.signals.raise_received()
-        display.update(self.steps, seconds, self._mean_return(), scalars.get("policy/kl", scalars.get("step/kl")))
+        display.update(self.steps, seconds, self.mean_return(), scalars.get("policy/kl", scalars.get("step/kl")))
         try:
             self.failures.count(result.failure, result.quantities, self.steps, self.updates, rollout.first)
         except Stopped:
@@ -194,7 +194,7 @@ class Trainer:
         """The scalars, under further names where record.names asks for them."""
         if self.config.record.names == "rlopt":
             return scalars
-        return with_names(scalars, self.steps, self.updates, seconds, self._mean_return())
+        return with_names(scalars, self.steps, self.updates, seconds, self.mean_return())
 
     def _scalars_of_infos(self, rollout: Rollout) -> dict[str, float]:
         names = self.config.record.info
@@ -251,7 +251,7 @@ class Trainer:
             "seed": self.config.seed,
             "steps": self.steps,
             "steps_per_second": round(self.steps / self._timer.training, 1) if self._timer.training else 0.0,
-            "return_mean": self._mean_return(),
+            "return_mean": self.mean_return(),
             "return_std": float(np.std(self._recent)) if self._recent else None,
         }
         for name, found in evaluations.items():
@@ -287,7 +287,7 @@ class Trainer:
             raise UserError(f"run_dir={shown(run_dir)} cannot be written: {error}") from error
         return logger
 
-    def _mean_return(self) -> float | None:
+    def mean_return(self) -> float | None:
         """Mean return of the last training episodes; None before the first has ended."""
         return float(np.mean(self._recent)) if self._recent else None
 
