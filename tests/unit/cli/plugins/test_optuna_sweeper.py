@@ -54,7 +54,15 @@ def test_what_cannot_be_drawn_is_refused(typed, wanted):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("sampler", "grid"), ("pruner", "best"), ("n_trials", 0), ("reports", 0.5), ("direction", "up"), ("storage", None)]
+    ("name", "value"),
+    [
+        ("sampler", "grid"),
+        ("pruner", "best"),
+        ("n_trials", 0),
+        ("reports", 0.5),
+        ("direction", "up"),
+        ("storage", None),
+    ],
 )
 def test_an_option_that_cannot_be_is_named(name, value):
     with pytest.raises(UserError, match=f"hydra.sweeper.{name}={value}: "):
