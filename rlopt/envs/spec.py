@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,10 +29,11 @@ from rlopt.envs import tensor
 from rlopt.envs.given import StandIn, make_own
 from rlopt.envs.mujoco import MujocoEnvs, task_of
 from rlopt.envs.observations import as_image, check_observation_space, describe_kind, unmasked
+from rlopt.envs.pool import EnvPoolEnv, EnvPoolEnvs, check_id
 from rlopt.envs.spaces import has_mask_key, mask_counts
 from rlopt.envs.tensor import TensorEnvs
 from rlopt.envs.trial import NO_REPLAY, CountedCalls, Trial, class_values, try_to_continue
-from rlopt.envs.vector import EnvPoolEnvs, StepCounter, SyncEnvs
+from rlopt.envs.vector import StepCounter, SyncEnvs
 from rlopt.envs.watchdog import watched
 from rlopt.envs.wrappers import FAULTS, CheckedEnv, guard
 from rlopt.errors import EnvironmentFault, UserError, first_line, in_one_line, needs_extra
@@ -178,6 +180,8 @@ class EnvSpec:
     def make_players(self, count: int) -> SyncEnvs | MujocoEnvs:
         """``count`` environments for whole episodes, each of which is given a seed; of tensors alone one."""
         spec = replace(self, info=(), backend="sync" if self.steps_by in ("envpool", "tensor") else self.backend)
+        if self._only_in_pool:
+            spec = replace(spec, own=partial(EnvPoolEnv, self.id))
         count = 1 if tensor.only_tensors(self.id) else count
         envs = spec.make_vector(count=count)
         assert not isinstance(envs, EnvPoolEnvs)
@@ -298,6 +302,8 @@ class EnvSpec:
     def _gym_make(self, render_mode: str | None) -> gym.Env:
         if self.stand_in is not None:
             return StandIn(*self.stand_in)
+        if self.steps_by == "envpool":
+            check_id(self.id)
         if self.id.startswith("ALE/") and self.id not in gym.registry:
             _register_atari(self.id)
         try:
@@ -312,6 +318,8 @@ class EnvSpec:
                 given = deepcopy(self.kwargs) | ({} if render_mode is None else {"render_mode": render_mode})
                 if self.own is not None:
                     return make_own(self.own, given)
+                if self._only_in_pool:
+                    return EnvPoolEnv(self.id, **given)
                 return gym.make(self.id, disable_env_checker=True, **given)
         except EnvironmentFault:  # the watchdog's
             raise
@@ -355,6 +363,10 @@ class EnvSpec:
             import mujoco
 
             mujoco.set_mju_user_warning(_log_mujoco_warning)
+
+    @property
+    def _only_in_pool(self) -> bool:
+        return self.steps_by == "envpool" and self.id not in gym.registry
 
     @property
     def _module(self) -> str:
