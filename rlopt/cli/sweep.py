@@ -159,7 +159,7 @@ def _study(overrides: list[str], folder: Path) -> list[str]:
     if typed.get("hydra/sweeper") != "optuna" or "hydra.sweeper.storage" in typed:
         return []
     folder.mkdir(parents=True, exist_ok=True)
-    return to_overrides({"hydra.sweeper.storage": f"sqlite:///{folder / 'optuna.db'}"})
+    return to_overrides({"hydra.sweeper.storage": f"sqlite:///{(folder / 'optuna.db').as_posix()}"})
 
 
 def _sweep_folder(overrides: list[str]) -> tuple[Path, list[str]]:
