@@ -8,6 +8,7 @@
 | `rlopt.guide.memory`      | policies and critics with memory: GRU, LSTM, sequences, and what solvers make of them |
 | `rlopt.guide.extending`   | a metric, a network and an environment of your own |
 | `rlopt.guide.ecosystem`   | environments, scalars, trackers, callbacks and curricula, cards, recorded episodes |
+| `rlopt.guide.installing`  | names, extras, torch without CUDA, what is tested on which system, studies |
 | `rlopt.guide.options`     | every option of every choice, from the yaml files |
 | `rlopt.guide.comparison`  | other trainers, and when to use one of them |
 | `rlopt.api`               | training, callbacks, acting and export from Python |
