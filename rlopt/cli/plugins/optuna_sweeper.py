@@ -1,6 +1,6 @@
 """`hydra/sweeper=optuna`: options are drawn by Optuna, to make the return as high as it can (Akiba et al. 2019).
 
-    rlopt train -m algo=ppo 'optimizer.lr=tag(log,interval(1e-4,1e-2))' 'schedule.epochs=range(5,20)' hydra/sweeper=optuna
+    rlopt train -m algo=ppo 'optimizer.lr=tag(log,interval(1e-4,1e-2))' gamma=0.9,0.99 hydra/sweeper=optuna
 
 | on the command line        | is drawn                                                    |
 |---|---|
