@@ -48,11 +48,7 @@ def section(study: Study) -> list[str]:
         note("A line is a trial that is done; the darker, the better. The best one is orange."),
     ]
     names = list(dict.fromkeys(name for trial in study.trials for name in trial.params))
-    rows = [
-        (str(t.number), t.state.name.lower(), "" if t.value is None else f"{t.value:,.6g}",
-         *(_format(t.params.get(name, "")) for name in names))
-        for t in study.trials
-    ]  # fmt: skip
+    rows = [_row(trial, names) for trial in study.trials]
     heads = ("trial", "state", "return", *names)
     return [*found, f"<details><summary>{len(rows)} trials</summary>", table_of(heads, rows), "</details>"]
 
@@ -96,10 +92,9 @@ def parallel(study: Study) -> Figure:
     for x, axis in enumerate(axes):
         panel.axvline(x, color="#000000", linewidth=0.8)
         for place, text in axis.ticks:
-            panel.annotate(
-                short_text(text), (x, place), (4, 0), textcoords="offset points", fontsize=8, va="center",
-                bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.5},
-            )  # fmt: skip
+            box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.5}
+            beside: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "va": "center", "bbox": box}
+            panel.annotate(short_text(text), (x, place), (4, 0), **beside)
     panel.set_xticks(range(len(axes)), [*map(short_text, names), "return"])
     panel.set(xlim=(-0.1, len(axes) - 0.45), ylim=(-0.05, 1.05))
     panel.set_yticks([])
@@ -137,3 +132,13 @@ def _is_log(trials: Sequence[FrozenTrial], name: str) -> bool:
 
 def _format(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _row(trial: FrozenTrial, names: Sequence[str]) -> tuple[str, ...]:
+    value = "" if trial.value is None else f"{trial.value:,.6g}"
+    return (
+        str(trial.number),
+        trial.state.name.lower(),
+        value,
+        *(_format(trial.params.get(name, "")) for name in names),
+    )

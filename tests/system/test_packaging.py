@@ -30,7 +30,7 @@ def test_the_image_copies_what_there_is_and_what_the_build_reads():
     assert copied >= {"pyproject.toml", PROJECT["readme"], *PROJECT["license-files"], "rlopt", "conf"}
 
 
-def test_the_image_installs_pinned_torch_first_and_extras_that_there_are():
+def test_the_image_installs_pinned_torch_and_known_extras():
     first, second, *_ = [shlex.split(line) for line in instructions("RUN") if "pip install" in line]
     assert f"torch=={PINS['torch']}" in first and first[-1].endswith("/cpu")
     [wanted] = [re.fullmatch(r"/source\[(.*)\]", text) for text in second if "[" in text]
