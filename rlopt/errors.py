@@ -41,9 +41,9 @@ class RankLost(Exception):
 def needs_extra(what: str, extra: str) -> str:
     """``what`` it is that needs an extra of pyproject.toml, and the commands that install it.
 
-    They name the clone: rlopt on the public index is another project.
+    The first works wherever rlopt is installed, from a clone too: pip takes the rlopt-geometry that is there.
     """
-    return f"{what}: pip install '.[{extra}]' in a clone, or scripts/bootstrap {extra} for its .venv"
+    return f"{what}: pip install 'rlopt-geometry[{extra}]', or scripts/bootstrap {extra} for a clone's .venv"
 
 
 def where_raised(error: BaseException) -> str:

@@ -69,7 +69,7 @@ def all_extras(names: Iterable[str], table: Mapping[str, list[str]]) -> list[str
             raise SystemExit(2)
         if name not in found:
             found.add(name)
-            own = (re.match(r"rlopt\[(.*)\]$", wanted) for wanted in table[name])
+            own = (re.match(r"rlopt-geometry\[(.*)\]$", wanted) for wanted in table[name])
             waiting += [part for match in own if match for part in match[1].split(",")]
     return sorted(found)
 

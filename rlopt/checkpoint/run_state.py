@@ -32,6 +32,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import rlopt
 from rlopt.core.parts import State
 from rlopt.envs.replay import Change
 from rlopt.loggers import console
@@ -40,7 +41,7 @@ from rlopt.rollout.env_state import EnvState, EpisodeHistory, with_tensors
 from rlopt.rollout.tensors import TensorStates
 
 # packages on whose versions a run's bits depend
-_PACKAGES = ("rlopt", "torch", "numpy", "gymnasium", "mujoco", "box2d", "box2d-py", "envpool")
+_PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "box2d", "box2d-py", "envpool")
 _QUIET = 2.0  # seconds that a replay may take before it is announced
 
 
@@ -110,7 +111,7 @@ def announce_slow_replay(states: Sequence[EnvState | None]) -> Iterator[None]:
 @cache
 def versions() -> dict[str, str]:
     """The versions that a run's bits depend on besides its configuration."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "rlopt": rlopt.__version__}
     for name in _PACKAGES:
         try:
             found[name] = metadata.version(name)

@@ -6,7 +6,9 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from rlopt.training.continuing import saved_result as saved_result
 from rlopt.training.factory import build, explain_lack_of_memory
 from rlopt.training.signals import SignalHandler
 from rlopt.training.trainer import Trainer
+
+_watch: Callable[[Trainer, RunContext], object] | None = None  # is called after every update
 
 
 def build_run(config: RunConfig, run_dir: Path, resumed: bool = False) -> Trainer:
@@ -42,7 +46,7 @@ def train_to_end(run: Trainer, signals: SignalHandler) -> int:
     """
     run_dir, run.signals = shown(run.run_dir), signals
     if ranks.is_first_rank():
-        run.callbacks = Callbacks(on_begin=_print_begin)
+        run.callbacks = _callbacks(run)
     try:
         with explain_lack_of_memory("the run", LOWER):
             summary = run.run()
@@ -55,6 +59,22 @@ def train_to_end(run: Trainer, signals: SignalHandler) -> int:
     if ranks.is_first_rank():
         console.output(f"{result_line(summary)}\n{next_commands(run_dir)}")
     return 0
+
+
+@contextmanager
+def watching(watch: Callable[[Trainer, RunContext], object]) -> Iterator[None]:
+    """Within, call this after every update of a run that is trained in this process. Stopped, from it, ends the run."""
+    global _watch
+    _watch = watch
+    try:
+        yield
+    finally:
+        _watch = None
+
+
+def _callbacks(run: Trainer) -> Callbacks:
+    callbacks, watch = Callbacks(on_begin=_print_begin), _watch
+    return callbacks if watch is None else replace(callbacks, on_update=lambda moment, scalars: watch(run, moment))
 
 
 def _print_begin(moment: RunContext, config: Mapping[str, Any]) -> None:

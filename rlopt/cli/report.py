@@ -27,7 +27,7 @@ def run(arguments: list[str]) -> int:
     check_plotting("rlopt report")
 
     from rlopt.files import replace_file
-    from rlopt.report import comparison
+    from rlopt.report import comparison, study, trials
     from rlopt.report.grouping import groups
     from rlopt.report.page import page
     from rlopt.report.runs import read_all
@@ -42,9 +42,13 @@ def run(arguments: list[str]) -> int:
     tables = comparison.markdown(comparison.HEADS, comparison.table(compared))
     if rows := comparison.pooled_table(compared):
         tables += "\n\n" + comparison.markdown(comparison.POOLED_HEADS, rows)
+    drawn = trials.load(options.folder)
+    if drawn is not None and (top := trials.best(drawn)):
+        tables += f"\n\nStudy: {trials.describe(drawn)}; the best, trial {top.number}, has return {top.value:,.6g}:\n\n"
+        tables += f"    {trials.command(drawn, top)}"
     about = f"{len(runs)} runs in {options.folder}; rlopt {__version__}, {time.strftime('%d %B %Y')}"
     try:
-        replace_file(out, page(compared, about, out.parent))
+        replace_file(out, page(compared, about, out.parent, study.section(drawn) if drawn else ()))
         replace_file(out.with_suffix(".md"), tables + "\n")
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error}") from error

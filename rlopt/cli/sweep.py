@@ -7,10 +7,11 @@ processes or on other machines:
     rlopt train -m algo=trpo,ppo seed=0,1,2 sweep_dir=runs/two hydra/launcher=joblib hydra.launcher.n_jobs=2
     rlopt train -m algo=trpo,ppo seed=0,1,2 sweep_dir=runs/two hydra/launcher=submitit_slurm hydra.launcher.partition=P
 
-A sweeper of Hydra's may draw the values. It is given a run's evaluation return, or without evaluations the mean return
-of the last training episodes. With Optuna's (extra `optuna`) it is maximised, and trials are kept in
-SWEEP_DIR/optuna.db: the same command again learns from them, and adds n_trials to them. Hydra's plugin has no pruning:
-it hears nothing of a run until that is done.
+    rlopt train -m algo=trpo,ppo seed=0,1,2 sweep_dir=runs/two hydra/launcher=ray
+
+With `hydra/sweeper=optuna` the values are drawn, so that returns become high (`rlopt.cli.plugins.optuna_sweeper`). A
+sweeper of others is given a run's evaluation return, or without evaluations the mean return of the last training
+episodes.
 
     rlopt train -m algo=ppo 'optimizer.lr=tag(log,interval(1e-4,1e-2))' hydra/sweeper=optuna hydra.sweeper.n_trials=20
 """
@@ -18,8 +19,8 @@ it hears nothing of a run until that is done.
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
+from rlopt.cli import plugins
 from rlopt.cli.sweep_run import RunFailed, Sweep, end_workers
 from rlopt.config import check_config, extensions
 from rlopt.config.choices import short_name
@@ -63,8 +65,9 @@ def multirun(overrides: list[str], train: Callable[[list[str]], int]) -> int:
     folder, overrides = _sweep_folder(overrides)
     check_once(overrides)
     check_several(overrides)
-    _check_launcher(overrides)
+    _check_plugins(overrides)
     _check_runs(overrides)
+    plugins.register(overrides)
     varied = [short_name(full_name(o)) for o in map(parse, overrides) if o.is_sweep_override()]
     job = _Job(Sweep(train, folder, sorted(varied), *extensions.active()))
 
@@ -100,7 +103,6 @@ def multirun(overrides: list[str], train: Callable[[list[str]], int]) -> int:
         os.environ.pop("HYDRA_FULL_ERROR")
         if full_error is not None:
             os.environ["HYDRA_FULL_ERROR"] = full_error
-    _spell_as_typed(folder / "optimization_results.yaml")
     console.output(f"All runs are in {shown(folder)}")
     return max(job.codes, default=0)
 
@@ -113,15 +115,18 @@ class _Job:
         self.codes: list[int] = []  # exit codes of the runs in this process
         self.failed = False  # an error was raised in a run, so that it is not one of Hydra's options
 
-    def __call__(self, config: Any) -> float:
-        """Train one run; its score, which a sweeper that draws, such as Optuna's, makes as high as it can."""
+    def __call__(self, config: Any) -> float | None:
+        """Train one run; its score, which a sweeper that draws makes as high as it can. None for a trial pruned."""
         from hydra.core.global_hydra import GlobalHydra
         from hydra.core.hydra_config import HydraConfig
 
-        overrides = [from_sweeper(o) for o in HydraConfig.get().overrides.task if not o.startswith("hydra")]
+        told = HydraConfig.get()
+        overrides = [from_sweeper(o) for o in told.overrides.task if not o.startswith("hydra")]
         instance = GlobalHydra.instance()
         sweeping, instance.hydra = instance.hydra, None  # a run composes its own configuration
         try:
+            if told.runtime.choices["hydra/sweeper"] == "optuna":
+                return self._run_trial(overrides, dict(told.sweeper))
             self.codes.append(self._sweep.run(overrides))
         except BaseException:
             self.failed = True
@@ -130,24 +135,31 @@ class _Job:
             GlobalHydra.instance().hydra = sweeping
         return self._sweep.score(overrides)
 
+    def _run_trial(self, overrides: list[str], options: dict[str, Any]) -> float | None:
+        """Train the run of a trial of Optuna's; its score, NaN where it diverged, None where it was pruned."""
+        from rlopt.cli.plugins.optuna_sweeper import DIVERGED, TRIAL, trial_watched
+
+        number = next(int(o.partition("=")[2]) for o in overrides if o.startswith(f"{TRIAL}="))
+        overrides = [o for o in overrides if not o.startswith(f"{TRIAL}=")]
+        with trial_watched(options, number) as watch:
+            try:
+                code = self._sweep.run(overrides)
+            except RunFailed as failed:
+                code = failed.code
+        if watch.pruned:
+            return None
+        if code not in (0, DIVERGED):
+            raise RunFailed(self._sweep.name(overrides), code)
+        return self._sweep.score(overrides) if code == 0 else math.nan
+
 
 def _study(overrides: list[str], folder: Path) -> list[str]:
-    """What Optuna's sweeper is told where the user does not say it: scores are made high, and where trials are kept."""
+    """Where Optuna's sweeper keeps its trials, where the user does not say it."""
     typed = {o.key_or_group: str(o.value()) for o in map(parse, overrides)}
-    if typed.get("hydra/sweeper") != "optuna":
+    if typed.get("hydra/sweeper") != "optuna" or "hydra.sweeper.storage" in typed:
         return []
-    database = f"sqlite:///{folder / 'optuna.db'}"
-    usual = {"direction": "maximize", "study_name": "rlopt", "storage": database}
-    if "hydra.sweeper.storage" not in typed:
-        folder.mkdir(parents=True, exist_ok=True)
-    return to_overrides({f"hydra.sweeper.{k}": v for k, v in usual.items() if f"hydra.sweeper.{k}" not in typed})
-
-
-def _spell_as_typed(results: Path) -> None:
-    """In the best trial that Optuna's sweeper leaves, spell options as a user types them."""
-    if results.is_file():
-        text = results.read_text()
-        results.write_text(re.sub(r"\+[\w.]+__[\w.]+", lambda m: from_sweeper(f"{m[0]}=").rstrip("="), text))
+    folder.mkdir(parents=True, exist_ok=True)
+    return to_overrides({"hydra.sweeper.storage": f"sqlite:///{(folder / 'optuna.db').as_posix()}"})
 
 
 def _sweep_folder(overrides: list[str]) -> tuple[Path, list[str]]:
@@ -184,15 +196,16 @@ def _check_runs(overrides: list[str]) -> None:
             raise UserError(wrong if len(by_choice) == 1 else f"{' '.join(run)}: {wrong}")
 
 
-def _check_launcher(overrides: list[str]) -> None:
+def _check_plugins(overrides: list[str]) -> None:
     """Raise UserError if the launcher's or the sweeper's package is not installed."""
     for override in map(parse, overrides):
+        typed = str(override.input_line)
+        missing = f"{typed} needs a package that is not installed"
         plugin = _PLUGINS.get(str(override.value())) if override.key_or_group == "hydra/launcher" else None
         if plugin and not _has_module("hydra_plugins", f"hydra_plugins.hydra_{plugin}_launcher"):
-            raise UserError(needs_extra(f"{override.input_line} needs a package that is not installed", "sweep"))
-        optuna = override.key_or_group == "hydra/sweeper" and str(override.value()) == "optuna"
-        if optuna and not _has_module("hydra_plugins", "hydra_plugins.hydra_optuna_sweeper"):
-            raise UserError(needs_extra(f"{override.input_line} needs a package that is not installed", "optuna"))
+            raise UserError(needs_extra(missing, "sweep"))
+        if typed in plugins.EXTRAS and not _has_module(plugins.EXTRAS[typed]):
+            raise UserError(needs_extra(missing, plugins.EXTRAS[typed]))
 
 
 def _has_module(*names: str) -> bool:

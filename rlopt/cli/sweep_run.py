@@ -44,6 +44,7 @@ from rlopt.training.continuing import saved_result
 from rlopt.training.run_directory import trained_elsewhere, try_lock
 
 _LONGEST_NAME = 150  # characters of a folder's name
+_IN_NAMES = "=[]{} " if sys.platform == "win32" else "=[]{}: "  # characters that it may have besides letters and digits
 _SAVE_TIMEOUT = 60.0  # seconds in which a worker should have saved its run
 _LOCK_INTERVAL = 0.05  # seconds between two looks at the lock files
 _PARENT_INTERVAL = 0.25  # seconds between two looks at the parent process
@@ -142,7 +143,7 @@ class Sweep:
     def name(self, overrides: list[str]) -> str:
         """Name of a run's folder: its values of the varied options."""
         values = dict(override.split("=", 1) for override in overrides)
-        parts = [quote(f"{key}={values[key]}", safe="=[]{}: ") for key in self._varied if key in values]
+        parts = [quote(f"{key}={values[key]}", safe=_IN_NAMES) for key in self._varied if key in values]
         name = ",".join(parts) or "run"
         if len(name) <= _LONGEST_NAME:
             return name

@@ -76,7 +76,7 @@ def _help_of(name: str) -> str:
     lines = []
     for each in [choice] if choice else known[group]:
         path = choices.file(group, each)
-        of_run = group == "experiment" or "@package _global_" in path.read_text()
+        of_run = group == "experiment" or "@package _global_" in path.read_text("utf-8")
         lines += [f"{group}={each}: {choices.described(group, each)}", *_options(path, "" if of_run else f"{group}.")]
     return "\n".join(lines)
 

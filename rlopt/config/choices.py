@@ -73,7 +73,7 @@ def defaults(group: str, choice: str) -> tuple[list[str], dict[str, str]]:
     A key is spelled as Hydra does, without what only says how it is meant: override /optimizer@optimizer is
     optimizer@optimizer. A file that is wrong has none: Hydra says what is wrong with it.
     """
-    text = file(group, choice).read_text()
+    text = file(group, choice).read_text("utf-8")
     if "defaults:" not in text:
         return [], {}
     try:
@@ -99,7 +99,7 @@ def groups() -> dict[str, list[str]]:
 
 def described(group: str, choice: str) -> str:
     """The first comment of a choice's file, one line."""
-    for line in file(group, choice).read_text().splitlines():
+    for line in file(group, choice).read_text("utf-8").splitlines():
         if line.startswith("#") and "@package" not in line:
             return line.lstrip("# ").strip()
     return ""
@@ -112,7 +112,7 @@ def environment_with_id(id: str) -> str | None:
 
 @cache
 def _environments(folders: tuple[Path, ...]) -> dict[str, str]:
-    found = {name: _ID.search(file("env", name).read_text()) for name in choices("env")}
+    found = {name: _ID.search(file("env", name).read_text("utf-8")) for name in choices("env")}
     return {match[1]: name for name, match in found.items() if match}
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import gymnasium as gym
@@ -25,10 +26,11 @@ from rlopt.envs.agents.game import game_of, seen_by_one
 from rlopt.envs.given import StandIn, make_own
 from rlopt.envs.mujoco import MujocoEnvs, log_warnings, task_of
 from rlopt.envs.observations import as_image, check_observation_space, describe_kind, unmasked
+from rlopt.envs.pool import EnvPoolEnv, EnvPoolEnvs, check_id
 from rlopt.envs.spaces import has_mask_key, mask_counts
 from rlopt.envs.tensor import TensorEnvs
 from rlopt.envs.trial import NO_REPLAY, CountedCalls, Trial, class_values, try_to_continue
-from rlopt.envs.vector import EnvPoolEnvs, StepCounter, SyncEnvs
+from rlopt.envs.vector import StepCounter, SyncEnvs
 from rlopt.envs.watchdog import watched
 from rlopt.envs.wrappers import FAULTS, CheckedEnv, guard
 from rlopt.errors import EnvironmentFault, UserError, first_line, in_one_line, needs_extra, where_raised
@@ -230,6 +232,8 @@ class EnvSpec:
         """``count`` environments for whole episodes, each of which is given a seed; of tensors alone one."""
         others = {"envpool": "sync", "tensor": "sync", "warp": "auto"}
         spec = replace(self, info=(), backend=others.get(self.steps_by, self.backend), stagger=False)
+        if self._only_in_pool:
+            spec = replace(spec, own=partial(EnvPoolEnv, self.id))
         count = 1 if tensor.only_tensors(self.id) else count
         envs = spec.make_vector(count=count)
         assert isinstance(envs, SyncEnvs | MujocoEnvs)
@@ -350,6 +354,8 @@ class EnvSpec:
     def _gym_make(self, render_mode: str | None) -> gym.Env:
         if self.stand_in is not None:
             return StandIn(*self.stand_in)
+        if self.steps_by == "envpool":
+            check_id(self.id)
         if self.id.startswith("ALE/") and self.id not in gym.registry:
             _register_atari(self.id)
         if self.id.startswith("MinAtar/") and self.id not in gym.registry:
@@ -368,6 +374,8 @@ class EnvSpec:
                 if self.own is not None or zoo.is_zoo(self.id):
                     made = zoo.make(self.id, given) if self.own is None else make_own(self.own, given)
                     return seen_by_one(made, self._checked, self.agent_index)
+                if self._only_in_pool:
+                    return EnvPoolEnv(self.id, **given)
                 return gym.make(self.id, disable_env_checker=True, **given)
         except EnvironmentFault:  # the watchdog's
             raise
@@ -406,6 +414,10 @@ class EnvSpec:
         return f"env.id={self.id} cannot be made{given}: {said}{where_raised(cause)}"
 
     @property
+    def _only_in_pool(self) -> bool:
+        return self.steps_by == "envpool" and self.id not in gym.registry
+
+    @property
     def _module(self) -> str:
         """The module that Gymnasium's registry names for this id."""
         spec = gym.registry.get(self.id)
@@ -415,7 +427,7 @@ class EnvSpec:
 def _register_atari(id: str) -> None:
     """Register the games of the Arcade Learning Environment. Raises UserError where ale-py is not installed."""
     try:
-        import ale_py  # type: ignore[import-not-found]
+        import ale_py
     except ImportError as error:
         raise UserError(needs_extra(f"env.id={id} needs a package that is not installed", "atari")) from error
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # or it greets at each environment

@@ -1,10 +1,10 @@
-"""Vector environments step E environments together, without info dictionaries: here SyncEnvs and EnvPoolEnvs.
+"""Vector environments step E environments together, without info dictionaries: here SyncEnvs.
 
 | env.backend | how it steps                                              | after the end of an episode |
 |---|---|---|
 | sync        | one environment after another, in the process that acts  | resets in the same step     |
 | mujoco      | Gymnasium's MuJoCo tasks as arrays (rlopt.envs.mujoco)   | resets in the same step     |
-| envpool     | EnvPool's own environments in C++, on its own threads    | resets in the next step     |
+| envpool     | EnvPool's environments in C++ (rlopt.envs.pool)          | resets in the next step     |
 | tensor      | tensors on the run's device (rlopt.envs.tensor)          | resets in the same step     |
 | warp        | MuJoCo models on the run's device (rlopt.envs.warp)      | resets in the same step     |
 | auto        | mujoco where it serves the environment, tensor where an  |                             |
@@ -20,9 +20,6 @@ the sampler masks them.
 
 from __future__ import annotations
 
-import importlib
-import os
-import warnings
 from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
@@ -31,14 +28,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
-from gymnasium.vector.utils import batch_space
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rlopt.envs.changes import change
 from rlopt.envs.observations import number_of
 from rlopt.envs.replay import Change, Origin, Replayed, Script, origin_of, replay, save
-from rlopt.errors import EnvironmentFault, UserError, in_one_line, needs_extra
+from rlopt.errors import EnvironmentFault
 from rlopt.parallel.processes import shared_zeros
 
 _STEP, ENVIRONMENT, _STOP, _REPLAY, _PHYSICS = range(5)  # indices of a StepCounter's numbers
@@ -187,79 +182,6 @@ class SyncEnvs(SyncVectorEnv):
         return self.envs[e].reset(seed=seed)[0]
 
 
-class EnvPoolEnvs(VectorEnv):
-    """EnvPool's environments of the same id, which reset in the next step. The first `reset` makes them.
-
-    ``like`` is Gymnasium's environment of this id: raises UserError where EnvPool's has other spaces, or where there is
-    none.
-    """
-
-    def __init__(self, id: str, like: gym.Env, num_envs: int, kwargs: dict[str, Any]):
-        try:
-            self._envpool = self._without_warnings(lambda: importlib.import_module("envpool"))
-        except ImportError as error:
-            missing = "env.backend=envpool needs a package that is not installed"
-            raise UserError(needs_extra(missing, "envpool")) from error
-        known = self._envpool.list_all_envs()
-        if id not in known:
-            raise UserError(f"EnvPool has no env.id={id}; choose env.backend=sync")
-        threads = min(num_envs, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
-        self._make = partial(self._call, id, {**kwargs, "num_envs": num_envs, "num_threads": threads})
-        spec = self._make("make_spec")
-        found = self._without_warnings(
-            lambda: {kind: getattr(spec, f"gymnasium_{kind}_space") for kind in ("observation", "action")}
-        )
-        for kind, own in (("observation", like.observation_space), ("action", like.action_space)):
-            if not _same_arrays(own, found[kind]):
-                raise UserError(f"EnvPool's {id} has {kind}s {found[kind]}, Gymnasium's {own}; choose env.backend=sync")
-        self._dtype = next(s.dtype for name, s in spec.action_array_spec.items() if name == "action")
-        self._pool: Any = None
-        self.num_envs = num_envs
-        self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
-        self.single_observation_space, self.single_action_space = like.observation_space, like.action_space
-        self.observation_space = batch_space(like.observation_space, num_envs)
-        self.action_space = batch_space(like.action_space, num_envs)
-
-    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        if self._pool is None or seed is not None:
-            seeds = [own or 0 for own in seeds_for(0 if seed is None else seed, self.num_envs)]
-            self._pool = self._make("make", env_type="gymnasium", seed=seeds)
-        return self._without_warnings(self._pool.reset)[0], {}
-
-    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        observations, rewards, terminations, truncations, _ = self._pool.step(actions.astype(self._dtype, copy=False))
-        return observations, rewards, terminations, truncations, {}
-
-    @property
-    def origins(self) -> list[Origin | None]:
-        """None for every environment: EnvPool does not expose its generators."""
-        return [None] * self.num_envs
-
-    def replay(self, scripts: Sequence[Script]) -> list[Replayed]:
-        """Reset all environments: their episodes cannot be replayed."""
-        observations, _ = self.reset(seed=[script.seed for script in scripts])
-        return [Replayed(observation, None, False) for observation in observations]
-
-    def close(self, **kwargs: Any) -> None:
-        if self._pool is not None:
-            self._pool.close()
-            self._pool = None
-
-    def _call(self, id: str, common: dict[str, Any], function: str, **more: Any) -> Any:
-        """Call a function of the package envpool for this environment."""
-        try:
-            return self._without_warnings(lambda: getattr(self._envpool, function)(id, **common, **more))
-        except Exception as error:
-            raise UserError(f"EnvPool cannot make env.id={id}: {in_one_line(error)}") from error
-
-    @staticmethod
-    def _without_warnings(call: Callable[[], Any]) -> Any:
-        """Call without Gymnasium's warnings about spaces of another precision."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return call()
-
-
 def _make_alike(
     makers: Sequence[Callable[[], gym.Env]], first: int, like: tuple[gym.Space, gym.Space] | None
 ) -> list[gym.Env]:
@@ -289,11 +211,3 @@ def seeds_for(seed: Any, count: int) -> Sequence[int | None]:
     if seed is None or isinstance(seed, int):
         return [None if seed is None else seed + e for e in range(count)]
     return seed
-
-
-def _same_arrays(own: gym.Space, theirs: gym.Space) -> bool:
-    """True if the same arrays belong to both spaces."""
-    if isinstance(own, spaces.Box) and isinstance(theirs, spaces.Box):
-        same = own.shape == theirs.shape
-        return same and all(np.allclose(getattr(own, b), getattr(theirs, b), 1e-5) for b in ("low", "high"))
-    return isinstance(own, spaces.Discrete) and isinstance(theirs, spaces.Discrete) and own.n == theirs.n

@@ -26,8 +26,10 @@ def replace_file(path: Path, content: str | bytes) -> None:
 
 
 def synchronise(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Wait until a file, or a folder's list of names, is on the disk. Windows opens no folder, and has no such wait."""
+    if not hasattr(os, "O_DIRECTORY") and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY if hasattr(os, "O_DIRECTORY") else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

@@ -31,7 +31,8 @@ def open_regular(path: Path, largest: int, follow: bool = True) -> IO[bytes]:
     seen = os.stat(path, follow_symlinks=follow)
     if not stat.S_ISREG(seen.st_mode):
         raise ValueError("it is a link" if stat.S_ISLNK(seen.st_mode) else "it is no regular file")
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | (0 if follow else getattr(os, "O_NOFOLLOW", 0))
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # the latter for Windows
+    flags |= 0 if follow else getattr(os, "O_NOFOLLOW", 0)
     file = open(os.open(path, flags), "rb")
     seen = os.fstat(file.fileno())  # of what was opened, should another file have taken its place
     if stat.S_ISREG(seen.st_mode) and seen.st_size <= largest:

@@ -21,6 +21,7 @@ rlopt/guide/README.md is a table of questions with a link to each answer.
 | `rlopt.guide.extending`   | a metric, a network and an environment of your own |
 | `rlopt.guide.ecosystem`   | environments, scalars, trackers, callbacks and curricula, cards, recorded episodes |
 | `rlopt.guide.python`      | training, loading and acting from Python |
+| `rlopt.guide.installing`  | names, extras, torch without CUDA, what is tested on which system, studies |
 | `rlopt.guide.options`     | every option of every choice, from the yaml files |
 | `rlopt.guide.comparison`  | other trainers, and when to use one of them |
 | `rlopt.guide.design`      | how it works, and where to start reading |

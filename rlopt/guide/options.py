@@ -15,7 +15,7 @@ def options(path: Path) -> list[tuple[str, str, str]]:
     found: list[tuple[str, str, str]] = []
     above: list[tuple[int, str]] = []
     before: list[str] = []  # comment lines above an option
-    for line in path.read_text().splitlines():
+    for line in path.read_text("utf-8").splitlines():
         if line.startswith(" ") and line.strip().startswith("#"):
             before.append(line.strip(" #"))
             continue
@@ -46,7 +46,7 @@ def page() -> str:
             lines += ["", described(group, path.stem).capitalize(), "", *_table(path, f"{group}.")]
         for name in names:
             path = file(group, name)
-            of_run = group == "experiment" or "@package _global_" in path.read_text()  # not of the group
+            of_run = group == "experiment" or "@package _global_" in path.read_text("utf-8")  # not of the group
             lines += [
                 "",
                 f"`{group}={name}`: {described(group, name)}",

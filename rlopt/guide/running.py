@@ -11,15 +11,14 @@ scripts/bootstrap video mujoco plot
 ```
 
 The scripts install with uv where it can be had, else with pip, from the index that pip is set to. Into an environment
-of your own: `pip install '.[mujoco,box2d]'` in a clone, and never by the name rlopt, which another project has on the
-public index. On Linux, PyPI's torch comes with CUDA, several GB: install PyTorch's CPU build first where there is no
-GPU. Python 3.11 or later, on Linux or macOS.
+of your own: `pip install '.[mujoco,box2d]'` in a clone. `rlopt.guide.installing` has names, torch without CUDA, systems
+and an image.
 
 | extra | for |
 |---|---|
-| mujoco, box2d, envpool, atari | environments |
+| mujoco, box2d, envpool, atari, minatar, pettingzoo, warp | environments |
 | video, plot | `rlopt eval --video`; `rlopt plot`, `rlopt report` |
-| sweep, optuna | Hydra's launchers and Optuna's sweeper |
+| sweep, ray, optuna | Hydra's launchers, and a sweeper by Optuna |
 | wandb, mlflow, trackio | `record.tracker` |
 | export, minari | `rlopt export` to .onnx; datasets of `rlopt clone` |
 

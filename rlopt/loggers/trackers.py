@@ -8,7 +8,7 @@
 | policy/video                 | media                    | artifact video/      | media                |
 | the last checkpoint          | artifact of type "model" | artifact policy/     | -                    |
 
-Each is an extra of rlopt (``pip install '.[wandb]'`` in a clone), and is set as it is everywhere: WANDB_MODE=offline
+Each is an extra (``pip install 'rlopt-geometry[wandb]'``), and is set as it is everywhere: WANDB_MODE=offline
 needs no account, MLFLOW_TRACKING_URI says where MLflow keeps its runs, TRACKIO_DIR where Trackio does. record.project
 is the project, or MLflow's experiment.
 

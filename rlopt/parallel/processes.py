@@ -76,9 +76,9 @@ def use_one_thread() -> None:
 def try_in_child(call: Callable[[], object]) -> str | None:
     """Call this in a child process; what is wrong in words, None where nothing is that can be told beforehand.
 
-    Where the system cannot fork, it is called here.
+    Where processes are not forked, it is called here.
     """
-    if not hasattr(os, "fork"):
+    if START_METHOD != "fork":
         try:
             call()
         except UserError as error:

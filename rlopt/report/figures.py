@@ -44,8 +44,8 @@ def curves(groups: Sequence[Group], axes: Sequence[Axis], scalar: str, centre: C
     seconds up to it.
     """
     environments = list(dict.fromkeys(g.environment for g in groups))
-    styles, label = _styles(groups), "return of training episodes" if scalar == "episode/return" else _text(scalar)
-    figure, panels = _panels(len(axes) * len(environments), min(len(environments), 3))
+    styles, label = _styles(groups), "return of training episodes" if scalar == "episode/return" else short_text(scalar)
+    figure, panels = new_panels(len(axes) * len(environments), min(len(environments), 3))
     for panel, (axis, environment) in zip(panels, [(a, e) for a in axes for e in environments], strict=True):
         extent: list[Array] = []
         here = [g for g in groups if g.environment == environment]
@@ -63,19 +63,19 @@ def curves(groups: Sequence[Group], axes: Sequence[Axis], scalar: str, centre: C
             panel.fill_between(x / scale, found.low, found.high, color=color, alpha=_shade(styles), linewidth=0)
             extent.append(values)
         _limit(panel, extent)
-        panel.set(title=_text(environment), xlabel=f"{unit}{_AXES[axis]}", ylabel=label)
+        panel.set(title=short_text(environment), xlabel=f"{unit}{_AXES[axis]}", ylabel=label)
     _legend(figure, groups, styles, f"{_CENTRES[centre]} over seeds, {_INTERVALS[method]}")
     return figure
 
 
 def of_run(scalars: Mapping[str, Series]) -> Figure:
     """A run's own curves, a panel for each scalar."""
-    figure, panels = _panels(len(scalars), min(len(scalars), 3))
+    figure, panels = new_panels(len(scalars), min(len(scalars), 3))
     for panel, (name, series) in zip(panels, scalars.items(), strict=True):
         scale, unit = _scale(float(series.steps[-1]))
         marker = "o" if len(series.steps) == 1 else None
         panel.plot(series.steps / scale, series.values, color=_STYLES[0][0], linewidth=1.8, marker=marker)
-        label = "return of training episodes" if name == "episode/return" else _text(name)
+        label = "return of training episodes" if name == "episode/return" else short_text(name)
         panel.set(xlabel=f"{unit}{_AXES['steps']}", ylabel=label)
     return figure
 
@@ -85,9 +85,9 @@ def returns(groups: Sequence[Group], scores: Sequence[Array], what: str) -> Figu
     environments = list(dict.fromkeys(g.environment for g in groups))
     styles = _styles(groups)
     methods = list(styles)
-    names = [_text(method) for method in methods]
+    names = [short_text(method) for method in methods]
     columns = min(len(environments), 3)
-    figure, panels = _panels(len(environments), columns, 1.3 + 0.38 * len(methods), beside=names)
+    figure, panels = new_panels(len(environments), columns, 1.3 + 0.38 * len(methods), beside=names)
     for number, (panel, environment) in enumerate(zip(panels, environments, strict=True)):
         reach: list[Array] = []
         for i, g in enumerate(groups):
@@ -103,7 +103,7 @@ def returns(groups: Sequence[Group], scores: Sequence[Array], what: str) -> Figu
         low, high, room = dots.min(), dots.max(), np.ptp(dots) or abs(dots[0]) or 1.0
         seen = [dots, *np.clip([w for w in reach if np.isfinite(w)], low - room, high + room)]
         _limit(panel, seen, "x")
-        panel.set(title=_text(environment), xlabel=what, ylim=(len(methods) - 0.4, -0.6))
+        panel.set(title=short_text(environment), xlabel=what, ylim=(len(methods) - 0.4, -0.6))
         panel.set_yticks(range(len(methods)), names if number % columns == 0 else [""] * len(methods))
         panel.tick_params(axis="y", length=0)
     return figure
@@ -112,7 +112,7 @@ def returns(groups: Sequence[Group], scores: Sequence[Array], what: str) -> Figu
 def profiles(found: Mapping[str, Estimate], thresholds: Array, styled: Sequence[Group], what: str) -> Figure:
     """Performance profiles: the fraction of a method's runs above each threshold (N,)."""
     styles = _styles(styled)
-    figure, (panel,) = _panels(1, 1)
+    figure, (panel,) = new_panels(1, 1)
     for method, e in found.items():
         color, dash, _ = styles[method]
         panel.step(thresholds, e.value, where="mid", color=color, linestyle=dash, linewidth=1.8)
@@ -125,8 +125,8 @@ def profiles(found: Mapping[str, Estimate], thresholds: Array, styled: Sequence[
 
 def improvements(found: Mapping[tuple[str, str], Estimate]) -> Figure:
     """P(X > Y) of each pair of methods, with its interval."""
-    names = [f"{_text(x)} > {_text(y)}" for x, y in found]
-    figure, (panel,) = _panels(1, 1, 1.2 + 0.38 * len(found), beside=names)
+    names = [f"{short_text(x)} > {short_text(y)}" for x, y in found]
+    figure, (panel,) = new_panels(1, 1, 1.2 + 0.38 * len(found), beside=names)
     for row, e in enumerate(found.values()):
         _whisker(panel, e, row, "#000000")
     panel.axvline(0.5, color="0.5", linewidth=0.8, linestyle=(0, (1, 2)))
@@ -152,17 +152,19 @@ def write(figure: Figure, target: Any, **how: Any) -> None:
         raise UserError(f"the figure {target} cannot be written: {error}") from error
 
 
-def _text(name: str) -> str:
+def short_text(name: str) -> str:
     """A name as matplotlib is given it: a dollar is no mathematics, and a long one is cut."""
     short = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
     return short.replace("$", r"\$")
 
 
-def _panels(count: int, columns: int, height: float = 3.5, beside: Sequence[str] = ()) -> tuple[Figure, list[Any]]:
-    """A figure and its panels, each ``height`` inches high, with room for the names ``beside`` at the left."""
+def new_panels(
+    count: int, columns: int, height: float = 3.5, beside: Sequence[str] = (), wide: float = 6.0
+) -> tuple[Figure, list[Any]]:
+    """A figure, at least ``wide`` inches, and its panels, ``height`` inches high, with room for names at the left."""
     rows, names = -(-count // columns), 0.075 * max(map(len, beside), default=0)
     with matplotlib.rc_context({"font.size": 10, "axes.titlesize": 11}):
-        figure = Figure(figsize=(max(4.4 * columns, 6.0) + names, height * rows))
+        figure = Figure(figsize=(max(4.4 * columns, wide) + names, height * rows))
         figure.set_layout_engine(ConstrainedLayoutEngine(h_pad=0.1))
         panels = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
     for panel in panels:
@@ -205,7 +207,7 @@ def _legend(figure: Figure, groups: Sequence[Group], styles: Mapping[str, tuple[
         seeds = " to ".join(str(n) for n in {counts[0]: 0, counts[-1]: 0})
         color, dash, _ = styles[method]
         lines.append(Line2D([], [], color=color, linestyle=dash, linewidth=1.8))
-        names.append(f"{_text(method)}, {seeds} seed{'s' if seeds != '1' else ''}")
+        names.append(f"{short_text(method)}, {seeds} seed{'s' if seeds != '1' else ''}")
     widest = max(map(len, names))
     columns = max(1, min(len(names), int(figure.get_figwidth() * 11 / (widest + 8))))
     figure.set_figheight(figure.get_figheight() + 0.2 * -(-len(names) // columns))

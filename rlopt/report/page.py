@@ -48,15 +48,18 @@ code { font-size: 13px; } summary { cursor: pointer; }
 _MOST_DRAWN = 15  # pairs of methods in a figure; the table has all
 
 
-def page(comparison: Comparison, about: str, folder: Path) -> str:
-    """The page's text, for a file in ``folder``. ``about`` names the folder of the runs and the version."""
+def page(comparison: Comparison, about: str, folder: Path, first: Sequence[str] = ()) -> str:
+    """The page's text, for a file in ``folder``.
+
+    ``about`` names the folder of the runs and the version; ``first`` comes before the curves.
+    """
     title = f"{_list_names(comparison.methods, 'methods')} on {_list_names(comparison.environments, 'environments')}"
     return "\n".join([
         "<!doctype html>", '<html lang="en">', '<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">', f"<title>{escape(title)}</title>",
         f"<style>{_STYLE}</style>", f"<h1>{escape(title)}</h1>", f"<p class=note>{escape(about)}</p>",
-        *_left_out(comparison), *_curves(comparison), *_own(comparison), *_returns(comparison), *_profiles(comparison),
-        *_improvements(comparison), *_settings(comparison, folder), "</html>", "",
+        *first, *_left_out(comparison), *_curves(comparison), *_own(comparison), *_returns(comparison),
+        *_profiles(comparison), *_improvements(comparison), *_settings(comparison, folder), "</html>", "",
     ])  # fmt: skip
 
 
@@ -74,7 +77,7 @@ def _left_out(comparison: Comparison) -> list[str]:
 
 
 def _curves(comparison: Comparison) -> list[str]:
-    drawn = [_image(figures.curves(comparison.groups, [axis], "episode/return", "mean", "t"), f"Return by {axis}")
+    drawn = [image(figures.curves(comparison.groups, [axis], "episode/return", "mean", "t"), f"Return by {axis}")
              for axis in ("steps", "seconds")]  # fmt: skip
     notes = (
         "Seeds are averaged at equal steps, up to the last step that all of a method's runs have. The scale fits the "
@@ -82,7 +85,7 @@ def _curves(comparison: Comparison) -> list[str]:
         "Seconds of collecting and updating, without start-up and evaluation. They compare only where the runs had "
         "like machines to themselves.",
     )
-    beside = [f"<div>{image}{_note(note)}</div>" for image, note in zip(drawn, notes, strict=True)]
+    beside = [f"<div>{picture}{note(text)}</div>" for picture, text in zip(drawn, notes, strict=True)]
     return ["<h2>Learning curves</h2>", "<div class=row>", *beside, "</div>"]
 
 
@@ -97,16 +100,16 @@ def _own(comparison: Comparison) -> list[str]:
             for g in having
         ]
         if groups:
-            found.append(_image(figures.curves(groups, ["steps"], name, "mean", "t"), name))
-    return ["<h2>Scalars of the environments</h2>", *found, _note("The entries of record.info.")] if found else []
+            found.append(image(figures.curves(groups, ["steps"], name, "mean", "t"), name))
+    return ["<h2>Scalars of the environments</h2>", *found, note("The entries of record.info.")] if found else []
 
 
 def _returns(comparison: Comparison) -> list[str]:
     found = [
         f"<h2>{comparison.score.capitalize()}</h2>",
-        _table(HEADS, table(comparison)),
-        _image(figures.returns(comparison.groups, comparison.scores, comparison.score), "Every run's score"),
-        _note(
+        table_of(HEADS, table(comparison)),
+        image(figures.returns(comparison.groups, comparison.scores, comparison.score), "Every run's score"),
+        note(
             "Each of the lower marks is a run; above them the mean of the seeds and its 95% t interval. IQM: "
             "interquartile mean, of the middle half of the runs. On normal scores a t interval holds the truth 95 "
             "times in 100, the bootstrap's 74 times from 3 runs, 84 from 5, 90 from 10 (the mean's)."
@@ -118,8 +121,8 @@ def _returns(comparison: Comparison) -> list[str]:
             f"{e} {low:,.4g} and {high:,.4g}" + (" (given)" if e in comparison.given else "")
             for e, (low, high) in comparison.ranges.items()
         )
-        found += ["<h2>All environments together</h2>", _table(POOLED_HEADS, rows),
-                  _note(f"Normalised scores: 0 is the return of the untrained policies, 1 the best run's. {ranges}. "
+        found += ["<h2>All environments together</h2>", table_of(POOLED_HEADS, rows),
+                  note(f"Normalised scores: 0 is the return of the untrained policies, 1 the best run's. {ranges}. "
                         "The bootstrap is stratified by environment.")]  # fmt: skip
     return found
 
@@ -129,7 +132,7 @@ def _bounds(comparison: Comparison) -> list[str]:
     known = {g.environment: g.possible for g in comparison.groups if g.possible}
     told = "; ".join(f"{environment} {low:g} to {high:g}" for environment, (low, high) in known.items())
     return (
-        [_note(f"t intervals, here and in the curves, end at the least and the greatest return: {told}.")]
+        [note(f"t intervals, here and in the curves, end at the least and the greatest return: {told}.")]
         if told
         else []
     )
@@ -141,8 +144,8 @@ def _profiles(comparison: Comparison) -> list[str]:
         return []
     what = comparison.score if len(comparison.environments) == 1 else f"normalised {comparison.score}"
     drawn = figures.profiles(found, thresholds, comparison.groups, what)
-    return ["<h2>Performance profile</h2>", _image(drawn, "Fraction of runs above every score"),
-            _note("Higher is better; where two lines cross, neither method is better throughout.")]  # fmt: skip
+    return ["<h2>Performance profile</h2>", image(drawn, "Fraction of runs above every score"),
+            note("Higher is better; where two lines cross, neither method is better throughout.")]  # fmt: skip
 
 
 def _improvements(comparison: Comparison) -> list[str]:
@@ -150,9 +153,9 @@ def _improvements(comparison: Comparison) -> list[str]:
     if not found:
         return []
     rows = [(x, y, format_estimate(e, 2)) for (x, y), e in found.items()]
-    drawn = [_image(figures.improvements(found), "P(X > Y) of every pair")] if len(found) <= _MOST_DRAWN else []
+    drawn = [image(figures.improvements(found), "P(X > Y) of every pair")] if len(found) <= _MOST_DRAWN else []
     heads = ("method X", "method Y", "P(X > Y) (95% bootstrap)")
-    return ["<h2>Probability of improvement</h2>", *drawn, _table(heads, rows), _note(_explain_improvement(found))]
+    return ["<h2>Probability of improvement</h2>", *drawn, table_of(heads, rows), note(_explain_improvement(found))]
 
 
 def _explain_improvement(found: Mapping[tuple[str, str], Estimate]) -> str:
@@ -181,7 +184,7 @@ def _settings(comparison: Comparison, folder: Path) -> list[str]:
     ):
         if body:
             links = [_links(run.path, folder) for _, run in every] if body is runs else []
-            found += [f"<details><summary>{title}</summary>", _table(head, body, links), "</details>"]
+            found += [f"<details><summary>{title}</summary>", table_of(head, body, links), "</details>"]
     return found
 
 
@@ -192,7 +195,7 @@ def _links(run_dir: Path, folder: Path) -> str:
     return " ".join(f'<a href="{place}">{path.stem}</a>' for path, place in zip(there, places, strict=True))
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], links: Sequence[str] = ()) -> str:
+def table_of(heads: Sequence[str], rows: Sequence[Sequence[str]], links: Sequence[str] = ()) -> str:
     """A table of text; ``links``, by row, are HTML in the place of its last column."""
     text = {
         i for i, head in enumerate(heads) if head.startswith(("environment", "method", "option", "folder", "files"))
@@ -207,11 +210,11 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], links: Sequence[
     return "\n".join(["<div class=wide><table>", line(heads, "th"), *lines, "</table></div>"])
 
 
-def _note(text: str) -> str:
+def note(text: str) -> str:
     return f"<p class=note>{escape(text)}</p>"
 
 
-def _image(figure: Figure, alt: str) -> str:
+def image(figure: Figure, alt: str) -> str:
     buffer = io.BytesIO()
     figures.write(figure, buffer, format="svg", metadata={"Date": None})
     data = base64.b64encode(buffer.getvalue()).decode()

@@ -84,7 +84,7 @@ class SignalHandler:
             return
         interrupts = self.received is None and not self._deferred and world_size() == 1
         if interrupts and is_importing(frame, self._depth):  # half a module may be worse than none
-            threading.Timer(_LATER, os.kill, (os.getpid(), number)).start()
+            threading.Timer(_LATER, _send_again, (number,)).start()
             return
         if self.received is not None:
             if number == signal.SIGINT and time.monotonic() - self._since > _AGAIN:
@@ -98,6 +98,14 @@ class SignalHandler:
             raise Signalled(number)
 
 
+def _send_again(number: int) -> None:
+    """Send this process a signal. On Windows os.kill would end it."""
+    if sys.platform == "win32":
+        signal.raise_signal(number)
+    else:
+        os.kill(os.getpid(), number)
+
+
 def _before_fork() -> None:
     global _forking
     _forking = True
@@ -107,7 +115,7 @@ def _after_fork_in_parent() -> None:
     global _forking, _missed
     _forking, missed, _missed = False, _missed, None
     if missed is not None:
-        threading.Timer(_LATER, os.kill, (os.getpid(), missed)).start()
+        threading.Timer(_LATER, _send_again, (missed,)).start()
 
 
 def _after_fork_in_child() -> None:

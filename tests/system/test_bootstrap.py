@@ -164,8 +164,14 @@ def test_scripts_ask_for_extras_that_there_are():
 
 
 def test_no_message_names_the_package_of_the_index():
-    """pip install 'rlopt[plot]' would bring another project."""
+    """pip install 'rlopt[plot]' would bring another project; rlopt's own name there is rlopt-geometry."""
     pages = [path for folder in ("rlopt", "conf") for path in (ROOT / folder).rglob("*.*") if path.suffix != ".pyc"]
     pages += [ROOT / "README.md", *(ROOT / ".github").glob("*.md"), *(ROOT / "experiments").rglob("*.md")]
-    wrong = [path for path in pages if path.is_file() and re.search(r"install\W+rlopt\b", path.read_text())]
+    wrong = [
+        path for path in pages if path.is_file() and re.search(r"install\W+rlopt\b(?!-geometry)", path.read_text())
+    ]
     assert len(pages) > 200 and wrong == []
+
+
+def test_all_has_every_extra_of_a_user(prepare):
+    assert set(prepare.all_extras(["all"], EXTRAS)) == set(EXTRAS) - {"dev", "docs", "experiments"}

@@ -31,7 +31,7 @@ FLOORS = [
     ("guide", "cli", "__main__"),
 ]
 TABLES = (ast.Dict, ast.List, ast.Set, ast.Tuple)
-KNOW_HYDRA = ("rlopt.config", "rlopt.cli.sweep")
+KNOW_HYDRA = ("rlopt.config", "rlopt.cli.sweep", "rlopt.cli.plugins")
 LOOSE = {"__init__", "__main__", "api", "errors"}  # modules that lie in no wing
 LONGEST_FILE, LONGEST_FUNCTION = 400, 50
 LEAST_MEDIAN, AIM_OF_MEDIAN = 95, 110  # lines of the median file

@@ -209,7 +209,7 @@ def test_a_missing_package_is_named_with_the_extra_to_install(run, monkeypatch, 
     for env, extra in (("halfcheetah", "mujoco"), ("lunar_lander", "box2d"), ("cartpole", "classic")):
         code, _, err = run("train", f"env={env}")
         assert code == 2
-        assert f"pip install '.[{extra}]'" in one_line(err)
+        assert f"pip install 'rlopt-geometry[{extra}]'" in one_line(err)
     assert created() == []
 
 

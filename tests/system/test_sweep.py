@@ -143,7 +143,7 @@ def test_an_absent_launcher_is_named_with_the_extra_to_install(run, monkeypatch,
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
     code, out, err = run("train", "-m", "seed=0,1", f"hydra/launcher={launcher}")
     assert (code, out) == (2, "")
-    assert "pip install '.[sweep]'" in err and len(err.splitlines()) == 1
+    assert "pip install 'rlopt-geometry[sweep]'" in err and len(err.splitlines()) == 1
 
 
 def test_joblib_trains_in_processes_what_one_process_trains(capfd):

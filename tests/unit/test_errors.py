@@ -1,3 +1,5 @@
+from importlib import metadata
+
 import pytest
 
 from rlopt.errors import first_line, in_one_line, needs_extra
@@ -22,8 +24,9 @@ def test_an_error_without_line_breaks():
     assert in_one_line(Unprintable()) == "(its text cannot be shown; Unprintable)"
 
 
-def test_an_extra_is_installed_from_a_clone_not_by_name():
+def test_an_extra_is_installed_by_the_distributions_name():
     """On the public index rlopt is another project."""
+    assert metadata.metadata("rlopt-geometry")["Name"] == "rlopt-geometry"
     assert needs_extra("x needs scipy", "plot") == (
-        "x needs scipy: pip install '.[plot]' in a clone, or scripts/bootstrap plot for its .venv"
+        "x needs scipy: pip install 'rlopt-geometry[plot]', or scripts/bootstrap plot for a clone's .venv"
     )

@@ -123,7 +123,7 @@ def test_an_environment_that_cannot_be_drawn_is_one_line(tmp_path, evaluated):
 def test_packages_that_a_video_lacks_are_named(run_dir, evaluated, monkeypatch):
     monkeypatch.setattr(film, "find_spec", lambda name: None)
     code, _, err = evaluated(run_dir, "--video")
-    assert code == 2 and "pip install '.[video]'" in err
+    assert code == 2 and "pip install 'rlopt-geometry[video]'" in err
 
 
 def test_mujocos_camera_goes_with_the_robot():

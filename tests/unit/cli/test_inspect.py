@@ -145,7 +145,7 @@ def test_a_missing_matplotlib_is_one_line_beside_the_table(capsys, folders, monk
     code, out, err = command(capsys, folders["cartpole"], "--samples", SAMPLES, "--metric", "fisher", "--solver", "cg",
                              "--out", tmp_path / "f.png")  # fmt: skip
     assert code == 0
-    assert "pip install '.[plot]'" in err and len(err.splitlines()) == 1
+    assert "pip install 'rlopt-geometry[plot]'" in err and len(err.splitlines()) == 1
     assert "fisher" in out and not (tmp_path / "f.png").exists()
 
 

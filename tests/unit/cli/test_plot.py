@@ -29,5 +29,5 @@ def test_absent_packages_are_named(write_run, tmp_path, monkeypatch, capsys):
     assert cli.main(["plot", str(tmp_path)]) == 2
     assert (
         capsys.readouterr().err
-        == "rlopt: rlopt plot needs scipy: pip install '.[plot]' in a clone, or scripts/bootstrap plot for its .venv\n"
+        == "rlopt: rlopt plot needs scipy: pip install 'rlopt-geometry[plot]', or scripts/bootstrap plot for a clone's .venv\n"
     )

@@ -114,7 +114,7 @@ def test_a_missing_package_is_said_in_one_line(module, run, monkeypatch):
     else:
         arguments, what = ["env.id=probe/ImageLast-v0", "env.wrappers=[resize:6]"], "env.wrappers: resize:6 needs a"
     code, _, err = run("train", *arguments)
-    assert code == 2 and what in err and "pip install '.[atari]'" in err
+    assert code == 2 and what in err and "pip install 'rlopt-geometry[atari]'" in err
 
 
 def test_an_atari_run_has_the_standard_frames_and_goes_on(run):

@@ -177,7 +177,7 @@ def test_what_envpool_lacks_is_told(envpool, overrides, said):
 
 def test_envpool_that_is_not_installed_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "envpool", None)
-    with pytest.raises(UserError, match=r"env.backend=envpool needs .* pip install '\.\[envpool\]'"):
+    with pytest.raises(UserError, match=r"env.backend=envpool needs .* pip install 'rlopt-geometry\[envpool\]'"):
         make_trainer("env=cartpole", "env.backend=envpool")
 
 

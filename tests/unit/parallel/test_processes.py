@@ -45,6 +45,7 @@ def test_what_is_wrong_in_a_child_is_told(capfd, call, said):
 
 
 def test_where_nothing_can_fork_it_is_called_here(monkeypatch):
+    monkeypatch.setattr(processes, "START_METHOD", "spawn")
     monkeypatch.delattr(os, "fork")
     assert try_in_child(lambda: None) is None
     assert try_in_child(refuse) == "it does not go: ü\udcff"

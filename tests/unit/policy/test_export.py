@@ -70,5 +70,5 @@ def test_a_policy_is_exported_to_known_formats_only():
         rlopt.export(policy, "policy.zip")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "onnxscript", None)
-        with pytest.raises(UserError, match=r"pip install '\.\[export\]'"):
+        with pytest.raises(UserError, match=r"pip install 'rlopt-geometry\[export\]'"):
             rlopt.export(policy, "policy.onnx")

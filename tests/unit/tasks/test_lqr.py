@@ -264,5 +264,5 @@ def test_a_policy_out_of_range_is_refused_by_name():
 def test_without_scipy_only_the_optimum_is_lost(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.linalg", None)
     assert LQR().J(-0.5, 0.1) < 0
-    with pytest.raises(UserError, match=r"needs scipy: pip install '\.\[plot\]'"):
+    with pytest.raises(UserError, match=r"needs scipy: pip install 'rlopt-geometry\[plot\]'"):
         LQR().optimum()
