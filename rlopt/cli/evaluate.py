@@ -67,9 +67,7 @@ def run(arguments: list[str]) -> int:
         film.check_path(shown(video))
         film.check(environment)
     recorder, target = recording.Recorder(), options.save_episodes
-    recording.check(target)
-    if target and environment.agents:
-        raise UserError("--save-episodes is for one agent; this run's environment is a game of several")
+    recording.check(target, environment)
     report: dict[str, Any] = {"run_dir": str(options.run_dir), "env": environment.id, "step": step}
     report |= {"episodes": options.episodes, "seed": seed}
     for name, deterministic in (("deterministic", True), ("sampled", False)):

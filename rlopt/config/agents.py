@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rlopt.config.choices import stands_for
+from rlopt.config.exploring import check_exploration
 from rlopt.config.options import RunConfig
 from rlopt.errors import UserError
 from rlopt.parallel.collectives import world_size
@@ -36,6 +37,7 @@ def _check_counts(config: RunConfig, agents: int) -> None:
         raise UserError(
             f"workers={config.workers} are more than the {copies // ranks} copies of the game they would share"
         )
+    check_exploration(config)
     if config.reuse.batches > 1:
         raise UserError("reuse.batches weighs whole batches, and agents that end leave gaps; set reuse.batches=1")
     if config.compatible:

@@ -31,6 +31,7 @@ from rlopt.config.catalogue import (
     typed_choices,
 )  # fmt: skip
 from rlopt.config.choices import ACTOR_PARTS, parts, short_name, stands_for
+from rlopt.config.exploring import check_exploration
 from rlopt.config.options import OwnCritic, RunConfig, SharedCritic, UpdateOptions
 from rlopt.core.parts import COMPATIBLE, EUCLIDEAN, KL, OBJECTIVE
 from rlopt.core.requirements import Incompatible, Remedy
@@ -53,8 +54,7 @@ def check(config: RunConfig) -> None:
         _check_compatible_critic(config)
     if config.reuse.batches > 1:
         _check_reuse(config)
-    if config.exploration is not None:
-        _check_exploration(config)
+    check_exploration(config)
     if may_be_game(config.env):
         return  # what it is decides how many steps a rollout has: see `fitting.check_environment`
     if any(config.memory_sizes.values()) or any(name.endswith("schedule.sequence") for name in config.typed):
@@ -254,20 +254,6 @@ def _check_reuse(config: RunConfig) -> None:
         )
     if config.advantages.normalise == "minibatch":
         raise UserError(f"{reuse} weighs advantages after they are normalised; add advantages.normalise=batch")
-
-
-def _check_exploration(config: RunConfig) -> None:
-    """Intrinsic rewards have a critic like the run's own, which must be one network on its own samples."""
-    chosen = f"exploration={stands_for(config.exploration)}"
-    if world_size() > 1:
-        raise UserError(f"{chosen} learns in one process; run without torchrun, or set exploration=null")
-    if isinstance(config.critic, SharedCritic) or config.compatible or config.memory_sizes["critic."]:
-        raise UserError(
-            f"{chosen} makes a second critic like the first, which must have a network of its own, without memory, and "
-            "no compatible features; type critic=mlp"
-        )
-    if config.reuse.batches > 1:
-        raise UserError(f"{chosen} adds advantages of the newest batch; set reuse.batches=1, or exploration=null")
 
 
 def _check_counts(config: RunConfig) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import multiprocessing
 import os
-import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -23,6 +21,7 @@ from rlopt.core.checks import at_least_one, between, check
 from rlopt.envs import minatar, tensor
 from rlopt.envs.agents import zoo
 from rlopt.envs.agents.game import game_of, seen_by_one
+from rlopt.envs.explaining import explain
 from rlopt.envs.given import StandIn, make_own
 from rlopt.envs.mujoco import MujocoEnvs, log_warnings, task_of
 from rlopt.envs.observations import as_image, check_observation_space, describe_kind, unmasked
@@ -33,7 +32,7 @@ from rlopt.envs.trial import NO_REPLAY, CountedCalls, Trial, class_values, try_t
 from rlopt.envs.vector import StepCounter, SyncEnvs
 from rlopt.envs.watchdog import watched
 from rlopt.envs.wrappers import FAULTS, CheckedEnv, guard
-from rlopt.errors import EnvironmentFault, UserError, first_line, in_one_line, needs_extra, where_raised
+from rlopt.errors import EnvironmentFault, UserError, needs_extra
 from rlopt.loggers import console
 from rlopt.parallel.processes import describe_exit
 
@@ -42,11 +41,6 @@ if TYPE_CHECKING:
     from rlopt.envs.masks import MaskedEnv
 
 BACKENDS = ("auto", "sync", "mujoco", "envpool", "tensor", "warp")
-_EXTRAS = {  # module of an environment's code -> the extra of rlopt that installs what it needs
-    "gymnasium.envs.mujoco": "mujoco",
-    "gymnasium.envs.box2d": "box2d",
-    "gymnasium.envs.classic_control": "classic",
-}
 _KNOWN = ("gymnasium.", "rlopt.")  # modules whose environments are known by their ids
 _CONSTRUCTED = 77  # exit code of a process that has tried a constructor
 _FORK = 1.0  # seconds that the process may take to start
@@ -212,7 +206,7 @@ class EnvSpec:
         except EnvironmentFault:
             raise
         except FAULTS as error:
-            raise UserError(self._explain(error)) from error
+            raise UserError(explain(error, self.id, self.kwargs, self.own is not None)) from error
         finally:
             if example is not None:
                 example.close()
@@ -226,7 +220,7 @@ class EnvSpec:
                 simulation = warp.simulation_of(self.id, example, self.kwargs)
                 return warp.WarpEnvs(simulation, self.num_envs, device, self.nconmax, self.njmax, self.deterministic)
             except UserError as error:
-                raise UserError(self._explain(error)) from error
+                raise UserError(explain(error, self.id, self.kwargs, self.own is not None)) from error
 
     def make_players(self, count: int) -> SyncEnvs | MujocoEnvs:
         """``count`` environments for whole episodes, each of which is given a seed; of tensors alone one."""
@@ -380,38 +374,7 @@ class EnvSpec:
         except EnvironmentFault:  # the watchdog's
             raise
         except FAULTS as error:
-            raise UserError(self._explain(error)) from error
-
-    def _explain(self, error: BaseException) -> str:
-        """The error message for what gymnasium.make raised."""
-        if isinstance(error, UserError):  # of rlopt's own environments
-            return f"env.id={self.id}: {error}"
-        if self.own is not None:
-            return self._explain_own(error)
-        if isinstance(error, ImportError) and self.id.count(":"):
-            return f"env.id={self.id}: {error}"
-        if isinstance(error, ImportError | gym.error.DependencyNotInstalled):
-            extra = next((extra for prefix, extra in _EXTRAS.items() if self._module.startswith(prefix)), None)
-            missing = f"env.id={self.id} needs a package that is not installed"
-            return needs_extra(missing, extra) if extra else f"{missing}: {first_line(error)}"
-        if isinstance(error, gym.error.DeprecatedEnv):
-            return f"env.id={self.id}: {error}"
-        if isinstance(error, gym.error.Error):
-            near = difflib.get_close_matches(self.id, list(gym.registry), n=3, cutoff=0.5)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            if self.id not in gym.registry and ":" not in self.id:
-                hint += "; one of your own: env.id=FILE.py:CLASS, --import MODULE or --extensions DIR"
-            return f"env.id={self.id}: {first_line(error).partition(' Did you mean')[0].rstrip('.')}{hint}"
-        return self._explain_own(error)
-
-    def _explain_own(self, error: BaseException) -> str:
-        """The error message for what a constructor raised, which may be anything."""
-        if isinstance(error, TypeError) and re.search(r"\b(unexpected|missing|positional)\b.* argument", str(error)):
-            return f"env.kwargs={self.kwargs} do not suit env.id={self.id}: {first_line(error)}"
-        given = f" with env.kwargs={self.kwargs}" if self.kwargs else ""
-        cause = error.__cause__ if isinstance(error, TypeError) and type(error.__cause__) is TypeError else error
-        said = f"{type(cause).__name__}: {in_one_line(cause)}".rstrip(": ")
-        return f"env.id={self.id} cannot be made{given}: {said}{where_raised(cause)}"
+            raise UserError(explain(error, self.id, self.kwargs, self.own is not None)) from error
 
     @property
     def _only_in_pool(self) -> bool:

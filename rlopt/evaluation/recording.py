@@ -75,10 +75,12 @@ class _Recorded(gym.Wrapper[Any, Any, Any, Any]):
         return found
 
 
-def check(target: str | None) -> None:
-    """Raise UserError where episodes cannot be saved to ``target``; None: nowhere."""
+def check(target: str | None, spec: EnvSpec) -> None:
+    """Raise UserError where episodes of the environment ``spec`` cannot be saved to ``target``; None: nowhere."""
     if target is None:
         return
+    if spec.agents:
+        raise UserError("--save-episodes is for one agent; this run's environment is a game of several")
     if target.startswith(MINARI):
         _minari()
     elif not target.endswith(".npz"):

@@ -82,11 +82,11 @@ first outermost, or your own: `rlopt.envs.named_wrappers` lists them. A run reco
 **How environments are stepped.** Gymnasium's MuJoCo tasks of version 5 are stepped as arrays, with the bits of
 Gymnasium's own environments, and their next rollout is collected while the critic learns (`env.backend=auto`; `sync`
 is one environment after another). `env.backend=tensor` steps thousands of environments as tensors, on the processor
-or on the GPU that learns: classic control, the LQR, and your own (`rlopt.guide.extending`). `env.backend=warp` does so
-with MuJoCo's tasks and models of your own, by MuJoCo Warp (extra `warp`; `rlopt.envs.warp`). `env.stagger=true` cuts off their
-first episodes at random times, so that episodes of one length do not go on in step. `workers=K` collects in K
-processes and does not change the data; `workers=auto`, the default, takes one for every core and four of these
-environments, and none for others.
+or on the GPU that learns: classic control, the LQR, and your own (`rlopt.guide.extending`). `env.backend=warp` does
+so with MuJoCo's tasks and models of your own, by MuJoCo Warp (extra `warp`; `rlopt.envs.warp`). `env.stagger=true`
+cuts off their first episodes at random times, so that episodes of one length do not go on in step. `workers=K`
+collects in K processes and does not change the data; `workers=auto`, the default, takes one for every core and four
+of these environments, and none for others.
 
 **More choices of a run.** With `reuse.batches=4` updates are made from the last four batches within one trust region
 (GePPO, GeTRPO), and with `noise.color=0.5` action noise is correlated over time; `critic.targets.normalise=true` is

@@ -173,7 +173,7 @@ def test_every_block_of_the_guide(capsys):
 def test_every_block_of_the_page_on_other_trainers(capsys, monkeypatch):
     kept = stand_in("wandb")
     try:
-        assert run(ecosystem.__doc__ or "", {}) == 6
+        assert run(ecosystem.__doc__ or "", {}) == 7
         assert kept.rows("end") and kept.scalars()["train/approx_kl"]
         for made in ("success.png", "policy.onnx", "runs/grid/README.md", "episodes.npz", "runs/harder/summary.json"):
             assert Path(made).stat().st_size > 0
