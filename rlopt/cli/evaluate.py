@@ -71,9 +71,8 @@ def run(arguments: list[str]) -> int:
     report: dict[str, Any] = {"run_dir": str(options.run_dir), "env": environment.id, "step": step}
     report |= {"episodes": options.episodes, "seed": seed}
     for name, deterministic in (("deterministic", True), ("sampled", False)):
-        recorded = target and deterministic
         played = environment
-        if recorded:
+        if target and deterministic:
             played = replace(environment, backend="sync", stagger=False, around=recorder.around)
         result = evaluate(played, frozen, head, options.episodes, seed, deterministic, limit)
         report[name] = _to_json(result)

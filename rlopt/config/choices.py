@@ -82,7 +82,8 @@ def defaults(group: str, choice: str) -> tuple[list[str], dict[str, str]]:
         return [], {}
     entries = entries if isinstance(entries, list) else []
     bases = [entry for entry in entries if isinstance(entry, str) and entry != "_self_"]
-    others = {str(key): str(name) for entry in entries if isinstance(entry, dict) for key, name in entry.items()}
+    chosen = [pair for entry in entries if isinstance(entry, dict) for pair in entry.items()]
+    others = {str(key): str(name) for key, name in chosen if name is not None}
     return bases, {key.removeprefix("override ").lstrip("/"): name for key, name in others.items()}
 
 

@@ -16,6 +16,7 @@ QUESTIONS = {
     "schedule": "epochs and minibatches",
     "optimizer": "for `step=optimizer`",
     "scheduler": "of the learning rate, or a step's rate and radius",
+    "exploration": "are there rewards for what is new?",
     "policy": "which network? or any nn.Module of yours",
     "critic": "which network, and what is it for?",
 }

@@ -69,7 +69,7 @@ def _escaped(text: str) -> str:
 def parts(preset: str) -> dict[str, str]:
     """group -> choice, of the policy's update and of the critic's, as the preset has them."""
     listed = yaml.safe_load((conf_dir() / "config.yaml").read_text())["defaults"]
-    usual = {key: name for entry in listed if isinstance(entry, dict) for key, name in entry.items()}
+    usual = {key: name for entry in listed if isinstance(entry, dict) for key, name in entry.items() if name}
     chosen = {**usual, **defaults("algo", preset)[1]}
     return {key.rpartition("@")[2]: name for key, name in chosen.items() if key not in ("env", "algo")}
 

@@ -208,11 +208,11 @@ def add_figure(run_dir: Path, name: str, png: Path, step: int) -> None:
 
 def _files(run_dir: Path) -> str:
     """Where the run's other files are, and the command for its report, as Markdown."""
-    quoted = shlex.quote(str(run_dir.resolve().parent))
+    place = Path(os.fsencode(run_dir.resolve()).decode(errors="replace"))  # names may be bytes that are no letters
     return (
-        f"`{run_dir.resolve()}` holds config.yaml, scalars.csv, summary.json and checkpoints/; video.mp4 after "
-        f"`rlopt eval {shlex.quote(str(run_dir.resolve()))} --video`.\n\n`rlopt report {quoted}` makes report.html of "
-        "all runs there."
+        f"`{place}` holds config.yaml, scalars.csv, summary.json and checkpoints/; video.mp4 after "
+        f"`rlopt eval {shlex.quote(str(place))} --video`.\n\n`rlopt report {shlex.quote(str(place.parent))}` makes "
+        "report.html of all runs there."
     )
 
 

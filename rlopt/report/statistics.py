@@ -80,8 +80,13 @@ def estimate(scores: Array, kind: Centre, method: Method) -> Estimate:
 
 
 def within(e: Estimate, bounds: tuple[float, float] | None) -> Estimate:
-    """The estimate with its interval cut to the values that are possible; itself where these are not known."""
-    return e if bounds is None else Estimate(e.value, *(np.clip(x, *bounds) for x in (e.low, e.high)))
+    """The estimate with its interval cut to the values that are possible.
+
+    It is left as it is where these are not known, and where the estimate itself is none of them.
+    """
+    if bounds is None or np.any(e.value < bounds[0]) or np.any(e.value > bounds[1]):
+        return e
+    return Estimate(e.value, *(np.clip(x, *bounds) for x in (e.low, e.high)))
 
 
 def t_estimate(scores: Array, kind: Centre) -> Estimate:

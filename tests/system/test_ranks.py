@@ -92,7 +92,8 @@ def test_ranks_agree(fault):
     assert fault("user") == [f"UserError: rank 1 on {host}: no such thing"] * 2
     assert fault("environment") == [f"EnvironmentFault: rank 1 on {host}: it fell"] * 2
     assert fault("first") == ["rank 0"] * 2
-    assert fault("tally") == [{"returns": [1.0, 2.0, 3.0, 4.0], "lengths": [10, 10, 20, 20], "ends": [4, 4, 7, 7]}] * 2
+    assert fault("tally") == [{"returns": [1.0, 2.0, 3.0, 4.0], "lengths": [10, 10, 20, 20], "ends": [4, 4, 7, 7],
+                               "environments": [0, 0, 1, 1]}] * 2  # fmt: skip
 
 
 def test_solvers_leave_their_loops_together(fault):

@@ -37,6 +37,7 @@ ALLOWED = {
     ("rlopt", "import_module"),  # the same for what `import rlopt` offers
     ("rlopt.config.schema", "import_module"),  # rlopt.core alone
     ("rlopt.config.extensions", "import_module"),  # folders and modules that the command line names
+    ("rlopt.envs.agents.zoo", "import_module"),  # modules of pettingzoo and mpe2 alone
     ("rlopt.envs.pool", "import_module"),  # "envpool"
     ("rlopt.cli.plugins", "import_module"),  # modules of rlopt by a fixed table
     ("rlopt.rollout.workers", "pickle"),  # from the learner to its own workers, never from a file

@@ -242,7 +242,7 @@ def test_a_run_draws_its_curves(small_run):
 
 def test_without_matplotlib_one_line_says_what_to_install(small_run, monkeypatch):
     monkeypatch.setitem(sys.modules, "rlopt.report.figures", None)
-    with pytest.raises(UserError, match=r"needs matplotlib and scipy: pip install '.\[plot\]'"):
+    with pytest.raises(UserError, match=r"needs matplotlib and scipy: pip install 'rlopt-geometry\[plot\]'"):
         small_run.plot()
 
 

@@ -146,7 +146,7 @@ def defaults(name: str) -> dict[str, str]:
         if isinstance(entry, dict):
             ((place, choice),) = entry.items()
             group, _, key = place.removeprefix("override ").removeprefix("/").partition("@")
-            chosen[key or group] = choice
+            chosen |= {key or group: choice} if choice else {}
         elif entry != "_self_":
             chosen |= defaults(f"{name.rpartition('/')[0]}/{entry}")
     return chosen

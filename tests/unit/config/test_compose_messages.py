@@ -8,7 +8,7 @@ import pytest
     [
         ("lr=3", "there is no option lr; here it is optimizer.lr and critic.optimizer.lr"),
         ("env=CartPole-v1", "no such env (did you mean cartpole?); env is one of"),
-        ("env=cartpol", "lunar_lander, mountain_car_continuous, pendulum, pendulum_position, reacher, swimmer, t_maze, walker2d\n"),
+        ("env=cartpol", "mountain_car_continuous, pendulum, pendulum_position, pettingzoo, reacher, swimmer, t_maze, walker2d\n"),
         ("critic.damping=levenberg_marquardt", "so critic.metric must be average, fisher, ggn or hessian, or critic.damping "),
         ("solver=power", "it needs metric=gradient_history. "),
         ("critic.metric=fisher critic.solver=identity", "it needs critic.metric=identity. "),

@@ -77,7 +77,7 @@ def choices_in(name: str) -> dict[str, str]:
         if isinstance(entry, dict):
             ((place, choice),) = entry.items()
             group, _, key = place.removeprefix("override ").removeprefix("/").partition("@")
-            chosen[key or group] = choice
+            chosen |= {key or group: choice} if choice else {}
     return chosen
 
 

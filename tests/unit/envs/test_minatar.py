@@ -95,7 +95,7 @@ def test_without_the_package_one_line_says_what_to_type(run, monkeypatch):
         monkeypatch.delitem(gym.registry, name)
     monkeypatch.setitem(sys.modules, "minatar", None)
     code, _, err = run("train", "env=minatar", "env.id=MinAtar/Breakout-v1", *SMALL, "run_dir=here")
-    assert code == 2 and "pip install '.[minatar]'" in err and len(err.splitlines()) == 1
+    assert code == 2 and "pip install 'rlopt-geometry[minatar]'" in err and len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("game", GAMES)

@@ -90,6 +90,8 @@ def test_the_layout_shows_exactly_the_documented_scalars(recorded):
         "info/...",
         "at_a_glance/...",
         "final/...",
+        "agents/...",
+        "self_play/...",
     }
     for category in layout.category[:-1]:  # the last is of parts that this run has not
         shown = [

@@ -143,7 +143,9 @@ def test_what_cannot_begin_is_told_before_training(kind, monkeypatch):
 
 def test_an_absent_package_is_named_with_its_extra(monkeypatch):
     monkeypatch.setattr(trackers, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"record.tracker=wandb needs a package .* pip install '.\[wandb\]'"):
+    with pytest.raises(
+        UserError, match=r"record.tracker=wandb needs a package .* pip install 'rlopt-geometry\[wandb\]'"
+    ):
         rlopt.train(record={"tracker": "wandb"}, run_dir="here", **RUN)
     assert not Path("here").exists()
 

@@ -93,6 +93,9 @@ def test_actions_are_taken_back_through_bounds_and_tanh(head, space):
     class Frozen:
         width, theta = head.network_outputs + head.constants, torch.zeros(1, dtype=torch.float64)
 
+        def alone(self):
+            return self
+
     policy = Policy(Frozen(), head, spaces.Box(-1, 1, (1,)), space)  # type: ignore[arg-type]
     actions = space.sample()[None].repeat(5, 0)
     drawn = _policy_actions(policy, Demonstrations(None, actions, "data"))

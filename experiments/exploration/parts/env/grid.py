@@ -37,4 +37,4 @@ class Grid(gym.Env[np.int64, np.int64]):
         return np.int64(self._at[0] * self.size + self._at[1])
 
 
-gym.register("Grid-v0", entry_point=Grid)
+gym.register("SparseGrid-v0", entry_point=Grid)

@@ -50,7 +50,7 @@ def slow(test):
 def test_a_missing_extra_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "warp", None)
     with pytest.raises(
-        UserError, match=r"env.backend=warp needs a package .* or scripts/bootstrap warp for its .venv$"
+        UserError, match=r"env.backend=warp needs a package .*, or scripts/bootstrap warp for a clone's .venv$"
     ):
         import_warp()
 
