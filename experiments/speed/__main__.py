@@ -5,6 +5,7 @@ Products, 17-64-64-6 tanh Gaussian policy, 2048 samples, float32, one thread:
     flat gradient   the same with respect to one flat theta, whose views the layers are
     double backprop Hessian-vector product of the mean KL, graph rebuilt every time
     MLPTape, AutogradTape   Fisher-vector product from a tape that stands
+    MLPTape, LayerNorm      the same of a network with LayerNorm before both activations
 Throughput, HalfCheetah-v5, 8 environments, one process: TRPO training against the bare stepping of the same vector
 environment by the policy's own actions and of Gymnasium's SyncVectorEnv as it comes, in turn.
 """
@@ -52,11 +53,19 @@ def products(repeats: int) -> dict[str, list[float]]:
     def autograd_tape() -> None:
         general.product(v)
 
+    normed = Setting(layer_norm=True)
+    with_norm = PullBack(normed.tape, normed.samples.share, normed.head.fisher_product(normed.tape.outputs))
+
+    @torch.no_grad()
+    def layer_norm() -> None:
+        with_norm.product(normed.v)
+
     kinds = {
         "gradient": at.gradient,
         "flat gradient": at.flat_gradient,
         "double backprop": double_backprop,
         "MLPTape": mlp_tape,
+        "MLPTape, LayerNorm": layer_norm,
         "AutogradTape": autograd_tape,
     }
     return microseconds(kinds, repeats)
@@ -65,7 +74,8 @@ def products(repeats: int) -> dict[str, list[float]]:
 def throughput(repeats: int) -> dict[str, list[float]]:
     """Steps per second of bare stepping and of TRPO training, in turn."""
     with tempfile.TemporaryDirectory() as folder:
-        overrides = ["algo=trpo", "env=halfcheetah", "env.num_envs=8", f"run_dir={folder}/run", "evaluation.episodes=0"]
+        overrides = ["algo=trpo", "env=halfcheetah", "env.num_envs=8", "workers=1", f"run_dir={folder}/run",
+                     "evaluation.episodes=0"]  # fmt: skip
         run = make_trainer(overrides)
     actions = acted(run, run.collector.envs)
     envs = run.config.env.make_vector()
@@ -129,7 +139,7 @@ def main() -> None:
     print(f"{'product':<18}{'microseconds (median, range)':<34}{'in gradients':>14}{'in double backprops':>22}")
     for name, values in times.items():
         against = f"{ratio(values, times['gradient']):>14.2f}{ratio(values, times['double backprop']):>22.2f}"
-        print(f"{name:<18}{spread(values):<34}{against}")
+        print(f"{name:<20}{spread(values):<34}{against}")
     for name, values in rates.items():
         print(f"{name:<24}{statistics.median(values):,.0f} steps/s  ({min(values):,.0f} to {max(values):,.0f})")
     share, of_plain = (ratio(rates["training"], rates[name]) for name in ("stepping", "stepping, Gymnasium's"))

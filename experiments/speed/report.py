@@ -38,11 +38,12 @@ def again(name: str) -> None:
 
 
 def write(name: str, data: dict[str, Any]) -> None:
-    from experiments.speed import simulators, size, steppers
+    from experiments.speed import contrib, simulators, size, steppers
 
     tables: dict[str, Callable[[dict[str, Any]], Iterable[str]]] = {
         "simulators": simulators.table, "run": run, "parts": parts, "growth": growth, "device": device, "acktr": acktr,
         "size": size.table, "steppers": steppers.table,
+        "contrib": contrib.table,
     }  # fmt: skip
     insert(name, list(tables[name](data)))
 

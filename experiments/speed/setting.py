@@ -6,6 +6,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from copy import deepcopy
 
 import torch
 from torch import nn
@@ -21,11 +22,11 @@ INPUTS, ACTIONS = 17, 6  # HalfCheetah's
 class Setting:
     """A tanh policy INPUTS-width-width-ACTIONS with state-independent scale, on ``count`` random samples."""
 
-    def __init__(self, count: int = 2048, width: int = 64, device: str = "cpu"):
+    def __init__(self, count: int = 2048, width: int = 64, device: str = "cpu", layer_norm: bool = False):
         torch.manual_seed(0)
-        self.module = nn.Sequential(
-            nn.Linear(INPUTS, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, ACTIONS)
-        ).to(device)
+        norm = [nn.LayerNorm(width)] if layer_norm else []
+        hidden = [nn.Linear(INPUTS, width), *norm, nn.Tanh(), nn.Linear(width, width), *deepcopy(norm), nn.Tanh()]
+        self.module = nn.Sequential(*hidden, nn.Linear(width, ACTIONS)).to(device)
         self.head = DiagonalGaussian(ACTIONS)
         self.network = Network(self.module, self.head.constants)
         self.theta = self.network.layout.flatten(self.module, self.head.initial_constants().to(device))

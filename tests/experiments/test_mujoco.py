@@ -91,6 +91,7 @@ def test_a_run_that_fails_is_named_and_leaves_no_result(tmp_path, capsys):
     assert not (tmp_path / "results/cells").exists()
 
 
+@pytest.mark.learning
 def test_the_best_seeds_policy_goes_into_the_zoo(tmp_path, capsys):
     """Kept by its run, or trained again where it was not kept; and not again where it is there already."""
     jobs = [JOB, JOB._replace(seed=1)]

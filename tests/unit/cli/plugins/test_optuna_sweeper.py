@@ -145,6 +145,7 @@ def test_a_run_that_diverges_is_a_failed_trial(run, monkeypatch):
     assert "Study: 2 trials done, 1 failed" in out
 
 
+@pytest.mark.learning
 def test_trials_run_side_by_side_in_workers():
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     typed = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=4"]
