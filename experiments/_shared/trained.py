@@ -6,6 +6,7 @@ results/curves.csv its training curve, as (step, mean return of the episodes tha
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
+from experiments._shared import study
 from experiments._shared.data import append_rows, exists, read_rows
 
 SUMMARY = ("steps", "evaluation_return", "evaluation_std", "sampled_evaluation_return", "return_mean",
@@ -36,6 +38,31 @@ class Run(NamedTuple):
     @property
     def key(self) -> tuple[str, str, str]:
         return self.name, self.env, str(self.seed)
+
+
+def parser(about: str, quick: str, jobs: int = 2) -> argparse.ArgumentParser:
+    """The options of an experiment that trains; ``quick`` says what is left of it."""
+    made = argparse.ArgumentParser(description=about)
+    made.add_argument("--jobs", type=int, default=jobs, help=f"runs at a time ({jobs})")
+    made.add_argument("--draw", action="store_true", help="only draw and tabulate what is there")
+    made.add_argument("--quick", action="store_true", help=f"{quick}, into runs/NAME-quick")
+    return made
+
+
+def places(here: Path, quick: bool) -> tuple[Path, Path]:
+    """Where data go, and where the figure does: beside the code in the folder ``here``, or with ``quick`` in runs/."""
+    results = here.parents[1] / f"runs/{here.name}-quick" if quick else here / "results"
+    return results, results if quick else here
+
+
+def finish(here: Path, quick: bool, shown: str, claims: list[tuple[str, bool]]) -> int:
+    """Print the table; without ``quick`` put it and the figure into the page. Returns the exit status."""
+    print(shown)
+    if quick:
+        study.verdict(claims, places(here, quick)[1])
+        return 0
+    study.publish(here / "README.md", f"![Training curves](curves.png)\n\n{shown}")
+    return study.verdict(claims, here)
 
 
 def collect(runs: Sequence[Run], results: Path, jobs: int) -> None:

@@ -6,16 +6,14 @@ table, curves.png and the claims from results/.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from experiments._shared import study, style, trained
+from experiments._shared import style, trained
 from experiments._shared.data import read_rows
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 PARTS = ("--extensions", str(HERE / "parts"))
 SEEDS = range(11, 16)  # fixed before any of them was run; settings were tried on seeds 0 to 3
 STEPS = 60_000
@@ -88,24 +86,15 @@ def draw(points: list[dict[str, str]], picture: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Exploration where rewards are rare.")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time (2)")
-    parser.add_argument("--draw", action="store_true", help="only draw and tabulate what is there")
-    parser.add_argument("--quick", action="store_true", help="one seed, 4,096 steps, into runs/exploration-quick")
-    options = parser.parse_args()
-    results = ROOT / "runs/exploration-quick" if options.quick else HERE / "results"
+    options = trained.parser("Exploration where rewards are rare.", "one seed, 4,096 steps").parse_args()
+    results, out = trained.places(HERE, options.quick)
     if not options.draw:
         trained.collect(planned(options.quick), results, options.jobs)
-    out, rows = results if options.quick else HERE, read_rows(results / "runs.csv")
+    rows = read_rows(results / "runs.csv")
     points = read_rows(results / "curves.csv")
     if not options.quick:
         draw(points, out / "curves.png")
-    shown = table(rows, points)
-    print(shown)
-    if not options.quick:
-        study.publish(HERE / "README.md", f"![Training curves](curves.png)\n\n{shown}")
-    verdict = study.verdict(claims(rows), out)
-    return 0 if options.quick else verdict
+    return trained.finish(HERE, options.quick, table(rows, points), claims(rows))
 
 
 if __name__ == "__main__":

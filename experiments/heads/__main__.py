@@ -5,17 +5,15 @@ PPO on LunarLanderContinuous with every distribution of PLAN; then the table, cu
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from experiments._shared import study, style, trained
+from experiments._shared import style, trained
 from experiments._shared.data import read_rows
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 SEEDS = range(2, 7)  # fixed before any of them was run; seeds 0 and 1 were tried before
 STEPS = 500_000
 COMMON = ("env.id=LunarLanderContinuous-v3", "algo=ppo", "gamma=0.999", "gae_lambda=0.98")
@@ -62,24 +60,16 @@ def draw(results: Path, picture: Path, steps: int) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Distributions over bounded actions, by PPO.")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time (2)")
-    parser.add_argument("--draw", action="store_true", help="only draw and tabulate what is there")
-    parser.add_argument("--quick", action="store_true", help="one seed, 10,000 steps, into runs/heads-quick")
-    options = parser.parse_args()
-    results = ROOT / "runs/heads-quick" if options.quick else HERE / "results"
+    options = trained.parser("Distributions over bounded actions, by PPO.", "one seed, 10,000 steps").parse_args()
+    results, out = trained.places(HERE, options.quick)
     steps, seeds = (10_000, range(1)) if options.quick else (STEPS, SEEDS)
     if not options.draw:
         runs = [trained.Run(n, "any", steps, s, (*COMMON, *own)) for s in seeds for n, (own, _) in PLAN.items()]
         trained.collect(runs, results, options.jobs)
-    out, rows = results if options.quick else HERE, read_rows(results / "runs.csv")
+    rows = read_rows(results / "runs.csv")
     if not options.quick:  # one seed has no interval
         draw(results, out / "curves.png", steps)
-    print(shown := table(rows))
-    if not options.quick:
-        study.publish(HERE / "README.md", f"![Training curves](curves.png)\n\n{shown}")
-    verdict = study.verdict(claims(rows), out)
-    return 0 if options.quick else verdict
+    return trained.finish(HERE, options.quick, table(rows), claims(rows))
 
 
 if __name__ == "__main__":

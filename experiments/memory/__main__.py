@@ -5,18 +5,16 @@ Trains what PLAN names, with a GRU and without memory, then writes the table, cu
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 
-from experiments._shared import study, style, trained
+from experiments._shared import style, trained
 from experiments._shared.data import read_rows
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 SEEDS = range(1, 6)  # fixed before any of them was run; settings were tried on seed 0
 GRU = ("policy=gru", "critic=gru")
 FAR = ("schedule.sequence=64", "critic.schedule.sequence=64", "objective.entropy=0.03")  # an episode has 21 steps
@@ -65,15 +63,16 @@ def planned(quick: bool, only: str | None) -> list[trained.Run]:
 def table(rows: list[dict[str, str]]) -> str:
     """Evaluation returns, as Markdown."""
     lines = [
-        "| environment | asked | algo | with a GRU, mean (95% t) | lowest | without memory |",
-        "|---|---|---|---|---|---|",
+        "| environment | asked | algo | with a GRU, mean (95% t) | lowest | seeds | without memory | seeds |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for env, task in PLAN.items():
         for algo in task.settings:
             values, without = (trained.evaluations(rows, f"{algo} {kind}", env) for kind in ("gru", "without"))
             if values and without:
-                found = f"{trained.mean_with_interval(values)} | {min(values):.4g}"
-                lines.append(f"| {task.title} | {task.bar:g} | {algo} | {found} | {statistics.mean(without):.4g} |")
+                found = f"{trained.mean_with_interval(values)} | {min(values):.4g} | {len(values)}"
+                other = f"{statistics.mean(without):.4g} | {len(without)}"
+                lines.append(f"| {task.title} | {task.bar:g} | {algo} | {found} | {other} |")
     return "\n".join(lines)
 
 
@@ -106,24 +105,16 @@ def draw(results: Path, picture: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Memory where observations hide what matters.")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time (2)")
+    parser = trained.parser("Memory where observations hide what matters.", "10,000 steps of the T-maze")
     parser.add_argument("--only", choices=list(PLAN), help="one environment")
-    parser.add_argument("--draw", action="store_true", help="only draw and tabulate what is there")
-    parser.add_argument("--quick", action="store_true", help="10,000 steps of the T-maze, into runs/memory-quick")
     options = parser.parse_args()
-    results = ROOT / "runs/memory-quick" if options.quick else HERE / "results"
+    results, out = trained.places(HERE, options.quick)
     if not options.draw:
         only = options.only or ("t_maze" if options.quick else None)
         trained.collect(planned(options.quick, only), results, options.jobs)
-    out, rows = results if options.quick else HERE, read_rows(results / "runs.csv")
+    rows = read_rows(results / "runs.csv")
     draw(results, out / "curves.png")
-    shown = table(rows)
-    print(shown)
-    if not options.quick:
-        study.publish(HERE / "README.md", f"![Training curves](curves.png)\n\n{shown}")
-    verdict = study.verdict(claims(rows), out)
-    return 0 if options.quick else verdict
+    return trained.finish(HERE, options.quick, table(rows), claims(rows))
 
 
 if __name__ == "__main__":

@@ -6,16 +6,14 @@ results/ are not made again.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from experiments._shared import study, style, trained
+from experiments._shared import style, trained
 from experiments._shared.data import exists, read_rows
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 SEEDS = range(3)  # fixed before any of them was run
 FRAMES, QUICK = 2_000_000, 6_000
 GAMES = ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
@@ -72,30 +70,22 @@ def draw(points: list[dict[str, str]], frames: int, picture: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="PPO, ACKTR and TRPO on the five games of MinAtar.")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time (2)")
+    parser = trained.parser("PPO, ACKTR and TRPO on the five games of MinAtar.", "6,000 frames of Breakout")
     parser.add_argument("--only", nargs=2, action="append", default=[], metavar=("GAME", "ALGO"),
                         help="these alone, such as Breakout ppo, all trpo; may be repeated")  # fmt: skip
-    parser.add_argument("--draw", action="store_true", help="only draw and tabulate what is there")
-    parser.add_argument("--quick", action="store_true", help="6,000 frames of Breakout, into runs/minatar-quick")
     options = parser.parse_args()
     for given, known in ((g, known) for pair in options.only for g, known in zip(pair, (GAMES, STYLES), strict=True)):
         if given not in ("all", *known):
             parser.error(f"--only: {given} is none of {', '.join(known)}, all")
-    results = ROOT / "runs/minatar-quick" if options.quick else HERE / "results"
+    results, out = trained.places(HERE, options.quick)
     if not options.draw:
         trained.collect(planned(options.quick, options.only), results, options.jobs)
     if not exists(results / "runs.csv"):
         print("nothing has been run yet")
         return 0
     rows, points = (read_rows(results / f"{name}.csv") for name in ("runs", "curves"))
-    picture = (results if options.quick else HERE) / "curves.png"
-    draw(points, QUICK if options.quick else FRAMES, picture)
-    shown = table(rows)
-    print(shown)
-    if not options.quick:
-        study.publish(HERE / "README.md", f"![Training curves](curves.png)\n\n{shown}")
-    return 0
+    draw(points, QUICK if options.quick else FRAMES, out / "curves.png")
+    return trained.finish(HERE, options.quick, table(rows), [])
 
 
 if __name__ == "__main__":

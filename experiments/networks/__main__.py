@@ -6,17 +6,15 @@ claim from results/.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from experiments._shared import study, style, trained
+from experiments._shared import style, trained
 from experiments._shared.data import read_rows
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 SEEDS = range(1, 6)  # fixed before any of them was run
 STEPS = 200_000
 PARTS = ("--extensions", str(HERE / "parts"))
@@ -52,24 +50,17 @@ def draw(results: Path, picture: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="A network of one's own under K-FAC.")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time (2)")
-    parser.add_argument("--draw", action="store_true", help="only draw and tabulate what is there")
-    parser.add_argument("--quick", action="store_true", help="one seed, 8,000 steps, into runs/networks-quick")
-    options = parser.parse_args()
-    results = ROOT / "runs/networks-quick" if options.quick else HERE / "results"
+    options = trained.parser("A network of one's own under K-FAC.", "one seed, 8,000 steps").parse_args()
+    results, out = trained.places(HERE, options.quick)
     steps, seeds = (8_000, range(1)) if options.quick else (STEPS, SEEDS)
     if not options.draw:
         runs = [trained.Run(name, "hopper", steps, seed, ("algo=acktr", *own))
                 for seed in seeds for name, (own, _) in PLAN.items()]  # fmt: skip
         trained.collect(runs, results, options.jobs)
-    out, rows = results if options.quick else HERE, read_rows(results / "runs.csv")
-    print(shown := table(rows))
+    rows = read_rows(results / "runs.csv")
     if not options.quick:  # one seed has no interval
         draw(results, out / "curves.png")
-        study.publish(HERE / "README.md", f"![Training curves](curves.png)\n\n{shown}")
-    verdict = study.verdict(claims(rows), out)
-    return 0 if options.quick else verdict
+    return trained.finish(HERE, options.quick, table(rows), claims(rows))
 
 
 if __name__ == "__main__":

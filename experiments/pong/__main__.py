@@ -5,22 +5,20 @@ PPO and ACKTR on ALE/Pong-v5, a million steps of four frames each, one seed; the
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from experiments._shared import study, style, trained
+from experiments._shared import style, trained
 from experiments._shared.data import read_rows
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 STEPS, SEED = 1_000_000, 0
 ENV = ("env.id=ALE/Pong-v5", "policy=nature_cnn", "env.wrappers=[frame_stack:4,atari:84]",
        "env.kwargs.full_action_space=false")  # fmt: skip
 PLAN = {  # name -> its options, and its colour
     "ppo": (("algo=ppo", "critic=shared", "batch_size=1024", "schedule.minibatch=256", "schedule.epochs=3",
-             "step.optimizer.lr=2.5e-4", "step.clip=0.1", "objective.entropy=0.01", "workers=2"), "#1f4e9c"),
+             "optimizer.lr=2.5e-4", "objective.clip=0.1", "objective.entropy=0.01", "workers=2"), "#1f4e9c"),
     "acktr": (("algo=acktr", "critic=shared", "solver.measure=20", "env.num_envs=16", "batch_size=640",
                "objective.entropy=0.01", "workers=2"), "#5a8f29"),
 }  # fmt: skip
@@ -48,22 +46,16 @@ def draw(results: Path, picture: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Pong from pixels.")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time (1)")
-    parser.add_argument("--draw", action="store_true", help="only draw and tabulate what is there")
-    parser.add_argument("--quick", action="store_true", help="5,000 steps, into runs/pong-quick")
-    options = parser.parse_args()
-    results = ROOT / "runs/pong-quick" if options.quick else HERE / "results"
+    options = trained.parser("Pong from pixels.", "5,000 steps", jobs=1).parse_args()
+    results, out = trained.places(HERE, options.quick)
     if not options.draw:
-        steps, short = (5_000, ("evaluation.episodes=0",)) if options.quick else (STEPS, ())
+        steps, short = (5_000, ("evaluation.episodes=1", "evaluation.max_steps=100")) if options.quick else (STEPS, ())
         runs = [trained.Run(name, "atari", steps, SEED, (*ENV, *own, *short)) for name, (own, _) in PLAN.items()]
         trained.collect(runs, results, options.jobs)
     rows = read_rows(results / "runs.csv")
-    print(shown := table(rows))
     if not options.quick:
-        draw(results, HERE / "curves.png")
-        study.publish(HERE / "README.md", f"![Training curves](curves.png)\n\n{shown}")
-    return 0
+        draw(results, out / "curves.png")
+    return trained.finish(HERE, options.quick, table(rows), [])
 
 
 if __name__ == "__main__":

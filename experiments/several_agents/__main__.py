@@ -6,18 +6,16 @@ curves.png and the claims from results/.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from experiments._shared import study, style, trained
+from experiments._shared import style, trained
 from experiments._shared.data import append_rows, exists, read_rows
 from experiments.several_agents.scripted import POLICIES, play
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 SEEDS = range(1, 4)  # fixed before any of them was run; settings were tried on seed 0
 STEPS = 480_000  # of agents: 160,000 of the game
 GAMES = 200  # of each scripted policy
@@ -71,29 +69,17 @@ def draw(results: Path, scripted: list[dict[str, str]], steps: int, picture: Pat
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Several agents by parameter sharing.")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time (2)")
-    parser.add_argument("--draw", action="store_true", help="only draw and tabulate what is there")
-    parser.add_argument("--quick", action="store_true", help="one seed, 9,600 steps, into runs/several_agents-quick")
-    options = parser.parse_args()
-    results = ROOT / "runs/several_agents-quick" if options.quick else HERE / "results"
+    options = trained.parser("Several agents by parameter sharing.", "one seed, 9,600 steps").parse_args()
+    results, out = trained.places(HERE, options.quick)
     steps, seeds, games = (9_600, range(1), 20) if options.quick else (STEPS, SEEDS, GAMES)
     if not options.draw:
         trained.collect([trained.Run("ppo", ENV, steps, seed, SETTINGS) for seed in seeds], results, options.jobs)
         if not exists(results / "scripted.csv"):
             found = [[name, games, f"{play(policy, games):.6g}"] for name, policy in POLICIES.items()]
             append_rows(results / "scripted.csv", ["policy", "games", "return"], found)
-    out, rows, scripted = (
-        results if options.quick else HERE,
-        *(read_rows(results / f"{n}.csv") for n in ("runs", "scripted")),
-    )
+    rows, scripted = (read_rows(results / f"{name}.csv") for name in ("runs", "scripted"))
     draw(results, scripted, steps, out / "curves.png")
-    shown = table(rows, scripted)
-    print(shown)
-    if not options.quick:
-        study.publish(HERE / "README.md", f"![Training curves](curves.png)\n\n{shown}")
-    verdict = study.verdict(claims(rows, scripted), out)
-    return 0 if options.quick else verdict
+    return trained.finish(HERE, options.quick, table(rows, scripted), claims(rows, scripted))
 
 
 if __name__ == "__main__":
