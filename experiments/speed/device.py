@@ -48,7 +48,7 @@ from rlopt.core.solvers.identity import Identity as NoSolver
 from rlopt.core.solvers.kfac import KFAC
 from rlopt.core.solvers.kronecker import factors as kronecker
 from rlopt.core.update import Update
-from rlopt.parallel.processes import use_one_thread
+from rlopt.parallel.processes import matmul_precision, use_one_thread
 
 WIDTHS, BATCHES = (64, 256, 1024, 4096), (2048, 16384, 131072, 1048576)
 SECONDS = 120.0  # of products, CG-10, K-FAC and epochs at all sizes
@@ -210,22 +210,12 @@ def card(device: str, quick: bool) -> dict[str, float]:
     b, target = torch.empty_like(a), torch.empty_like(source)
     found = {}
     for precision in ("highest", "high"):
-        with precise(precision):
+        with matmul_precision(precision):
             times = milliseconds(lambda: torch.mm(a, a, out=b), device, 11)
             found[f"product, {precision}"] = 2e3 * n**3 / statistics.median(times[1:])
     times = milliseconds(lambda: target.copy_(source), device, 11)
     found["copy"] = 8e3 * size / statistics.median(times[1:])
     return found
-
-
-@contextmanager
-def precise(precision: str) -> Iterator[None]:
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def measure(count: int, width: int, device: str, repeats: int) -> dict[str, dict[str, Any]]:
@@ -279,7 +269,7 @@ def main() -> int:
         if not quick:
             report.keep("device", data)
 
-    with precise(precision):
+    with matmul_precision(precision):
         clock = loop.Clock(SECONDS)
         for count, width in product(batches, widths):
             name = f"width {width}, {count:,} samples"

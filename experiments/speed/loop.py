@@ -87,7 +87,7 @@ def rates(task: str, envs: int, device: str, seconds: float) -> dict[str, Any]:
     if why := missing(TASKS[task]):
         return {"why": why}
     found: dict[str, Any] = {}
-    each = seconds / (len(ALGOS) + 2)
+    each = seconds / (len(ALGOS) + 3)
     try:
         for algo in ALGOS:
             run = make(task, algo, envs, STEPS, device)
@@ -98,6 +98,10 @@ def rates(task: str, envs: int, device: str, seconds: float) -> dict[str, Any]:
                 actions = collector._transform(collector._buffer["actions"][0].clone())
                 found["simulator"] = rate(lambda: collector.envs.step(actions), envs, device, each)  # noqa: B023
                 found["collection"] = rate(lambda: collector.collect(policy), envs * STEPS, device, each)  # noqa: B023
+                if device == "cuda" and TASKS[task] == "tensor":
+                    graph = make(task, algo, envs, STEPS, device, "env.graph=true").collector
+                    found["graph"] = rate(lambda: graph.collect(policy), envs * STEPS, device, each)  # type: ignore[union-attr,arg-type]  # noqa: B023
+                    graph.close()
             found[algo] = rate(turn(run), envs * STEPS, device, each)
             collector.close()
     except (UserError, torch.OutOfMemoryError) as error:
@@ -172,7 +176,10 @@ PARTS: dict[str, tuple[str, Callable[[str, bool, Clock], Part], float]] = {
 def tables(data: dict[str, Any]) -> list[str]:
     lines: list[str] = []
     if found := data.get("loop"):
-        lines += ["", *report.head("steps/s (share of the simulator's)", "simulator", "collection", *ALGOS)]
+        lines += [
+            "",
+            *report.head("steps/s (share of the simulator's)", "simulator", "collection", "as a graph", *ALGOS),
+        ]
         lines += [report.row(name, *_rates(each)) for name, each in found.items()]
     for name, times in data.get("acktr", {}).items():
         a2c, acktr = (report.places(times[algo]) for algo in ("a2c", "acktr"))
@@ -187,7 +194,7 @@ def tables(data: dict[str, Any]) -> list[str]:
 
 
 def _rates(found: dict[str, Any]) -> list[str]:
-    kinds = ("simulator", "collection", *ALGOS)
+    kinds = ("simulator", "collection", "graph", *ALGOS)
     if "simulator" not in found:
         return [found["why"], *[""] * (len(kinds) - 1)]
     cells = [f"{found[k]:,.0f} ({found[k] / found['simulator']:.0%})" if k in found else "-" for k in kinds]

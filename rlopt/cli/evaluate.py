@@ -73,7 +73,7 @@ def run(arguments: list[str]) -> int:
     for name, deterministic in (("deterministic", True), ("sampled", False)):
         played = environment
         if target and deterministic:
-            played = replace(environment, backend="sync", stagger=False, around=recorder.around)
+            played = replace(environment, backend="sync", stagger=False, graph=False, around=recorder.around)
         result = evaluate(played, frozen, head, options.episodes, seed, deterministic, limit)
         report[name] = _to_json(result)
         if not options.json:

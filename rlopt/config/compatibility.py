@@ -327,6 +327,10 @@ def _check_effects(config: RunConfig) -> None:
     alone = [name for name in ("nconmax", "njmax", "deterministic") if f"env.{name}" in config.typed]
     if alone and config.env.backend != "warp":
         raise UserError(f"env.{alone[0]} has no effect: it is for env.backend=warp")
+    if config.dtype == "float64" and config.matmul_precision != "highest":
+        raise UserError(
+            f"matmul_precision={config.matmul_precision} has no effect with dtype=float64: it is for float32 products"
+        )
     if config.noise.color and config.policy.head.head == "gsde":
         raise UserError(
             f"noise.color={config.noise.color:g} is for noise that is drawn at every step, and policy.head=gsde holds "

@@ -133,6 +133,7 @@ class RunConfig:
     updates: int | None
     device: str
     dtype: Literal["float32", "float64"]
+    matmul_precision: Literal["highest", "high", "medium"]
     run_dir: str | None  # None: a folder of its own under runs/
 
     env: EnvSpec

@@ -71,6 +71,7 @@ class EnvSpec:
     around: Callable[[gym.Env], gym.Env] | None = None  # what is put around each environment, within rlopt's checks
     stand_in: tuple[gym.Space, gym.Space] | None = None  # the spaces of an environment that is not to be made
     stagger: bool = False  # the first episodes of a task's tensors are cut off at random times, see tensor.task
+    graph: bool = False  # the steps of a rollout are one CUDA graph, see rlopt.rollout.recorded
     agents: tuple[str, ...] | None = None  # of a game, see rlopt.envs.agents; None: one agent, or not known yet
     agent_index: bool = False  # the agents of a game see their numbers too
     learners: tuple[tuple[int, ...], ...] = ()  # agents of a game that learn, in its copies by turns
@@ -106,7 +107,8 @@ class EnvSpec:
         one_by_one = self.steps_by in ("sync", "agents")
         if self.info and not one_by_one:
             raise ValueError(f"backend={self.backend} steps all as one, without infos; for record.info choose sync")
-        check(not self.stagger or self.steps_by == "tensor", "stagger", "false, but for env.backend=tensor", True)
+        name = "graph" if self.graph else "stagger"
+        check(not getattr(self, name) or self.steps_by == "tensor", name, "false, but for env.backend=tensor", True)
         check(self.mask != "info" or one_by_one, "mask", "auto or none with this env.backend", self.mask)
         if self.timeout is not None:
             between("timeout", self.timeout, 0.01, 1e6)  # timers take no more
@@ -199,8 +201,7 @@ class EnvSpec:
         try:
             with watched(lambda: None, self.timeout, lambda: f"env.id={self.id}, when it was made,"):
                 made = tensor.make(self.id, deepcopy(self.kwargs), self.num_envs, device, dtype, example)
-            if self.stagger:
-                tensor.stagger(made)
+            tensor.configure(made, self.stagger, self.graph)
             made.observation_space = as_image(made.observation_space, self.image)
             return made
         except EnvironmentFault:
@@ -225,7 +226,7 @@ class EnvSpec:
     def make_players(self, count: int) -> SyncEnvs | MujocoEnvs:
         """``count`` environments for whole episodes, each of which is given a seed; of tensors alone one."""
         others = {"envpool": "sync", "tensor": "sync", "warp": "auto"}
-        spec = replace(self, info=(), backend=others.get(self.steps_by, self.backend), stagger=False)
+        spec = replace(self, info=(), backend=others.get(self.steps_by, self.backend), stagger=False, graph=False)
         if self._only_in_pool:
             spec = replace(spec, own=partial(EnvPoolEnv, self.id))
         count = 1 if tensor.only_tensors(self.id) else count

@@ -155,7 +155,7 @@ class EpisodePlayer:
             self._assign_episode(e)
         yield
         playing = dict(self.playing)
-        for _, rewards, _, _, _ in step_environments(self._envs, self._act, self._envs.counter, self.describe):
+        for _, rewards, _, _, _ in step_environments(self._envs.step, self._act, self._envs.counter, self.describe):
             for e, episode in playing.items():
                 self.returns[episode] += float(rewards[e])
                 self.lengths[episode] += 1

@@ -67,8 +67,10 @@ way, and `rlopt eval RUN_DIR --best`, or `rlopt.load(RUN_DIR, best=True)`, takes
 
 ## A GPU
 
-`device=cuda` has networks, updates and, with `env.backend=tensor`, environments on the GPU. Speed on a GPU has
-not been measured yet: `scripts/bench --only device` does.
+`device=cuda` has networks, updates and, with `env.backend=tensor`, environments on the GPU; `env.graph=true` launches
+the steps of a rollout as one CUDA graph. `matmul_precision=high` lets float32 products round to TF32, and `medium` to
+bfloat16: K-FAC's step hardly changes by it, and one by conjugate gradient more (experiments/precision). Speed on a GPU
+has not been measured yet: `scripts/bench --only device` does.
 
 ## Sweeps
 

@@ -73,6 +73,19 @@ def use_one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@contextmanager
+def matmul_precision(name: str) -> Iterator[None]:
+    """How float32 matrix products round within: torch's highest, high or medium."""
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(name)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def try_in_child(call: Callable[[], object]) -> str | None:
     """Call this in a child process; what is wrong in words, None where nothing is that can be told beforehand.
 

@@ -6,7 +6,8 @@ the network's tape to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
 
 import numpy as np
 import torch
@@ -36,6 +37,18 @@ class DevicePolicy:
         self._layers, self._constants = _on_host(network, theta), network.views(theta).get(CONSTANTS)
         found = normaliser.shift_and_scale(normaliser_state, theta.dtype)
         self.shift_and_scale = None if found is None else (found[0].to(theta.device), found[1].to(theta.device))
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What another update changes: theta, and the normaliser's shift and scale if it has them."""
+        return self.theta, *(self.shift_and_scale or ())
+
+    def holding(self, tensors: Sequence[Tensor]) -> DevicePolicy:
+        """The same policy with other `tensors`, which are read at every call, by the network's own operators."""
+        made = copy(self)
+        made.theta, made.shift_and_scale = tensors[0], (tensors[1], tensors[2]) if len(tensors) > 1 else None
+        made._layers = None
+        return made
 
     def normalise(self, observations: Tensor, out: Tensor) -> Tensor:
         """Raw observations (..., D), of any type -> normalised, written to ``out``."""

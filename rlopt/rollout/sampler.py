@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -30,23 +30,24 @@ from rlopt.rollout.env_state import EnvState
 from rlopt.rollout.noise import WHITE, ActionNoise
 from rlopt.rollout.seeding import Purpose, integer
 
+Found = TypeVar("Found")
 Step = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]  # what a vector environment's step returns
 
 
 def step_environments(
-    envs: VectorEnv, act: Callable[[int], np.ndarray | list[Any]], counter: StepCounter, describe: Callable[[], str]
-) -> Iterator[Step]:
+    step: Callable[[Any], Found], act: Callable[[int], Any], counter: StepCounter, describe: Callable[[], str]
+) -> Iterator[Found]:
     """The loop that training, evaluation and videos share: act, step all environments, yield what they returned.
 
-    ``act(t)`` gives the actions of the t-th step, as the environments take them. Ends when a stop is requested. Raises
-    EnvironmentFault, with the name that ``describe`` gives, where an environment fails.
+    ``act(t)`` gives the actions of the t-th step, as ``step``, the environments' own, takes them. Ends when a stop is
+    requested. Raises EnvironmentFault, with the name that ``describe`` gives, where an environment fails.
     """
     faults, t = guard(describe), 0
     while not counter.stop_requested:
         counter.step += 1
         actions = act(t)
         with faults:
-            found = envs.step(actions)
+            found = step(actions)
         yield found
         t += 1
 
@@ -142,7 +143,7 @@ class Sampler:
         infos = buffer["infos"].numpy() if "infos" in buffer else None
         final: list[tuple[Any, Any, np.ndarray]] = []  # t, e and observation
         done = 0
-        loop = step_environments(self.envs, act, self.counter, self.counter.describe)
+        loop = step_environments(self.envs.step, act, self.counter, self.counter.describe)
         for t, (following, reward, ends, cuts, info) in enumerate(islice(loop, self.steps)):
             time[t], episode[t] = self._time, self._episode
             if infos is not None:

@@ -6,8 +6,9 @@ and the last observations of truncated episodes are found after them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -19,12 +20,13 @@ from rlopt.envs.replay import Change
 from rlopt.envs.spaces import PolicyHead
 from rlopt.envs.tensor.actions import tensor_transform
 from rlopt.envs.tensor.philox import Noise
-from rlopt.envs.tensor.protocol import Stepped, TensorEnvs, saves
+from rlopt.envs.tensor.protocol import Stepped, TensorEnvs, functional, saves
 from rlopt.envs.vector import StepCounter
 from rlopt.envs.watchdog import watched
 from rlopt.envs.wrappers import guard
 from rlopt.policy.device import DevicePolicy
 from rlopt.rollout.buffer import Buffer, Rollout, allocate_buffer
+from rlopt.rollout.recorded import Record, Recorded
 from rlopt.rollout.sampler import mark_infinite, step_environments
 from rlopt.rollout.seeding import Purpose, integer
 
@@ -67,6 +69,7 @@ class TensorCollector:
         first: int = 0,
         total: int | None = None,
         timeout: float | None = None,  # seconds that the environments may take over a step
+        record: Record[tuple[Tensor, ...]] | None = None,  # the steps of a rollout are recorded by it, and replayed
     ):
         self.envs, self.num_envs = envs, envs.num_envs
         self.first, self.total = first, total or envs.num_envs
@@ -85,6 +88,8 @@ class TensorCollector:
         self._episode = torch.arange(first, first + self.num_envs, device=device)
         self._started = False
         self._policy: DevicePolicy | None = None
+        self._record = record
+        self._recorded: Recorded | None = None
         self.counter = StepCounter()
         self.boundary: TensorStates | None = None  # the environments after the last rollout
 
@@ -100,7 +105,7 @@ class TensorCollector:
         with watched(counter.snapshot, self._timeout, counter.describe):
             if not self._started:
                 self._begin(integer(self._seed, Purpose.ENVIRONMENT))
-            self._step(policy, self._buffer)
+            self._step(policy)
             if (check := getattr(self.envs, "check", None)) is not None:
                 check()
         rollout = self._complete(policy, self._buffer)
@@ -147,27 +152,57 @@ class TensorCollector:
         self._started = True
 
     @torch.no_grad()
-    def _step(self, policy: DevicePolicy, buffer: Buffer) -> None:
-        """Fill the rows of the buffer, a step at a time. Nothing here waits for the device."""
-        head, transform, counter = self._head, self._transform, self.counter
+    def _step(self, policy: DevicePolicy) -> None:
+        """Fill the rows of the buffer. Nothing here waits for the device."""
         noise = self._draw_noise()
+        if self._record is None:
+            self._observation = self._fill(policy, self.envs.step, self._observation, noise)
+            return
+        assert functional(self.envs)
+        if self._recorded is None:
+            self._recorded = Recorded(partial(self._fill_as_function, policy), self._record)
+        begun, own = self.counter.step, policy.tensors
+        found = self._recorded(self._observation, noise, *own, *self.envs.running, *self.envs.draw(self._steps))
+        self.counter.step = begun + self._steps
+        self._observation, self.envs.running = found[0], found[1:]
+
+    def _fill_as_function(self, policy: DevicePolicy, observation: Tensor, noise: Tensor, *rest: Tensor) -> Any:
+        """`_fill` with all that differs between rollouts given; the last observation, and what is running then."""
+        envs, own = self.envs, len(policy.tensors)
+        assert functional(envs)
+        running, drawn = rest[own : own + len(envs.running)], rest[own + len(envs.running) :]
+        rows = zip(*drawn, strict=True)
+
+        def step(actions: Tensor) -> Stepped:
+            nonlocal running
+            running, found = envs.advance(running, actions, next(rows))
+            return found
+
+        return self._fill(policy.holding(rest[:own]), step, observation, noise), *running
+
+    def _fill(
+        self, policy: DevicePolicy, step: Callable[[Tensor], Stepped], observation: Tensor, noise: Tensor
+    ) -> Tensor:
+        """A step at a time from ``observation`` on, with action noise (T, E, size). Returns the last observation."""
+        head, transform, counter, buffer = self._head, self._transform, self.counter, self._buffer
         observations, inputs, outputs, actions = (buffer[n] for n in ("observations", "inputs", "outputs", "actions"))
 
         def act(t: int) -> Any:
-            observations[t] = self._observation
+            observations[t] = observation
             outputs[t] = z = policy.outputs(policy.normalise(observations[t], out=inputs[t]))
             actions[t] = drawn = head.sample(z, noise[t])
             return transform(drawn)
 
-        loop: Any = step_environments(self.envs, act, counter, counter.describe)  # type: ignore[arg-type]
+        loop = step_environments(step, act, counter, counter.describe)
         shape, faults = self._last.shape[1:], guard(counter.describe)
         for t, found in enumerate(islice(loop, self._steps)):
             with faults:
                 if t == 0:
                     self._check_step(found)
-                self._observation, self._last[t] = found.observation.reshape(shape), found.last.reshape(shape)
+                observation, self._last[t] = found.observation.reshape(shape), found.last.reshape(shape)
                 buffer["rewards"][t] = found.reward
                 buffer["terminated"][t], buffer["truncated"][t] = found.terminated, found.truncated
+        return observation
 
     def _complete(self, policy: DevicePolicy, buffer: Buffer) -> Rollout:
         """The rollout in the buffer, whose rows are filled."""

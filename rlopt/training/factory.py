@@ -47,6 +47,7 @@ from rlopt.parallel.collectives import local_slice
 from rlopt.parallel.ranks import is_first_rank, local_device
 from rlopt.policy.normalisers import ObservationNormaliser
 from rlopt.rollout.collector import Collector
+from rlopt.rollout.recorded import cuda_graph
 from rlopt.rollout.seeding import Purpose, torch_generator
 from rlopt.rollout.tensors import TensorCollector
 from rlopt.rollout.workers import Workers
@@ -141,7 +142,8 @@ def _collector(start: Setup, replays: bool, tensors: TensorEnvs | None) -> Colle
         if not saves(tensors) and is_first_rank():
             console.info(f"rlopt: {environment.id} has no state() and restore(state): {NEW_EPISODES}")
         total, timeout = environment.num_envs, environment.timeout
-        return TensorCollector(tensors, head, steps, config.seed, dtype, mine.start, total, timeout)
+        record = cuda_graph if environment.graph else None
+        return TensorCollector(tensors, head, steps, config.seed, dtype, mine.start, total, timeout, record)
     if config.processes == 1:
         envs = local.make_vector(first=mine.start, like=(start.observations, start.actions))
         timeout = environment.timeout if environment.steps_by != "envpool" else None  # which has threads of its own

@@ -61,7 +61,7 @@ def load_policy(run_dir: Path, best: bool = False) -> Policy:
 def _without_environment(saved: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration without what needs the environment's code."""
     plain = deepcopy(dict(saved))
-    plain["env"] |= {"id": STAND_IN, "backend": "sync", "wrappers": [], "kwargs": {}, "stagger": False}
+    plain["env"] |= {"id": STAND_IN, "backend": "sync", "wrappers": [], "kwargs": {}, "stagger": False, "graph": False}
     plain["record"] = {**plain["record"], "info": []}
     return plain
 

@@ -32,6 +32,7 @@ from rlopt.loggers.progress import ProgressDisplay
 from rlopt.loggers.sb3 import with_names
 from rlopt.loggers.trackers import Tracker
 from rlopt.parallel.collectives import gather, world_size
+from rlopt.parallel.processes import matmul_precision
 from rlopt.parallel.ranks import is_first_rank, on_all_ranks
 from rlopt.policy.policy import Policy
 from rlopt.rollout.buffer import Rollout
@@ -121,9 +122,10 @@ class Trainer:
             is_new = not self.updates and not self.requests.changes
             self.callbacks.on_begin(self._context(0 if is_new else DROPPED), self.config.plain)
             self.signals.raise_received()
-            while self.steps < self.config.total_steps and not self._ended_by_callback:
-                self._update(logger, display)
-                self._save_or_stop(logger)
+            with matmul_precision(self.config.matmul_precision):
+                while self.steps < self.config.total_steps and not self._ended_by_callback:
+                    self._update(logger, display)
+                    self._save_or_stop(logger)
             together = True
         except (Stopped, Signalled):
             together = True

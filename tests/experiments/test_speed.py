@@ -94,7 +94,7 @@ def test_what_a_part_has_no_time_for_is_left_out_and_named(monkeypatch):
     clock._end = 0.0
     assert all(result is None for _, result in parts)
     text = "\n".join(loop.tables({"loop": dict(found), "left_out": ["whole loop: ant"]}))
-    assert "| cartpole, 1,024 environments | 10 | 5 (50%) | 1 (10%) | - | - | - |" in text
+    assert "| cartpole, 1,024 environments | 10 | 5 (50%) | - | 1 (10%) | - | - | - |" in text
     assert "Left out, since the time was over: whole loop: ant." in text
 
 

@@ -40,6 +40,33 @@ class NoWaiting(TorchDispatchMode):
         return func(*args, **kwargs)
 
 
+class Replay(TorchDispatchMode):
+    """A CUDA graph on the processor: every operation with the tensors it read and wrote, and nothing that Python did."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[tuple[Any, Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        self.operations.append((func, args, kwargs or {}, found))
+        return found
+
+    def replay(self) -> None:
+        for func, args, kwargs, kept in self.operations:
+            found = func(*args, **kwargs)
+            for old, new in zip(*([x] if isinstance(x, Tensor) else x for x in (kept, found)), strict=True):
+                if old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+def recorded(function: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+    """What `rlopt.rollout.recorded.cuda_graph` does, on the processor."""
+    with Replay() as operations:
+        found = function()
+    return found, operations.replay
+
+
 class Course(Task):
     """Observation (step of the episode, its length); ends at its length, of 2 to 5 steps, or at the limit of 4."""
 

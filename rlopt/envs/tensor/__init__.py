@@ -14,8 +14,8 @@ without a copy between the host and the device, and without waiting for the devi
 Evaluations and videos take Gymnasium's environment of the same id where there is one.
 """
 
-from rlopt.envs.tensor.making import make, make_one, only_tensors, serves, stagger, task_of
+from rlopt.envs.tensor.making import configure, make, make_one, only_tensors, serves, task_of
 from rlopt.envs.tensor.protocol import Stepped, TensorEnvs
 from rlopt.envs.tensor.task import Task
 
-__all__ = ["Stepped", "Task", "TensorEnvs", "make", "make_one", "only_tensors", "serves", "stagger", "task_of"]
+__all__ = ["Stepped", "Task", "TensorEnvs", "configure", "make", "make_one", "only_tensors", "serves", "task_of"]

@@ -18,7 +18,7 @@ from rlopt.envs.tensor.cartpole import CartPole
 from rlopt.envs.tensor.lqr import LinearQuadratic
 from rlopt.envs.tensor.mountain_car_continuous import MountainCarContinuous
 from rlopt.envs.tensor.pendulum import Pendulum
-from rlopt.envs.tensor.protocol import TensorEnvs
+from rlopt.envs.tensor.protocol import TensorEnvs, functional
 from rlopt.envs.tensor.task import Task, TaskEnvs
 from rlopt.errors import UserError
 
@@ -105,11 +105,19 @@ def _check_place(found: Any, count: int, device: torch.device) -> None:
         )
 
 
-def stagger(envs: TensorEnvs) -> None:
-    """Let first episodes end at random times. Raises UserError where the environments are no task with a time limit."""
-    if not isinstance(envs, TaskEnvs) or envs.limit is None:
-        raise UserError("env.stagger=true is for rlopt's own tasks with a time limit; leave it out")
-    envs.staggered = True
+def configure(envs: TensorEnvs, stagger: bool, graph: bool) -> None:
+    """Let first episodes end at random times with ``stagger``. Raises UserError where an option is not served."""
+    if stagger:
+        if not isinstance(envs, TaskEnvs) or envs.limit is None:
+            raise UserError("env.stagger=true is for rlopt's own tasks with a time limit; leave it out")
+        envs.staggered = True
+    if graph and envs.device.type != "cuda":
+        raise UserError(f"env.graph=true records CUDA's kernels, and device={envs.device} has none; leave it out")
+    if graph and not functional(envs):
+        raise UserError(
+            "env.graph=true is for rlopt's own tasks, tasks made of rlopt.envs.tensor.Task, and environments with "
+            "running, draw and advance as in rlopt.envs.tensor.protocol; leave it out"
+        )
 
 
 class OneEnv(gym.Env[Any, Any]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeGuard
 
 import gymnasium as gym
@@ -56,6 +56,25 @@ class SavedEnvs(TensorEnvs, Protocol):
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `state` gave, after `reset` with the same seed."""
+
+
+class FunctionalEnvs(TensorEnvs, Protocol):
+    """Environments whose step is also a function without side effects, which a CUDA graph can hold."""
+
+    running: tuple[Tensor, ...]  # (E, ...) what a step takes over from the one before
+
+    def draw(self, steps: int) -> tuple[Tensor, ...]:
+        """The random numbers (T, E, ...) of the next ``steps`` steps, which later draws go on from."""
+
+    def advance(
+        self, running: Sequence[Tensor], actions: Tensor, drawn: Sequence[Tensor]
+    ) -> tuple[tuple[Tensor, ...], Stepped]:
+        """One step of ``running``, with one row of `draw`: what is running now, and what the step gave."""
+
+
+def functional(envs: TensorEnvs) -> TypeGuard[FunctionalEnvs]:
+    """Whether a step is also a function: the environments have ``running``, ``draw`` and ``advance``."""
+    return all(hasattr(envs, name) for name in ("running", "draw", "advance"))
 
 
 def saves(envs: TensorEnvs) -> TypeGuard[SavedEnvs]:

@@ -7,7 +7,7 @@ here: seeds, ends of episodes, the time limit, and what a checkpoint needs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import gymnasium as gym
@@ -66,7 +66,7 @@ class Task(ABC):
 
 
 class TaskEnvs:
-    """E environments of a task; see `protocol.TensorEnvs`. ``dtype`` is the type of states and observations.
+    """E environments of a task; see `protocol.FunctionalEnvs`. ``dtype`` is the type of states and observations.
 
     Episodes are truncated after ``limit`` steps, unless the task has a limit of its own. Episodes of one length that
     begin together stay together, and every rollout is then of one part of them: where ``staggered`` is set before a
@@ -107,19 +107,36 @@ class TaskEnvs:
         return self.task.observe(self._state)
 
     def step(self, actions: Tensor) -> Stepped:
-        begins, noise = self._tick()
+        (self._state, self._elapsed), found = self.advance((self._state, self._elapsed), actions, self._tick())
+        return found
+
+    def advance(
+        self, running: Sequence[Tensor], actions: Tensor, drawn: Sequence[Tensor]
+    ) -> tuple[tuple[Tensor, ...], Stepped]:
+        begins, noise = drawn
         actions = actions.to(self._like.dtype) if actions.is_floating_point() else actions
-        state, reward, terminated = self.task.step(self._state, actions, noise)
+        state, reward, terminated = self.task.step(running[0], actions, noise)
         last = self.task.observe(state)
-        if self.limit is None:
-            truncated = torch.zeros_like(terminated)
-        else:
-            self._elapsed = self._elapsed + 1
-            truncated = self._elapsed >= self.limit
+        truncated, elapsed = torch.zeros_like(terminated), running[1]
+        if self.limit is not None:
+            elapsed = elapsed + 1
+            truncated = elapsed >= self.limit
         over = terminated | truncated
-        self._state = torch.where(over[:, None], begins, state)
-        self._elapsed = self._elapsed.masked_fill(over, 0)
-        return Stepped(self.task.observe(self._state), reward, terminated, truncated, last)
+        state = torch.where(over[:, None], begins, state)
+        found = Stepped(self.task.observe(state), reward, terminated, truncated, last)
+        return (state, elapsed.masked_fill(over, 0)), found
+
+    def draw(self, steps: int) -> tuple[Tensor, ...]:
+        rows = [self._tick() for _ in range(steps)]
+        return tuple(torch.stack(column) for column in zip(*rows, strict=True))
+
+    @property
+    def running(self) -> tuple[Tensor, ...]:
+        return self._state, self._elapsed
+
+    @running.setter
+    def running(self, found: Sequence[Tensor]) -> None:
+        self._state, self._elapsed = found
 
     def state(self) -> dict[str, Tensor]:
         clock = torch.full_like(self._elapsed, self._clock)

@@ -75,6 +75,7 @@ def test_what_a_refusal_advises_goes_through(typed):
 NO_EFFECT = {
     "updates=5": "updates follows from total_steps and batch_size",
     "observations.normalise=false observations.clip=3": "observations.clip has no effect with observations.normalise=false",
+    "dtype=float64 matmul_precision=high": "matmul_precision=high has no effect with dtype=float64",
     "rewards.scale=false rewards.clip=3": "rewards.clip has no effect with rewards.scale=false",
     "averaging.decay=0.5": "averaging.decay has no effect with averaging.kind=none",
     "averaging.kind=uniform averaging.decay=0.5": "averaging.decay has no effect with averaging.kind=uniform",

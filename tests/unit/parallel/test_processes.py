@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+import torch
 
 from rlopt.errors import UserError
 from rlopt.parallel import processes
@@ -14,6 +15,7 @@ from rlopt.parallel.processes import (
     end_with_parent,
     ending_children,
     leave_cores_to_others,
+    matmul_precision,
     own_cores,
     try_in_child,
 )
@@ -112,3 +114,11 @@ def test_a_process_is_told_when_its_parent_ends(tmp_path, monkeypatch):
     os.kill(parent, signal.SIGKILL)
     os.waitpid(parent, 0)
     assert until(told.exists, 20)
+
+
+def test_products_are_rounded_within_alone():
+    before = torch.get_float32_matmul_precision()
+    with pytest.raises(ZeroDivisionError), matmul_precision("high"):
+        assert torch.get_float32_matmul_precision() == "high"
+        1 // 0
+    assert torch.get_float32_matmul_precision() == before == "highest"

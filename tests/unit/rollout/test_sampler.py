@@ -24,26 +24,26 @@ class Envs:
 
 def test_every_step_acts_steps_and_counts():
     envs, counter = Envs(), StepCounter()
-    loop = step_environments(envs, lambda t: 10 * t, counter, str)
+    loop = step_environments(envs.step, lambda t: 10 * t, counter, str)
     assert [next(loop)[0] for _ in range(3)] == [0, 10, 20] == envs.given
     assert counter.step == 3
 
 
 def test_it_ends_before_a_step_when_a_stop_is_requested():
     envs, counter = Envs(), StepCounter()
-    loop = step_environments(envs, lambda t: t, counter, str)
+    loop = step_environments(envs.step, lambda t: t, counter, str)
     next(loop)
     counter.stop_requested = True
     assert list(loop) == [] and envs.given == [0]
 
 
 def test_an_environment_that_fails_is_named_and_a_policy_is_not():
-    loop = step_environments(Envs(fails_at=2), lambda t: t, StepCounter(), lambda: "environment 7")
+    loop = step_environments(Envs(fails_at=2).step, lambda t: t, StepCounter(), lambda: "environment 7")
     next(loop)
     with pytest.raises(EnvironmentFault, match="environment 7 .*ZeroDivisionError: of no use"):
         next(loop)
     with pytest.raises(ZeroDivisionError):
-        next(step_environments(Envs(), lambda t: 1 // 0, StepCounter(), str))
+        next(step_environments(Envs().step, lambda t: 1 // 0, StepCounter(), str))
 
 
 def test_infinite_observations_are_not_hidden_by_clipping():

@@ -89,7 +89,7 @@ def test_no_step_waits_for_the_device(id):
     collect, policy = collector(envs, head, steps=20)
     collect._begin(1)
     with NoWaiting() as counted:
-        collect._step(policy, collect._buffer)
+        collect._step(policy)
     assert counted.count > 20 * 20
 
 
@@ -102,7 +102,7 @@ def test_every_step_is_on_the_device(id):
     head = Categorical(discrete[id]) if id in discrete else DiagonalGaussian(1)
     collect, policy = collector(envs, head, steps=20)
     collect._begin(1)
-    collect._step(policy, collect._buffer)
+    collect._step(policy)
     assert all(x.is_meta for x in collect._buffer.values()) and collect._observation.is_meta
 
 
@@ -116,7 +116,7 @@ def test_no_step_waits_for_a_gpu(id):
     collect._begin(1)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        collect._step(policy, collect._buffer)
+        collect._step(policy)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert collect._observation.is_cuda and bool(collect._observation.isfinite().all())
@@ -132,7 +132,7 @@ def test_a_step_that_waits_is_found():
     collect, policy = collector(Waits.envs(3, CPU, FLOAT), DiagonalGaussian(1))
     collect._begin(1)
     with pytest.raises(EnvironmentFault, match="_local_scalar_dense waits"), NoWaiting():
-        collect._step(policy, collect._buffer)
+        collect._step(policy)
 
 
 @pytest.mark.parametrize("head", [None, GSDE(1, 3, 4, 0.5), GSDE(1, 3, None, 0.5)])

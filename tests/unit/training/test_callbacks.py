@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import rlopt
 from rlopt.errors import EnvironmentFault, UserError
@@ -18,6 +19,14 @@ SMALL: dict[str, Any] = {
     "batch_size": 80, "total_steps": 240, "policy": {"hidden": [8]}, "critic": {"hidden": [8]},
     "evaluation": {"episodes": 3},
 }  # fmt: skip
+
+
+def test_products_round_as_chosen_while_a_run_updates():
+    seen = []
+    rlopt.train(
+        on_update=lambda *_: seen.append(torch.get_float32_matmul_precision()), matmul_precision="high", **SMALL
+    )
+    assert seen == ["high"] * 3 and torch.get_float32_matmul_precision() == "highest"
 
 
 def test_callbacks_are_called_in_order_with_what_is_documented():

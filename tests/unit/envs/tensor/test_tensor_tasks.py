@@ -11,7 +11,7 @@ from rlopt.envs.spec import EnvSpec
 from rlopt.envs.tensor.acrobot import Acrobot
 from rlopt.envs.tensor.cartpole import CartPole
 from rlopt.envs.tensor.lqr import LinearQuadratic
-from rlopt.envs.tensor.making import stagger, task_of
+from rlopt.envs.tensor.making import configure, task_of
 from rlopt.envs.tensor.mountain_car_continuous import MountainCarContinuous
 from rlopt.envs.tensor.pendulum import Pendulum
 from rlopt.envs.tensor.protocol import saves
@@ -143,4 +143,4 @@ def test_only_tasks_with_a_limit_are_staggered():
     with pytest.raises(ValueError, match="stagger must be false"):
         EnvSpec("pendulum", "Pendulum-v1", 2, "sync", None, {}, stagger=True)
     with pytest.raises(UserError, match="with a time limit"):
-        stagger(Drift.envs(2, CPU, torch.float32))
+        configure(Drift.envs(2, CPU, torch.float32), True, False)
