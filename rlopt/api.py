@@ -18,6 +18,7 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
@@ -35,7 +36,7 @@ from rlopt.core.heads import Head
 from rlopt.core.network import Network
 from rlopt.core.parts import Metric, Objective, Solution, Solver
 from rlopt.core.samples import Samples
-from rlopt.envs.given import Given, given
+from rlopt.envs.given import Given, given, named
 from rlopt.errors import UserError, needs_extra
 from rlopt.files import shown
 from rlopt.files.reading import read_json
@@ -117,6 +118,10 @@ def train(
     )
     networks = {name: options.pop(name) for name in ("policy", "critic") if callable(options.get(name))}
     env = options.get("env")
+    if isinstance(env, gym.vector.VectorEnv):
+        typed = {override.partition("=")[0] for override in overrides}
+        options = {**{k: v for k, v in named(options.pop("env")).items() if k not in typed}, **options}
+        env = None
     known = None if env is None or isinstance(env, str | Mapping) else given(options.pop("env"), PYTHON)
     modules = [] if known else modules_of(_typed_ids(overrides, options))
     if known:

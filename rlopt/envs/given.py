@@ -4,6 +4,7 @@
     rlopt.train(env=Grid)                      the same from Python
     rlopt.train(env=lambda: Wrapped(Grid()))   a function
     rlopt.train(env=Grid(size=5))              an environment, which is copied: a run needs several of them
+    rlopt.train(env=gym.make_vec("Grid-v0", 8))  eight of a registered id, which rlopt makes anew
 
 Each of these may also be a game of several agents, of PettingZoo's parallel API: see rlopt.guide.agents.
 
@@ -26,6 +27,11 @@ from rlopt.envs.agents.game import is_game
 from rlopt.envs.observations import describe_kind
 from rlopt.errors import UserError, in_one_line
 
+_INSTEAD = (
+    "give what makes one of them, with env.num_envs=N, or register those that are tensors with a vector_entry_point, "
+    "see rlopt.guide.extending"
+)
+_OF_MAKE_VEC = "num_envs", "vectorization_mode", "vector_kwargs", "max_episode_steps"
 STAND_IN = "stand-in"  # the id of an environment that is not made
 
 
@@ -41,8 +47,8 @@ def given(thing: Any, nowhere: str) -> Given:
 
     Its id begins with ``nowhere`` where it cannot be imported by a name. Raises UserError for anything else.
     """
-    if isinstance(thing, gym.vector.VectorEnv) or (isinstance(thing, type) and issubclass(thing, gym.vector.VectorEnv)):
-        raise UserError("env must make one environment, not several side by side; env.num_envs says how many there are")
+    if isinstance(thing, type) and issubclass(thing, gym.vector.VectorEnv):
+        raise UserError(f"env must make one environment, not several side by side; {_INSTEAD}")
     if isinstance(thing, gym.Env) or is_game(thing):
         name = type(thing.unwrapped).__name__
         _copy(thing)  # so that an error is told at once
@@ -51,6 +57,21 @@ def given(thing: Any, nowhere: str) -> Given:
         raise UserError(f"env must be a name, a class, a function that makes an environment, or one; got {thing!r}")
     name = getattr(thing, "__qualname__", type(thing).__qualname__)
     return Given(f"{_place(thing, name) or nowhere}:{name.rpartition('.')[2]}", thing)
+
+
+def named(envs: gym.vector.VectorEnv) -> dict[str, Any]:
+    """The options by which rlopt makes the environments of `gymnasium.make_vec` anew, with its own means.
+
+    Raises UserError where a registered id and its arguments do not say all of them.
+    """
+    spec = envs.spec
+    kwargs = {} if spec is None else {k: v for k, v in spec.kwargs.items() if k not in _OF_MAKE_VEC}
+    inner = [each for each in (envs.get_attr("spec") if hasattr(envs, "get_attr") else ()) if each]
+    changed = envs.unwrapped is not envs or any(each.additional_wrappers for each in inner)
+    limits = {each.max_episode_steps for each in (spec, *inner) if each}
+    if spec is None or changed or limits != {gym.spec(spec.id).max_episode_steps}:
+        raise UserError(f"env: these environments side by side are not those of a registered id alone; {_INSTEAD}")
+    return {"env.id": spec.id, "env.num_envs": envs.num_envs, **({"env.kwargs": kwargs} if kwargs else {})}
 
 
 def _place(thing: Any, name: str) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import yaml
 from gymnasium import spaces
 
 import rlopt
@@ -108,6 +109,18 @@ def test_a_class_a_function_and_an_environment_from_python():
     assert rlopt.train("env.id=mine.py:Grid", **OPTIONS).summary["env"] == "mine.py:Grid"
 
 
+@pytest.mark.parametrize("mode", ["sync", "async", "vector_entry_point"])
+def test_environments_side_by_side_from_python(mode):
+    envs = gym.make_vec("CartPole-v1", 4, mode, sutton_barto_reward=True)
+    others = {k: v for k, v in OPTIONS.items() if k != "env.num_envs"}
+    rlopt.train(env=envs, run_dir="here", **others)
+    envs.close()
+    rlopt.train("env.num_envs=2", env=gym.make_vec("CartPole-v1", 4), run_dir="there", **others)
+    here, there = (yaml.safe_load(Path(name, "config.yaml").read_text())["env"] for name in ("here", "there"))
+    assert (here["id"], here["num_envs"], here["kwargs"]) == ("CartPole-v1", 4, {"sutton_barto_reward": True})
+    assert (there["num_envs"], there["kwargs"]) == (2, {})
+
+
 def test_what_python_names_the_command_line_finds(run):
     sys.path.insert(0, str(Path.cwd()))
     try:
@@ -183,7 +196,9 @@ class Open(gym.Env):
 
 @pytest.mark.parametrize("env, wanted", [
     (lambda: Open(), "cannot be copied, and a run needs several"),
-    (lambda: gym.make_vec("CartPole-v1", 2), "env must make one environment"),
+    (lambda: gym.vector.SyncVectorEnv([Grid, Grid]), "not those of a registered id alone; give what makes one"),
+    (lambda: gym.make_vec("CartPole-v1", 2, "sync", wrappers=[gym.wrappers.FlattenObservation]), "not those of a registered"),
+    (lambda: gym.make_vec("CartPole-v1", 2, "sync", max_episode_steps=9), "not those of a registered id alone"),
     (lambda: 3, "env must be a name, a class, a function"),
 ])  # fmt: skip
 def test_what_cannot_be_given_from_python_is_told(env, wanted):
@@ -192,6 +207,11 @@ def test_what_cannot_be_given_from_python_is_told(env, wanted):
         rlopt.train(env=made, **OPTIONS)
     for close in (getattr(made, "file", None), made):
         getattr(close, "close", lambda: None)()
+
+
+def test_a_class_of_environments_side_by_side_is_told():
+    with pytest.raises(UserError, match="env must make one environment, not several side by side; give what makes one"):
+        rlopt.train(env=gym.vector.SyncVectorEnv, **OPTIONS)
 
 
 def test_a_notebook_shows_names_and_one_line_errors():
