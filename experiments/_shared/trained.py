@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import mean
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from experiments._shared.data import append_rows, exists, read_rows
 SUMMARY = ("steps", "evaluation_return", "evaluation_std", "sampled_evaluation_return", "return_mean",
            "steps_per_second", "skipped")  # fmt: skip
 POINTS = 200  # of a curve, at most
+_SEEN = {"curves.png": "Training curves", "waste.png": "Waste by algorithm"}
 
 
 class Run(NamedTuple):
@@ -55,28 +57,29 @@ def places(here: Path, quick: bool) -> tuple[Path, Path]:
     return results, results if quick else here
 
 
-def finish(here: Path, quick: bool, shown: str, claims: list[tuple[str, bool]]) -> int:
+def finish(here: Path, quick: bool, shown: str, claims: list[tuple[str, bool]], picture: str = "curves.png") -> int:
     """Print the table; without ``quick`` put it and the figure into the page. Returns the exit status."""
     print(shown)
     if quick:
         study.verdict(claims, places(here, quick)[1])
         return 0
-    study.publish(here / "README.md", f"![Training curves](curves.png)\n\n{shown}")
+    study.publish(here / "README.md", f"![{_SEEN.get(picture, picture)}]({picture})\n\n{shown}")
     return study.verdict(claims, here)
 
 
-def collect(runs: Sequence[Run], results: Path, jobs: int) -> None:
-    """Run what is not yet in ``results``, ``jobs`` at a time, each on one thread."""
+def collect(runs: Sequence[Run], results: Path, jobs: int, means: Sequence[str] = ()) -> None:
+    """Run what is not yet in ``results``, ``jobs`` at a time, each on one thread; ``means`` are scalars' over a run."""
     results.mkdir(parents=True, exist_ok=True)
     rows = read_rows(results / "runs.csv") if exists(results / "runs.csv") else []
     there = {(row["name"], row["environment"], row["seed"]) for row in rows}
     lock = Lock()
 
     def one(run: Run) -> None:
-        summary, curve = train(run)
+        summary, curve = train(run, means)
         with lock:
-            row = [*run.key, *(summary.get(key) for key in SUMMARY)]
-            append_rows(results / "runs.csv", ["name", "environment", "seed", *SUMMARY], [row])
+            columns = (*SUMMARY, *means)
+            row = [*run.key, *(summary.get(key) for key in columns)]
+            append_rows(results / "runs.csv", ["name", "environment", "seed", *columns], [row])
             points = [[*run.key, step, f"{value:.6g}"] for step, value in curve]
             append_rows(results / "curves.csv", ["name", "environment", "seed", "step", "return"], points)
         print(f"{run.name} on {run.env}, seed {run.seed}: {summary['evaluation_return']:.1f}", flush=True)
@@ -85,8 +88,8 @@ def collect(runs: Sequence[Run], results: Path, jobs: int) -> None:
         list(pool.map(one, [run for run in runs if run.key not in there]))
 
 
-def train(run: Run) -> tuple[dict[str, Any], list[tuple[int, float]]]:
-    """One run -> its summary, with the updates that were skipped, and its curve."""
+def train(run: Run, means: Sequence[str] = ()) -> tuple[dict[str, Any], list[tuple[int, float]]]:
+    """One run -> its summary, with the updates that were skipped and ``means`` of its scalars, and its curve."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with tempfile.TemporaryDirectory() as folder:
@@ -100,6 +103,7 @@ def train(run: Run) -> tuple[dict[str, Any], list[tuple[int, float]]]:
         events = EventAccumulator(run_dir, size_guidance={"scalars": 0}).Reload()
         curve = [(event.step, event.value) for event in events.Scalars("episode/return")]
         summary["skipped"] = int(events.Scalars("update/skipped")[-1].value)
+        summary |= {name: mean([event.value for event in events.Scalars(name)]) for name in means}
     return summary, thinned(curve)
 
 

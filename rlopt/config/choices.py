@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -73,18 +74,23 @@ def defaults(group: str, choice: str) -> tuple[list[str], dict[str, str]]:
     A key is spelled as Hydra does, without what only says how it is meant: override /optimizer@optimizer is
     optimizer@optimizer. A file that is wrong has none: Hydra says what is wrong with it.
     """
-    text = file(group, choice).read_text("utf-8")
-    if "defaults:" not in text:
-        return [], {}
-    try:
-        entries = yaml.safe_load(text)["defaults"]
-    except (yaml.YAMLError, LookupError, TypeError):
-        return [], {}
-    entries = entries if isinstance(entries, list) else []
+    entries = _entries(file(group, choice).read_text("utf-8"))
     bases = [entry for entry in entries if isinstance(entry, str) and entry != "_self_"]
     chosen = [pair for entry in entries if isinstance(entry, dict) for pair in entry.items()]
     others = {str(key): str(name) for key, name in chosen if name is not None}
     return bases, {key.removeprefix("override ").lstrip("/"): name for key, name in others.items()}
+
+
+@cache
+def _entries(text: str) -> Sequence[Any]:
+    """The entries of a file's defaults list."""
+    if "defaults:" not in text:
+        return ()
+    try:
+        entries = yaml.safe_load(text)["defaults"]
+    except (yaml.YAMLError, LookupError, TypeError):
+        return ()
+    return entries if isinstance(entries, list) else ()
 
 
 def file(group: str, choice: str) -> Path:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -149,6 +150,11 @@ def _to_text(value: Any) -> str:
         raise UserError(f"an option must be a number, text, or a list or dict of them; got {value!r}") from error
 
 
+@cache
+def _parser() -> OverridesParser:
+    return OverridesParser.create()
+
+
 def parse(text: str) -> Override:
     """One override. Raises UserError where it cannot be read, or is of a kind that is not served."""
     name, _, rest = text.partition("=")
@@ -159,7 +165,7 @@ def parse(text: str) -> Override:
     except ValueError as error:
         raise UserError(f"{name}: {error}") from error
     try:
-        override = OverridesParser.create().parse_override(text)
+        override = _parser().parse_override(text)
         value = override.value()
     except (HydraException, ValueError) as error:
         raise unreadable from error

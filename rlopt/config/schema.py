@@ -9,6 +9,7 @@ import types
 import typing
 from collections.abc import Mapping
 from importlib import import_module
+from inspect import Parameter
 from typing import Any, TypeVar
 
 from rlopt.config.choices import extra_dirs, nearest, short_name
@@ -37,14 +38,13 @@ def construct(cls: type[T], values: Mapping[str, Any], where: str, **given: Any)
     Raises UserError that names the option, what was wanted and what came.
     """
     prefix = f"{where}." if where else ""
-    hints = typing.get_type_hints(cls.__init__ if not hasattr(cls, "__dataclass_fields__") else cls)
-    wanted = {k: v for k, v in hints.items() if k in parameters(cls) and k not in given}
+    known = _arguments(cls)
+    wanted = {name: hint for name, (hint, _) in known.items() if name not in given}
     for name in values:
         if name not in wanted:
             raise UserError(f"{prefix}{name} is no option{nearest(name, list(wanted))}")
-    optional = {name for name, p in inspect.signature(cls).parameters.items() if p.default is not p.empty}
-    for name in wanted:
-        if name not in values and name not in optional:
+    for name, (_, optional) in known.items():
+        if name in wanted and name not in values and not optional:
             raise UserError(f"{prefix}{name} is missing")
     converted = {name: convert(values[name], wanted[name], f"{prefix}{name}") for name in wanted if name in values}
     try:
@@ -118,6 +118,18 @@ def _lacking(part: Any, kind: type[Any]) -> list[str]:
 
 def _article(name: str) -> str:
     return f"an {name}" if name[0] in "aeiou" else f"a {name}"
+
+
+_known: dict[type[Any], dict[str, tuple[Any, bool]]] = {}
+
+
+def _arguments(cls: type[Any]) -> dict[str, tuple[Any, bool]]:
+    """A class's annotated arguments by name: the annotation, and whether there is a default. Looked up once."""
+    if cls not in _known:
+        hints = typing.get_type_hints(cls.__init__ if not hasattr(cls, "__dataclass_fields__") else cls)
+        found = inspect.signature(cls).parameters
+        _known[cls] = {n: (hint, found[n].default is not Parameter.empty) for n, hint in hints.items() if n in found}
+    return _known[cls]
 
 
 def parameters(cls: type[Any]) -> list[str]:

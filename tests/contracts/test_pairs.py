@@ -10,7 +10,7 @@ from rlopt.errors import UserError
 from tests.support.building import resolve, trainer
 
 SMALL = [
-    "algo=npg", "env=cartpole", "env.num_envs=4", "batch_size=64", "total_steps=1280", "policy.hidden=[8]",
+    "algo=npg", "env=cartpole", "env.num_envs=4", "batch_size=64", "total_steps=384", "policy.hidden=[8]",
     "critic.hidden=[8]", "critic.schedule.epochs=1", "evaluation.episodes=0", "dtype=float64",
     "checkpoint.every_seconds=null",
 ]  # fmt: skip
@@ -45,7 +45,7 @@ def test_an_allowed_pair_trains(metric, solver, tmp_path):
     before = run.state["actor"]["theta"].clone()
     summary = run.run()
     theta = run.state["actor"]["theta"]
-    assert summary["steps"] == 1280
+    assert summary["steps"] == 384
     assert run.skipped == 0
     assert theta.isfinite().all()
     assert not torch.equal(theta, before)

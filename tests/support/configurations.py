@@ -1,5 +1,6 @@
 """Every choice of every group in a small run's configuration."""
 
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -37,25 +38,25 @@ def learns_once(config: dict[str, Any]) -> bool:
 
 def load_part(group: str, choice: str, **inside: str) -> dict[str, Any]:
     """What a choice's file holds; ``inside`` names the optimizer and scheduler of a step."""
-    values = yaml.safe_load(_text(group, choice))
+    values = deepcopy(_read(group, choice))
     return {k: load_part(k, inside[k]) if group == "step" and k in inside else v for k, v in values.items()}
 
 
 @cache
-def _text(group: str, choice: str) -> str:
-    return to_yaml(read_choice(group, choice)).replace("${updates}", "5")
+def _read(group: str, choice: str) -> dict[str, Any]:
+    return yaml.safe_load(to_yaml(read_choice(group, choice)).replace("${updates}", "5"))
 
 
 @cache
-def _small() -> str:
-    return to_yaml(resolve([*SMALL, "schedule.minibatch=10", "schedule.epochs=1", "algo=npg"]))
+def _small() -> dict[str, Any]:
+    return yaml.safe_load(to_yaml(resolve([*SMALL, "schedule.minibatch=10", "schedule.epochs=1", "algo=npg"])))
 
 
 def small_config(where: str, parts: dict[str, Any]) -> dict[str, Any]:
     """A small run's configuration with these parts in the actor's place or the critic's."""
-    config = yaml.safe_load(_small())
+    config = deepcopy(_small())
     (config["critic"] if where else config).update(parts)
     if "compatible" in parts.get("solver", {}).get("_target_", ""):  # its direction is that of such a critic
-        config["critic"]["compatible"] = yaml.safe_load(_text("critic", "lstd"))["compatible"]
+        config["critic"]["compatible"] = load_part("critic", "lstd")["compatible"]
         config["advantages"]["normalise"] = False
     return config

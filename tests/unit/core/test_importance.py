@@ -18,7 +18,7 @@ from tests.support.weighing import ENTROPY, OBJECTIVE, weighted_gradient
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 KINDS = ["trajectory", "decision"]
-STEPS, STATES, GAMMA = 4, 3, 0.9
+STEPS, STATES, GAMMA = 3, 3, 0.9
 START = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 TO = randn(STATES, 2, STATES, seed=1).softmax(2)  # [s, a, s'] probabilities
 REWARD = randn(STATES, 2, STATES, seed=2)

@@ -71,11 +71,12 @@ def compare(id: str, options: dict, widths, count: int, steps: int) -> SimpleNam
     return SimpleNamespace(worst=worst, ends=ends)
 
 
+@pytest.mark.parametrize("count", [COUNT // 10, pytest.param(COUNT, marks=pytest.mark.learning)])  # the rest takes long
 @pytest.mark.parametrize("id", TASKS)
-def test_trajectories_are_those_of_gymnasium(id):
+def test_trajectories_are_those_of_gymnasium(id, count):
     cls, widths, options = TASKS[id]
     assert task_of(id) is cls
-    found = compare(id, options, np.array(widths), COUNT, STEPS)
+    found = compare(id, options, np.array(widths), count, STEPS)
     assert found.worst <= CLOSE
     assert found.ends or id in ("Pendulum-v1", "rlopt/LQR-v0")
 
