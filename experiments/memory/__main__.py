@@ -28,6 +28,7 @@ class Task(NamedTuple):
     bar: float
     steps: int
     settings: dict[str, tuple[str, ...]]
+    shown: tuple[float, float]  # returns that the figure shows
 
 
 BATCHES = "schedule.minibatch=256", "critic.schedule.minibatch=256"
@@ -35,15 +36,15 @@ CRITIC = ("critic.schedule.minibatch=256",)
 PLAN = {
     "cartpole_positions": Task("CartPole without velocities", 475, 500_000, {
         "ppo": BATCHES, "trpo": CRITIC, "acktr": (),
-    }),
+    }, (0, 520)),
     "pendulum_position": Task("Pendulum without its velocity", -250, 500_000, {
         "ppo": (*BATCHES, "optimizer.lr=1e-3", "critic.optimizer.lr=1e-3", "gamma=0.95"),
         "trpo": (*CRITIC, "critic.optimizer.lr=1e-3", "gamma=0.95"),
         "acktr": ("critic.schedule.epochs=10",),
-    }),
+    }, (-1500, 0)),
     "t_maze": Task("T-maze of length 20", 0.95, 200_000, {
         "ppo": (*FAR, "schedule.minibatch=512", "critic.schedule.minibatch=512"), "trpo": (*FAR, *CRITIC),
-    }),
+    }, (-2.5, 1.1)),
 }  # fmt: skip
 
 
@@ -98,8 +99,10 @@ def draw(results: Path, picture: Path) -> None:
                 if found := trained.curves(points, f"{algo} {kind}", env):
                     trained.band(axis, found, task.steps, f"{algo} {kind}", color=STYLES[algo], linestyle=line)
         axis.axhline(task.bar, color="black", linewidth=0.6)
-        axis.set(title=task.title, xlabel="thousand environment steps", ylabel="training episode return")
-        axis.legend(frameon=False, fontsize=8)
+        axis.set(
+            title=task.title, ylim=task.shown, xlabel="thousand environment steps", ylabel="training episode return"
+        )
+        axis.legend(frameon=False, fontsize=8, loc="center right")
         axis.spines[["top", "right"]].set_visible(False)
     style.save(figure, picture, dpi=110)
 
