@@ -7,16 +7,19 @@ curves.png and the claims from results/.
 from __future__ import annotations
 
 import statistics
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 
 from experiments._shared import style, trained
-from experiments._shared.data import read_rows
+from experiments._shared.building import make_trainer
+from experiments._shared.data import read_json, read_rows, write_json
 
 HERE = Path(__file__).parent
 SEEDS = range(1, 4)  # fixed before any of them was run; settings were tried on seed 100
+CARTPOLE = range(1, 6)  # seeds of experiment=cartpole_tensors, fixed before any of them was run here
 TIMED = 65_536  # steps of the runs with the sync backend, of which the time alone is wanted
 COMMON = ("recipe=null", "env.num_envs=1024", "env.timeout=600")
 CRITIC = ("critic.optimizer.lr=2e-3", "critic.schedule.epochs=5")
@@ -100,6 +103,59 @@ def speeds(rows: list[dict[str, str]], name: str, env: str) -> list[float]:
     return [float(r["steps_per_second"]) for r in rows if (r["name"], r["environment"]) == (name, env)]
 
 
+def collections(repeats: int = 7) -> dict[str, dict[str, list[float]]]:
+    """Steps a processor second of collection alone by task and number of environments; the kinds take turns."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for env in ("cartpole", "pendulum"):
+        kinds = {
+            "sync, 8": ("sync", 8, 256),
+            "tensor, 1024": ("tensor", 1024, 32),
+            "tensor, 4096": ("tensor", 4096, 32),
+        }
+        runs = {
+            name: make_trainer([f"env={env}", "algo=trpo", f"env.backend={backend}", f"env.num_envs={count}",
+                                f"batch_size={count * steps}", "recipe=null", "workers=1"])
+            for name, (backend, count, steps) in kinds.items()
+        }  # fmt: skip
+        found[env] = {name: [] for name in kinds}
+        for turn in range(repeats + 1):
+            for name, run in runs.items():
+                began, taken = time.process_time(), 0
+                while time.process_time() - began < 0.5:
+                    taken += run.collector.collect(run.agent.policy(run.state)).steps  # type: ignore[arg-type]
+                if turn:
+                    found[env][name].append(taken / (time.process_time() - began))
+        for run in runs.values():
+            run.collector.close()
+    return found
+
+
+def table_of_collections(found: dict[str, dict[str, list[float]]]) -> str:
+    lines = [
+        "| collection, steps a processor second | sync, 8 | tensor, 1,024 | times | tensor, 4,096 | times |",
+        "|---" * 6 + "|",
+    ]
+    for env, kinds in found.items():
+        sync, few, many = (kinds[name] for name in ("sync, 8", "tensor, 1024", "tensor, 4096"))
+        cells = [f"{statistics.median(sync):,.0f}"]
+        for values in (few, many):
+            ratios = [a / b for a, b in zip(values, sync, strict=True)]
+            cells += [f"{statistics.median(values):,.0f}",
+                      f"{statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})"]  # fmt: skip
+        lines.append(f"| {env} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def table_of_cartpole(rows: list[dict[str, str]]) -> str:
+    """The preset that is to solve CartPole within seconds, by seed."""
+    own = sorted((r for r in rows if r["environment"] == "cartpole"), key=lambda r: int(r["seed"]))
+    lines = ["| CartPole, seed | evaluation return | seconds of training |", "|---|---|---|"]
+    for row in own:
+        seconds = float(row["steps"]) / float(row["steps_per_second"])
+        lines.append(f"| {row['seed']} | {float(row['evaluation_return']):.1f} | {seconds:.1f} |")
+    return "\n".join(lines)
+
+
 def table(rows: list[dict[str, str]]) -> str:
     lines = [
         "| task | bar | algorithm | steps | evaluation return, mean (95% t) | lowest | seeds | s | sync, s |",
@@ -123,6 +179,11 @@ def claims(rows: list[dict[str, str]]) -> list[tuple[str, bool]]:
             if values := trained.evaluations(rows, algo, env):
                 mean = statistics.mean(values)
                 found.append((f"{algo} on {task.title}: {mean:.4g}, {task.bar:g} asked for", mean >= task.bar))
+    solved = [float(r["evaluation_return"]) for r in rows if r["environment"] == "cartpole"]
+    reached = sum(value >= 475 for value in solved)
+    found.append(
+        (f"trpo on CartPole: {reached} of {len(solved)} seeds at 475", bool(solved) and reached == len(solved))
+    )
     return found
 
 
@@ -145,11 +206,15 @@ def main() -> int:
     options = trained.parser("Four tasks as tensors.", "one seed, 65,536 steps").parse_args()
     results, out = trained.places(HERE, options.quick)
     if not options.draw:
+        alone = [trained.Run("trpo", "cartpole", 524_288, seed, ("experiment=cartpole_tensors",)) for seed in CARTPOLE]
+        trained.collect([] if options.quick else alone, results, 1)  # with nothing beside it, for the time
+        write_json(results / "collection.json", collections(1 if options.quick else 7))
         trained.collect(planned(options.quick), results, options.jobs)
     rows = read_rows(results / "runs.csv")
     if not options.quick:
         draw(read_rows(results / "curves.csv"), out / "curves.png")
-    return trained.finish(HERE, options.quick, table(rows), [] if options.quick else claims(rows))
+    parts = (table(rows), table_of_cartpole(rows), table_of_collections(read_json(results / "collection.json")))
+    return trained.finish(HERE, options.quick, "\n\n".join(parts), [] if options.quick else claims(rows))
 
 
 if __name__ == "__main__":
