@@ -31,6 +31,7 @@ from rlopt.config.choices import PARTS, choices, environment_with_id, nearest, s
 from rlopt.errors import UserError
 from rlopt.files.reading import check_depth
 
+_parser = cache(OverridesParser.create)
 _DEEPEST = 20  # lists and mappings within one another
 _WITHIN_STEP = ("optimizer", "scheduler")  # groups whose choices stand inside a step
 _GROUP_OF = {  # a choice within another's options -> the group whose files it takes
@@ -148,11 +149,6 @@ def _to_text(value: Any) -> str:
         return repr(value.item() if hasattr(value, "item") else value)
     except (ValueError, RuntimeError) as error:  # an array of several numbers
         raise UserError(f"an option must be a number, text, or a list or dict of them; got {value!r}") from error
-
-
-@cache
-def _parser() -> OverridesParser:
-    return OverridesParser.create()
 
 
 def parse(text: str) -> Override:
