@@ -15,7 +15,7 @@ from rlopt.config.choices import choices
 from tests.support.probes import make_trainer
 
 UNITS = [2.0**-20, 2.0**20]
-SMALL = ["env.num_envs=4", "batch_size=240", "total_steps=720", "policy.hidden=[8]", "critic.hidden=[8]",
+SMALL = ["env.num_envs=4", "batch_size=240", "total_steps=480", "policy.hidden=[8]", "critic.hidden=[8]",
          "dtype=float64", "evaluation.episodes=0", "env.id=Unit-v0", "record.tensorboard=false"]  # fmt: skip
 
 
@@ -44,10 +44,10 @@ def registered():
 
 
 def trained(folder: Any, *overrides: str) -> Tensor:
-    """Theta of both networks after three updates."""
+    """Theta of both networks after two updates."""
     run = make_trainer(*SMALL, f"run_dir={folder}", *overrides)
     run.run()
-    assert run.updates == 3 and run.skipped == 0
+    assert run.updates == 2 and run.skipped == 0
     return torch.cat([run.state[name]["theta"] for name in run.agent.learners])
 
 
@@ -57,7 +57,7 @@ def trained(folder: Any, *overrides: str) -> Tensor:
 def test_theta_does_not_depend_on_the_unit(algo, name, what, tmp_path):
     given = [f"algo={algo}", f"env.kwargs.name={name}"]
     if algo == "enac":  # which learns from whole episodes
-        given += ["env.num_envs=2", "batch_size=1200", "total_steps=3600"]
+        given += ["env.num_envs=2", "batch_size=1200", "total_steps=2400"]
     plain = trained(tmp_path / "plain", *given)
     for i, unit in enumerate([*UNITS, 2.0**-60, 2.0**40] if algo == "trpo" else UNITS):
         theta = trained(tmp_path / str(i), *given, f"env.kwargs.{what}={unit!r}")

@@ -35,6 +35,7 @@ def test_a_score_is_of_the_last_tenth():
     assert thinned([(i, 2.0 * i, float(i)) for i in range(60)])[0] == (1, 2.0, 0.5)
 
 
+@pytest.mark.learning  # trains
 def test_a_run_is_kept_and_not_repeated(tmp_path, capsys):
     runs = [Run(method, "cartpole", 0.02, 100, 4096) for method in ("muon", "cg")]
     main.collect(runs[:1], tmp_path / "runs.csv", 1, tmp_path / "curves.csv")

@@ -179,7 +179,12 @@ def alive(pid: int) -> bool:
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc")
 @pytest.mark.parametrize(
     ("how", "number"),
-    [("hangs", signal.SIGKILL), ("hangs", signal.SIGINT), ("hangs", signal.SIGTERM), ("holds", signal.SIGKILL)],
+    [
+        ("hangs", signal.SIGKILL),
+        ("hangs", signal.SIGINT),
+        pytest.param("hangs", signal.SIGTERM, marks=pytest.mark.learning),  # long, as the next, for the fast run
+        pytest.param("holds", signal.SIGKILL, marks=pytest.mark.learning),
+    ],
 )
 def test_no_child_survives_a_killed_or_interrupted_learner(tmp_path, how, number):
     """One of them hangs in its environment's step, where it hears of nothing."""
