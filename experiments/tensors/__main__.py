@@ -94,7 +94,7 @@ def planned(quick: bool) -> list[trained.Run]:
         plain = tuple(option for option in task.options if option != "env.stagger=true")
         for algo in STYLES:
             own = task._replace(options=plain).of(algo)
-            common = ("env.backend=sync", *COMMON, "evaluation.episodes=1", "workers=1")
+            common = ("env.backend=sync", "recipe=null", "env.num_envs=64", "workers=1")
             runs.append(trained.Run(f"{algo} sync", env, TIMED, 1, (f"algo={algo}", *common, *own)))
     return runs
 
