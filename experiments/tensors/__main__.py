@@ -197,6 +197,7 @@ def draw(points: list[dict[str, str]], picture: Path) -> None:
         axis.set(title=task.title, xlabel="thousand environment steps")
         axis.spines[["top", "right"]].set_visible(False)
     axes[-1].set_yscale("symlog")
+    axes[-1].set_ylim(-4000, -10)
     axes[0].set_ylabel("training episode return")
     axes[0].legend(frameon=False, fontsize=8)
     style.save(figure, picture, dpi=110)
