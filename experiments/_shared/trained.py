@@ -25,7 +25,7 @@ from experiments._shared.data import append_rows, exists, read_rows
 SUMMARY = ("steps", "evaluation_return", "evaluation_std", "sampled_evaluation_return", "return_mean",
            "steps_per_second", "skipped")  # fmt: skip
 POINTS = 200  # of a curve, at most
-_SEEN = {"curves.png": "Training curves", "waste.png": "Waste by algorithm"}
+_CURVES = "![Training curves](curves.png)"
 
 
 class Run(NamedTuple):
@@ -57,13 +57,13 @@ def places(here: Path, quick: bool) -> tuple[Path, Path]:
     return results, results if quick else here
 
 
-def finish(here: Path, quick: bool, shown: str, claims: list[tuple[str, bool]], picture: str = "curves.png") -> int:
+def finish(here: Path, quick: bool, shown: str, claims: list[tuple[str, bool]], figure: str = _CURVES) -> int:
     """Print the table; without ``quick`` put it and the figure into the page. Returns the exit status."""
     print(shown)
     if quick:
         study.verdict(claims, places(here, quick)[1])
         return 0
-    study.publish(here / "README.md", f"![{_SEEN.get(picture, picture)}]({picture})\n\n{shown}")
+    study.publish(here / "README.md", f"{figure}\n\n{shown}")
     return study.verdict(claims, here)
 
 

@@ -1,6 +1,6 @@
 """Four tasks as tensors by four algorithms: scripts/reproduce tensors [--quick] [--draw] [--jobs N]
 
-1,024 environments in one process, and for the time beside it the same settings with env.backend=sync; then the table,
+1,024 environments in one process, and for the time beside it 64 with env.backend=sync; then the table,
 curves.png and the claims from results/.
 """
 
@@ -81,7 +81,7 @@ PLAN = {
 
 
 def planned(quick: bool) -> list[trained.Run]:
-    """A seed of all cells first; then the runs with the sync backend, which need no random number to end."""
+    """A seed of all cells at a time; then the short runs with the sync backend."""
     runs = []
     for seed in [0] if quick else SEEDS:
         for env, task in PLAN.items():

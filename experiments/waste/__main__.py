@@ -92,7 +92,7 @@ def main() -> int:
     rows = read_rows(results / "runs.csv")
     if not options.quick:
         draw(rows, out / "waste.png")
-        return trained.finish(HERE, options.quick, table(rows), claims(rows), "waste.png")
+        return trained.finish(HERE, options.quick, table(rows), claims(rows), "![Waste by algorithm](waste.png)")
     return trained.finish(HERE, options.quick, table(rows), [])
 
 

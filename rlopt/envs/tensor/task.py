@@ -117,8 +117,10 @@ class TaskEnvs:
         actions = actions.to(self._like.dtype) if actions.is_floating_point() else actions
         state, reward, terminated = self.task.step(running[0], actions, noise)
         last = self.task.observe(state)
-        truncated, elapsed = torch.zeros_like(terminated), running[1]
-        if self.limit is not None:
+        elapsed = running[1]
+        if self.limit is None:
+            truncated = torch.zeros_like(terminated)
+        else:
             elapsed = elapsed + 1
             truncated = elapsed >= self.limit
         over = terminated | truncated
