@@ -70,8 +70,8 @@ way, and `rlopt eval RUN_DIR --best`, or `rlopt.load(RUN_DIR, best=True)`, takes
 `device=cuda` has networks, updates and, with `env.backend=tensor`, environments on the GPU; `env.graph=true` launches
 the steps of a rollout as one CUDA graph, which tests replay by a stand-in on a processor and no GPU has run yet.
 `matmul_precision=high` lets float32 products round to TF32, and `medium` to bfloat16: with operands rounded so on a
-processor, K-FAC's step hardly changes, and one by conjugate gradient more (experiments/precision). Speed on a GPU has not
-been measured yet: `scripts/bench --only device` does.
+processor, K-FAC's step hardly changes, and one by conjugate gradient more (experiments/precision). Speed on a GPU has
+not been measured yet: `scripts/bench --only device` does.
 
 ## Sweeps
 
