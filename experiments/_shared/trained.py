@@ -101,7 +101,8 @@ def train(run: Run, means: Sequence[str] = ()) -> tuple[dict[str, Any], list[tup
             raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
         summary = json.loads(Path(run_dir, "summary.json").read_text())
         events = EventAccumulator(run_dir, size_guidance={"scalars": 0}).Reload()
-        curve = [(event.step, event.value) for event in events.Scalars("episode/return")]
+        ended = "episode/return" in events.Tags()["scalars"]  # not where no episode has
+        curve = [(event.step, event.value) for event in events.Scalars("episode/return")] if ended else []
         summary["skipped"] = int(events.Scalars("update/skipped")[-1].value)
         summary |= {name: mean([event.value for event in events.Scalars(name)]) for name in means}
     return summary, thinned(curve)
@@ -109,7 +110,7 @@ def train(run: Run, means: Sequence[str] = ()) -> tuple[dict[str, Any], list[tup
 
 def thinned(curve: list[tuple[int, float]]) -> list[tuple[int, float]]:
     """At most POINTS points, each the mean of those it stands for, at the last one's step."""
-    size = -(-len(curve) // POINTS)
+    size = -(-len(curve) // POINTS) or 1
     parts = [curve[i : i + size] for i in range(0, len(curve), size)]
     return [(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts]
 

@@ -111,6 +111,7 @@ def collections(repeats: int = 7) -> dict[str, dict[str, list[float]]]:
             "sync, 8": ("sync", 8, 256),
             "tensor, 1024": ("tensor", 1024, 32),
             "tensor, 4096": ("tensor", 4096, 32),
+            "tensor, 16384": ("tensor", 16384, 16),
         }
         runs = {
             name: make_trainer([f"env={env}", "algo=trpo", f"env.backend={backend}", f"env.num_envs={count}",
@@ -132,13 +133,13 @@ def collections(repeats: int = 7) -> dict[str, dict[str, list[float]]]:
 
 def table_of_collections(found: dict[str, dict[str, list[float]]]) -> str:
     lines = [
-        "| collection, steps a processor second | sync, 8 | tensor, 1,024 | times | tensor, 4,096 | times |",
-        "|---" * 6 + "|",
+        "| collection, steps a processor second | sync, 8 | 1,024 tensors | times | 4,096 | times | 16,384 | times |",
+        "|---" * 8 + "|",
     ]
     for env, kinds in found.items():
-        sync, few, many = (kinds[name] for name in ("sync, 8", "tensor, 1024", "tensor, 4096"))
+        sync, *others = kinds.values()
         cells = [f"{statistics.median(sync):,.0f}"]
-        for values in (few, many):
+        for values in others:
             ratios = [a / b for a, b in zip(values, sync, strict=True)]
             cells += [f"{statistics.median(values):,.0f}",
                       f"{statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})"]  # fmt: skip

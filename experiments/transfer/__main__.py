@@ -1,6 +1,6 @@
 """Runs that start from something: scripts/reproduce transfer [--quick] [--draw] [--jobs N]
 
-For every seed: TRPO on Hopper with half the friction (the source), on Hopper from the source's policy, and on Hopper
+For every seed: PPO on Hopper with half the friction (the source), on Hopper from the source's policy, and on Hopper
 from scratch; then 20,000 transitions of the fine-tuned policy, drawn from its distribution, are recorded and cloned.
 Runs lie in runs/transfer and are not made again; results/runs.csv holds what they returned.
 """
@@ -27,7 +27,8 @@ from rlopt.envs.spec import EnvSpec
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PARTS = ("--extensions", str(HERE / "parts"))
-SEEDS = range(1, 6)  # fixed before any of them was run
+ALGO, SOURCE_STEPS, STEPS = "ppo", 1_000_000, 200_000
+SEEDS = range(6, 11)  # fixed before any of them was run; TRPO had 1 to 5, see the page
 KINDS = ("source", "fine-tuned", "from scratch", "cloned")
 
 
@@ -66,7 +67,7 @@ def record(run_dir: Path, path: Path, count: int, seed: int) -> None:
 def one_seed(seed: int, folder: Path, steps: int, source_steps: int, count: int) -> dict[str, float]:
     """Evaluation returns by kind."""
     at = {kind: folder / f"{kind.replace(' ', '-')}-{seed}" for kind in KINDS}
-    common = ["algo=trpo", f"seed={seed}"]
+    common = [f"algo={ALGO}", f"seed={seed}"]
     slippery = "env.wrappers=[wrapper.slippery:Slippery]"
     run(["train"], at["source"], [*common, slippery, f"total_steps={source_steps}"])
     run(["train"], at["fine-tuned"], [*common, f"init.from={at['source']}", f"total_steps={steps}"])
@@ -121,7 +122,7 @@ def main() -> int:
     results = (folder if options.quick else HERE / "results") / "runs.csv"
     if not options.draw:
         folder.mkdir(parents=True, exist_ok=True)
-        sizes = (4096, 4096, 500) if options.quick else (200_000, 300_000, 20_000)
+        sizes = (4096, 4096, 500) if options.quick else (STEPS, SOURCE_STEPS, 20_000)
         seeds = range(1) if options.quick else SEEDS
         with ThreadPoolExecutor(options.jobs) as pool:
             found = list(pool.map(lambda seed: one_seed(seed, folder, *sizes), seeds))
