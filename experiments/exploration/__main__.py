@@ -16,11 +16,9 @@ from experiments._shared.data import read_rows
 
 HERE = Path(__file__).parent
 PARTS = ("--extensions", str(HERE / "parts"))
-STEPS = 60_000
 KINDS = {"with rnd": "-", "alone": ":"}  # and their lines in the figure
 SETTINGS = {
-    "ppo": ("schedule.epochs=4", "critic.schedule.epochs=4", "scheduler=constant", "critic.scheduler=constant",
-            "objective.entropy=0.01"),
+    "ppo": ("schedule.epochs=4", "critic.schedule.epochs=4", "scheduler=constant", "critic.scheduler=constant"),
     "trpo": ("critic.schedule.epochs=4",),
 }  # fmt: skip
 STYLES = {"ppo": "#1f4e9c", "trpo": "#c44e00"}
@@ -32,8 +30,9 @@ class Grid(NamedTuple):
 
     suffix: str
     title: str
+    steps: int
     options: tuple[str, ...]
-    coefficients: dict[str, float]  # of intrinsic advantages, by algorithm
+    entropy: float  # weight of the entropy in PPO's objective
     lr: float  # of RND's predictor
     solved: float  # an evaluation return above it
     seeds: range  # fixed before any of them was run; settings were tried on seeds 0 to 3
@@ -41,26 +40,26 @@ class Grid(NamedTuple):
     def name(self, algo: str, kind: str) -> str:
         return f"{algo} {kind}{self.suffix}"
 
-    def rnd(self, algo: str) -> tuple[str, ...]:
-        return "exploration=rnd", f"exploration.coefficient={self.coefficients[algo]:g}", f"exploration.lr={self.lr:g}"
+    def overrides(self, algo: str, kind: str) -> tuple[str, ...]:
+        own = (f"objective.entropy={self.entropy:g}",) if algo == "ppo" else ()
+        rnd = ("exploration=rnd", "exploration.coefficient=1", f"exploration.lr={self.lr:g}")
+        return (f"algo={algo}", *SETTINGS[algo], *own, *self.options, *(rnd if kind == "with rnd" else ()))
 
 
 GRIDS = (
-    Grid(", steps cost", "a step costs .01", ("env.kwargs.cost=0.01", "rewards.scale=false"),
-         {"ppo": 0.3, "trpo": 1}, 3e-4, 0.8, range(41, 46)),
-    Grid("", "steps are free", (),
-         {"ppo": 1, "trpo": 1}, 1e-3, 0.95, range(11, 16)),
+    Grid(", steps cost", "a step costs .01", 120_000, ("env.kwargs.cost=0.01", "rewards.scale=false"), 0, 3e-4, 0.8,
+         range(51, 56)),
+    Grid("", "steps are free", 60_000, (), 0.01, 1e-3, 0.95, range(11, 16)),
 )  # fmt: skip
 
 
 def planned(quick: bool) -> list[trained.Run]:
-    steps, runs = 4_096 if quick else STEPS, []
+    runs = []
     for grid in GRIDS:
         for algo in STYLES:
             for kind in KINDS:
-                extra = grid.rnd(algo) if kind == "with rnd" else ()
-                overrides = (f"algo={algo}", *SETTINGS[algo], *grid.options, *extra, *PARTS)
-                seeds = [0] if quick else grid.seeds
+                steps, seeds = (4_096, [0]) if quick else (grid.steps, grid.seeds)
+                overrides = (*grid.overrides(algo, kind), *PARTS)
                 runs += [trained.Run(grid.name(algo, kind), ENV, steps, seed, overrides) for seed in seeds]
     return runs
 
@@ -112,7 +111,7 @@ def draw(points: list[dict[str, str]], picture: Path) -> None:
         for algo, color in STYLES.items():
             for kind, line in KINDS.items():
                 if found := trained.curves(points, grid.name(algo, kind), ENV):
-                    trained.band(axis, found, STEPS, f"{algo} {kind}", color=color, linestyle=line)
+                    trained.band(axis, found, grid.steps, f"{algo} {kind}", color=color, linestyle=line)
         axis.set(title=f"Grid of 10 x 10: {grid.title}", xlabel="thousand environment steps")
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("training episode return")
