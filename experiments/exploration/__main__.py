@@ -35,7 +35,7 @@ class Grid(NamedTuple):
     entropy: float  # weight of the entropy in PPO's objective
     lr: float  # of RND's predictor
     solved: float  # an evaluation return above it
-    seeds: range  # fixed before any of them was run; settings were tried on seeds 0 to 3
+    seeds: range  # fixed before any of them was run; settings were tried on seeds 0 to 9
 
     def name(self, algo: str, kind: str) -> str:
         return f"{algo} {kind}{self.suffix}"
