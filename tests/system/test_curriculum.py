@@ -75,8 +75,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("kill, update, workers", [
-    ("on_checkpoint", 1, 1), ("on_checkpoint", 4, 1), ("on_rollout", 6, 1), ("on_update", 5, 1), ("on_update", 7, 2),
-    ("on_checkpoint", 6, 2), ("on_begin", 0, 1),
+    ("on_checkpoint", 4, 1), ("on_rollout", 6, 1), ("on_update", 7, 2), ("on_begin", 0, 1),
+    *(pytest.param(*each, marks=pytest.mark.learning)  # long, for the fast run
+      for each in (("on_checkpoint", 1, 1), ("on_update", 5, 1), ("on_checkpoint", 6, 2))),
 ])  # fmt: skip
 def test_a_killed_run_goes_on_to_the_bit(kill, update, workers, whole):
     typed = [sys.executable, "-c", SCRIPT, "here", str(workers), kill, str(update)]

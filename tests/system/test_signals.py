@@ -35,7 +35,9 @@ pytestmark = pytest.mark.usefixtures("probe_environments")
     [(signal.SIGINT, 1), (signal.SIGTERM, 2), (signal.SIGUSR1, 1), (signal.SIGHUP, 1)],
     ids=["SIGINT", "SIGTERM, workers", "SIGUSR1", "SIGHUP"],
 )
-def test_a_signal_drops_the_update_saves_and_says_how_to_go_on(tmp_path, runs, capsys, monkeypatch, number, workers):
+def test_a_signal_drops_the_update_saves_and_says_how_to_go_on(
+    tmp_path, runs, capsys, monkeypatch, request, number, workers
+):
     """It arrives in the middle of the third update, when the actor has learned."""
     run_dir, whole = tmp_path / "run", runs("two workers")
     overrides = chosen(*SMALL, *CASES["two workers"], "checkpoint.every_updates=null", f"workers={workers}")
@@ -53,6 +55,9 @@ def test_a_signal_drops_the_update_saves_and_says_how_to_go_on(tmp_path, runs, c
         return learn(self, state, batch, generator, on_policy_ready)
 
     monkeypatch.setattr(Agent, "learn", interrupted)
+    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    outside = signal.signal(number, usual)  # nohup, where the tests were started by it, ignores SIGHUP
+    request.addfinalizer(lambda: signal.signal(number, outside))
     before = signal.getsignal(number)
     assert cli.main(["train", *overrides, f"run_dir={run_dir}"]) == 128 + number
     assert signal.getsignal(number) is before
@@ -212,6 +217,7 @@ def two_ranks(folder: Path, *arguments: str) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="forks, and reads /proc")
+@pytest.mark.learning  # long, and what test_ranks stops is in the fast run
 def test_two_ranks_stop_after_one_update_and_resume_to_the_bit(tmp_path):
     whole, part = tmp_path / "whole", tmp_path / "part"
     overrides = [

@@ -33,7 +33,16 @@ HEADS = [
 ]
 
 
-@pytest.mark.parametrize("kind", HEADS)
+LONGER = {
+    "MultiCategorical",
+    "Bernoulli, Tuple",
+    "squashed, in sigma",
+    "Product, Beta",
+    "whole numbers",
+}  # for the fast run
+
+
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=pytest.mark.learning) if k in LONGER else k for k in HEADS])
 def test_exported_policies_agree_on_a_thousand_observations(kind):
     onnxruntime = pytest.importorskip("onnxruntime")
     policy = moved(*EVERY[kind])
