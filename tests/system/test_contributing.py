@@ -44,7 +44,7 @@ def tree(tmp_path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("group", ["solver", "metric", "policy"])
+@pytest.mark.parametrize("group", ["solver", pytest.param("metric", marks=pytest.mark.learning), "policy"])
 def test_an_outsider_adds_a_part_with_two_files(tree, group):
     heading = "A policy network" if group == "policy" else "A solver, metric, step, damping or objective"
     written, command = example(section(heading), group)

@@ -181,8 +181,8 @@ def alive(pid: int) -> bool:
     ("how", "number"),
     [
         ("hangs", signal.SIGKILL),
-        ("hangs", signal.SIGINT),
-        pytest.param("hangs", signal.SIGTERM, marks=pytest.mark.learning),  # long, as the next, for the fast run
+        pytest.param("hangs", signal.SIGINT, marks=pytest.mark.learning),  # long, as the next two, for the fast run
+        pytest.param("hangs", signal.SIGTERM, marks=pytest.mark.learning),
         pytest.param("holds", signal.SIGKILL, marks=pytest.mark.learning),
     ],
 )
