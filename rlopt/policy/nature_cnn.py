@@ -95,6 +95,6 @@ class _ImageNetwork(nn.Module):
         else:
             pixels = flat.view(-1, i.channels, i.height, i.width)
         weight: Tensor = self.layers[0].weight  # type: ignore[assignment]
-        pixels = pixels.contiguous(memory_format=torch.channels_last)  # convolutions are faster: 0.57 for 0.89 ms
+        pixels = pixels.contiguous(memory_format=torch.channels_last)  # on a CPU .57 in place of .89 ms a sample
         out: Tensor = self.layers(pixels.to(weight.dtype) / i.high)
         return out

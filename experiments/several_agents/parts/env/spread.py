@@ -7,7 +7,6 @@ cooperative-competitive environments).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -100,9 +99,4 @@ class Spread:
         return torch.cat(parts, 2).flatten(0, 1)
 
 
-def make(**kwargs: Any) -> Spread:
-    """A ``vector_entry_point``."""
-    return Spread(**kwargs)
-
-
-gym.register("SpreadTensors-v0", vector_entry_point=make)
+gym.register("SpreadTensors-v0", vector_entry_point=Spread)
