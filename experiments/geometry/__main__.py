@@ -1,9 +1,9 @@
 """Which geometry for the actor, at equal KL and at equal seconds: scripts/reproduce geometry [--quick] [--draw] ...
 
 Searches every method's radius (or rate) on seeds 100 and up, then trains with it on seeds 0 and up, then times an
-update by width. Each run is appended to results/ when it ends, and what stands there is not repeated, so that the same
-command goes on where it was stopped. Then tables and figure. --quick is one environment, a few updates, into
-runs/geometry-quick.
+update by width and by batch. Each run is appended to results/ when it ends, and what stands there is not repeated, so
+that the same command goes on where it was stopped. Then tables and figures. --quick is one environment, a few updates,
+into runs/geometry-quick.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rlopt.errors import UserError
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = ("halfcheetah", "hopper", "walker2d", "ant")
-STEPS, SEEDS, TUNED = 300_000, 10, 2
+STEPS, SEEDS, TUNED = 300_000, 10, 1
 RUNS = ["method", "environment", "value", "seed", "steps", "score", "kl", "seconds", "skipped"]
 CURVES = ["method", "environment", "value", "seed", "step", "seconds", "return"]
 
@@ -99,11 +99,11 @@ def main() -> int:
         collect(runs, results / "search.csv", options.jobs)
     if {"all", "runs"} & set(stages):
         best = report.chosen(read_rows(results / "search.csv"))
-        pairs = [(m, e) for e in options.environments for m in methods if (m, e) in best]
-        final = [Run(m, e, best[m, e], seed, steps) for seed in range(options.seeds) for m, e in pairs]
+        pairs = [(m, e) for e in options.environments for m in methods if m in best]
+        final = [Run(m, e, best[m], seed, steps) for seed in range(options.seeds) for m, e in pairs]
         collect(final, results / "runs.csv", options.jobs, results / "curves.csv")
     if {"all", "cost"} & set(stages):
-        cost.collect(methods, cost.WIDTHS[:1] if options.quick else cost.WIDTHS, results / "cost.csv")
+        cost.collect(methods, cost.SIZES[:1] if options.quick else cost.SIZES, results / "cost.csv")
     found = report.Results.read(results)
     shown = report.page(found)
     print(shown)

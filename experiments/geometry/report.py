@@ -14,9 +14,11 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 
 from experiments._shared import style
 from experiments._shared.data import exists, read_rows
+from experiments.geometry import cost
 from experiments.geometry.training import LAST, METHODS
 from rlopt.report.statistics import Array, Estimate, estimate, improvement, pooled
 
@@ -96,22 +98,33 @@ class Results:
         return found
 
 
-def _is_of(best: dict[tuple[str, str], float], row: Row) -> bool:
+def _is_of(best: dict[str, float], row: Row) -> bool:
     """Whether a run, or a point of one, has the chosen radius or rate."""
-    return best.get((row["method"], row["environment"])) == float(row["value"])
+    return best.get(row["method"]) == float(row["value"])
 
 
 def _key(row: Row) -> tuple[str, str, int]:
     return row["method"], row["environment"], int(row["seed"])
 
 
-def chosen(rows: Sequence[Row]) -> dict[tuple[str, str], float]:
-    """(method, environment) -> the value with the highest mean score over tuning seeds; the smaller one in a tie."""
-    scores: dict[tuple[str, str], dict[float, list[float]]] = {}
+def chosen(rows: Sequence[Row]) -> dict[str, float]:
+    """method -> the value with the highest mean score over environments and tuning seeds; the smaller one in a tie.
+
+    Scores are divided by the highest of any run on the same environment. A method counts when all of its values have
+    been run equally often.
+    """
+    highest: dict[str, float] = {}
     for row in rows:
-        of_method = scores.setdefault((row["method"], row["environment"]), {})
-        of_method.setdefault(float(row["value"]), []).append(float(row["score"]))
-    return {key: max(sorted(values), key=lambda v: statistics.fmean(values[v])) for key, values in scores.items()}
+        highest[row["environment"]] = max(highest.get(row["environment"], 0.0), float(row["score"]))
+    scores: dict[str, dict[float, list[float]]] = {}
+    for row in rows:
+        of_method = scores.setdefault(row["method"], {})
+        of_method.setdefault(float(row["value"]), []).append(float(row["score"]) / highest[row["environment"]])
+    return {
+        method: max(sorted(values), key=lambda v: statistics.fmean(values[v]))
+        for method, values in scores.items()
+        if len({len(each) for each in values.values()}) == 1
+    }
 
 
 def page(found: Results) -> str:
@@ -176,15 +189,19 @@ def _decided(found: Results, methods: list[str], in_time: bool) -> str:
 
 
 def _costs(rows: list[Row]) -> str:
-    widths = sorted({int(row["width"]) for row in rows})
-    lines = ["Milliseconds of the processor for one update of the actor from 2,048 samples, by width of two layers", "",
-             "| method | " + " | ".join(map(str, widths)) + " |", "|---" * (len(widths) + 1) + "|"]  # fmt: skip
+    """By width at one batch, and by batch at one width."""
+    sizes = {(int(row["width"]), int(row["samples"])) for row in rows}
+    columns = sorted(size for size in sizes if size[1] == cost.BATCH)
+    columns += sorted(size for size in sizes if size[1] != cost.BATCH)
+    names = " | ".join(f"{width} wide, {samples:,}" for width, samples in columns)
+    lines = ["Milliseconds of the processor for one update of the actor, by width of its two layers and by samples", "",
+             f"| method | {names} |", "|---" * (len(columns) + 1) + "|"]  # fmt: skip
     for name, method in METHODS.items():
-        took = {int(row["width"]): float(row["milliseconds"]) for row in rows if row["method"] == name}
+        took = {(int(row["width"]), int(row["samples"])): float(row["milliseconds"])
+                for row in rows if row["method"] == name}  # fmt: skip
         if took:
-            lines.append(
-                f"| {method.title} | " + " | ".join(f"{took[w]:.3g}" if w in took else "-" for w in widths) + " |"
-            )
+            shown = " | ".join(f"{took[size]:.3g}" if size in took else "-" for size in columns)
+            lines.append(f"| {method.title} | {shown} |")
     return "\n".join(lines)
 
 
@@ -196,31 +213,54 @@ def told(e: Estimate, digits: int = 0) -> str:
 
 
 def draw(found: Results, out: Path) -> None:
-    """Mean curves by steps above, by seconds below; the cost of an update by width at the right."""
-    environments = found.environments
-    if not environments:
-        return
-    columns = len(environments)
-    figure, axes = plt.subplots(2, columns, figsize=(4 * columns, 7), layout="constrained", squeeze=False)
-    for column, environment in enumerate(environments):
-        for row, (place, unit) in enumerate(((0, "thousand steps"), (1, "processor seconds"))):
-            axis = axes[row, column]
-            for number, method in enumerate(found.methods):
-                own = [c for (m, e, _), c in found.curves.items() if (m, e) == (method, environment)]
-                if not own:
-                    continue
-                color, line = style.CURVES[number % len(style.CURVES)]
-                start, end = max(c[place][0] for c in own), min(c[place][-1] for c in own)
-                grid = np.linspace(start, end, 60)
-                mean = np.mean([np.interp(grid, c[place], c[2]) for c in own], 0)
-                scale = 1000 if place == 0 else 1
-                second = number >= len(style.CURVES)
-                label, marker = METHODS[method].title, "." if second else None
-                axis.plot(grid / scale, mean, color=color, linestyle=line, marker=marker, markevery=6, label=label)
-            axis.set(title=environment if row == 0 else None, xlabel=unit, ylabel="return" if column == 0 else None)
-            axis.spines[["top", "right"]].set_visible(False)
-    axes[0, 0].legend(frameon=False, fontsize=7)
-    style.save(figure, out / "curves.png", dpi=110)
+    """scores.png: by environment, each method's IQM by steps and by seconds; cost.png: of an update."""
+    if environments := found.environments:
+        height = 1.2 + 0.32 * len(found.methods)
+        figure, axes = plt.subplots(1, len(environments), figsize=(3.6 * len(environments), height), sharey=True,
+                                    layout="constrained", squeeze=False)  # fmt: skip
+        for axis, environment in zip(axes[0], environments, strict=True):
+            _scores(axis, found, environment)
+        axes[0, 0].set_yticks(range(len(found.methods)), [METHODS[m].title for m in found.methods])
+        axes[0, 0].invert_yaxis()
+        axes[0, 0].legend(frameon=False, fontsize=8, loc="lower right")
+        style.save(figure, out / "scores.png", dpi=110)
+    if found.costs:
+        _draw_costs(found.costs, out / "cost.png")
+
+
+def _scores(axis: Axes, found: Results, environment: str) -> None:
+    sides = ((-0.15, "o", "#1f4e9c", "by steps", found.scores),
+             (0.15, "s", "#c44e00", "by seconds", found.scores_in_time))  # fmt: skip
+    for shift, marker, color, label, measured in sides:
+        for place, method in enumerate(found.methods):
+            if not found.of(method, environment):
+                continue
+            e = estimate(measured(method, environment), "iqm", "bootstrap")
+            axis.plot([e.low, e.high], [place + shift] * 2, color=color, linewidth=1.2)
+            axis.plot(e.value, place + shift, marker, color=color, markersize=4, label=label if place == 0 else None)
+    axis.set(title=environment, xlabel="IQM of the score, 95%")
+    axis.grid(axis="y", linewidth=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_costs(rows: list[Row], picture: Path) -> None:
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
+    sides = (("width", "samples", cost.BATCH, f"width of two layers, with {cost.BATCH:,} samples"),
+             ("samples", "width", cost.WIDTH, f"samples, with two layers of {cost.WIDTH}"))  # fmt: skip
+    for axis, (column, other, at, said) in zip(axes, sides, strict=True):
+        for number, (name, method) in enumerate(METHODS.items()):
+            points = sorted((int(r[column]), float(r["milliseconds"])) for r in rows
+                            if r["method"] == name and int(r[other]) == at)  # fmt: skip
+            color, line = style.CURVES[number % len(style.CURVES)]
+            marker = "." if number < len(style.CURVES) else "x"
+            if points:
+                axis.plot(*zip(*points, strict=True), color=color, linestyle=line, marker=marker, label=method.title)
+        axis.set(xscale="log", yscale="log", xlabel=said)
+        axis.grid(linewidth=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("milliseconds of the processor, an update")
+    axes[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    style.save(figure, picture, dpi=110)
 
 
 def _rows(file: Path) -> list[Row]:

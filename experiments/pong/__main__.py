@@ -18,7 +18,8 @@ ENV = ("env.id=ALE/Pong-v5", "policy=nature_cnn", "env.wrappers=[frame_stack:4,a
        "env.kwargs.full_action_space=false")  # fmt: skip
 PLAN = {  # name -> its options, and its colour
     "ppo": (("algo=ppo", "critic=shared", "batch_size=1024", "schedule.minibatch=256", "schedule.epochs=3",
-             "optimizer.lr=2.5e-4", "objective.clip=0.1", "objective.entropy=0.01", "workers=2"), "#1f4e9c"),
+             "advantages.recompute=false", "optimizer.lr=2.5e-4", "objective.clip=0.1", "objective.entropy=0.01",
+             "workers=2"), "#1f4e9c"),
     "acktr": (("algo=acktr", "critic=shared", "solver.measure=20", "env.num_envs=16", "batch_size=640",
                "objective.entropy=0.01", "workers=2"), "#5a8f29"),
 }  # fmt: skip

@@ -38,12 +38,12 @@ def _clone(dataset: str, overrides: list[str], updates: int, held_out: float) ->
     from rlopt.config import read_config
     from rlopt.config.overrides import check_once
     from rlopt.config.saved import to_yaml
-    from rlopt.parallel.processes import use_one_thread
+    from rlopt.parallel.processes import start_learner
     from rlopt.policy.policy import Policy
     from rlopt.training.cloning import Cloner, Progress, read_demonstrations
     from rlopt.training.run_directory import choose_run_directory, exclusive_run_directory
 
-    use_one_thread()
+    start_learner()
     check_once(overrides)
     config = read_config(overrides)
     run_dir = choose_run_directory(config)

@@ -29,18 +29,15 @@ def _resume(run_dir: Path, overrides: list[str]) -> int:
     from rlopt.checkpoint.format import unpack
     from rlopt.cli.process import build_run, train_to_end
     from rlopt.config import check_config
-    from rlopt.parallel.processes import use_one_thread
-    from rlopt.training.continuing import read_run, saved_result
+    from rlopt.parallel.processes import start_learner
+    from rlopt.training.continuing import read_run
     from rlopt.training.signals import SignalHandler
 
-    use_one_thread()
+    start_learner()
     plain, path, content = ranks.broadcast_from_first(lambda: read_run(shown(run_dir), overrides, _print))
     config = ranks.on_all_ranks(lambda: check_config(plain))
     if content is None and path is not None:
-        if ranks.is_first_rank():
-            console.output(f"{shown(run_dir)} is finished: {saved_result(run_dir)}")
-            console.output("  A larger total_steps=N extends it, unless its learning rates were planned to end there")
-        return 0
+        return _print_result(run_dir)
     signals = SignalHandler()
     with signals.installed():
         trainer = ranks.on_all_ranks(lambda: build_run(config, run_dir, resumed=content is not None))
@@ -53,11 +50,23 @@ def _resume(run_dir: Path, overrides: list[str]) -> int:
                     which = ", ".join(map(str, restarted))
                     _print(f"the episodes of environments {which} cannot be continued: these begin new ones")
                 if tree and tree.get("changes"):
-                    _print(
-                        "callbacks in Python changed this run's environments, and are not called here; "
-                        "rlopt.resume(RUN_DIR, on_update=...) goes on with them"
-                    )
+                    _print(_CHANGED)
             return train_to_end(trainer, signals)
+
+
+_CHANGED = (
+    "callbacks in Python changed this run's environments, and are not called here; "
+    "rlopt.resume(RUN_DIR, on_update=...) goes on with them"
+)
+
+
+def _print_result(run_dir: Path) -> int:
+    from rlopt.training.continuing import saved_result
+
+    if ranks.is_first_rank():
+        console.output(f"{shown(run_dir)} is finished: {saved_result(run_dir)}")
+        console.output("  A larger total_steps=N extends it, unless its learning rates were planned to end there")
+    return 0
 
 
 def _print(message: str) -> None:

@@ -12,9 +12,7 @@ from rlopt.parallel import ranks
 
 def run(arguments: list[str]) -> int:
     if "-h" in arguments or "--help" in arguments:
-        asked = [a for a in arguments if not a.startswith("-")]
-        print("\n".join(_help_of(name) for name in asked) if asked else _help())
-        return 0
+        return _print_help([a for a in arguments if not a.startswith("-")])
     flags = [a for a in arguments if a.startswith("-")]
     overrides = [a for a in arguments if not a.startswith("-")]
     if "--cfg" in arguments and {"job", "hydra", "all"} & set(overrides):
@@ -33,14 +31,7 @@ def run(arguments: list[str]) -> int:
         from rlopt.cli.sweep import multirun
 
         return multirun(overrides, _train)
-    if "--cfg" in flags:
-        from rlopt.config.overrides import check_once
-        from rlopt.config.saved import to_yaml
-
-        check_once(overrides)
-        print(to_yaml(read_config(overrides).plain), end="")
-        return 0
-    return _train(overrides)
+    return _print_configuration(overrides) if "--cfg" in flags else _train(overrides)
 
 
 @ranks.process_group()
@@ -51,11 +42,11 @@ def _train(overrides: list[str]) -> int:
     check_once(overrides)
     plain, typed = ranks.broadcast_from_first(lambda: (compose(overrides), list(read_overrides(overrides))))
     from rlopt.cli.process import build_run, train_to_end
-    from rlopt.parallel.processes import use_one_thread
+    from rlopt.parallel.processes import start_learner
     from rlopt.training.run_directory import choose_run_directory, exclusive_run_directory
     from rlopt.training.signals import SignalHandler
 
-    use_one_thread()
+    start_learner()
     config = ranks.on_all_ranks(lambda: check_config(plain, typed))
     run_dir = ranks.broadcast_from_first(lambda: choose_run_directory(config))
     signals = SignalHandler()
@@ -63,6 +54,20 @@ def _train(overrides: list[str]) -> int:
         trainer = ranks.on_all_ranks(lambda: build_run(config, run_dir))
         with closing(trainer.collector), exclusive_run_directory(run_dir, new=True):
             return train_to_end(trainer, signals)
+
+
+def _print_configuration(overrides: list[str]) -> int:
+    from rlopt.config.overrides import check_once
+    from rlopt.config.saved import to_yaml
+
+    check_once(overrides)
+    print(to_yaml(read_config(overrides).plain), end="")
+    return 0
+
+
+def _print_help(asked: list[str]) -> int:
+    print("\n".join(_help_of(name) for name in asked) if asked else _help())
+    return 0
 
 
 def _help_of(name: str) -> str:

@@ -1,7 +1,10 @@
 """Child processes that try something beforehand, and processes that end with their parent."""
 
+import ctypes
 import os
+import platform
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -17,6 +20,7 @@ from rlopt.parallel.processes import (
     leave_cores_to_others,
     matmul_precision,
     own_cores,
+    start_learner,
     try_in_child,
 )
 from tests.support.launching import until
@@ -122,3 +126,36 @@ def test_products_are_rounded_within_alone():
         assert torch.get_float32_matmul_precision() == "high"
         1 // 0
     assert torch.get_float32_matmul_precision() == before == "highest"
+
+
+_ALLOCATE = """
+import resource, sys
+import numpy as np
+from rlopt.parallel.processes import start_learner, use_one_thread
+(start_learner if sys.argv[1] == "learner" else use_one_thread)()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(8 * 2**20)  # 64 MiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(min(faults() for _ in range(3)))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators are left as they are")
+def test_a_learner_keeps_the_memory_of_large_arrays():
+    """A block larger than what glibc keeps by itself is mapped once, where another process maps it every time."""
+    found = {}
+    for kind in ("learner", "other"):
+        done = subprocess.run([sys.executable, "-c", _ALLOCATE, kind], capture_output=True, text=True, check=True)
+        found[kind] = int(done.stdout)
+    assert found["learner"] < 10 < found["other"]
+
+
+@pytest.mark.parametrize("fault", [AttributeError, OSError, TypeError])
+def test_another_c_library_is_left_as_it_is(monkeypatch, fault):
+    def load(name):
+        raise fault
+
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    start_learner()
