@@ -52,7 +52,6 @@ METHODS = {
     "kfac_spring": Method("K-FAC, SPRING", (*FISHER, "solver=spring", "solver.of=kfac", "damping=acktr")),
     "ekfac_spring": Method("E-KFAC, SPRING", (*FISHER, "solver=spring", "solver.of=ekfac", "damping=acktr")),
     "cg_spring": Method("Fisher-CG, SPRING", (*FISHER, "solver=spring", "solver.of=cg")),
-    "kaczmarz_spring": Method("Kaczmarz, SPRING", (*FISHER, "solver=spring", "solver.of=kaczmarz")),
     "ppo": Method("PPO's Adam, 10 epochs of 64",
                   ("objective=clipped", "metric=identity", "solver=identity", "step=ppo", "schedule=ppo"),
                   "step.optimizer.lr", RATES),
