@@ -19,6 +19,13 @@ FRAMES, QUICK = 2_000_000, 6_000
 GAMES = ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
 STYLES = {"ppo": "#1f4e9c", "acktr": "#5a8f29", "trpo": "#c44e00"}
 NETWORKS = ("policy=small_cnn", "critic=small_cnn")
+EPOCHS = ("critic.schedule.epochs=3", "critic.schedule.minibatch=256")
+SETTINGS = {  # beside the presets: of PPO what Schulman et al. (2017) used on Atari, and as much for TRPO's critic
+    "ppo": ("schedule.epochs=3", "schedule.minibatch=256", "optimizer.lr=2.5e-4", "objective.clip=0.1",
+            "objective.entropy=0.01", *EPOCHS),
+    "acktr": (),
+    "trpo": EPOCHS,
+}  # fmt: skip
 PUBLISHED = {"Asterix": 15, "Breakout": 28, "Freeway": 58, "SpaceInvaders": 131}  # PPO, 10M frames, see README.md
 
 
@@ -27,7 +34,13 @@ def planned(quick: bool, only: list[list[str]], frames: int = FRAMES) -> list[tr
     if quick:
         only, frames = [["Breakout", algo] for algo in STYLES], QUICK
     return [
-        trained.Run(f"{game} {algo}", "minatar", frames, seed, (f"env.id=MinAtar/{game}-v1", f"algo={algo}", *NETWORKS))
+        trained.Run(
+            f"{game} {algo}",
+            "minatar",
+            frames,
+            seed,
+            (f"env.id=MinAtar/{game}-v1", f"algo={algo}", *NETWORKS, *SETTINGS[algo]),
+        )  # fmt: skip
         for seed in (range(1) if quick else SEEDS)
         for game in GAMES
         for algo in STYLES
