@@ -133,7 +133,10 @@ def page(found: Results) -> str:
         return "Not run yet."
     seeds = sorted({len(found.of(m, e)) for m in found.methods for e in found.environments})
     head = f"{seeds[0] if len(seeds) == 1 else f'{seeds[0]} to {seeds[-1]}'} seeds of every method and environment."
-    parts = [head, *(_by_environment(found, e) for e in found.environments)]
+    parts = [
+        f"![The same as the tables, by environment](scores.png)\n\n{head}",
+        *(_by_environment(found, e) for e in found.environments),
+    ]
     complete = [m for m in found.methods if all(len(found.of(m, e)) > 1 for e in found.environments)]
     if len(complete) > 1:
         parts += [_pooled(found, complete), _decided(found, complete, False), _decided(found, complete, True)]
@@ -202,7 +205,7 @@ def _costs(rows: list[Row]) -> str:
         if took:
             shown = " | ".join(f"{took[size]:.3g}" if size in took else "-" for size in columns)
             lines.append(f"| {method.title} | {shown} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", "![The same by width and by samples](cost.png)"])
 
 
 def told(e: Estimate, digits: int = 0) -> str:
@@ -222,7 +225,7 @@ def draw(found: Results, out: Path) -> None:
             _scores(axis, found, environment)
         axes[0, 0].set_yticks(range(len(found.methods)), [METHODS[m].title for m in found.methods])
         axes[0, 0].invert_yaxis()
-        axes[0, 0].legend(frameon=False, fontsize=8, loc="lower right")
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
         style.save(figure, out / "scores.png", dpi=110)
     if found.costs:
         _draw_costs(found.costs, out / "cost.png")

@@ -53,12 +53,12 @@ def test_a_run_counts_its_own_processor_time():
     assert 0 < found.kl < 0.04 and found.skipped == 0
 
 
-def test_the_value_with_the_highest_mean_is_chosen():
-    rows = [
-        {"method": "cg", "environment": "ant", "value": value, "score": score}
-        for value, score in (("0.1", "1"), ("0.1", "3"), ("0.2", "5"), ("0.2", "4"), ("0.4", "4.5"))
-    ]
-    assert report.chosen(rows) == {("cg", "ant"): 0.2}
+def test_the_value_with_the_highest_mean_over_environments_is_chosen():
+    """Scores count as shares of an environment's highest: 3,000 on one does not outweigh all others."""
+    scores = {("ant", "0.1"): 3000, ("hopper", "0.1"): 1, ("ant", "0.2"): 2500, ("hopper", "0.2"): 4}
+    rows = [{"method": "cg", "environment": e, "value": v, "score": str(s)} for (e, v), s in scores.items()]
+    assert report.chosen(rows) == {"cg": 0.2}
+    assert report.chosen(rows[:-1]) == {}  # not all values have been tried everywhere
 
 
 def made_up(folder: Path) -> report.Results:
@@ -77,7 +77,7 @@ def made_up(folder: Path) -> report.Results:
     write_rows(folder / "search.csv", main.RUNS, search)
     write_rows(folder / "runs.csv", main.RUNS, runs)
     write_rows(folder / "curves.csv", main.CURVES, curves)
-    write_rows(folder / "cost.csv", cost.COLUMNS, [["cg", 64, 100, 5.0], ["muon", 64, 100, 2.0]])
+    write_rows(folder / "cost.csv", cost.COLUMNS, [["cg", 64, 2048, 9, 5.0], ["muon", 64, 2048, 9, 2.0]])
     return report.Results.read(folder)
 
 
@@ -91,7 +91,8 @@ def test_a_page_says_who_is_better_by_steps_and_by_seconds(tmp_path):
     assert "| Fisher-CG | Muon | 1.00 (1.00 to 1.00) |" in by_seconds
     assert "| Muon | 2 |" in shown
     report.draw(found, tmp_path)
-    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("scores.png", "cost.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_curves_are_of_the_chosen_radius_and_single(tmp_path):
@@ -109,7 +110,11 @@ def test_nothing_is_said_where_nothing_was_run(tmp_path):
 
 def test_the_cost_is_that_of_the_actors_update(tmp_path):
     pytest.importorskip("mujoco")
-    cost.collect(["gradient"], (8,), tmp_path / "cost.csv")
-    cost.collect(["gradient"], (8,), tmp_path / "cost.csv")
+    for _ in range(2):  # the second time there is nothing to do
+        cost.collect(["gradient"], [(8, 256)], tmp_path / "cost.csv")
     (row,) = report.read_rows(tmp_path / "cost.csv")
-    assert row["width"] == "8" and int(row["parameters"]) > 200 and float(row["milliseconds"]) > 0
+    assert (
+        (row["width"], row["samples"]) == ("8", "256")
+        and int(row["parameters"]) > 200
+        and float(row["milliseconds"]) > 0
+    )
