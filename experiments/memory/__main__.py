@@ -16,20 +16,28 @@ from experiments._shared.data import read_rows
 
 HERE = Path(__file__).parent
 SEEDS = range(1, 6)  # fixed before any of them was run; settings were tried on seed 0
-LATER = range(6, 11)  # of settings with FALLS, which were chosen after SEEDS, on seeds 100 to 103
+LATER = range(6, 11)  # of settings that were chosen after SEEDS, on seeds 100 to 103
+LAST = range(11, 16)  # of those that were chosen after LATER, on the same
 FALLS = "scheduler=linear"  # the step falls to 0 over the run
 GRU = ("policy=gru", "critic=gru")
 FAR = ("schedule.sequence=64", "critic.schedule.sequence=64", "objective.entropy=0.03")  # an episode has 21 steps
 STYLES = {"ppo": "#1f4e9c", "trpo": "#c44e00", "acktr": "#5a8f29"}
 
 
+class Setting(NamedTuple):
+    """What an algorithm is given besides the preset, and the seeds that were run with it."""
+
+    options: tuple[str, ...]
+    seeds: range = SEEDS
+
+
 class Task(NamedTuple):
-    """An environment: what its mean return is to be, the steps, and what each algorithm is given besides."""
+    """An environment: what its mean return is to be, the steps, and each algorithm's setting."""
 
     title: str
     bar: float
     steps: int
-    settings: dict[str, tuple[str, ...]]
+    settings: dict[str, Setting]
     shown: tuple[float, float]  # returns that the figure shows
 
 
@@ -37,15 +45,18 @@ BATCHES = "schedule.minibatch=256", "critic.schedule.minibatch=256"
 CRITIC = ("critic.schedule.minibatch=256",)
 PLAN = {
     "cartpole_positions": Task("CartPole without velocities", 475, 500_000, {
-        "ppo": (*BATCHES, FALLS), "trpo": CRITIC, "acktr": (FALLS,),
+        "ppo": Setting((*BATCHES, FALLS), LATER),
+        "trpo": Setting(CRITIC),
+        "acktr": Setting((FALLS, "critic.schedule.epochs=10"), LAST),
     }, (0, 520)),
     "pendulum_position": Task("Pendulum without its velocity", -250, 500_000, {
-        "ppo": (*BATCHES, "optimizer.lr=1e-3", "critic.optimizer.lr=1e-3", "gamma=0.95"),
-        "trpo": (*CRITIC, "critic.optimizer.lr=1e-3", "gamma=0.95", FALLS),
-        "acktr": ("critic.schedule.epochs=10", "gamma=0.95", FALLS),
+        "ppo": Setting((*BATCHES, "optimizer.lr=1e-3", "critic.optimizer.lr=1e-3", "gamma=0.95")),
+        "trpo": Setting((*CRITIC, "critic.optimizer.lr=1e-3", "gamma=0.95", FALLS), LATER),
+        "acktr": Setting(("critic.schedule.epochs=10", "gamma=0.95", FALLS), LATER),
     }, (-1500, 0)),
     "t_maze": Task("T-maze of length 20", 0.95, 200_000, {
-        "ppo": (*FAR, "schedule.minibatch=512", "critic.schedule.minibatch=512"), "trpo": (*FAR, *CRITIC),
+        "ppo": Setting((*FAR, "schedule.minibatch=512", "critic.schedule.minibatch=512")),
+        "trpo": Setting((*FAR, *CRITIC)),
     }, (-2.5, 1.1)),
 }  # fmt: skip
 
@@ -54,10 +65,10 @@ def planned(quick: bool, only: str | None) -> list[trained.Run]:
     """With a GRU every setting; without memory the same but for what is of sequences."""
     found = []
     for env, task in PLAN.items():
-        for algo, settings in task.settings.items():
-            plain = tuple(option for option in settings if ".sequence" not in option)
-            seeds = range(1) if quick else LATER if FALLS in settings else SEEDS
-            for name, overrides in ((f"{algo} gru", (*GRU, *settings)), (f"{algo} without", plain)):
+        for algo, setting in task.settings.items():
+            plain = tuple(option for option in setting.options if ".sequence" not in option)
+            seeds = range(1) if quick else setting.seeds
+            for name, overrides in ((f"{algo} gru", (*GRU, *setting.options)), (f"{algo} without", plain)):
                 for seed in seeds if only in (None, env) else ():
                     steps = 10_000 if quick else task.steps
                     found.append(trained.Run(name, env, steps, seed, (f"algo={algo}", *overrides)))
