@@ -51,7 +51,7 @@ PLAN = {
     }, (0, 520)),
     "pendulum_position": Task("Pendulum without its velocity", -250, 500_000, {
         "ppo": Setting((*BATCHES, "optimizer.lr=1e-3", "critic.optimizer.lr=1e-3", "gamma=0.95")),
-        "trpo": Setting((*CRITIC, "critic.optimizer.lr=1e-3", "gamma=0.95", FALLS), LATER),
+        "trpo": Setting((*CRITIC, "critic.optimizer.lr=1e-3", "gamma=0.95", "gae_lambda=0.9", FALLS), LAST),
         "acktr": Setting(("critic.schedule.epochs=10", "gamma=0.95", FALLS), LATER),
     }, (-1500, 0)),
     "t_maze": Task("T-maze of length 20", 0.95, 200_000, {
