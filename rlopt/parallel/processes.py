@@ -78,7 +78,7 @@ def use_one_thread() -> None:
 def start_learner() -> None:
     """Set up this process to train: it uses one thread, and glibc keeps large blocks that are freed.
 
-    Mapping and clearing them anew took a sixth of an update on images. Another C library is left as it is.
+    Mapping and clearing them anew took an eighth to a sixth of an update on images. Another C library is left as it is.
     """
     use_one_thread()
     with suppress(OSError, AttributeError, TypeError):

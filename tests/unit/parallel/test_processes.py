@@ -154,8 +154,17 @@ def test_a_learner_keeps_the_memory_of_large_arrays():
 
 @pytest.mark.parametrize("fault", [AttributeError, OSError, TypeError])
 def test_another_c_library_is_left_as_it_is(monkeypatch, fault):
+    asked: list[str | None] = []
+
     def load(name):
+        asked.append(name)
         raise fault
 
     monkeypatch.setattr(ctypes, "CDLL", load)
-    start_learner()
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        start_learner()
+        assert (asked, torch.get_num_threads()) == ([None], 1)
+    finally:
+        torch.set_num_threads(before)
