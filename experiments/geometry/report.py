@@ -110,16 +110,16 @@ def _key(row: Row) -> tuple[str, str, int]:
 def chosen(rows: Sequence[Row]) -> dict[str, float]:
     """method -> the value with the highest mean score over environments and tuning seeds; the smaller one in a tie.
 
-    Scores are divided by the highest of any run on the same environment. A method counts when all of its values have
-    been run equally often.
+    Scores are divided by the largest of any run on the same environment, without signs. A method counts when all of its
+    values have been run equally often.
     """
-    highest: dict[str, float] = {}
+    largest: dict[str, float] = {}
     for row in rows:
-        highest[row["environment"]] = max(highest.get(row["environment"], 0.0), float(row["score"]))
+        largest[row["environment"]] = max(largest.get(row["environment"], 1e-9), abs(float(row["score"])))
     scores: dict[str, dict[float, list[float]]] = {}
     for row in rows:
         of_method = scores.setdefault(row["method"], {})
-        of_method.setdefault(float(row["value"]), []).append(float(row["score"]) / highest[row["environment"]])
+        of_method.setdefault(float(row["value"]), []).append(float(row["score"]) / largest[row["environment"]])
     return {
         method: max(sorted(values), key=lambda v: statistics.fmean(values[v]))
         for method, values in scores.items()

@@ -52,6 +52,7 @@ METHODS = {
     "cg": Method("Fisher-CG", (*FISHER, "solver=cg")),
     "cg_spring": Method("Fisher-CG, SPRING", (*FISHER, "solver=spring", "solver.of=cg")),
     "kaczmarz": Method("Kaczmarz", (*FISHER, "solver=kaczmarz")),
+    "kaczmarz_spring": Method("Kaczmarz, SPRING", (*FISHER, "solver=spring", "solver.of=kaczmarz")),
     "ppo": Method("PPO's Adam, 10 epochs of 64",
                   ("objective=clipped", "metric=identity", "solver=identity", "step=ppo", "schedule=ppo"),
                   "step.optimizer.lr", RATES),
