@@ -30,15 +30,23 @@ RUNS = ["method", "environment", "value", "seed", "steps", "score", "kl", "secon
 CURVES = ["method", "environment", "value", "seed", "step", "seconds", "return"]
 
 
-def searched(methods: Sequence[str], environments: Sequence[str], seeds: int, steps: int) -> list[Run]:
-    """All values of every grid on seeds 100 and up, a seed of all first."""
-    return [
-        Run(method, environment, value, seed, steps)
-        for seed in range(100, 100 + seeds)
-        for environment in environments
-        for method in methods
-        for value in METHODS[method].grid
-    ]
+def searched(
+    methods: Sequence[str], environments: Sequence[str], seeds: int, steps: int, rows: Sequence[report.Row]
+) -> list[Run]:
+    """What the search is to run: the middle of every grid, and an end where the best of ``rows`` stands beside it.
+
+    On seeds 100 and up, a seed of all first. Scores with one peak along the grid give the value that all five would.
+    """
+    best = report.chosen(rows)
+    runs = []
+    for seed in range(100, 100 + seeds):
+        for environment in environments:
+            for method in methods:
+                low, *middle, high = METHODS[method].grid
+                ends = {middle[0]: [low], middle[-1]: [high]}.get(best.get(method, middle[1]), [])
+                values = sorted([*middle, *ends])
+                runs += [Run(method, environment, value, seed, steps) for value in values]
+    return runs
 
 
 def collect(runs: Sequence[Run], file: Path, jobs: int, curves: Path | None = None) -> None:
@@ -62,6 +70,16 @@ def collect(runs: Sequence[Run], file: Path, jobs: int, curves: Path | None = No
             numbers = [f"{x:.5g}" for x in (found.score, found.kl, found.seconds)]
             append_rows(file, RUNS, [[*run, *numbers, found.skipped]])
             print(f"{run.method} {run.environment} {run.value:g} seed {run.seed}: {found.score:.1f}", flush=True)
+
+
+def search(options: argparse.Namespace, steps: int, file: Path) -> None:
+    """Run the middle of the grids, then the ends that are wanted; with --quick one value alone."""
+    for _ in range(2):
+        rows = read_rows(file) if exists(file) else []
+        runs = searched(options.methods, options.environments, options.tuning, steps, rows)
+        if options.quick:
+            runs = [run for run in runs if run.value == METHODS[run.method].grid[2]]
+        collect(runs, file, options.jobs)
 
 
 def read_options() -> argparse.Namespace:
@@ -93,10 +111,7 @@ def main() -> int:
     results.mkdir(parents=True, exist_ok=True)
     methods, stages = options.methods, [] if options.draw else [options.only or "all"]
     if {"all", "search"} & set(stages):
-        runs = searched(methods, options.environments, options.tuning, steps)
-        if options.quick:
-            runs = [run for run in runs if run.value == METHODS[run.method].grid[2]]
-        collect(runs, results / "search.csv", options.jobs)
+        search(options, steps, results / "search.csv")
     if {"all", "runs"} & set(stages):
         best = report.chosen(read_rows(results / "search.csv"))
         pairs = [(m, e) for e in options.environments for m in methods if m in best]

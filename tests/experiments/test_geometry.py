@@ -63,6 +63,17 @@ def test_the_value_that_is_best_over_environments_is_chosen():
     assert report.chosen(losses) == {"cg": 0.1}
 
 
+def test_the_ends_of_a_grid_are_searched_beside_the_best():
+    def values(best: float) -> list[float]:
+        scores = {v: 1.0 + (v == best) for v in (0.01, 0.02, 0.04)}
+        rows = [{"method": "cg", "environment": "ant", "value": str(v), "score": str(s)} for v, s in scores.items()]
+        return [run.value for run in main.searched(["cg"], ["ant"], 1, 100, rows)]
+
+    assert [run.value for run in main.searched(["cg"], ["ant"], 1, 100, [])] == [0.01, 0.02, 0.04]
+    assert values(0.02) == [0.01, 0.02, 0.04]
+    assert values(0.01) == [0.005, 0.01, 0.02, 0.04] and values(0.04) == [0.01, 0.02, 0.04, 0.08]
+
+
 def made_up(folder: Path) -> report.Results:
     """Two methods on two environments: muon is better by steps, cg ten times as quick and better by seconds."""
     runs, curves, search = [], [], []
