@@ -41,12 +41,12 @@ class Results:
     def read(cls, folder: Path) -> Results:
         search, runs, curves, costs = (_rows(folder / f"{name}.csv") for name in ("search", "runs", "curves", "cost"))
         best = chosen(search)
-        rows = {_key(row): row for row in runs if _is_of(best, row)}
+        rows = {key(row): row for row in runs if _is_of(best, row)}
         points: dict[tuple[str, str, int], dict[float, tuple[float, float, float]]] = {}
         for row in curves:
             if _is_of(best, row):
                 step, seconds, value = (float(row[name]) for name in ("step", "seconds", "return"))
-                points.setdefault(_key(row), {})[step] = step, seconds, value
+                points.setdefault(key(row), {})[step] = step, seconds, value
         found = {key: tuple(np.array(sorted(each.values())).T) for key, each in points.items() if key in rows}
         return cls(list(rows.values()), found, costs)  # type: ignore[arg-type]
 
@@ -103,7 +103,8 @@ def _is_of(best: dict[str, float], row: Row) -> bool:
     return best.get(row["method"]) == float(row["value"])
 
 
-def _key(row: Row) -> tuple[str, str, int]:
+def key(row: Row) -> tuple[str, str, int]:
+    """Method, environment and seed."""
     return row["method"], row["environment"], int(row["seed"])
 
 

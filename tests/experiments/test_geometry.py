@@ -64,14 +64,15 @@ def test_the_value_that_is_best_over_environments_is_chosen():
 
 
 def test_the_ends_of_a_grid_are_searched_beside_the_best():
-    def values(best: float) -> list[float]:
+    def values(best: float, environments: tuple[str, ...] = ("ant",)) -> list[float]:
         scores = {v: 1.0 + (v == best) for v in (0.01, 0.02, 0.04)}
-        rows = [{"method": "cg", "environment": "ant", "value": str(v), "score": str(s)} for v, s in scores.items()]
-        return [run.value for run in main.searched(["cg"], ["ant"], 1, 100, rows)]
+        rows = [{"method": "cg", "environment": "ant", "value": str(v), "seed": "100", "score": str(s)}
+                for v, s in scores.items()]  # fmt: skip
+        return [run.value for run in main.searched(["cg"], environments, 1, 100, rows)]
 
-    assert [run.value for run in main.searched(["cg"], ["ant"], 1, 100, [])] == [0.01, 0.02, 0.04]
     assert values(0.02) == [0.01, 0.02, 0.04]
     assert values(0.01) == [0.005, 0.01, 0.02, 0.04] and values(0.04) == [0.01, 0.02, 0.04, 0.08]
+    assert values(0.04, ("ant", "hopper")) == [0.01, 0.02, 0.04] * 2  # not before Hopper's have been run
 
 
 def made_up(folder: Path) -> report.Results:
