@@ -105,7 +105,8 @@ def _gelu(approximate: str) -> Activation:
         return s
 
     def backward_(g: Tensor, s: Tensor) -> Tensor:
-        _aten.gelu_backward.grad_input(g, s, approximate=approximate, grad_input=g)
+        wide = s.expand_as(g)  # oneDNN does not
+        _aten.gelu_backward.grad_input(g, wide, approximate=approximate, grad_input=g)
         return g
 
     def derivative(s: Tensor) -> Tensor:

@@ -32,6 +32,17 @@ def test_values_and_derivatives_are_torchs(make):
         )
 
 
+@pytest.mark.parametrize("make", MODULES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_signals_of_several_outputs_share_an_input(make, dtype):
+    """As layers' records have them: g (K, B, J) for an input (B, J)."""
+    module, s, g = make(), randn(7, 5).to(dtype), randn(3, 7, 5, seed=1).to(dtype)
+    known = known_activation(module)
+    given = s if known.of_input else known.apply_(s.clone())
+    wanted = torch.stack([known.backward_(each.clone(), given) for each in g])
+    assert close(known.backward_(g.clone(), given), wanted, 1e-6 if dtype is torch.float32 else 1e-14)
+
+
 @pytest.mark.parametrize("module", [nn.Softplus(2), nn.ELU(0.5), nn.Softmax(1), nn.LeakyReLU(-0.1)])
 def test_what_is_not_known_has_no_derivatives(module):
     assert known_activation(module) is None
