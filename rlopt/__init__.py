@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from rlopt.api import solve as solve
     from rlopt.api import train as train
     from rlopt.policy.export import export as export
+    from rlopt.policy.policy import Policy as Policy
 
 __version__ = "0.1.0"
 
 
 _FROM = {
     "train": "rlopt.api", "resume": "rlopt.api", "load": "rlopt.api", "export": "rlopt.policy.export",
-    "curvature": "rlopt.api", "solve": "rlopt.api",
+    "curvature": "rlopt.api", "solve": "rlopt.api", "Policy": "rlopt.policy.policy",
 }  # fmt: skip
 
 

@@ -97,7 +97,7 @@ def train(
     on_update: Callable[[RunContext, Mapping[str, float]], object] | None = None,
     on_checkpoint: Callable[[RunContext, Path], object] | None = None,
     on_end: Callable[[RunContext, Mapping[str, Any]], object] | None = None,
-    extensions: Sequence[str | Path] = (),
+    extensions: str | Path | Sequence[str | Path] = (),
     **options: Any,
 ) -> Trained:
     """Train once, as ``rlopt train OVERRIDES`` would, and return the run's folder and summary.
@@ -145,7 +145,7 @@ def resume(
     on_update: Callable[[RunContext, Mapping[str, float]], object] | None = None,
     on_checkpoint: Callable[[RunContext, Path], object] | None = None,
     on_end: Callable[[RunContext, Mapping[str, Any]], object] | None = None,
-    extensions: Sequence[str | Path] = (),
+    extensions: str | Path | Sequence[str | Path] = (),
     env: Any = None,
     policy: own.Function | None = None,
     critic: own.Function | None = None,
@@ -191,7 +191,7 @@ def _to_end(run: Trainer) -> Trained:
 
 def load(
     run_dir: str | Path,
-    extensions: Sequence[str | Path] = (),
+    extensions: str | Path | Sequence[str | Path] = (),
     best: bool = False,
     policy: own.Function | None = None,
     critic: own.Function | None = None,
@@ -203,11 +203,14 @@ def load(
     in periodic evaluations, else in training. ``policy`` and ``critic`` are the functions that made the networks, if
     `train` was given some. Raises rlopt.errors.UserError where the folder holds no run or no whole checkpoint.
     """
-    with extended(extensions), own.functions(policy=policy, critic=critic):
+    with extended(_folders(extensions)), own.functions(policy=policy, critic=critic):
         return load_policy(run_folder(run_dir), best)
 
 
 def _callbacks(**given: Callable[..., object] | None) -> Callbacks:
+    for name, call in given.items():
+        if call is not None and not callable(call):
+            raise UserError(f"{name} must be a function; got {call!r}")
     return Callbacks(**{name: call for name, call in given.items() if call is not None})
 
 
@@ -228,7 +231,11 @@ def _build(config: RunConfig, run_dir: Path, resumed: bool = False) -> Trainer:
 
 @contextmanager
 def _prepared(
-    name: str, extensions: Sequence[str | Path], modules: Sequence[str], networks: Mapping[str, Any], env: Given | None
+    name: str,
+    extensions: str | Path | Sequence[str | Path],
+    modules: Sequence[str],
+    networks: Mapping[str, Any],
+    env: Given | None,
 ) -> Iterator[None]:
     """Within, what is the user's own is there, and torch has one thread."""
     if ranks.is_distributed():
@@ -241,8 +248,13 @@ def _prepared(
                 "the environment; got a module"
             )
     makes = given_environment(env.id, env.make) if env else nullcontext()
-    with extended(extensions, modules), makes, _one_thread(), own.functions(**networks):
+    with extended(_folders(extensions), modules), makes, _one_thread(), own.functions(**networks):
         yield
+
+
+def _folders(extensions: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
+    """One folder may be given as it is."""
+    return [extensions] if isinstance(extensions, str | Path) else extensions
 
 
 def _say(message: str) -> None:

@@ -87,15 +87,33 @@ def keep(
     config = {**(config or load_run(run_dir, needs_environment=False)), "run_dir": None}
     step, tree = load_newest(run_dir)
     shutil.rmtree(target, ignore_errors=True)
-    path = target / "checkpoints" / file_name(step)
-    path.parent.mkdir(parents=True)
     for networks in (("actor", "critic"), ("actor",)):
-        write(path, step, _reduced(tree, config, networks), summary.get("evaluation_return"))
+        path = _write(target, step, tree, config, networks, summary)
         if (size := path.stat().st_size) <= largest:
-            break
-    else:
-        shutil.rmtree(target)
-        raise UserError(f"the policy of {run_dir} takes {size:,} bytes, more than {largest:,}")
+            return path
+    shutil.rmtree(target)
+    raise UserError(f"the policy of {run_dir} takes {size:,} bytes, more than {largest:,}")
+
+
+def save(step: int, tree: Mapping[str, Any], config: Mapping[str, Any], target: str | Path) -> Path:
+    """Write the policy of a checkpoint's ``tree`` to the folder ``target``, which must not be there. Returns it.
+
+    Raises UserError where it is.
+    """
+    if (target := Path(target)).exists():
+        raise UserError(f"{target} is there; a policy is saved in a folder of its own")
+    networks = tuple(name for name in ("actor", "critic") if name in tree["agent"])
+    _write(target, step, tree, {**config, "run_dir": None}, networks, {})
+    return target
+
+
+def _write(
+    target: Path, step: int, tree: Mapping[str, Any], config: Mapping[str, Any], networks: tuple[str, ...],
+    summary: Mapping[str, Any],
+) -> Path:  # fmt: skip
+    path = target / "checkpoints" / file_name(step)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, step, _reduced(tree, config, networks), summary.get("evaluation_return"))
     replace_file(target / "config.yaml", to_yaml(config))
     replace_file(target / "summary.json", json.dumps(summary, indent=2) + "\n")
     return path

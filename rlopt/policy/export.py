@@ -117,6 +117,8 @@ def export(policy: Policy, path: str | Path) -> Path:
 
     ONNX needs the extra `export`.
     """
+    if not isinstance(policy, Policy):
+        raise UserError(f"a policy is exported as rlopt.load(RUN_DIR) returns it; got {policy!r}")
     path = Path(path)
     if path.suffix not in (".onnx", ".pt2"):
         raise UserError(f"{path}: a policy is exported to .onnx or to .pt2, which torch.export.load reads")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from rlopt.envs.observations import observation_dtype, observation_size
 from rlopt.envs.spaces import PolicyHead, action_transform, has_mask_key
+from rlopt.errors import UserError
 from rlopt.policy.inference import FrozenPolicy
 from rlopt.policy.parts import pick
 
@@ -33,6 +36,7 @@ class Policy:
         self.frozen, self.head = frozen.alone(), head
         self.observation_space, self.action_space = observation_space, action_space
         self.state: Tensor | None = None
+        self.write: Callable[[str | Path], Path] | None = None  # of one that was loaded: what `save` does
         self._has_mask_key = has_mask_key(observation_space, action_space) and frozen.network.masked
         # of what the network sees, without a mask
         self._observed = observation_space["observation"] if self._has_mask_key else observation_space  # type: ignore[index]
@@ -48,6 +52,19 @@ class Policy:
         """
         z, single = self._outputs(observation, action_mask)
         return self._actions(self.head.mode(z), single)
+
+    def act(self, observation: Any, action_mask: Any = None) -> Any:
+        """The same by another name: what calling the policy returns."""
+        return self(observation, action_mask)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write a policy that `rlopt.load` returned to a new folder, which `rlopt.load` reads; the run stays behind.
+
+        Raises UserError where the folder is there, or the policy is one that a callback was given.
+        """
+        if self.write is None:
+            raise UserError("only a policy that rlopt.load returned is saved; in a callback use moment.save()")
+        return self.write(folder)
 
     def reset(self, ended: Any = None) -> None:
         """Forget what was seen, of all episodes, or of those that ``ended`` (N,), true or false, names."""
@@ -106,6 +123,8 @@ class Policy:
         else:
             each = [observation] if single else iterate(batch_space(space, count), observation)
             flat = np.array([spaces.flatten(space, one) for one in each]).reshape(count, size)
+        if flat.dtype.kind == "f" and np.isnan(flat).any():
+            raise ValueError(f"an observation has a number that is none (NaN): {np.array2string(flat, threshold=8)}")
         return torch.as_tensor(flat, dtype=observation_dtype(self.flat, self.frozen.theta.dtype)), single
 
     def _outputs(self, observation: Any, action_mask: Any) -> tuple[Tensor, bool]:

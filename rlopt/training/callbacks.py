@@ -14,11 +14,12 @@ checkpoint. A signal waits until on_update has returned.
 | a callback can          | by                                                                         |
 |---|---|
 | end the run             | returning True from on_update: as if total_steps had been reached          |
-| record a scalar         | ``moment.record("mine/level", 3)``                                         |
+| record a scalar         | ``moment.record("mine/level", 3)``; not in a group of rlopt's own            |
 | save a checkpoint       | ``moment.save()``: after this update                                       |
 | change the environments | ``moment.environments.call("method", ...)``, ``.set_attr("name", value)`` |
 
-Changes of the environments are made in all of them, in workers too, and are part of checkpoints: `rlopt.resume`, with
+Changes of the environments need ``env.backend=sync``, which is not the default for MuJoCo's own tasks. They are made in
+all of them, in workers too, and are part of checkpoints: `rlopt.resume`, with
 the same callbacks, goes on to the bit. They are made before the first step of a rollout. From on_rollout that is the
 next one. From on_update it is the one after the next, because workers may have begun the next one while the critic
 learned; the data do not depend on workers. What on_begin changes comes before everything else, and is not done again in
@@ -41,6 +42,10 @@ from rlopt.errors import UserError
 from rlopt.policy.policy import Policy
 from rlopt.rollout.buffer import Rollout
 
+GROUPS = frozenset({  # of rlopt's own scalars, see loggers.logger
+    "episode", "rollout", "step", "solver", "damping", "metric", "objective", "estimator", "reuse", "policy", "critic",
+    "exploration", "evaluation", "update", "time", "info", "agents", "self_play", "at_a_glance", "final",
+})  # fmt: skip
 DROPPED = -1  # for Requests.environments: what is asked for was done when the run began
 
 
@@ -62,7 +67,9 @@ class Requests:
         return [change for change in self.changes if change["rollout"] == rollout]
 
     def record(self, name: str, value: float) -> None:
-        """Record a scalar at this update's step, in a row of its own. Raises UserError where it is no number."""
+        """Record a scalar at this update's step. Raises UserError where it is no number, or its group is rlopt's."""
+        if (group := str(name).partition("/")[0]) in GROUPS:
+            raise UserError(f"moment.record({name!r}, ...): names that begin with {group} are rlopt's; try mine/{name}")
         try:
             self.scalars[str(name)] = float(value)
         except (TypeError, ValueError) as error:

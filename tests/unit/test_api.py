@@ -174,6 +174,10 @@ def test_mistakes_are_user_errors_and_write_nothing():
         rlopt.train(policy={"squash": True})
     with pytest.raises(UserError, match="nowhere is not the folder of a run"):
         rlopt.load("nowhere")
+    with pytest.raises(UserError, match="on_update must be a function; got 3"):
+        rlopt.train(on_update=3)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"nowhere: there is no such folder"):
+        rlopt.train(extensions="nowhere")  # one folder, and no letters
     assert list(Path.cwd().iterdir()) == []
 
 
@@ -197,6 +201,27 @@ def test_a_loaded_policy_plays_the_episodes_of_the_summary(env):
             returns.append(total)
     assert np.mean(mode) == trained.summary["evaluation_return"]
     assert np.mean(sampled) == trained.summary["sampled_evaluation_return"]
+
+
+def test_a_policy_saved_by_itself_acts_as_before():
+    trained = rlopt.train("policy=gru", run_dir="here", **{**SMALL, "policy": {"size": 8}})
+    policy = rlopt.load("here")
+    assert isinstance(policy, rlopt.Policy)
+    again = rlopt.load(policy.save("alone"))
+    for _ in range(3):  # it remembers
+        observation = np.random.default_rng(0).normal(size=4).astype(np.float32)
+        assert (policy.outputs(observation) == again.outputs(observation)).all()
+    policy.reset(), again.reset()
+    assert policy.act(observation) == again(observation)
+    with pytest.raises(UserError, match="alone is there; a policy is saved in a folder of its own"):
+        policy.save("alone")
+    with pytest.raises(UserError, match="alone.*(cannot|no)"):
+        rlopt.resume("alone", f"total_steps={2 * trained.summary['steps']}")
+
+
+def test_callbacks_are_given_policies_that_are_not_saved():
+    with pytest.raises(UserError, match=r"in a callback use moment.save\(\)"):
+        rlopt.train(on_update=lambda moment, scalars: moment.policy().save("alone"), run_dir="here", **SMALL)
 
 
 # --- export

@@ -77,6 +77,8 @@ def test_a_policy_is_exported_to_known_formats_only():
     policy = moved("env=cartpole")
     with pytest.raises(UserError, match="policy.zip: a policy is exported to .onnx or to .pt2"):
         rlopt.export(policy, "policy.zip")
+    with pytest.raises(UserError, match=r"as rlopt.load\(RUN_DIR\) returns it; got 'runs/first'"):
+        rlopt.export("runs/first", "policy.onnx")  # type: ignore[arg-type]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "onnxscript", None)
         with pytest.raises(UserError, match=r"pip install 'rlopt-geometry\[export\]'"):

@@ -32,3 +32,5 @@ def test_observations_of_another_shape_are_refused():
     for wrong in (np.zeros(3), np.zeros((2, 3)), np.zeros((1, 1, 4)), 1.0):
         with pytest.raises(ValueError, match=r"an observation has shape \(4,\)"):
             policy(wrong)
+    with pytest.raises(ValueError, match=r"a number that is none \(NaN\): \[\[ *0\. +nan"):
+        policy([0, np.nan, 0, 0])

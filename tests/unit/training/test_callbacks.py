@@ -1,5 +1,6 @@
 """Callbacks: when each is called and with what, and what they may do."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 
 import rlopt
 from rlopt.errors import EnvironmentFault, UserError
+from rlopt.loggers import logger
+from rlopt.training import callbacks, diagnostics
 from rlopt.training.callbacks import RunContext
 from tests.support.traces import rows
 
@@ -92,10 +95,19 @@ def test_a_callback_records_scalars_and_saves(capsys):
     assert saved == [2, 3]
 
 
+def test_groups_of_rlopts_own_scalars_are_all_taken():
+    pages = f"{logger.__doc__}{diagnostics.__doc__}"
+    table = re.findall(r"^\| (\w+/.*?)\|", pages, re.MULTILINE)
+    named = {name.partition("/")[0] for line in table for name in re.findall(r"\w+/", line)}
+    assert named == callbacks.GROUPS
+
+
 @pytest.mark.parametrize("ask, wanted", [
     (lambda moment: moment.environments.call("_noise", 1), "'_noise' is not the name of a method"),
     (lambda moment: moment.environments.set_attr("gravity", object()), "of type object where a checkpoint holds"),
     (lambda moment: moment.record("mine", "text"), "takes a number; got 'text'"),
+    (lambda moment: moment.record("step", 7), "begin with step are rlopt's; try mine/step"),
+    (lambda moment: moment.record("episode/return", 7), "begin with episode are rlopt's; try mine/episode/return"),
 ])  # fmt: skip
 def test_what_cannot_be_asked_is_refused_in_one_line(ask, wanted):
     with pytest.raises(UserError, match=wanted):
