@@ -58,7 +58,7 @@ figure.savefig("lqr.png", dpi=110)
 theta = []
 trained = rlopt.train(
     "env=lqr", "algo=trpo", "policy=linear", "policy.scale=sigma", "policy.initial_sigma=0.6",
-    total_steps=STEPS, run_dir="runs/notebook-lqr", evaluation={"episodes": 5},
+    total_steps=STEPS, evaluation={"episodes": 5},
     on_update=lambda moment, scalars: theta.append(moment.policy().frozen.theta.tolist()) and None,
 )  # fmt: skip
 print(f"k = {theta[-1][0]:.3f} and sigma = {theta[-1][1]:.3f}; the best k is {system.optimum():.3f}")

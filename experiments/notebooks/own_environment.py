@@ -41,9 +41,7 @@ class Line(gym.Env):
 # trains, and `trained` is the run so far.
 
 # %%
-trained = rlopt.train(
-    "algo=trpo", "record.info=[is_success]", total_steps=STEPS, env=Line, run_dir="runs/notebook-grid"
-)
+trained = rlopt.train("algo=trpo", "record.info=[is_success]", total_steps=STEPS, env=Line)
 trained.plot()
 
 # %% [markdown]

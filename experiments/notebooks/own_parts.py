@@ -31,7 +31,7 @@ def residual(observation_space, outputs, generator):
     return Residual()
 
 
-network = rlopt.train("algo=trpo", policy=residual, total_steps=STEPS, run_dir="runs/notebook-network")
+network = rlopt.train("algo=trpo", policy=residual, total_steps=STEPS)
 network.plot()
 
 # %% [markdown]
@@ -82,10 +82,8 @@ class Steepest:
 """)
 
 # %%
-solver = rlopt.train(
-    "algo=trpo", "solver=steepest", total_steps=STEPS, run_dir="runs/notebook-solver", extensions=["my_parts"]
-)
-usual = rlopt.train("algo=trpo", total_steps=STEPS, run_dir="runs/notebook-cg")
+solver = rlopt.train("algo=trpo", "solver=steepest", total_steps=STEPS, extensions=["my_parts"])
+usual = rlopt.train("algo=trpo", total_steps=STEPS)
 for name, run in (("steepest", solver), ("cg", usual)):
     _, left = run.scalars("solver/residual")["solver/residual"]
     print(f"{name}: residual {left.mean():.2f}, evaluation return {run.summary['evaluation_return']:.0f}")

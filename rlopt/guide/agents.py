@@ -75,10 +75,10 @@ action = policy(np.array([0.0, 2.0]))  # of either agent
 ```
 
 **Self-play** is for games with two sides. One side learns, a frozen copy of the policy plays the other, and is replaced
-every n updates by the newest:
+every n updates by the newest. With a game of your own, such as a class `Duel` in duel.py that is written like `Meet`:
 
 ```shell
-rlopt train --import ./duel.py env.id=./duel.py:Duel algo=ppo self_play.every=5 run_dir=runs/duel
+rlopt train env.id=./duel.py:Duel algo=ppo self_play.every=5 run_dir=runs/duel
 ```
 
 The first half of the agents is the first side, or `self_play.first=[red_*]` names it. By `self_play.side=alternate` it

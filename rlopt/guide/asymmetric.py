@@ -35,9 +35,9 @@ rlopt train env.id=hold.py:Hold policy.keys=[position] critic.keys=[position,hid
 ```
 
 `policy.keys` and `critic.keys` take any keys of the Dict, those of Dicts within it joined by dots; `hidden` alone would
-be all of that Dict. null, the default, is all keys. They go with every network but `critic=shared`, which has one
-input, with every algorithm, and with action masks. Each network's input is flattened, encoded and normalised as if the
-environment had shown these keys alone. Watch `critic/explained_variance`.
+be all of that Dict. null, the default, is all keys. They go with every algorithm and with action masks. With
+`critic=shared` the critic is part of the policy's network and sees `policy.keys`. Each network's input is flattened,
+encoded and normalised as if the environment had shown these keys alone. Watch `critic/explained_variance`.
 
 A policy needs its own keys and no others, so that it acts where the others are not known. It may be given whole
 observations too. `rlopt export` writes a graph of its own keys:

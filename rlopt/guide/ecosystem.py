@@ -54,8 +54,8 @@ table of both. `record.tracker=wandb`, `mlflow` or `trackio` sends a run's recor
 rlopt train record.tracker=wandb record.project=cartpole record.names=sb3 run_dir=runs/tracked
 ```
 
-**Callbacks** see a run and change it: `rlopt.training.callbacks`. This one is a curriculum that stops when it is done.
-If the process is killed, `rlopt.resume` goes on to the bit:
+**Callbacks** see a run and change it: `rlopt.training.callbacks`. This one is a curriculum that stops when it is done
+(here the run is too short for that). If the process is killed, `rlopt.resume` goes on to the bit:
 
 ```python
 import rlopt
@@ -82,9 +82,8 @@ rlopt card runs/grid
 rlopt eval runs/grid --import grid.py --save-episodes episodes.npz
 ```
 
-**Trained policies** come with rlopt, the best of several seeds on MuJoCo's tasks. ``zoo:NAME`` may stand for the folder
+**Trained policies** can come with rlopt: `rlopt zoo` lists those that are there. ``zoo:NAME`` may stand for the folder
 of a run, in `rlopt eval`, `inspect`, `export` and `card`, in `rlopt.load` and in `init.from`: `rlopt.checkpoint.zoo`.
-`rlopt eval zoo:trpo-hopper --video` shows one. This lists them:
 
 ```shell
 rlopt zoo

@@ -2,7 +2,8 @@
 
 A policy gradient needs rewards to follow. Where random actions hardly ever meet one, `exploration=rnd` adds a reward
 for observations that have not been seen much: random network distillation (`rlopt.exploration.rnd` has the equations
-and the source). It goes with every preset but `nac` and `enac`, and with any metric, solver and step:
+and the source). It goes with every preset but `nac` and `enac`, and with any metric, solver and step, but not
+with a critic with memory, `critic=shared`, `reuse.batches` or several agents:
 
 ```shell
 rlopt train env.id=MountainCar-v0 algo=ppo exploration=rnd run_dir=runs/explore

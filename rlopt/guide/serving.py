@@ -24,11 +24,11 @@ class Request(BaseModel):
 
 
 @app.post("/act")
-def act(request: Request) -> dict[str, list]:
+def act(request: Request) -> dict:
     try:
         with one_at_a_time:
             action = policy(np.asarray(request.observation, np.float32))
-    except ValueError as error:  # of another shape, or no numbers
+    except (ValueError, TypeError) as error:  # of another shape, or no numbers
         raise HTTPException(422, str(error)) from error
     return {"action": np.asarray(action).tolist()}
 ```

@@ -26,6 +26,7 @@ def test_every_cell_runs(path, capsys):
     matplotlib.use("Agg")
     found: dict[str, Any] = {"__name__": "notebook"}
     lines = "\n".join(cells(path))
+    assert "run_dir=" not in lines  # a cell can be run again
     assert len(re.findall(r"^STEPS = [\d_]+", lines, re.MULTILINE)) == 1
     for code in cells(path):
         code = re.sub(r"^STEPS = [\d_]+", "STEPS = 4_096", code, flags=re.MULTILINE)

@@ -211,12 +211,17 @@ def test_a_policy_is_served_as_the_page_on_it_does(capsys, monkeypatch):
             assert thread.is_alive()
             time.sleep(0.05)
         port = server.servers[0].sockets[0].getsockname()[1]
-        policy = rlopt.load("runs/served")
+        policy, serve = rlopt.load("runs/served"), sys.modules["serve"]
         for seen in ([1.0, 0.0, 0.5], [[1.0, 0.0, 0.5], [0.0, 1.0, -2.0]]):
             answer = httpx.post(f"http://127.0.0.1:{port}/act", json={"observation": seen}, trust_env=False)
             assert answer.json() == {"action": policy(np.array(seen, np.float32)).tolist()}
-        refused = httpx.post(f"http://127.0.0.1:{port}/act", json={"observation": [1.0]}, trust_env=False)
-        assert refused.status_code == 422 and "an observation has shape (3,)" in refused.json()["detail"]
+        for wrong, said in (([1.0], "an observation has shape (3,)"), ([None, 0, 0], "NaN"), ([{}], "float()")):
+            refused = httpx.post(f"http://127.0.0.1:{port}/act", json={"observation": wrong}, trust_env=False)
+            assert refused.status_code == 422 and said in refused.json()["detail"]
+        rlopt.train("batch_size=80", "total_steps=80", "evaluation.episodes=0", run_dir="runs/discrete")
+        serve.policy = rlopt.load("runs/discrete")
+        answer = httpx.post(f"http://127.0.0.1:{port}/act", json={"observation": [0, 0, 0, 0]}, trust_env=False)
+        assert answer.json()["action"] in (0, 1)
     finally:
         server.should_exit = True
         thread.join(30)
