@@ -86,7 +86,7 @@ class Solution:
     """x with (M + lambda I) x = g, exactly or nearly. Its figures are for the matrix that the solver solves with."""
 
     x: Tensor  # (P,)
-    iterations: Tensor | float
+    iterations: Tensor | float | None  # None: there was no system to solve, which then has no scalars
     error: Tensor | float | Callable[[], Tensor]  # the residual, or a function that computes it when it is read
     form: Tensor | Callable[[], Tensor]  # x^T M x without the damping, or a function that computes it
     damping: Tensor | float  # lambda that was used; above the one asked for where a factorisation needed it

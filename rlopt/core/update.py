@@ -289,16 +289,17 @@ def agreement(
 
 def _report(step: Scalars, solution: Solution, value: Tensor, squared: Tensor | float, coefficients: State) -> Report:
     """The report of a finite step; ``squared`` is |g|^2, ``coefficients`` are those of an adaptive objective."""
-    scalars = {
+    n = solution.iterations
+    solved: Scalars = {} if n is None else {"solver/iterations": n, "damping/value": solution.damping}
+    scalars: Scalars = {
         **step,
-        **solution.scalars,
         "objective/value": value,
         "objective/gradient_norm": squared**0.5,
-        "solver/iterations": solution.iterations,
-        "damping/value": solution.scalars.get("damping/value", solution.damping),
+        **solved,
+        **solution.scalars,
         **{f"objective/{name}": coefficient for name, coefficient in coefficients.items()},
     }
-    return Report(None, scalars, {"solver/residual": lambda: solution.residual})
+    return Report(None, scalars, {"solver/residual": lambda: solution.residual} if solved else {})
 
 
 def first_nonfinite(named: Mapping[str, Tensor | float], over_ranks: bool = False) -> str | None:

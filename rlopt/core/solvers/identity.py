@@ -27,4 +27,4 @@ class Identity(Solver):
 
 def _solve(g: Tensor) -> Solution:
     form = partial(torch.dot, g, g)
-    return Solution(x=g, iterations=0.0, error=0.0, form=form, damping=0.0, squared=squared_length(g))
+    return Solution(x=g, iterations=None, error=0.0, form=form, damping=0.0, squared=squared_length(g))

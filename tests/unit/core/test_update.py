@@ -72,9 +72,12 @@ def test_a_taken_step_reports_and_moves_every_state(preset):
         float(oracles.objective(at_start, name, before, **options)), rel=1e-10
     )
     assert float(report.scalars["objective/gradient_norm"]) == pytest.approx(float(g.norm()), rel=1e-10)
-    assert report.scalars["damping/value"] == update.damping.part.value
-    assert (report.scalars["solver/iterations"] > 0) == (preset in ("npg", "trpo"))
-    assert (report.read()["solver/residual"] > 0) == (preset in ("npg", "trpo", "npg_dense"))
+    if preset in ("vpg", "ppo"):  # no system was solved
+        assert not any(name.startswith(("solver/", "damping/")) for name in report.read())
+    else:
+        assert report.scalars["damping/value"] == update.damping.part.value
+        assert (report.scalars["solver/iterations"] > 0) == (preset in ("npg", "trpo"))
+        assert (report.read()["solver/residual"] > 0) == (preset in ("npg", "trpo", "npg_dense"))
     assert report.scalars["step/size"] > 0
 
 

@@ -88,7 +88,11 @@ def test_no_finished_episode_is_no_return_rather_than_an_error(tmp_path):
 def test_the_documented_scalars_are_recorded_at_every_update(tmp_path, algo):
     start(tmp_path, f"algo={algo}").run()
     curves = scalars(tmp_path)
-    for name in REPORTED:
+    solves = algo in ("npg", "trpo")
+    assert solves == any(
+        name.startswith(("solver/", "damping/")) for name in curves
+    )  # no constants of what is not done
+    for name in REPORTED if solves else {n for n in REPORTED if not n.startswith(("solver/", "damping/"))}:
         assert [step for step, _ in curves[name]] == [80, 160, 240], name
     extra = {"trpo": ["step/backtracks", "step/kl_predicted", "step/improvement_predicted", "solver/negative_curvature"],
              "npg": ["step/kl_predicted", "step/improvement_predicted", "solver/negative_curvature"]}  # fmt: skip
