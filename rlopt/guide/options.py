@@ -15,19 +15,24 @@ def options(path: Path) -> list[tuple[str, str, str]]:
     found: list[tuple[str, str, str]] = []
     above: list[tuple[int, str]] = []
     before: list[str] = []  # comment lines above an option
+    column = -1  # of the comment beside the last option: it goes on in lines that begin there too
     for line in path.read_text("utf-8").splitlines():
         if line.startswith(" ") and line.strip().startswith("#"):
-            before.append(line.strip(" #"))
+            if line.index("#") == column:
+                name, value, comment = found[-1]
+                found[-1] = (name, value, f"{comment} {line.strip(' #')}")
+            else:
+                before.append(line.strip(" #"))
             continue
         match = _LINE.match(line)
         if not match or match["key"] in ("defaults", "_target_", "algo"):
-            before = []
+            before, column = [], -1
             continue
         indent = len(match["indent"])
         above = [(i, key) for i, key in above if i < indent]
         name = ".".join([*(key for _, key in above), match["key"]])
         value, comment = match["value"].strip(), " ".join([*before, (match["comment"] or "").strip()]).strip()
-        before = []
+        before, column = [], match.start("comment") - 1
         above.append((indent, match["key"]))
         if value or comment:
             found.append((name, value, comment))
