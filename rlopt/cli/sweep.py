@@ -21,12 +21,15 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
+
+from hydra.errors import HydraException
 
 from rlopt.cli import plugins
 from rlopt.cli.sweep_run import RunFailed, Sweep, end_workers
@@ -52,6 +55,7 @@ from rlopt.parallel.processes import ending_children, try_in_child
 from rlopt.training.run_directory import unused_path
 from rlopt.training.signals import SignalHandler
 
+_OF_OPTIONS = (HydraException, AttributeError, TypeError, ValueError, LookupError, ImportError, OSError, RuntimeError)
 _PLUGINS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit"}  # launcher -> its plugin
 
 
@@ -88,7 +92,7 @@ def multirun(overrides: list[str], train: Callable[[list[str]], int]) -> int:
     except RunFailed as failed:
         console.info(f"rlopt: {failed.name} ended with exit code {failed.code}; others may have failed too")
         return max([*job.codes, failed.code])
-    except (AttributeError, TypeError, ValueError, LookupError, ImportError, OSError, RuntimeError) as error:
+    except _OF_OPTIONS as error:
         if job.failed:
             raise
         if isinstance(error, BrokenExecutor):
@@ -97,7 +101,7 @@ def multirun(overrides: list[str], train: Callable[[list[str]], int]) -> int:
                 f"the same command with sweep_dir={shown(folder)} continues"
             ) from error
         options = " ".join(o for o in overrides if o.lstrip("+~").startswith("hydra"))
-        raise UserError(f"{options or 'these runs'} cannot be begun: {in_one_line(error)}") from error
+        raise UserError(f"{options or 'these runs'} cannot be begun: {_reason(error)}") from error
     finally:
         sys.argv = program
         os.environ.pop("HYDRA_FULL_ERROR")
@@ -153,12 +157,19 @@ class _Job:
         return self._sweep.score(overrides) if code == 0 else math.nan
 
 
+def _reason(error: Exception) -> str:
+    """What is wrong with Hydra's options: its advice to append an unknown one is of no use."""
+    if isinstance(error, HydraException) and isinstance(cause := error.__cause__, ValueError):
+        return in_one_line(cause).partition(" full_key: ")[0]
+    text = in_one_line(error).partition(" To append to your config")[0]
+    return re.sub(r"Could not override '([^']*)'\.", r"there is no option \1", text)
+
+
 def _study(overrides: list[str], folder: Path) -> list[str]:
     """Where Optuna's sweeper keeps its trials, where the user does not say it."""
     typed = {o.key_or_group: str(o.value()) for o in map(parse, overrides)}
     if typed.get("hydra/sweeper") != "optuna" or "hydra.sweeper.storage" in typed:
         return []
-    folder.mkdir(parents=True, exist_ok=True)
     return to_overrides({"hydra.sweeper.storage": f"sqlite:///{(folder / 'optuna.db').as_posix()}"})
 
 

@@ -33,6 +33,10 @@ def test_a_mistake_with_several_runs_is_told_before_any_begins(run, typed):
     ("hydra.sweeper=null", "hydra.sweeper=null cannot be begun"),
     ("hydra.launcher=3", "hydra.launcher=3 cannot be begun"),
     ("hydra/launcher=nowhere", "hydra/launcher/nowhere"),
+    ("hydra.foo=2", "hydra.foo=2 cannot be begun: there is no option hydra.foo\n"),
+    ("hydra.launcher.foo=2", "there is no option hydra.launcher.foo\n"),
+    ("hydra.job.num=a", "hydra.job.num=a cannot be begun: Value 'a' of type 'str' could not be converted to Integer\n"),
+    ("hydra/launcher=basic,joblib", "hydra/launcher=basic,joblib cannot be begun: Sweeping over Hydra's configuration"),
     ("gamma=interval(0,1)", "gamma=interval(0,1): only a sweeper that draws (hydra/sweeper=...) takes a range"),
 ])  # fmt: skip
 def test_what_hydra_cannot_do_with_several_runs_is_one_line(run, typed, wanted):

@@ -105,6 +105,7 @@ class OptunaSweeper(Sweeper):
         overrides = [parse(text) for text in arguments]
         space = {_typed_name(o): distribution(o) for o in overrides if o.is_sweep_override()}
         fixed = [text for text, o in zip(arguments, overrides, strict=True) if not o.is_sweep_override()]
+        self._folder.mkdir(parents=True, exist_ok=True)
         study = open_study(self._options, create=True)
         study.set_user_attr("fixed", [from_sweeper(text) for text in fixed])
         if not study.trials and (preset := _preset([from_sweeper(text) for text in fixed], space)):

@@ -11,7 +11,7 @@ from rlopt.cli import main as cli
 from rlopt.config.overrides import parse
 from rlopt.errors import Stopped, UserError
 from rlopt.training.trainer import Trainer
-from tests.support.command_line import SHORT, chosen
+from tests.support.command_line import SHORT, chosen, created
 
 optuna = pytest.importorskip("optuna", reason="wants the extra optuna")
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution  # noqa: E402
@@ -67,6 +67,12 @@ def test_what_cannot_be_drawn_is_refused(typed, wanted):
 def test_an_option_that_cannot_be_is_named(name, value):
     with pytest.raises(UserError, match=f"hydra.sweeper.{name}={value}: "):
         optuna_sweeper.open_study({**OPTIONS, name: value})
+
+
+def test_an_option_that_there_is_not_is_one_line(run):
+    code, _, err = run(*STUDY, "hydra.sweeper.nope=1", "sweep_dir=study")
+    assert code == 2 and err.count("\n") == 1 and created() == []
+    assert err.startswith("rlopt: ") and err.endswith("there is no option hydra.sweeper.nope\n")
 
 
 def test_the_first_trial_is_the_preset_where_that_may_be_drawn():
