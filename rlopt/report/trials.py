@@ -56,7 +56,7 @@ def describe(study: Study) -> str:
     count = {kind: len(trials_of(study, kind)) for kind in ("COMPLETE", "PRUNED", "FAIL", "RUNNING")}
     kinds = (("PRUNED", "pruned"), ("FAIL", "failed"), ("RUNNING", "not at their end"))
     others = [f"{count[kind]} {word}" for kind, word in kinds if count[kind]]
-    return ", ".join([f"{count['COMPLETE']} trials done", *others])
+    return ", ".join([f"{count['COMPLETE']} trial{'s' * (count['COMPLETE'] != 1)} done", *others])
 
 
 def best(study: Study) -> FrozenTrial | None:

@@ -188,13 +188,16 @@ def open_study(options: Mapping[str, Any], create: bool = False) -> optuna.Study
 
 def distribution(override: Override) -> BaseDistribution:
     """What Optuna draws from for an override of several values. Raises UserError for one that it cannot draw."""
-    value = override.value()
+    value, typed = override.value(), from_sweeper(str(override.input_line))
     tags: set[str] = getattr(value, "tags", set())
     if unknown := tags - {"log"}:
-        raise UserError(f"{override.input_line}: the tag may be log; got {', '.join(sorted(unknown))}")
+        raise UserError(f"{typed}: the tag may be log; got {', '.join(sorted(unknown))}")
     log = "log" in tags
     try:
         if isinstance(value, IntervalSweep):
+            assert value.start is not None and value.end is not None
+            if value.start > value.end:
+                raise UserError(f"{typed}: the lower end comes first, interval({value.end},{value.start})")
             whole = isinstance(value.start, int) and isinstance(value.end, int)
             return (IntDistribution if whole else FloatDistribution)(value.start, value.end, log=log)
         if isinstance(value, RangeSweep) and not value.shuffle:
@@ -203,7 +206,7 @@ def distribution(override: Override) -> BaseDistribution:
                 return CategoricalDistribution([str(each) for each in values])
             return IntDistribution(min(values), max(values), step=abs(values[1] - values[0]))
     except ValueError as error:
-        raise UserError(f"{override.input_line}: {in_one_line(error)}") from error
+        raise UserError(f"{typed}: {in_one_line(error)}") from error
     assert isinstance(value, ChoiceSweep | RangeSweep)
     return CategoricalDistribution(list(override.sweep_string_iterator()))
 

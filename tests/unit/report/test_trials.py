@@ -27,6 +27,8 @@ def test_too_few_or_equal_trials_say_nothing_of_importance(tmp_path):
         study.tell(study.ask(), 1.0)
     assert trials.best(study).value == 1.0
     assert trials.load(tmp_path / "elsewhere") is None
+    (tmp_path / "one").mkdir()
+    assert trials.describe(make_study(tmp_path / "one", count=1)) == "1 trial done"
 
 
 def test_the_command_is_quoted_and_takes_options_alone(tmp_path):

@@ -46,8 +46,15 @@ def test_what_is_typed_says_what_is_drawn(typed, drawn):
 
 @pytest.mark.parametrize(
     ("typed", "wanted"),
-    [("a=tag(quick,interval(1,2))", "the tag may be log"), ("a=tag(log,interval(0,2))", r"a=tag\(log,interval\(0,2\)\):")],
-)  # fmt: skip
+    [
+        ("a=tag(quick,interval(1,2))", "the tag may be log"),
+        ("a=tag(log,interval(0,2))", r"a=tag\(log,interval\(0,2\)\):"),
+        (
+            "+step__optimizer__lr=interval(1e-2,1e-4)",
+            r"^optimizer.lr=interval\(1e-2,1e-4\): the lower end comes first, interval\(0.0001,0.01\)",
+        ),
+    ],
+)
 def test_what_cannot_be_drawn_is_refused(typed, wanted):
     with pytest.raises(UserError, match=wanted):
         optuna_sweeper.distribution(parse(typed))
