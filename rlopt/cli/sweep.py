@@ -24,8 +24,9 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from rlopt.config.compose import compose
 from rlopt.config.overrides import (
     check_once,
     check_several,
+    drawn_numbers,
     from_sweeper,
     full_name,
     named_values,
@@ -79,11 +81,10 @@ def multirun(overrides: list[str], train: Callable[[list[str]], int]) -> int:
     quiet = ["hydra/hydra_logging=none", "hydra/job_logging=none", *_study(overrides, folder)]
     program = sys.argv
     sys.argv = ["rlopt", "--multirun", *(to_sweeper(parse(text)) for text in overrides), *directories, *quiet]
-    full_error, os.environ["HYDRA_FULL_ERROR"] = os.environ.get("HYDRA_FULL_ERROR"), "1"  # let Hydra raise its errors
     # the workers save and end before the launcher kills its processes
     signals = SignalHandler(before_interrupt=lambda: end_workers(folder / ".sweep"))
     try:
-        with signals.installed(), ending_children():
+        with signals.installed(), ending_children(), _errors_raised():
             hydra.main(version_base="1.3", config_path=None, config_name=None)(job)()
     except KeyboardInterrupt as interrupt:
         interrupt.reported = True  # type: ignore[attr-defined]
@@ -104,11 +105,32 @@ def multirun(overrides: list[str], train: Callable[[list[str]], int]) -> int:
         raise UserError(f"{options or 'these runs'} cannot be begun: {_reason(error)}") from error
     finally:
         sys.argv = program
+    console.output(f"All runs are in {shown(folder)}")
+    return max(job.codes, default=0)
+
+
+@contextmanager
+def _errors_raised() -> Iterator[None]:
+    """Within, Hydra raises errors. It prints no failed job's overrides, which are spelled as its sweepers take them."""
+    from hydra.core.utils import JobReturn, JobStatus
+
+    kind: Any = JobReturn
+
+    def returned(job: Any) -> Any:
+        if job.status == JobStatus.FAILED:
+            raise job._return_value
+        return job._return_value
+
+    full_error, os.environ["HYDRA_FULL_ERROR"] = os.environ.get("HYDRA_FULL_ERROR"), "1"
+    value = kind.return_value
+    kind.return_value = property(returned, value.fset)
+    try:
+        yield
+    finally:
+        kind.return_value = value
         os.environ.pop("HYDRA_FULL_ERROR")
         if full_error is not None:
             os.environ["HYDRA_FULL_ERROR"] = full_error
-    console.output(f"All runs are in {shown(folder)}")
-    return max(job.codes, default=0)
 
 
 class _Job:
@@ -153,6 +175,8 @@ class _Job:
         if watch.pruned:
             return None
         if code not in (0, DIVERGED):
+            if self._sweep.is_left_unbegun(overrides):  # the same values would be refused again
+                watch.fail()
             raise RunFailed(self._sweep.name(overrides), code)
         return self._sweep.score(overrides) if code == 0 else math.nan
 
@@ -205,6 +229,13 @@ def _check_runs(overrides: list[str]) -> None:
         config = check_config(compose(run), read_overrides(run))
         if i < len(by_choice) and (wrong := try_in_child(lambda config=config: set_up(config))):  # type: ignore[misc]
             raise UserError(wrong if len(by_choice) == 1 else f"{' '.join(run)}: {wrong}")
+    for typed, number, run in drawn_numbers(overrides, by_choice[0]):
+        try:
+            check_config(compose(run), read_overrides(run))
+        except UserError as error:
+            whole = isinstance(number, float) and "whole number" in str(error)
+            advice = f"; int({typed.partition('=')[2]}) draws whole numbers" if whole else ""
+            raise UserError(f"{typed} may draw {number:g}: {error}{advice}") from error
 
 
 def _check_plugins(overrides: list[str]) -> None:

@@ -112,6 +112,12 @@ class Sweep:
         except (OSError, ValueError, TypeError, AttributeError):
             return math.nan
 
+    def is_left_unbegun(self, overrides: list[str]) -> bool:
+        """Whether the run's folder has no configuration, and no other process is about to write it."""
+        name = self.name(overrides)
+        with run_lock(self._folder / ".sweep" / f"{name}.lock", self._main_process[1]) as locked:
+            return locked and not (self._folder / name / "config.yaml").is_file()
+
     def _run_locked(self, overrides: list[str]) -> int:
         name = self.name(overrides)
         run_dir = self._folder / name

@@ -322,6 +322,23 @@ def runs_to_check(overrides: Sequence[str]) -> tuple[list[list[str]], list[list[
     return by_choice, others[:MOST_CHECKED]
 
 
+def drawn_numbers(overrides: Sequence[str], first: Sequence[str]) -> list[tuple[str, float, list[str]]]:
+    """(what is typed, a number, a run with it) for every range to draw from: its end, and one within that is not whole.
+
+    ``first`` is the run at the ranges' starts.
+    """
+    found = []
+    for override in map(parse, overrides):
+        value, name = override.value(), override.get_key_element()
+        if isinstance(value, IntervalSweep):
+            start, end = value.start, value.end
+            assert start is not None and end is not None
+            within = [start + 0.6180339887 * (end - start)] if isinstance(start, float) else []
+            others = [text for text in first if not text.startswith(f"{name}=")]
+            found += [(str(override.input_line), n, [*others, f"{name}={n}"]) for n in (end, *within)]
+    return found
+
+
 def to_sweeper(override: Override) -> str:
     """One override as Hydra's sweepers are given it: a plain entry of an empty configuration, its dots spelled __."""
     if is_hydras(override):

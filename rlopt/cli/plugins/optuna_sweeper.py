@@ -129,8 +129,23 @@ class OptunaSweeper(Sweeper):
         count = min(max(1, self._options["n_jobs"]), self._options["n_trials"] - done)
         for number in range(done + len(found), done + count):
             study.sampler = _sampler(self._options, number)
-            found.append(study.ask(dict(space)))
+            found.append(_drawn(study, space))
         return found[:count]
+
+
+def _drawn(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> Trial:
+    """A new trial. Raises UserError where earlier ones drew from something that the study cannot have beside it."""
+    trial = study.ask()
+    try:
+        for name, one in space.items():
+            trial._suggest(name, one)
+    except ValueError as error:
+        study.tell(trial, state=TrialState.FAIL)
+        raise UserError(
+            f"{name}: this study has drawn it otherwise before, and cannot have both; give another sweep_dir, or "
+            f"hydra.sweeper.study_name ({in_one_line(error)})"
+        ) from error
+    return trial
 
 
 @dataclass
@@ -152,6 +167,10 @@ class Watch:
         if self.trial.should_prune():
             self.pruned = True
             raise Stopped(f"pruned at step {moment.steps:,}: others had done better by then")
+
+    def fail(self) -> None:
+        """The trial is done: a later sweep draws other values."""
+        self.study.tell(self.trial, state=TrialState.FAIL)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from rlopt.cli import main as cli
 from rlopt.config.overrides import parse
 from rlopt.errors import Stopped, UserError
 from rlopt.training.trainer import Trainer
-from tests.support.command_line import SHORT, chosen, created
+from tests.support.command_line import SHORT, chosen, created, one_line
 
 optuna = pytest.importorskip("optuna", reason="wants the extra optuna")
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution  # noqa: E402
@@ -80,6 +80,53 @@ def test_an_option_that_there_is_not_is_one_line(run):
     code, _, err = run(*STUDY, "hydra.sweeper.nope=1", "sweep_dir=study")
     assert code == 2 and err.count("\n") == 1 and created() == []
     assert err.startswith("rlopt: ") and err.endswith("there is no option hydra.sweeper.nope\n")
+
+
+@pytest.mark.parametrize(
+    ("typed", "wanted"),
+    [
+        (
+            "schedule.epochs=interval(1,8)",
+            "whole number; got 5.326237920900001; int(interval(1,8)) draws whole numbers",
+        ),
+        ("gamma=interval(0.9,1.5)", "gamma=interval(0.9,1.5) may draw 1.5: gamma must be between 0 and 1; got 1.5"),
+        ("schedule.epochs=int(interval(8,1))", "schedule.epochs=int(interval(8,1)): the lower end comes first"),
+    ],
+)
+def test_what_may_be_drawn_is_checked_before_a_study(run, typed, wanted):
+    code, out, err = run(*STUDY, typed, "sweep_dir=study")
+    assert (code, out) == (2, "") and wanted in one_line(err) and created() == []
+
+
+def test_a_run_that_cannot_begin_is_a_failed_trial(run):
+    """The same command draws other values, and does not repeat what was refused."""
+    typed = [text for text in STUDY if not text.startswith("batch_size=")]
+    for count in (1, 2):
+        code, _, err = run(*typed, "batch_size=int(interval(40,80))", "sweep_dir=study")
+        assert code == 2 and "batch_size must be a multiple of env.num_envs=8" in err
+        assert all(line.startswith("rlopt: ") for line in err.splitlines()), err
+        assert [state for _, state, _, _ in results()] == ["FAIL"] * count
+    assert len({params["batch_size"] for params, _, _, _ in results()}) == 2
+
+
+def test_a_run_that_failed_later_is_continued(run, monkeypatch):
+    def broken(self: Trainer, *rest: object) -> None:
+        raise UserError("the environment broke")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_update", broken)
+        assert run(*STUDY, "hydra.sweeper.n_trials=1", "sweep_dir=study")[0] == 2
+    assert [state for _, state, _, _ in results()] == ["RUNNING"]
+    assert run(*STUDY, "hydra.sweeper.n_trials=1", "sweep_dir=study")[0] == 0
+    assert [state for _, state, _, _ in results()] == ["COMPLETE"]
+
+
+def test_a_study_does_not_mix_two_kinds_of_numbers():
+    study = optuna_sweeper.open_study(OPTIONS, create=True)
+    optuna_sweeper._drawn(study, {"schedule.epochs": FloatDistribution(1, 8)})
+    with pytest.raises(UserError, match="schedule.epochs: this study has drawn it otherwise .* another sweep_dir"):
+        optuna_sweeper._drawn(study, {"schedule.epochs": IntDistribution(1, 8)})
+    assert [trial.state.name for trial in study.trials] == ["RUNNING", "FAIL"]
 
 
 def test_the_first_trial_is_the_preset_where_that_may_be_drawn():
