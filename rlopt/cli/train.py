@@ -82,15 +82,29 @@ def _help_of(name: str) -> str:
     for each in [choice] if choice else known[group]:
         path = choices.file(group, each)
         of_run = group == "experiment" or "@package _global_" in path.read_text("utf-8")
-        lines += [f"{group}={each}: {choices.described(group, each)}", *_options(path, "" if of_run else f"{group}.")]
+        lines += [f"{group}={each}: {choices.described(group, each)}"]
+        lines += _parts(each) if group == "algo" and choice else []
+        lines += _options(path, "" if of_run else f"{group}.")
     return "\n".join(lines)
+
+
+def _parts(preset: str) -> list[str]:
+    """A line for every part that an algorithm is made of, its own and the critic's."""
+    from rlopt.guide.presets import parts
+
+    found = {key: name for key, name in parts(preset).items() if key != "policy"}
+    return _table([(key, name, choices.described(key.rpartition(".")[2], name)) for key, name in found.items()])
 
 
 def _options(path: Path, prefix: str) -> list[str]:
     """A line for every option in a yaml file: its name, its default and its comment."""
     from rlopt.guide.options import options
 
-    rows = [(f"{prefix}{name}", value.partition(" #")[0].strip(), comment) for name, value, comment in options(path)]
+    found = options(path)
+    return _table([(f"{prefix}{name}", value.partition(" #")[0].strip(), comment) for name, value, comment in found])
+
+
+def _table(rows: list[tuple[str, str, str]]) -> list[str]:
     width = min(max((len(f"{name}={value}") for name, value, _ in rows), default=0), 34)
     return [f"  {f'{name}={value}' if value else name:<{width}}  {comment}".rstrip() for name, value, comment in rows]
 

@@ -123,6 +123,17 @@ def test_train_help_lists_every_choice_of_every_group(run, flag):
     assert created() == []
 
 
+def test_help_of_a_preset_tells_its_parts_and_its_values(run):
+    code, out, err = run("train", "--help", "algo=acktr")
+    assert (code, err) == (0, "")
+    assert {"objective=log_prob", "solver=acktr", "damping=acktr", "step=acktr", "critic.metric=gauss_newton",
+            "critic.damping=constant", "critic=mlp", "batch_size=1024"} <= set(out.split())  # fmt: skip
+    assert "  metric=sampled_fisher        fisher, estimated from one action drawn for every state\n" in out
+    assert len(out.splitlines()) < 20 and "policy=" not in out
+    assert "  critic=episodic " in run("train", "--help", "algo=enac")[1]
+    assert "solver=" not in run("train", "--help", "algo")[1]  # a line or two for each of them
+
+
 def test_version_is_told(run):
     assert run("--version") == (0, f"rlopt {__version__}\n", "")
 
