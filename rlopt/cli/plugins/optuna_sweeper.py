@@ -26,7 +26,8 @@
 The first trial is the configuration as it is without the drawn options, where that lies within what may be drawn. A
 trial's value is the run's evaluation return, or without evaluations the mean return of its last training episodes. A
 run that is pruned reports the return of its last training episodes; its evaluation is left out. A run that diverged
-(exit code 3) is a failed trial, and the study goes on. The same command continues a study that was stopped, its
+(exit code 3) is a failed trial, and the study goes on. One that cannot begin with the values drawn is a failed trial
+too, and ends the sweep; the next sweep draws others. The same command continues a study that was stopped, its
 unfinished runs first; the trials do not depend on where it was stopped, unless several run at a time.
 """
 
