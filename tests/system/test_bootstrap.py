@@ -175,3 +175,7 @@ def test_no_message_names_the_package_of_the_index():
 
 def test_all_has_every_extra_of_a_user(prepare):
     assert set(prepare.all_extras(["all"], EXTRAS)) == set(EXTRAS) - {"dev", "docs", "experiments"}
+
+
+def test_an_extra_brings_the_extras_that_it_names(prepare):
+    assert prepare.all_extras(["warp"], EXTRAS) == ["mujoco", "warp"]

@@ -60,6 +60,16 @@ def test_hydra_is_held_below_the_version_that_was_not_tried():
     assert hydra == "hydra-core>=1.3.2,<1.5" and PINS["hydra-core"].startswith("1.3.")
 
 
+def test_extras_of_rlopt_are_asked_of_its_own_distribution():
+    """rlopt on the public index is another project."""
+    extras = PROJECT["optional-dependencies"]
+    wanted = [text for texts in [PROJECT["dependencies"], *extras.values()] for text in texts]
+    parts = [re.match(r"([\w.-]+)(?:\[([\w,-]*)\])?", text).groups() for text in wanted]
+    assert not [text for text, (name, _) in zip(wanted, parts, strict=True) if name.lower() == "rlopt"]
+    asked = [named.split(",") for name, named in parts if name == PROJECT["name"]]
+    assert len(asked) >= 5 and {name for names in asked for name in names} <= set(extras)
+
+
 @pytest.mark.parametrize("name", ["torch", "gymnasium", "numpy", "tensorboard", "safetensors", "rich"])
 def test_what_is_pinned_is_allowed(name):
     [bound] = [m[1] for text in PROJECT["dependencies"] if (m := re.fullmatch(rf"{name}>=([\d.]+)", text))]
