@@ -10,12 +10,14 @@ import posixpath
 import re
 import shutil
 import sys
-import typing
+import warnings
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import ForwardRef
 
 import pdoc
+from pdoc.doc_types import resolve_annotations
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
@@ -37,15 +39,33 @@ def markdown_pages() -> dict[str, Path]:
     return found
 
 
+class Text:
+    """Stands for a type that cannot be looked up: pdoc shows it as it is, and asks for nothing."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def field_types(kind: type) -> dict[str, object]:
+    """Types of a named tuple's fields; those that only a type checker imports are looked up as pdoc does it."""
+    with warnings.catch_warnings(action="ignore"):
+        found = resolve_annotations(kind.__annotations__, import_module(kind.__module__), None, kind.__qualname__)
+    return {name: Text(of.__forward_arg__) if isinstance(of, ForwardRef) else of for name, of in found.items()}
+
+
 def modules() -> dict[str, pdoc.doc.Module]:
     """Every module of rlopt, by name."""
     names = ["rlopt", *(found.name for found in pkgutil.walk_packages(import_module("rlopt").__path__, "rlopt."))]
     names = [name for name in names if not name.endswith("__main__")]
     for name in names:
-        for kind in vars(import_module(name)).values():  # types of a named tuple's fields are text, looked up in typing
+        # types of a named tuple's fields are text, looked up in typing
+        for kind in list(vars(import_module(name)).values()):
             if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
                 if kind.__module__.startswith("rlopt."):
-                    kind.__new__.__annotations__ = typing.get_type_hints(kind)
+                    kind.__annotations__ = kind.__new__.__annotations__ = field_types(kind)
     return {name: pdoc.doc.Module(import_module(name)) for name in names}
 
 

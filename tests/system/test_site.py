@@ -3,9 +3,11 @@
 import importlib.util
 import re
 import sys
+from collections import namedtuple
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import ForwardRef
 
 import pdoc
 import pytest
@@ -124,6 +126,25 @@ def test_what_a_browser_would_fetch_is_seen(tmp_path):
     )
     assert len(loaded_from_elsewhere(page)) == 1
     assert broken(tmp_path) == ["a.html: no.png"]
+
+
+def test_the_types_of_every_named_tuple_are_found(site):
+    """Those of the modules, private ones too; pdoc finds the types of everything else by itself."""
+    kinds = {kind for page in site.modules().values() for kind in vars(page.obj).values() if isinstance(kind, type)}
+    named = [kind for kind in kinds if hasattr(kind, "_fields") and kind.__module__.startswith("rlopt.")]
+    of = {(kind, field): kind.__new__.__annotations__[field] for kind in named for field in kind._fields}
+    assert len(of) > 60 and not [
+        place for place, found in of.items() if isinstance(found, (str, ForwardRef, site.Text))
+    ]
+
+
+def test_a_type_that_is_nowhere_is_shown_as_text(site):
+    lost = namedtuple("lost", "a b")
+    lost.__annotations__ = {name: ForwardRef(text) for name, text in (("a", "int"), ("b", "nowhere.Found | None"))}
+    lost.__annotations__ = lost.__new__.__annotations__ = site.field_types(lost)
+    page = pdoc.doc.Class(__name__, "lost", lost, (__name__, "lost"))
+    assert str(page.members["__init__"].signature) == "(_cls, a: int, b: nowhere.Found | None)"
+    assert page.members["b"].annotation_str == ": nowhere.Found | None"
 
 
 @pytest.mark.learning
