@@ -9,13 +9,13 @@
 | the last checkpoint          | artifact of type "model" | artifact policy/     | -                    |
 
 Each is an extra (``pip install 'rlopt-geometry[wandb]'``), and is set as it is everywhere: WANDB_MODE=offline
-needs no account, MLFLOW_TRACKING_URI says where MLflow keeps its runs, TRACKIO_DIR where Trackio does. record.project
-is the project, or MLflow's experiment.
+needs no account, MLFLOW_TRACKING_URI says where MLflow keeps its runs (in plain files: MLFLOW_ALLOW_FILE_STORE=true),
+TRACKIO_DIR where Trackio does. record.project is the project, or MLflow's experiment.
 
 A resumed run goes on in the same run of the tracker, which tracker.json in its folder names. After a process was
-killed, what it does again since its last checkpoint is not sent to MLflow twice. Weights & Biases and Trackio write
-with a delay, so to them it is: they may have some of these rows twice, and may lack what they were given last before
-the kill. A tracker that fails is named once, and the run goes on without it.
+killed, what it does again since its last checkpoint is not sent to MLflow twice, but for a row that was under way.
+Weights & Biases and Trackio write with a delay, so to them it is: they may have some of these rows twice, and may lack
+what they were given last before the kill. A tracker that fails is named once, and the run goes on without it.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from rlopt.loggers import console
 
 NAME = "tracker.json"
 _ROOM = 400  # characters of the file, so that its length does not change with the step
+_ALL = 10**9  # rows of a step
 _LONGEST_TEXT = 500  # characters of an MLflow parameter
 _MOST_PARAMETERS = 100  # of one request to MLflow
 
@@ -175,9 +176,10 @@ class Tracker:
         self._failed = self._finished = False
         self._length = -1  # of the file
         before = {} if after is None else self._saved()
-        # the step up to which everything is there; only MLflow has all rows that it was given before a kill
-        self._sent = before.get("step", -1) if kind == "mlflow" else min(before.get("step", -1), after or 0)
-        self._step = self._sent  # of the last row
+        self._row = (-1, 0)  # the last one: its step, and how many there are of this step
+        self._sent = (before.get("step", -1), before.get("rows", _ALL))  # the row up to which everything is there
+        if kind != "mlflow" and not before.get("closed"):  # after a kill only MLflow has all that it was given
+            self._sent = min(self._sent, (after or 0, _ALL))
         try:
             self._run = BACKENDS[kind](project, run_dir.name, before.get("id"), config, run_dir)
         except Exception as error:
@@ -186,14 +188,13 @@ class Tracker:
             raise UserError(f"record.tracker={kind} cannot begin: {message}{hint}") from error
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Send the scalars of one update, unless an earlier process has."""
-        if step <= self._sent:
+        """Send a row of scalars, unless an earlier process has."""
+        self._row = (step, self._row[1] + 1 if step == self._row[0] else 1)
+        if self._row <= self._sent:
             return
         with self._safely():
             self._run.scalars(values, step)
-            if step > self._step:
-                self._save(self._step)  # all rows before this step are sent
-                self._step = step
+            self._save(self._row)
 
     def video(self, name: str, gif: bytes, step: int) -> None:
         """Send a GIF."""
@@ -216,8 +217,8 @@ class Tracker:
     def close(self) -> None:
         """End the run there; a run that is not finished is marked as one that was ended."""
         with self._safely():
-            self._save(self._step)
             self._run.close(self._finished)
+            self._save(max(self._row, self._sent), closed=True)
 
     @contextmanager
     def _safely(self) -> Iterator[None]:
@@ -237,12 +238,13 @@ class Tracker:
             return {}
         same = isinstance(found, dict) and (found.get("tracker"), found.get("project")) == (self._kind, self._project)
         valid = same and isinstance(found.get("id"), str) and isinstance(found.get("step"), int)
+        valid = valid and isinstance(found.get("rows", _ALL), int)  # files of earlier versions have steps alone
         return found if valid else {}
 
-    def _save(self, step: int) -> None:
-        """Note that everything up to ``step`` is sent. One write over the same bytes, so that a kill leaves no half."""
-        state = {"tracker": self._kind, "project": self._project, "id": self._run.id, "step": step}
-        text = json.dumps(state).ljust(_ROOM) + "\n"
+    def _save(self, row: tuple[int, int], closed: bool = False) -> None:
+        """Note what is sent, up to ``row``. One write over the same bytes, so that a kill leaves no half."""
+        about = {"tracker": self._kind, "project": self._project, "id": self._run.id}
+        text = json.dumps({**about, "step": row[0], "rows": row[1], "closed": closed}).ljust(_ROOM) + "\n"
         if self._length != len(text):
             replace_file(self._file, text)
             self._length = len(text)
