@@ -18,6 +18,7 @@ episodes.
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import math
 import os
@@ -84,7 +85,7 @@ def multirun(overrides: list[str], train: Callable[[list[str]], int]) -> int:
     # the workers save and end before the launcher kills its processes
     signals = SignalHandler(before_interrupt=lambda: end_workers(folder / ".sweep"))
     try:
-        with signals.installed(), ending_children(), _errors_raised():
+        with signals.installed(), ending_children(), _help_unchecked(), _errors_raised():
             hydra.main(version_base="1.3", config_path=None, config_name=None)(job)()
     except KeyboardInterrupt as interrupt:
         interrupt.reported = True  # type: ignore[attr-defined]
@@ -131,6 +132,16 @@ def _errors_raised() -> Iterator[None]:
         os.environ.pop("HYDRA_FULL_ERROR")
         if full_error is not None:
             os.environ["HYDRA_FULL_ERROR"] = full_error
+
+
+@contextmanager
+def _help_unchecked() -> Iterator[None]:
+    """Within, argparse of Python 3.14 checks no help texts: Hydra 1.3 has one that is no text until it is shown."""
+    setattr(argparse.ArgumentParser, "_check_help", lambda *_: None)  # noqa: B010  # mypy knows none
+    try:
+        yield
+    finally:
+        delattr(argparse.ArgumentParser, "_check_help")  # its own is a base class's
 
 
 class _Job:

@@ -1,5 +1,6 @@
 """Several runs in one folder: named by what varies, skipped when done, gone on with when not, here and elsewhere."""
 
+import argparse
 import fcntl
 import importlib.util
 import json
@@ -144,6 +145,21 @@ def test_an_absent_launcher_is_named_with_the_extra_to_install(run, monkeypatch,
     code, out, err = run("train", "-m", "seed=0,1", f"hydra/launcher={launcher}")
     assert (code, out) == (2, "")
     assert "pip install 'rlopt-geometry[sweep]'" in err and len(err.splitlines()) == 1
+
+
+def test_hydras_help_is_not_checked_as_python_3_14_does(run, monkeypatch):
+    """argparse then refuses a help text that is made when it is shown, as Hydra 1.3's is."""
+    add = argparse.ArgumentParser._add_action
+
+    def check_and_add(self, action):
+        self._check_help(action)
+        return add(self, action)
+
+    help_of = lambda self, action: "%" in (action.help or "")  # noqa: E731
+    monkeypatch.setattr(argparse._ActionsContainer, "_check_help", help_of, raising=False)
+    monkeypatch.setattr(argparse.ArgumentParser, "_add_action", check_and_add)
+    checked = argparse.ArgumentParser._check_help
+    assert run(*SWEEP, "seed=1,2")[0] == 0 and argparse.ArgumentParser._check_help is checked
 
 
 def test_joblib_trains_in_processes_what_one_process_trains(capfd):
