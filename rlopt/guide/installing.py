@@ -10,6 +10,9 @@ CPU build, by the command that PyTorch's own page shows for it.
 
 **Versions.** `scripts/test --lowest` runs fast tests on the lowest versions that pyproject.toml allows, `scripts/test
 --python 3.13` on another Python. Where no index has a CPU build of the lowest torch, the pinned one takes its place.
+The workflow in .github runs all tests on Python 3.11 to 3.14. For 3.14 it was tried that an index has a wheel for Linux
+of every pinned version that the tests install, but for box2d-py and antlr4-python3-runtime, which are built from their
+sources; of the extra ray, the pinned 2.49.2 has none. No test has run on 3.14 yet, and nothing was installed there.
 
 **Systems.** All tests run on Linux. `tests/system/test_platforms.py` takes away what macOS and Windows lack (fork,
 signals, fcntl, folders that can be opened), imports every module, and trains, resumes and sweeps. Nothing was tried on

@@ -68,6 +68,15 @@ def test_the_workflow_runs_scripts_and_tests_that_there_are():
     assert jobs["hydra-next"]["continue-on-error"] is True
 
 
+def test_the_workflow_and_the_guide_name_the_same_pythons():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())["jobs"]
+    first, *others = jobs["test"]["strategy"]["matrix"]["python"]
+    minors = [int(version.removeprefix("3.")) for version in (first, *others)]
+    assert PROJECT["requires-python"] == f">={first}" and minors == list(range(minors[0], 15))
+    guide = " ".join((ROOT / "rlopt/guide/installing.py").read_text().split())
+    assert f"runs all tests on Python {first} to {others[-1]}" in guide and "No test has run on 3.14 yet" in guide
+
+
 def test_hydra_is_held_below_the_version_that_was_not_tried():
     [hydra] = [text for text in PROJECT["dependencies"] if text.startswith("hydra-core")]
     assert hydra == "hydra-core>=1.3.2,<1.5" and PINS["hydra-core"].startswith("1.3.")
