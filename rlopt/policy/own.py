@@ -26,6 +26,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from rlopt.core.flat import CONSTANTS
 from rlopt.envs.observations import declared, flattener, observation_dtype, pixels
 from rlopt.errors import UserError, in_one_line
 from rlopt.policy.parts import OnObservations
@@ -111,19 +112,53 @@ def _examples(space: gym.Space, dtype: torch.dtype) -> Tensor:
 
 
 def _check(name: str, module: nn.Module, rows: Tensor, outputs: int) -> None:
-    """Raise UserError unless the module gives (N, outputs) from rows, and always the same."""
-    z = _explained(f"{name}: its forward pass fails", lambda: module(rows))  # a lazy layer gets its parameters here
-    if not isinstance(z, Tensor) or z.shape != (len(rows), outputs):
-        came = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
+    """Raise UserError unless the module gives (N, outputs) from rows, always the same, and has parameters to train."""
+    version, called = rows._version, set[nn.Module]()
+    hooks = [child.register_forward_pre_hook(lambda child, _: called.add(child)) for child in module.modules()]
+    with torch.enable_grad():  # a lazy layer gets its parameters here
+        found = _explained(f"{name}: its forward pass fails", lambda: module(rows))
+    for hook in hooks:
+        hook.remove()
+    if not isinstance(found, Tensor) or found.shape != (len(rows), outputs):
+        came = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise UserError(f"{name} must return a tensor (N, {outputs}); for N = {len(rows)} it returned {came}")
+    if rows._version != version:
+        raise UserError(
+            f"{name}: its forward pass changes its input in place, as by x.mul_(2) or x += 1; copy it first"
+        )
+    _check_parameters(name, module, found, called)
+    z = found.detach()
+    if not z.isfinite().all():
+        raise UserError(f"{name}: its outputs are not finite; one of them is {float(z[~z.isfinite()][0])}")
+    _check_same(name, module, rows, z)
+
+
+def _check_parameters(name: str, module: nn.Module, z: Tensor, called: set[nn.Module]) -> None:
+    """Raise UserError unless autograd reaches, from outputs z, the parameters of all modules that were called."""
     parameters = dict(module.named_parameters())
     if not parameters:
         raise UserError(f"{name} has no parameters to train")
+    if CONSTANTS in parameters:
+        raise UserError(f"{name}: its parameter {CONSTANTS} must have another name; this one is the distribution's own")
     for parameter, value in parameters.items():
         if not value.requires_grad:
             raise UserError(
                 f"{name}: all parameters are trained, and {parameter} has requires_grad=False; a buffer stays"
             )
+    detached = "take torch.no_grad(), .detach() and numpy out of its forward pass"
+    if not z.requires_grad:
+        raise UserError(f"{name}: its outputs do not depend on its parameters by autograd; {detached}")
+    gradients = torch.autograd.grad(z, list(parameters.values()), torch.ones_like(z), allow_unused=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is None and module.get_submodule(parameter.rpartition(".")[0]) in called:
+            raise UserError(
+                f"{name}: its outputs do not depend on its parameter {parameter} by autograd; {detached}, or leave out "
+                "a parameter that is not used"
+            )
+
+
+def _check_same(name: str, module: nn.Module, rows: Tensor, z: Tensor) -> None:
+    """Raise UserError unless the outputs of rows are z, whenever they come and whatever comes with them."""
     before = {buffer: value.clone() for buffer, value in module.named_buffers()}
     again = module(rows)
     changed = [buffer for buffer, value in module.named_buffers() if not torch.equal(value, before[buffer])]
@@ -132,7 +167,7 @@ def _check(name: str, module: nn.Module, rows: Tensor, outputs: int) -> None:
             f"{name}: its forward pass changes the buffer {changed[0]}, and a network must give the same outputs at "
             "one theta; use LayerNorm in place of batch or spectral normalisation, or call .eval() where it is built"
         )
-    if not torch.allclose(z, again, equal_nan=True):
+    if not torch.allclose(z, again):
         raise UserError(f"{name}: its outputs differ from call to call, as by dropout; call .eval() where it is built")
-    if not torch.allclose(z[:2], module(rows[:2]), rtol=1e-2, atol=1e-3, equal_nan=True):
+    if not torch.allclose(z[:2], module(rows[:2]), rtol=1e-2, atol=1e-3):
         raise UserError(f"{name}: its outputs for one observation depend on the others in the batch")

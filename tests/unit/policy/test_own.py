@@ -131,6 +131,51 @@ class Frozen(Residual):
         self.first.requires_grad_(False)
 
 
+class Detached(Residual):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return super().forward(x)
+
+
+class ByNumpy(Residual):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.from_numpy(super().forward(x).detach().numpy())
+
+
+class PartDetached(Residual):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            h = self.first(x)
+        return self.last(torch.relu(self.inner(self.norm(h))))
+
+
+class Named(Residual):
+    def __init__(self, *given: Any):
+        super().__init__(*given)
+        self.constants = nn.Parameter(torch.ones(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x * self.constants)
+
+
+class Infinite(Residual):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * float("nan")
+
+
+class InPlace(Residual):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.mul_(2))
+
+
+class Unused(Residual):
+    """With a layer that is never called, which is no fault."""
+
+    def __init__(self, *given: Any):
+        super().__init__(*given)
+        self.spare = nn.Linear(3, 3)
+
+
 class Large(Residual):
     def __init__(self, *given: Any):
         super().__init__(*given)
@@ -148,6 +193,12 @@ REFUSED = {
     "buffer": (Counting, [], "its forward pass changes the buffer calls"),
     "dropout": (Dropping, [], "its outputs differ from call to call"),
     "mixed": (Mixing, [], "outputs for one observation depend on the others"),
+    "detached": (Detached, [], "its outputs do not depend on its parameters by autograd"),
+    "numpy": (ByNumpy, [], "its outputs do not depend on its parameters by autograd"),
+    "part": (PartDetached, [], "its outputs do not depend on its parameter first.weight by autograd"),
+    "constants": (Named, [], "its parameter constants must have another name"),
+    "nan": (Infinite, [], "its outputs are not finite; one of them is nan"),
+    "in place": (InPlace, [], "its forward pass changes its input in place"),
     "frozen": (Frozen, [], "first.weight has requires_grad=False"),
     "module": (nn.Linear(4, 2), [], "policy must be a function"),
     "raises": (fails, [], r"fails cannot be built: KeyError: 'hidden' \(.*test_own.py, line"),
@@ -167,3 +218,8 @@ def test_what_cannot_be_trained_is_refused_in_one_line(tmp_path, case):
     with pytest.raises(UserError, match=says) as error:
         rlopt.train("env=cartpole", *SMALL, *typed, policy=function, run_dir=tmp_path / "run")
     assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
+
+
+def test_a_layer_that_is_never_called_is_no_fault(tmp_path):
+    run = rlopt.train("env=cartpole", *SMALL, policy=Unused, run_dir=tmp_path / "run")
+    assert run.summary["steps"] == 64
