@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
 from torch import Tensor
 
-from rlopt.envs.observations import observation_dtype, observation_size
-from rlopt.envs.spaces import PolicyHead, action_transform, has_mask_key
-from rlopt.errors import UserError
+from rlopt.envs.observations import describe_space, observation_dtype, observation_size
+from rlopt.envs.spaces import PolicyHead, action_transform, has_mask_key, mask_counts
+from rlopt.errors import UserError, in_one_line
 from rlopt.policy.inference import FrozenPolicy
 from rlopt.policy.parts import pick
 
@@ -71,7 +71,10 @@ class Policy:
         if ended is None:
             self.state = None
         elif self.state is not None:
-            self.state[torch.as_tensor(np.asarray(ended, bool))] = 0
+            which, count = np.atleast_1d(np.asarray(ended, bool)), len(self.state)
+            if which.shape != (count,):
+                raise ValueError(f"reset takes true or false for each of {count} episodes; got {which.shape} of them")
+            self.state[torch.as_tensor(which)] = 0
 
     def sample(self, observation: Any, generator: np.random.Generator, action_mask: Any = None) -> Any:
         """An action for each observation, drawn with ``generator``, which alone decides the draw."""
@@ -91,9 +94,10 @@ class Policy:
         Where the policy learned with masks, the mask (N, M) stands behind them.
         """
         if self._has_mask_key:
-            if action_mask is None:
-                action_mask = observation["action_mask"]
-            observation = observation["observation"]
+            if action_mask is not None and isinstance(observation, Mapping):
+                observation = {**observation, "action_mask": action_mask}
+            observation = pick(self.observation_space, observation)
+            observation, action_mask = observation["observation"], observation["action_mask"]
         raw, single = self._flat_observations(observation)
         if not self.frozen.network.masked:
             if action_mask is not None:
@@ -101,13 +105,42 @@ class Policy:
             return raw, single
         if action_mask is None:
             raise ValueError("this policy learned with action masks: policy(observation, action_mask=...)")
-        mask = _flat_masks(action_mask, len(raw))
-        if mask.shape != (len(raw), self.frozen.width) or not ((mask == 0) | (mask == 1)).all():
-            wanted = f"({self.frozen.width},), or (N, {self.frozen.width}) for N observations"
-            raise ValueError(f"an action mask has 0 and 1 in the shape {wanted}; got {np.shape(action_mask)}")
+        mask = self._flat_masks(action_mask, len(raw), single)
         return torch.cat([raw, torch.as_tensor(mask, dtype=raw.dtype)], 1), single
 
+    def _flat_masks(self, mask: Any, count: int, single: bool) -> np.ndarray:
+        """Masks of ``count`` observations as (count, M); those of a MultiDiscrete may be a tuple, one array a category.
+
+        Raises ValueError where one is no mask, or allows nothing.
+        """
+        width, parts = self.frozen.width, mask if isinstance(mask, tuple) else (mask,)
+        try:
+            flat = np.concatenate([np.reshape(part, (count, -1)) for part in parts], 1)
+        except ValueError:  # which cannot be shared out over the observations
+            flat = np.empty((0, 0))
+        if flat.shape != (count, width):
+            wanted = f"({width},)" if single else f"({count}, {width}) for {count} observations"
+            raise ValueError(f"an action mask has the shape {wanted}; got {_shapes(mask)}")
+        wrong = flat[(flat != 0) & (flat != 1)]
+        if len(wrong):
+            raise ValueError(f"an action mask has 0 and 1 alone; got {wrong[0]}")
+        counts = mask_counts(self.action_space) or (width,)
+        allowed = np.logical_or.reduceat(flat == 1, np.cumsum(counts, dtype=np.int64) - np.array(counts), axis=1)
+        if not allowed.all():
+            row, category = np.argwhere(~allowed)[0].tolist()
+            which = f" of category {category}" if len(counts) > 1 else ""
+            where = "" if single else f" for observation {row}"
+            raise ValueError(f"an action mask must allow an action{which}; got one that allows none{where}")
+        return flat
+
     def _flat_observations(self, observation: Any) -> tuple[Tensor, bool]:
+        try:
+            return self._flattened(observation)
+        except (IndexError, KeyError, TypeError) as error:
+            wanted, came = describe_space(self._observed), type(observation).__name__
+            raise ValueError(f"an observation is of {wanted}; got {came}: {in_one_line(error)}") from error
+
+    def _flattened(self, observation: Any) -> tuple[Tensor, bool]:
         space, observation = self._observed, pick(self._observed, observation)
         leaf_space, leaf = space, observation
         while isinstance(leaf_space, spaces.Dict | spaces.Tuple):
@@ -122,7 +155,10 @@ class Policy:
             flat = np.asarray(observation).reshape(count, size)
         else:
             each = [observation] if single else iterate(batch_space(space, count), observation)
-            flat = np.array([spaces.flatten(space, one) for one in each]).reshape(count, size)
+            found = [spaces.flatten(space, one) for one in each]
+            if wrong := [len(one) for one in found if len(one) != size]:
+                raise TypeError(f"{wrong[0]} numbers in place of {size}")
+            flat = np.array(found).reshape(count, size)
         if flat.dtype.kind == "f" and np.isnan(flat).any():
             raise ValueError(f"an observation has a number that is none (NaN): {np.array2string(flat, threshold=8)}")
         return torch.as_tensor(flat, dtype=observation_dtype(self.flat, self.frozen.theta.dtype)), single
@@ -141,8 +177,9 @@ class Policy:
         return self._transform(actions)[0] if single else self._transform.stacked(actions)
 
 
-def _flat_masks(mask: Any, count: int) -> np.ndarray:
-    """Masks of ``count`` observations as (count, M); those of a MultiDiscrete may be a tuple, an array a category."""
-    if isinstance(mask, tuple):
-        return np.concatenate([np.reshape(part, (count, -1)) for part in mask], 1)
-    return np.reshape(mask, (count, -1))
+def _shapes(given: Any) -> Any:
+    """The shape of an array, or those of a tuple's."""
+    try:
+        return tuple(map(np.shape, given)) if isinstance(given, tuple) else np.shape(given)
+    except ValueError:
+        return "rows of several lengths"

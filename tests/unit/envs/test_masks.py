@@ -88,10 +88,33 @@ def test_masks_of_several_observations_and_none_at_all():
     assert of_dict({"observation": many[0]}, masks[0]) == 4
     with pytest.raises(ValueError, match="learned with action masks: policy"):
         policy(many)
-    with pytest.raises(ValueError, match=r"0 and 1 in the shape \(9,\)"):
+    with pytest.raises(ValueError, match=r"has the shape \(9,\); got \(4,\)"):
         policy(many[0], np.ones(4))
     with pytest.raises(ValueError, match="learned without action masks"):
         moved("env=cartpole")(np.zeros(4, np.float32), np.ones(2))
+
+
+@pytest.mark.parametrize(("count", "mask", "says"), [
+    (None, np.zeros(9), "must allow an action; got one that allows none$"),
+    (None, [2, *[0] * 8], "has 0 and 1 alone; got 2"),
+    (3, np.ones(9), r"the shape \(3, 9\) for 3 observations; got \(9,\)"),
+    (2, [[1] * 9, [0] * 9], "got one that allows none for observation 1"),
+    (None, [[1], [1, 0]], "got rows of several lengths"),
+])  # fmt: skip
+def test_a_policy_refuses_what_is_no_mask(count, mask, says):
+    with pytest.raises(ValueError, match=says):
+        moved(*OFFERS)(np.zeros((1,) if count is None else (count, 1), np.float32), mask)
+
+
+def test_a_policy_refuses_masks_by_category_and_without_their_key():
+    policy, of_dict = moved(*HALVES), moved(*IN_DICT)
+    counts = policy.action_space.nvec.tolist()
+    none = tuple(np.full(count, i == 0) for i, count in enumerate(counts))
+    with pytest.raises(ValueError, match="allow an action of category 1; got one that allows none$"):
+        policy(policy.observation_space.sample(), none)
+    for given in ((), (np.ones(9),)):
+        with pytest.raises(ValueError, match="a dictionary of action_mask, observation; got ndarray"):
+            of_dict(np.zeros(1), *given)
 
 
 @pytest.mark.parametrize("kind", ["info", "image"])

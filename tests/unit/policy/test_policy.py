@@ -34,3 +34,25 @@ def test_observations_of_another_shape_are_refused():
             policy(wrong)
     with pytest.raises(ValueError, match=r"a number that is none \(NaN\): \[\[ *0\. +nan"):
         policy([0, np.nan, 0, 0])
+
+
+@pytest.mark.parametrize(("overrides", "wrong"), [
+    (["env.id=probe/Dict-v0"], [np.zeros(4), {"high": 99, "low": 0, "which": [0.0]}, {"high": 0, "low": 0.5, "which": [0.0]},
+                                {"high": 0, "low": 0, "which": np.zeros(3)}]),
+    (["env.id=probe/Tuple-v0"], [np.zeros(4), 1.0, (), None, {}]),
+])  # fmt: skip
+def test_what_is_no_observation_of_several_parts_is_refused(overrides, wrong):
+    policy = moved(*overrides)
+    for observation in wrong:
+        with pytest.raises(ValueError, match="an observation (is|has)"):
+            policy(observation)
+
+
+def test_only_the_episodes_that_are_remembered_can_be_forgotten():
+    policy = moved("env=cartpole", "policy=gru", "schedule.sequence=20")
+    policy(np.ones((3, 4), np.float32))
+    for wrong in ([True], [True] * 4, True):
+        with pytest.raises(ValueError, match=r"reset takes true or false for each of 3 episodes; got"):
+            policy.reset(wrong)
+    policy.reset([False, True, False])
+    assert policy.state.any(1).tolist() == [True, False, True]
