@@ -24,7 +24,7 @@ from rlopt.core.objectives.log_prob import LogProb
 from rlopt.core.parts import COMPATIBLE, State
 from rlopt.core.samples import Samples
 from rlopt.envs.observations import describe_space
-from rlopt.envs.spaces import first_values, is_continuous, scale_and_shift
+from rlopt.envs.spaces import first_values, has_mask_key, is_continuous, mask_counts, scale_and_shift
 from rlopt.errors import UserError, in_one_line, needs_extra
 from rlopt.files import shown
 from rlopt.policy.policy import Policy
@@ -121,11 +121,18 @@ class Cloner:
             raise UserError(
                 "cloning reads transitions one by one, and a policy with memory whole episodes; choose another"
             )
+        if policy.frozen.network.masked and not has_mask_key(policy.observation_space, policy.action_space):
+            raise UserError(
+                "cloning reads no action masks of info['action_mask'] yet; add env.mask=none to clone a policy without "
+                "masks, which may choose what they forbid"
+            )
         if COMPATIBLE in solver.needs:
             raise UserError(f"{type(solver).__name__} takes its direction from rewards; choose another solver")
         self.learner = Learner(replace(agent.actor.update, objective=LogProb(0.0)), agent.actor.schedule)
         self._generator = torch_generator(seed, Purpose.MINIBATCHES)
         raw, actions = _rows(policy, data), _policy_actions(policy, data)
+        if policy.frozen.network.masked:
+            _check_allowed(policy, data.name, raw, actions)
         order = torch.randperm(len(raw), generator=self._generator)
         kept = max(1, round(len(raw) * (1 - held_out)))
         self._normaliser = agent.observations.merge(state["observations"], raw[order[:kept]])
@@ -183,10 +190,9 @@ def _rows(policy: Policy, data: Demonstrations) -> Tensor:
     except (ValueError, KeyError, TypeError, IndexError) as error:
         space = describe_space(policy.observation_space)
         raise UserError(f"{data.name}: its observations are not of {space}: {in_one_line(error)}") from error
-    if single or len(raw) != len(data.actions) or not len(raw):
-        raise UserError(
-            f"{data.name} must have as many observations as actions; got {len(raw)} and {len(data.actions)}"
-        )
+    count = len(data.actions) if np.ndim(data.actions) else 1
+    if single or len(raw) != count or not count:
+        raise UserError(f"{data.name} must have as many observations as actions; got {len(raw)} and {count}")
     if raw.is_floating_point() and not raw.isfinite().all():
         raise UserError(f"{data.name}: observation {int((~raw.isfinite()).any(1).nonzero()[0])} is not finite")
     return raw
@@ -199,9 +205,12 @@ def _policy_actions(policy: Policy, data: Demonstrations) -> Tensor:
         raise UserError(
             f"{data.name}: recorded actions are one array, and those of {describe_space(space)} are several"
         )
+    if actions.dtype.kind not in "biuf":
+        raise UserError(f"{data.name}: actions must be numbers, of {describe_space(space)}; got {actions.dtype}")
     outside = next((i for i, action in enumerate(actions) if not _contains(space, action)), None)
     if outside is not None:
-        raise UserError(f"{data.name}: action {outside} is not of {describe_space(space)}: {actions[outside]!r}")
+        came = " ".join(np.array2string(np.asarray(actions[outside]), threshold=10).split())
+        raise UserError(f"{data.name}: action {outside} is not of {describe_space(space)}: {came}")
     example = policy.head.mode(torch.zeros(1, policy.frozen.width, dtype=policy.frozen.theta.dtype))
     if isinstance(space, spaces.Box) and is_continuous(space):
         scale, shift = scale_and_shift(space)
@@ -212,6 +221,16 @@ def _policy_actions(policy: Policy, data: Demonstrations) -> Tensor:
     return torch.as_tensor(a.reshape(len(actions), *example.shape[1:])).to(example.dtype)
 
 
+def _check_allowed(policy: Policy, name: str, raw: Tensor, actions: Tensor) -> None:
+    """Raise UserError where the mask behind a row of ``raw`` forbids the action that was taken there."""
+    counts = torch.tensor(mask_counts(policy.action_space))
+    at = actions.reshape(len(raw), -1).long() + counts.cumsum(0) - counts
+    forbidden = (raw[:, -policy.frozen.width :].gather(1, at) == 0).any(1).nonzero()
+    if len(forbidden):
+        row = int(forbidden[0])
+        raise UserError(f"{name}: action {row}, {actions[row].tolist()}, is forbidden by the mask of observation {row}")
+
+
 def _contains(space: gym.Space, action: Any) -> bool:
     """Whether the space holds the action, whatever its type and to rounding."""
     if isinstance(space, spaces.Box):
@@ -219,4 +238,5 @@ def _contains(space: gym.Space, action: Any) -> bool:
         alike = np.shape(action) == space.shape
         inside = alike and bool(np.all(action >= space.low - slack) and np.all(action <= space.high + slack))
         return inside and (is_continuous(space) or bool(np.all(action == np.floor(action))))
-    return space.contains(np.asarray(action).astype(space.dtype)) and bool(np.all(action == np.floor(action)))
+    whole = bool(np.all(np.isfinite(action) & (action == np.floor(action))))
+    return whole and space.contains(np.asarray(action).astype(space.dtype))

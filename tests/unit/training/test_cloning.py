@@ -15,7 +15,7 @@ from rlopt.cli.main import main
 from rlopt.core.heads import Beta, DiagonalGaussian, MultiCategorical
 from rlopt.errors import UserError
 from rlopt.policy.policy import Policy
-from rlopt.training.cloning import Cloner, Demonstrations, _policy_actions, read_demonstrations
+from rlopt.training.cloning import Cloner, Demonstrations, _check_allowed, _policy_actions, read_demonstrations
 from tests.support.building import resolve, trainer
 
 SMALL = ["batch_size=64", "total_steps=64", "evaluation.episodes=0", "critic.hidden=[4]"]
@@ -108,6 +108,12 @@ def test_actions_are_taken_back_through_bounds_and_tanh(head, space):
     (np.full((5, 4), np.nan), np.ones(5), [], "observation 0 is not finite"),
     (np.zeros((5, 4)), np.arange(5), [], "action 2 is not of Discrete"),
     (np.zeros((5, 4)), np.ones(4), [], "as many observations as actions; got 5 and 4"),
+    (np.zeros((5, 4)), np.full(5, np.nan), [], "action 0 is not of Discrete(2): nan"),
+    (np.zeros((5, 4)), np.full((5, 3, 2), 7.0), [], "action 0 is not of Discrete(2): [[7. 7.] [7. 7.] [7. 7.]]"),
+    (np.zeros((5, 4)), np.full(5, "left"), [], "actions must be numbers, of Discrete(2); got <U4"),
+    (np.zeros((5, 4)), np.float64(1), [], "as many observations as actions; got 5 and 1"),
+    (np.zeros((5, 3)), np.full(5, "left"), ["env=pendulum"], "actions must be numbers, of Box"),
+    (np.zeros((5, 3)), np.full((5, 1), np.nan), ["env=pendulum"], "action 0 is not of Box"),
     (np.zeros((5, 4)), np.ones(5), ["critic=shared"], "add critic=mlp"),
     (np.zeros((5, 4)), np.ones(5), ["algo=nac"], "takes its direction from rewards"),
 ])  # fmt: skip
@@ -118,6 +124,35 @@ def test_what_cannot_be_cloned_is_one_line(tmp_path, capsys, observations, actio
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("rlopt: ")]
     assert code == (2 if said else 0)
     assert not said or (len(errors) == 1 and said in errors[0] and not (tmp_path / "run").exists())
+
+
+def test_a_forbidden_action_is_named_by_its_row(tmp_path, capsys, probe_environments):
+    masks = np.ones((6, 9), np.int8)
+    masks[3:, 4] = 0
+    arrays = {"observations/observation": np.zeros((6, 1), np.float32), "observations/action_mask": masks}
+    typed = [*SMALL, "env.id=probe/Offers-v0", "env.kwargs={count: 9, length: 7, convention: dict}", "env.num_envs=4"]
+    for action, code in ((5, 0), (4, 2)):
+        file = write(tmp_path / "data.npz", **arrays, actions=np.full(6, action))
+        assert main(["clone", file, "--updates", "1", *typed, f"run_dir={tmp_path}/run{action}"]) == code
+    said = [line for line in capsys.readouterr().err.splitlines() if "is forbidden" in line]
+    assert said == [f"rlopt: {tmp_path}/data.npz: action 3, 4, is forbidden by the mask of observation 3"]
+
+
+def test_a_forbidden_category_is_found():
+    policy = SimpleNamespace(action_space=spaces.MultiDiscrete([2, 3]), frozen=SimpleNamespace(width=5))
+    rows = torch.tensor([[0.5, 1, 1, 1, 1, 0], [0.5, 0, 1, 1, 0, 1]])  # an observation, and masks of 2 and of 3
+    _check_allowed(policy, "data", rows, torch.tensor([[0, 1], [1, 2]]))  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"data: action 1, \[1, 1\], is forbidden by the mask of observation 1"):
+        _check_allowed(policy, "data", rows, torch.tensor([[0, 1], [1, 1]]))  # type: ignore[arg-type]
+
+
+def test_masks_of_infos_are_not_served_yet(tmp_path, capsys, probe_environments):
+    file = write(tmp_path / "data.npz", observations=np.zeros((6, 1), np.float32), actions=np.full(6, 4))
+    typed = [*SMALL, "env.id=probe/Offers-v0", "env.kwargs={count: 9, length: 7}", "env.num_envs=4"]
+    assert main(["clone", file, "--updates", "1", *typed, f"run_dir={tmp_path}/run"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("rlopt: cloning reads no action masks of info") and "add env.mask=none" in said
+    assert main(["clone", file, "--updates", "1", *typed, "env.mask=none", f"run_dir={tmp_path}/run"]) == 0
 
 
 def test_actions_of_several_parts_cannot_be_cloned():
