@@ -45,12 +45,16 @@ class Given:
 
     def build(self, space: gym.Space, outputs: int, generator: torch.Generator) -> nn.Module:
         """The function's network. Raises UserError where the function is not there."""
+        self.check("rlopt.load(RUN_DIR, {0}), or rlopt.resume(RUN_DIR, {0}) to train on")
+        return _functions[self.role](space, outputs, generator)
+
+    def check(self, call: str) -> None:
+        """Raise UserError, with the ``call`` in which {0} stands for it, where the function is not there."""
         if self.role not in _functions:
             raise UserError(
                 f"the {self.role}'s network is made by a Python function, {self.function}, which must be given again: "
-                f"rlopt.load(RUN_DIR, {self.role}={self.function.rpartition('.')[2]})"
+                + call.format(f"{self.role}={self.function.rpartition('.')[2]}")
             )
-        return _functions[self.role](space, outputs, generator)
 
 
 @contextmanager

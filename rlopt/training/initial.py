@@ -25,6 +25,7 @@ from rlopt.envs.observations import describe_space
 from rlopt.errors import UserError, in_one_line
 from rlopt.files import shown
 from rlopt.loggers import console
+from rlopt.policy.own import Given
 from rlopt.training.factory import Setup
 from rlopt.training.restore import restore_run
 
@@ -47,7 +48,11 @@ def start_from(setup: Setup) -> Setup:
 
 def _from_run(setup: Setup, folder: Path, best: bool) -> State:
     where = f"init.from={shown(folder)}"
-    other, step = restore_run(check_config(load_run(folder)), folder, best)
+    config = check_config(load_run(folder))
+    for options in (config.policy, config.critic):
+        if isinstance(network := getattr(options, "network", None), Given):
+            network.check(f'rlopt.train("{where}", {{0}}, ...)')
+    other, step = restore_run(config, folder, best)
     _check_alike(setup, other, where)
     actor = other.state["actor"]
     thetas = {**_thetas(setup), "actor": actor["average"].get("theta", actor["theta"])}

@@ -48,6 +48,18 @@ def test_a_functions_networks_are_served_by_every_solver(tmp_path, solver):
         rlopt.load(run.run_dir)
 
 
+def test_a_function_that_is_not_given_again_is_asked_for(tmp_path):
+    run = rlopt.train(*SMALL, "env=cartpole", policy=Residual, run_dir=tmp_path / "run")
+    resumed = r"Residual, which must be given again: .*rlopt\.resume\(RUN_DIR, policy=Residual\)"
+    with pytest.raises(UserError, match=resumed):
+        rlopt.resume(run.run_dir, "total_steps=128")
+    begun = r'must be given again: rlopt\.train\("init\.from=.*run", policy=Residual, \.\.\.\)$'
+    with pytest.raises(UserError, match=begun):
+        rlopt.train(*SMALL, "env=cartpole", f"init.from={run.run_dir}", run_dir=tmp_path / "next")
+    typed = [*SMALL, "env=cartpole", f"init.from={run.run_dir}"]
+    assert rlopt.train(*typed, policy=Residual, run_dir=tmp_path / "next").summary["steps"] == 64
+
+
 def test_a_seed_alone_decides_the_weights(tmp_path):
     one, two = (
         rlopt.train(*SMALL, "env=cartpole", seed=3, policy=Residual, run_dir=tmp_path / name) for name in ("one", "two")
