@@ -25,11 +25,14 @@ def read_config(
     from rlopt.config.compose import compose
     from rlopt.config.overrides import read_overrides
 
-    plain, typed = compose(overrides), read_overrides(overrides)
+    typed = read_overrides(overrides)
+    if functions:
+        from rlopt.config.networks import give_network, without_memory
+
+        overrides = without_memory(overrides, functions)
+    plain = compose(overrides)
     plain["env"]["kwargs"] |= env_kwargs or {}
     if functions:
-        from rlopt.config.networks import give_network
-
         for where, function in functions.items():
             give_network(plain, where, function, typed)
     return check_config(plain, typed)

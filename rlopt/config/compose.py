@@ -55,9 +55,9 @@ from rlopt.config.synonyms import meant_by
 from rlopt.errors import UserError, in_one_line
 from rlopt.files import flatten
 
-# groups that take further options: those of torch's own classes, of environments, and of parts of observations
+# groups that take further options: of torch's own classes, environments, parts of observations, and of own memories
 _OPEN = ("step.optimizer", "step.scheduler", "critic.step.optimizer", "critic.step.scheduler", "env.kwargs",
-         "policy.encoders", "critic.encoders")  # fmt: skip
+         "policy.encoders", "critic.encoders", "policy.memory", "critic.memory")  # fmt: skip
 _one_at_a_time = RLock()  # Hydra has one state for all threads
 Options = dict[str, Any]  # full name -> value
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from rlopt.config.saved import read_choice
 from rlopt.config.schema import construct, convert, options, parameters, part_class
 from rlopt.envs.observations import as_image
 from rlopt.envs.spaces import HeadOptions
@@ -53,18 +54,35 @@ def parse_network(plain: Mapping[str, Any], where: str) -> tuple[NetworkFactory,
         )
     rest = {name: value for name, value in plain.items() if name not in (*takes, "_target_")}
     if (memory := rest.pop("memory", None)) is not None:
-        from rlopt.policy.recurrent import Memory, WithMemory
-
-        cell = construct(Memory, options({"memory": memory}, "memory", f"{where}.", "size"), f"{where}.memory")
-        network = WithMemory(network, cell)
+        network = _with_memory(network, memory, where)
     return network, rest
 
 
-def give_network(plain: dict[str, Any], where: str, function: str, typed: Collection[str]) -> None:
+def _with_memory(network: NetworkFactory, memory: Any, where: str) -> NetworkFactory:
+    """The network with a memory behind it; an option that ``memory`` does not have is as in conf/policy/gru.yaml."""
+    from rlopt.policy.recurrent import Memory, WithMemory
+
+    given, usual = options({"memory": memory}, "memory", f"{where}.", "size"), read_choice(where, "gru")
+    cell = construct(Memory, {name: usual[name] for name in parameters(Memory)} | given, f"{where}.memory")
+    return WithMemory(network, cell)
+
+
+def without_memory(overrides: Sequence[str], functions: Collection[str]) -> list[str]:
+    """The overrides but for those of the memory behind a network that a function makes, which no file has."""
+    own = tuple(f"{where}.memory{sign}" for where in functions for sign in ".=")
+    return [override for override in overrides if not override.startswith(own)]
+
+
+def give_network(plain: dict[str, Any], where: str, function: str, typed: Mapping[str, Any]) -> None:
     """Put the network that a Python function makes in place of the one in ``plain``, whose options are taken out.
 
-    Raises UserError where one of them was typed.
+    A memory behind it is taken from what was typed. Raises UserError where one of the others' options was.
     """
+    memory, prefix = typed.get(f"{where}.memory"), f"{where}.memory."
+    if parts := {name.removeprefix(prefix): value for name, value in typed.items() if name.startswith(prefix)}:
+        memory = {**(memory if isinstance(memory, Mapping) else {}), **parts}
+    if memory is not None:
+        plain[where]["memory"] = memory
     kind = part_class(plain[where], where, "rlopt.policy")
     for name in parameters(kind):
         if f"{where}.{name}" in typed:

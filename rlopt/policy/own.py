@@ -8,6 +8,8 @@ A class with a method ``build``, chosen by a .yaml, or a function given to rlopt
 has them: a tensor, or a dict or tuple of tensors. ``generator`` may draw its weights; torch's global generator is
 seeded from it as well.
 
+With a memory behind it, by policy.memory.size=64 and so on, it is asked for as many outputs as there are units.
+
 At one theta the same observation must have the same outputs whenever it comes, whatever comes with it.
 """
 

@@ -50,7 +50,9 @@ def _from_run(setup: Setup, folder: Path, best: bool) -> State:
     where = f"init.from={shown(folder)}"
     config = check_config(load_run(folder))
     for options in (config.policy, config.critic):
-        if isinstance(network := getattr(options, "network", None), Given):
+        network = getattr(options, "network", None)
+        network = getattr(network, "network", network)  # that a memory is behind
+        if isinstance(network, Given):
             network.check(f'rlopt.train("{where}", {{0}}, ...)')
     other, step = restore_run(config, folder, best)
     _check_alike(setup, other, where)

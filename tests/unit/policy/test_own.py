@@ -94,6 +94,24 @@ def test_a_class_with_build_is_a_choice_of_policy_and_critic(tmp_path):
     assert policy.frozen.network.layout.shapes[0] == (7, 3) and policy.frozen.network.plan is not None
 
 
+def test_a_memory_is_behind_a_function_or_a_class(tmp_path):
+    typed = [*SMALL[:-1], "env=pendulum", "algo=ppo", "schedule.sequence=8", "scheduler=constant"]
+    of = ["policy.memory.size=5", "policy.memory.kind=gru", "critic.memory={size: 3}", "critic.schedule.sequence=8",
+          "critic.scheduler=constant"]  # fmt: skip
+    run = rlopt.train(*typed, *of, policy=Residual, critic=Residual, run_dir=tmp_path / "run")
+    given: dict[str, Any] = {"policy": Residual, "critic": Residual}
+    assert rlopt.resume(run.run_dir, "total_steps=96", **given).summary["steps"] == 96
+    yaml = f"{FOLDER['policy/mine.yaml']}memory: {{kind: gru}}\n"
+    parts = write(tmp_path / "parts", {**FOLDER, "policy/mine.yaml": yaml})
+    own = rlopt.train(*typed, "policy=mine", "policy.memory.size=5", extensions=[parts], run_dir=tmp_path / "own")
+    for folder, kwargs in ((run.run_dir, given), (own.run_dir, {"extensions": [parts]})):
+        policy = rlopt.load(folder, **kwargs)
+        policy(np.zeros(3, np.float32))
+        assert policy.state is not None and policy.state.shape == (1, 5)
+    with pytest.raises(UserError, match=r'rlopt\.train\("init\.from=.*", policy=Residual, \.\.\.\)$'):
+        rlopt.train(*SMALL, "env=pendulum", f"init.from={run.run_dir}", run_dir=tmp_path / "next")
+
+
 def test_a_dictionary_reaches_the_network_as_it_is(tmp_path):
     seen: list[Any] = []
 
