@@ -106,7 +106,7 @@ def test_a_policy_refuses_what_is_no_mask(count, mask, says):
         moved(*OFFERS)(np.zeros((1,) if count is None else (count, 1), np.float32), mask)
 
 
-def test_a_policy_refuses_masks_by_category_and_without_their_key():
+def test_a_policy_refuses_masks_by_category_or_without_a_key():
     policy, of_dict = moved(*HALVES), moved(*IN_DICT)
     counts = policy.action_space.nvec.tolist()
     none = tuple(np.full(count, i == 0) for i, count in enumerate(counts))
