@@ -159,12 +159,14 @@ class Policy:
             if wrong := [len(one) for one in found if len(one) != size]:
                 raise TypeError(f"{wrong[0]} numbers in place of {size}")
             flat = np.array(found).reshape(count, size)
-        if flat.dtype.kind == "f" and np.isnan(flat).any():
-            raise ValueError(f"an observation has a number that is none (NaN): {np.array2string(flat, threshold=8)}")
         return torch.as_tensor(flat, dtype=observation_dtype(self.flat, self.frozen.theta.dtype)), single
 
     def _outputs(self, observation: Any, action_mask: Any) -> tuple[Tensor, bool]:
         raw, single = self.rows(observation, action_mask)
+        if raw.is_floating_point() and raw.isnan().any():
+            raise ValueError(
+                f"an observation has a number that is none (NaN): {np.array2string(raw.numpy(), threshold=8)}"
+            )
         if size := self.frozen.memory_size:
             if self.state is None:
                 self.state = self.frozen.theta.new_zeros(len(raw), size)
