@@ -35,8 +35,7 @@ def check_observation_space(space: Any) -> None:
     """Raise UserError where rlopt cannot use observations of this space."""
     if not isinstance(space, gym.Space):
         raise UserError(f"its observation_space is {describe_kind(space)}, and no space of gymnasium.spaces")
-    leaves = list(leaves_of(space)) or [space]
-    unsupported = next((leaf for leaf in leaves if not isinstance(leaf, _SUPPORTED)), None)
+    unsupported = next((leaf for leaf in leaves_of(space) if not isinstance(leaf, _SUPPORTED)), None)
     if unsupported is not None:
         within = "" if unsupported is space else f" (within {type(space).__name__})"
         raise UserError(
@@ -260,8 +259,9 @@ def pixels(space: gym.Space) -> tuple[tuple[slice, float], ...]:
 
 
 def is_picture(space: gym.Space) -> bool:
-    """Whether a part of an observation can be an image or several: bytes in 2, 3 or 4 dimensions."""
-    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3, 4)
+    """Whether a part of an observation can be an image or several: bytes in 2, 3 or 4 dimensions, none of them 0."""
+    bytes_ = isinstance(space, spaces.Box) and space.dtype == np.uint8
+    return bytes_ and len(space.shape or ()) in (2, 3, 4) and 0 not in (space.shape or ())
 
 
 def _with_pixels(space: PartsBox) -> PartsBox:

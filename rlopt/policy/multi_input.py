@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 import gymnasium as gym
@@ -50,33 +51,38 @@ class MultiInput:
     last_gain: float  # of the last layer's
 
     def __post_init__(self) -> None:
-        check(len(self.channels) > 0, "channels", "a list of one width or more", self.channels)
         for name in ("channels", "vector", "hidden"):
+            check(isinstance(getattr(self, name), tuple), name, "a list of whole numbers", getattr(self, name))
             for number in getattr(self, name):
                 at_least_one(name, number)
-        for name in ("features", "embedding"):
-            if getattr(self, name) is not None:
-                at_least_one(name, getattr(self, name))
+        check(len(self.channels) > 0, "channels", "a list of one width or more", self.channels)
+        at_least_one("features", self.features)
+        if self.embedding is not None:
+            at_least_one("embedding", self.embedding)
         orders = ("auto", "channels_first", "channels_last", "none")
         check(self.image in orders, "image", f"one of {', '.join(orders)}", self.image)
         check(self.activation in ACTIVATIONS, "activation", f"one of {', '.join(ACTIVATIONS)}", self.activation)
         positive("gain", self.gain)
         positive("last_gain", self.last_gain)
-        for key in self.encoders:
+        for key in self._own:
             self._of(key)
 
+    @property
+    def _own(self) -> dict[str, Any]:
+        """``encoders`` by the names of parts: the places of a Tuple may be typed as numbers."""
+        return {str(key): options for key, options in self.encoders.items()}
+
     def sees(self, space: gym.Space) -> None:
-        """Raise ValueError where ``encoders`` names a part that a Dict or a Tuple does not have."""
-        if isinstance(declared(space), spaces.Dict | spaces.Tuple):
-            self._check_keys(space)
+        """It takes every kind of observations; what does not suit ``encoders`` is refused by `build`."""
 
     def _check_keys(self, space: gym.Space) -> None:
         names = [part.name for part in parts_of(declared(space)) if part.name]
         wanted = (
             f"by the keys of the observations, {', '.join(names)}" if names else "{} where observations have no keys"
         )
-        for key in self.encoders:
-            check(key in names, "encoders", wanted, key)
+        for key in self._own:
+            near = get_close_matches(key, names, n=1)
+            check(key in names, "encoders", wanted + (f" (did you mean {near[0]}?)" if near else ""), key)
 
     def build(self, space: gym.Space, outputs: int, generator: torch.Generator) -> nn.Module:
         """A network from flat observations (N, D) of ``space`` to (N, outputs); ``generator`` draws its weights.
@@ -85,6 +91,7 @@ class MultiInput:
         """
         self._check_keys(space)
         if (pixels := image(space)) is not None:  # an image by itself: rows are bytes
+            self._check_order(pixels)
             encoders, high = [self._convolutions(pixels, generator)], pixels.high
             slices = [slice(0, None)]
         else:
@@ -97,7 +104,7 @@ class MultiInput:
 
     def _of(self, key: str) -> MultiInput:
         """The options for one part."""
-        own = self.encoders.get(key, {})
+        own = self._own.get(key, {})
         wanted = f"a mapping of {', '.join(_OF_A_PART)}"
         check(isinstance(own, Mapping) and set(own) <= set(_OF_A_PART), f"encoders.{key}", wanted, own)
         if not own:
@@ -113,7 +120,13 @@ class MultiInput:
     def _encoder(self, part: Part, generator: torch.Generator) -> _Encoder:
         own = self._of(part.name)
         size = spaces.flatdim(part.space)
-        if (pixels := own._pixels(part.space)) is not None:
+        if not size:
+            raise ValueError(
+                f"encoders: the part {part.name}, {describe_space(part.space)}, holds no number; leave it out by "
+                "gymnasium.wrappers.FilterObservation"
+            )
+        self._check_effect(part, own)
+        if (pixels := own._pixels(part)) is not None:
             return own._convolutions(pixels, generator)
         if isinstance(part.space, spaces.Discrete | spaces.MultiDiscrete):
             if own.embedding is None:
@@ -124,17 +137,42 @@ class MultiInput:
             nn.Sequential(*own._layers(size, own.vector, generator)), own.vector[-1] if own.vector else size
         )
 
-    def _pixels(self, space: gym.Space) -> Image | None:
+    def _check_effect(self, part: Part, own: MultiInput) -> None:
+        """Raise ValueError where an option of one part is for parts of another kind."""
+        kind = ("vector", "numbers") if own._pixels(part) is None else ("channels, features, image", "an image")
+        if isinstance(part.space, spaces.Discrete | spaces.MultiDiscrete):
+            kind = "embedding", "categories"
+        read = {*kind[0].split(", "), *(["image"] if _has_axes(part.space) else [])}
+        for name in self._own.get(part.name, {}):
+            if name not in read:
+                raise ValueError(
+                    f"encoders.{part.name}.{name} has no effect: {part.name}, {describe_space(part.space)}, is taken "
+                    f"as {kind[1]}, whose options are {kind[0]}"
+                )
+
+    def _check_order(self, pixels: Image) -> None:
+        """Raise ValueError where ``image`` says other than what an image by itself has been taken for."""
+        if self.image not in ("auto", "channels_last" if pixels.channels_last else "channels_first"):
+            raise ValueError(
+                f"image={self.image} is for the parts of a Dict or a Tuple, and the observations are one image; type "
+                f"observations.image={self.image}"
+            )
+
+    def _pixels(self, part: Part) -> Image | None:
         """The shape of the image that a part is; None where it is none."""
-        if self.image == "none" or not isinstance(space, spaces.Box) or len(space.shape) not in (2, 3, 4):
+        space = part.space
+        if self.image == "none" or not _has_axes(space) or (self.image == "auto" and not is_picture(space)):
             return None
-        if self.image == "auto" and not is_picture(space):
-            return None
-        frames, shape = (space.shape[0], space.shape[1:]) if len(space.shape) == 4 else (1, space.shape)
+        shape = space.shape or ()
+        frames, shape = (shape[0], shape[1:]) if len(shape) == 4 else (1, shape)
         try:
             found = image(as_image(spaces.Box(0, 255, shape, np.uint8), self.image))
         except UserError as error:
-            raise ValueError(f"image does not tell the channels of {describe_space(space)}: {error}") from error
+            raise ValueError(
+                f"image=auto cannot tell which axis of {part.name or 'an image'}, {describe_space(space)}, holds the "
+                "channels; type policy.image=channels_last or policy.image=channels_first, and critic.image likewise "
+                "where critic=multi_input"
+            ) from error
         assert found is not None
         return replace(found, frames=frames)
 
@@ -159,6 +197,10 @@ class MultiInput:
         self, inputs: int, outputs: int, gain: float, generator: torch.Generator, bias: bool = True
     ) -> nn.Module:
         return initialise_orthogonal(nn.utils.skip_init(nn.Linear, inputs, outputs, bias), gain, generator)
+
+
+def _has_axes(space: gym.Space) -> bool:
+    return isinstance(space, spaces.Box) and len(space.shape) in (2, 3, 4)
 
 
 class _Encoder(nn.Module):

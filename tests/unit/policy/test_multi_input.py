@@ -77,12 +77,49 @@ def test_an_image_by_itself_may_have_any_size(shape):
         ({"encoders": {"camera": 3}}, "encoders.camera must be a mapping of channels"),
         ({"encoders": {"camera": {"hidden": [3]}}}, "encoders.camera must be a mapping of channels"),
         ({"encoders": {"camera": {"channels": [0]}}}, "encoders.camera.channels must be a whole number"),
+        ({"encoders": {"camera": {"channels": 3}}}, "encoders.camera.channels must be a list of whole numbers; got 3"),
+        ({"encoders": {"camera": {"features": None}}}, "encoders.camera.features must be a whole number"),
         ({"encoders": {"lidar": {"vector": [3]}}}, "encoders must be by the keys .* camera, inner.0"),
+        ({"encoders": {"camer": {"channels": [3]}}}, r"camera, inner.0.* \(did you mean camera\?\); got 'camer'"),
+        ({"encoders": {"camera": {"embedding": 3}}}, "camera.embedding has no effect: .* an image, whose options are"),
+        ({"encoders": {"inner.1": {"channels": [3]}}}, "inner.1.channels has no effect: .* numbers, .* are vector"),
+        ({"encoders": {"switches": {"image": "none"}}}, "switches.image has no effect: .* as numbers"),
+        ({"encoders": {"inner.0": {"vector": [3]}}}, "inner.0.vector has no effect: .* as categories, .* embedding"),
     ],
 )
 def test_what_does_not_suit_is_refused(changes, says):
     with pytest.raises(ValueError, match=says):
         dataclasses.replace(SMALL, **changes).build(flat_space(PARTS), 2, seeded(0))
+
+
+def test_places_of_a_tuple_may_be_typed_as_numbers():
+    space = flat_space(spaces.Tuple([spaces.Discrete(3), spaces.Box(-1, 1, (2,))]))
+    module = dataclasses.replace(SMALL, encoders={0: {"embedding": 6}, "1": {"vector": [5]}}).build(space, 2, seeded(0))
+    assert [e.width for e in module.encoders] == [6, 5]
+
+
+UNCLEAR = spaces.Box(0, 255, (4, 24, 4), np.uint8)
+
+
+def test_the_option_that_tells_the_channels_is_named():
+    """Of a part it is that of the network, of an image by itself observations.image."""
+    space = as_image(flat_space(spaces.Dict({"camera": UNCLEAR, "task": spaces.Discrete(2)})), "auto")
+    with pytest.raises(ValueError, match="of camera, Box.* type policy.image=channels_last .* critic.image"):
+        SMALL.build(space, 2, seeded(0))
+    dataclasses.replace(SMALL, image="channels_last").build(space, 2, seeded(0))
+    with pytest.raises(rlopt.errors.UserError, match="type observations.image=channels_last"):
+        as_image(UNCLEAR, "auto")
+    alone = as_image(UNCLEAR, "channels_last")
+    dataclasses.replace(SMALL, image="channels_last").build(alone, 2, seeded(0))
+    with pytest.raises(ValueError, match="image=none is for the parts .* one image; type observations.image=none"):
+        dataclasses.replace(SMALL, image="none").build(alone, 2, seeded(0))
+
+
+@pytest.mark.parametrize("empty", [spaces.Box(0, 255, (0, 3), np.uint8), spaces.Box(0, 1, (0,))])
+def test_a_part_without_numbers_is_refused_in_one_line(empty):
+    space = as_image(flat_space(spaces.Dict({"camera": empty, "task": spaces.Discrete(2)})), "auto")
+    with pytest.raises(ValueError, match="part camera, Box.* holds no number; leave it out by"):
+        SMALL.build(space, 2, seeded(0))
 
 
 TINY = ["total_steps=64", "batch_size=32", "env.num_envs=2", "evaluation.episodes=2"]
