@@ -6,9 +6,10 @@
 | ``info["action_mask"]`` at every reset and every step         | auto, info  |
 
 The first is PettingZoo's convention. For the second auto makes one environment, resets it and looks. A mask is for
-Discrete and MultiDiscrete actions. It has 1 for every action that is allowed and 0 for every other; for MultiDiscrete
-these are the numbers of all categories one after another, or one array for each category. A mask that allows no action
-is the environment's fault, except at the end of an episode, where nobody acts on it, and where it may be left out.
+Discrete and MultiDiscrete actions; one in the info beside others is refused, unless env.mask=none leaves it out. It has
+1 for every action that is allowed and 0 for every other; for MultiDiscrete these are the numbers of all categories one
+after another, or one array for each category. A mask that allows no action is the environment's fault, except at the
+end of an episode, where nobody acts on it, and where it may be left out.
 
 A row is the flat observation followed by the mask: [observation (D) | mask (M)]. No normaliser changes the mask, and
 networks do not read it. It forbids outputs: see rlopt.core.tapes.masked.
@@ -141,7 +142,8 @@ def with_mask(env: gym.Env, image: str) -> MaskedEnv:
     counts = mask_counts(env.action_space)
     if counts is None:
         raise UserError(
-            f"env.mask=info is for Discrete and MultiDiscrete actions; these are {describe_space(env.action_space)}"
+            f"info['action_mask'] is for Discrete and MultiDiscrete actions, and these are "
+            f"{describe_space(env.action_space)}; type env.mask=none, with which every action may be taken"
         )
     if has_mask_key(env.observation_space, env.action_space):
         _check_space(env.observation_space[KEY], sum(counts))  # type: ignore[index]

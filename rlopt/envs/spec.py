@@ -26,7 +26,7 @@ from rlopt.envs.given import StandIn, make_own
 from rlopt.envs.mujoco import MujocoEnvs, log_warnings, task_of
 from rlopt.envs.observations import as_image, check_observation_space, describe_kind, unmasked
 from rlopt.envs.pool import EnvPoolEnv, EnvPoolEnvs, check_id
-from rlopt.envs.spaces import has_mask_key, mask_counts
+from rlopt.envs.spaces import has_mask_key
 from rlopt.envs.tensor import TensorEnvs
 from rlopt.envs.trial import NO_REPLAY, CountedCalls, Trial, class_values, try_to_continue
 from rlopt.envs.vector import StepCounter, SyncEnvs
@@ -241,7 +241,7 @@ class EnvSpec:
         """
         if self.mask != "auto" or env.observation_space is not unmasked(env.observation_space):
             return False
-        if self.steps_by not in ("sync", "agents") or mask_counts(env.action_space) is None:
+        if self.steps_by not in ("sync", "agents"):
             return False
         try:
             with watched(lambda: None, self.timeout, lambda: f"env.id={self.id}, at its first reset,"):

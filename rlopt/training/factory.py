@@ -34,7 +34,7 @@ from rlopt.envs.observations import (
     unmasked,
 )
 from rlopt.envs.space_trees import to_tree
-from rlopt.envs.spaces import head_for, is_continuous, is_discretised
+from rlopt.envs.spaces import head_for, is_continuous, is_discretised, mask_counts
 from rlopt.envs.spec import EnvSpec
 from rlopt.envs.tensor import only_tensors
 from rlopt.envs.tensor.protocol import TensorEnvs, saves
@@ -179,7 +179,7 @@ def set_up(
         if stand_in is None and config.env.stand_in is None and not _suits(config, agents):
             return set_up(_with_agents(config, agents), device, looks_for_mask)
         if looks_for_mask and config.env.gives_mask(probe):
-            return set_up(_with_mask_of_info(config), device)
+            return set_up(_with_mask_of_info(config, probe.action_space), device)
         check_memory(config, observation_size(probe.observation_space))
         agent = _agent(config, probe, device)
         spec = gym.registry[config.env.id] if stand_in else probe.spec
@@ -231,12 +231,13 @@ def _with_agents(config: RunConfig, agents: tuple[str, ...] | None) -> RunConfig
     return found
 
 
-def _with_mask_of_info(config: RunConfig) -> RunConfig:
+def _with_mask_of_info(config: RunConfig, actions: gym.Space) -> RunConfig:
     """The configuration with env.mask=info, to be recorded."""
-    console.info(
-        f"rlopt: {config.env.id} gives info['action_mask'], and takes no action that this forbids; "
-        "to leave the mask out type env.mask=none"
-    )
+    if mask_counts(actions) is not None:  # others are refused when the environment is made
+        console.info(
+            f"rlopt: {config.env.id} gives info['action_mask'], and takes no action that this forbids; "
+            "to leave the mask out type env.mask=none"
+        )
     plain = {**config.plain, "env": {**config.plain["env"], "mask": "info"}}
     return replace(config, env=replace(config.env, mask="info"), plain=plain)
 

@@ -180,12 +180,24 @@ def test_auto_is_recorded_as_what_it_found(capsys):
 
 
 def test_what_can_have_no_mask_is_refused():
-    with pytest.raises(UserError, match="env.mask=info is for Discrete and MultiDiscrete actions; these are Box"):
+    with pytest.raises(UserError, match="is for Discrete and .* these are Box.*; type env.mask=none"):
         make_trainer("env=pendulum", "env.mask=info")
     with pytest.raises(UserError, match="mask must be auto or none with this env.backend"):
         make_trainer("env=halfcheetah", "env.mask=info")
     with pytest.raises(UserError, match="env.mask must be one of auto, info, none"):
         make_trainer("env=cartpole", "env.mask=dict")
+
+
+@pytest.mark.parametrize("actions", [spaces.Box(-1, 1, (2,)), spaces.Tuple([spaces.Discrete(3), spaces.Box(-1, 1)])])
+def test_a_mask_of_actions_that_have_none_is_not_ignored(actions, monkeypatch, capsys):
+    made = gym.envs.registration.EnvSpec("Given-v0", entry_point=lambda render_mode=None: Given([[1, 0, 1]], actions))
+    monkeypatch.setitem(gym.registry, "Given-v0", made)
+    with pytest.raises(
+        UserError, match=r"^env.id=Given-v0: info\['action_mask'\] is for Discrete .* type env.mask=none"
+    ):
+        make_trainer("env.id=Given-v0")
+    assert "takes no action" not in capsys.readouterr().err
+    make_trainer("env.id=Given-v0", "env.mask=none").collector.close()
 
 
 def test_a_mask_of_another_size_than_the_actions_is_refused(monkeypatch):
