@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, cast
 
 from rlopt.config.choices import USUAL_DAMPING, choices, file, nearest, parts, stands_for
+from rlopt.config.overrides import to_overrides
 from rlopt.config.saved import load, read_choice
 from rlopt.config.schema import construct_part
 from rlopt.core.parts import BATCH, COMPATIBLE, KL, OBJECTIVE, PRODUCT, ROOT, SEMIDEFINITE, Metric, Solver
@@ -103,12 +104,35 @@ def inner_choices(update: Any, prefix: str, suits: Callable[[Solver], bool] = la
 
 
 def instead_of(update: Any, prefix: str, suits: Callable[[Solver], bool]) -> tuple[str, str]:
-    """What is refused, the solver or the one within it, and others that ``suits`` is true of, as one types them."""
+    """What is refused, the solver or the one within it, and others that ``suits`` is true of, as one types them.
+
+    Where one option of the refused solver makes the difference, that option stands for the solver itself.
+    """
     inner = inner_solver(update.solver)
     if inner and not suits(inner[1]):
-        return f"{prefix}solver.{inner[0]}={stands_for(inner[1])}", inner_choices(update, prefix, suits)
-    able = [name for name in solvers_for(update.metric) if suits(make_part("solver", name))]
-    return f"{prefix}solver={stands_for(update.solver)}", typed_choices("solver", able, prefix)
+        refused, others = inner[1], inner_choices(update, prefix, suits).split(", ")
+        option = f"{prefix}solver.{inner[0]}"
+    else:
+        refused, option = update.solver, f"{prefix}solver"
+        able = [name for name in solvers_for(update.metric) if suits(make_part("solver", name))]
+        others = [f"{option}={name}" for name in able]
+    typed = f"{option}={stands_for(refused)}"
+    if typed in others:
+        others.remove(typed)
+        others = [*_options(refused, option, suits), *others]
+    return typed, ", ".join(others)
+
+
+def _options(refused: Any, option: str, suits: Callable[[Solver], bool]) -> list[str]:
+    """Single options with which ``suits`` is true of a solver, each with the value of its file, as one types them."""
+    usual, found = make_part("solver", stands_for(refused)), {}
+    for name in (field.name for field in fields(refused)) if is_dataclass(refused) else ():
+        try:
+            if suits(replace(refused, **{name: getattr(usual, name)})):
+                found[name] = getattr(usual, name)
+        except ValueError:  # it does not go with the others
+            continue
+    return to_overrides(found, f"{option}.")
 
 
 def describe_need(need: str, prefix: str) -> str:

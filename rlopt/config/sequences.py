@@ -36,10 +36,13 @@ def _check_length(config: RunConfig, update: UpdateOptions, option: str) -> None
     whole = [n for n in range(1, steps + 1) if steps % n == 0 and (size == config.batch_size or size % n == 0)]
     if length not in whole:
         near = min(whole, key=lambda n: abs(n - length))
+        cut = "" if schedule.sequence == length else f", here the {length} steps of a whole rollout,"
+        of = {f"batch_size / env.num_envs = {steps}": steps}
+        if size != config.batch_size:
+            of[f"{prefix}schedule.minibatch={size}"] = size
         raise UserError(
-            f"{option}={schedule.sequence or 'null'} is {length} steps, of which batch_size / env.num_envs = {steps} "
-            f"and {prefix}schedule.minibatch={schedule.minibatch or 'null'} must be multiples; try {option}={near}, or "
-            "another minibatch"
+            f"{option}={schedule.sequence or 'null'}{cut} must divide "
+            f"{' and '.join(name for name, n in of.items() if n % length)}; try {option}={near}"
         )
 
 
