@@ -21,7 +21,7 @@ from rlopt.core.heads import Head
 from rlopt.core.learner import Learner
 from rlopt.core.parts import State
 from rlopt.core.popart import UNSCALED, preserve_
-from rlopt.envs.observations import describe_space
+from rlopt.envs.observations import describe_space, mask_size
 from rlopt.errors import UserError, in_one_line
 from rlopt.files import shown
 from rlopt.loggers import console
@@ -96,6 +96,14 @@ def _state(setup: Setup, thetas: Mapping[str, Tensor]) -> State:
 
 def _check_alike(setup: Setup, other: Setup, where: str) -> None:
     """Raise UserError where the other run's policy cannot act in this run's environment as it did in its own."""
+    masked, was_masked = (mask_size(each.observations) > 0 for each in (setup, other))
+    if masked and not was_masked:
+        raise UserError(f"{where}: its policy acts without action masks, and this run has them; add env.mask=none")
+    if was_masked and not masked:
+        raise UserError(
+            f"{where}: its policy acts with action masks, and this run has none; choose an environment that gives "
+            f"them, with env.mask={other.config.env.mask}"
+        )
     for name in ("observations", "actions"):
         here, there = getattr(setup, name), getattr(other, name)
         if here != there:

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -14,6 +15,7 @@ from rlopt.errors import UserError
 from rlopt.training.factory import build
 from rlopt.training.initial import start_from
 from tests.support.building import resolve, trainer
+from tests.support.masked import Offers
 
 OPTIONS = [
     "env=pendulum",
@@ -91,6 +93,20 @@ def test_resuming_asks_no_more_for_where_it_started(trained, tmp_path):
 def test_a_policy_that_does_not_fit_is_named(trained, overrides, said):
     with pytest.raises(UserError, match=said):
         started(f"init.from={trained}", *overrides)
+
+
+def test_a_mask_of_one_of_two_runs_is_named(tmp_path, monkeypatch):
+    made = gym.envs.registration.EnvSpec("Offers-v0", entry_point=Offers, kwargs={"count": 9})
+    monkeypatch.setitem(gym.registry, "Offers-v0", made)
+    options = ["env.id=Offers-v0", "batch_size=80", "total_steps=80", "env.num_envs=2", "evaluation.episodes=0"]
+    for mask, other, said in [
+        ("none", "auto", "acts without action masks, and this run has them; add env.mask=none"),
+        ("auto", "none", "acts with action masks, and this run has none; .* with env.mask=info"),
+    ]:
+        folder = tmp_path / mask
+        rlopt.train(*options, "env.kwargs={lenient: true}", f"env.mask={mask}", f"run_dir={folder}")
+        with pytest.raises(UserError, match=said):
+            build(read_config([*options, f"env.mask={other}", f"init.from={folder}"]), Path("run"), begin=start_from)
 
 
 def test_a_file_of_parameters(tmp_path):
