@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 import gymnasium as gym
 import torch
 from torch import Tensor
@@ -16,9 +18,12 @@ KINDS = ["gru", "lstm"]
 
 
 def network(kind: str, outputs: int, constants: int = 0, hidden: tuple[int, ...] = (6,), silu: bool = False) -> Network:
-    """SEEN numbers - hidden tanh (or silu, which no written-out tape serves) - UNITS units - outputs, float64."""
+    """SEEN numbers - hidden tanh - UNITS units - outputs, float64.
+
+    With ``silu`` every layer but the last of ``hidden`` is normalised, and silu follows: no written-out tape serves it.
+    """
     space = gym.spaces.Box(-1, 1, (SEEN,))
-    encoder = MLP(hidden, "silu" if silu else "tanh", bias=True, gain=1.0, last_gain=1.0)
+    encoder = MLP(hidden, "silu" if silu else "tanh", bias=True, gain=1.0, last_gain=1.0, layer_norm=silu)
     module = Memory(kind, UNITS, 1.0, 8.0).behind_mlp(encoder, space, outputs, seeded(0)).double()
     module.sequence_length = LENGTH
     return Network(module, constants)
@@ -38,6 +43,21 @@ def rows(kind: str, sequences: int = SEQUENCES, seed: int = 0) -> Tensor:
     return made
 
 
+def encoded(p: dict[str, Tensor], x: Tensor) -> Tensor:
+    """What the encoder makes of x (SEEN,): matrices between tanhs, or with normalised layers between silus."""
+    weights = [name for name in p if name.startswith("encoder") and name.endswith("weight")]
+    silu = any(p[name].ndim == 1 for name in weights)
+    for name, after in zip_longest(weights, weights[1:]):
+        shift = p[name.replace("weight", "bias")]
+        if p[name].ndim == 2:
+            x = p[name] @ x + shift
+        else:
+            x = (x - x.mean()) / ((x - x.mean()).square().mean() + 1e-5).sqrt() * p[name] + shift
+        if after is None or p[after].ndim == 2:
+            x = x / (1 + (-x).exp()) if silu else torch.tanh(x)
+    return x
+
+
 def written_out(kind: str, net: Network, theta: Tensor, given: Tensor) -> Tensor:
     """z (B, O) row by row: sums and products of scalars' own equations, no module and no tape."""
     p = net.layout.views(theta)
@@ -46,8 +66,7 @@ def written_out(kind: str, net: Network, theta: Tensor, given: Tensor) -> Tensor
         x, start, memory = row[:SEEN], row[SEEN], row[SEEN + 1 :]
         if start == 1:
             h, c = memory[:UNITS], memory[UNITS:]
-        for name in [n for n in p if n.startswith("encoder") and n.endswith("weight")]:
-            x = torch.tanh(p[name] @ x + p[name.replace("weight", "bias")])
+        x = encoded(p, x)
         a, b = p["inputs.weight"] @ x + p["inputs.bias"], p["hidden.weight"] @ h
         if kind == "gru":
             (ar, au, an), (br, bu, bn) = a.split(UNITS), b.split(UNITS)
