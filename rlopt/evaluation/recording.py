@@ -1,7 +1,8 @@
 """Recorded episodes of an evaluation, as the environment gives and takes them: `rlopt eval RUN_DIR --save-episodes F`.
 
-F is a .npz file, which `rlopt clone` reads, or minari:NAMESPACE/NAME-v0, a dataset of Minari's. The arrays of a .npz,
-for N transitions of all episodes one after another, are:
+F is a .npz file, or minari:NAMESPACE/NAME-v0, a dataset of Minari's. `rlopt clone` reads both, but no actions of a Dict
+or Tuple, and masks that an environment gives in its infos are not recorded. The arrays of a .npz, for N transitions of
+all episodes one after another, are:
 
 | array                         | holds                                              |
 |---|---|

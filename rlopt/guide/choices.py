@@ -96,5 +96,6 @@ PopArt. Each goes with every preset but where it is refused with the reason (`rl
 **Where a run starts from.** `init.from=RUN_DIR` is another run's policy, of which `init.freeze=[0.*]` keeps the first
 layer as it is. `rlopt clone data.npz env=hopper algo=ppo` imitates recorded actions by any metric, solver and step,
 and `rlopt resume` then learns on from rewards. data.npz holds the arrays `observations` and `actions`; `minari:NAME`
-is a dataset of Minari's (extra `minari`).
+is a dataset of Minari's (extra `minari`). Actions of a Dict or Tuple, masks in infos and policies with memory are not
+for it.
 """

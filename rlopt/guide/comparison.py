@@ -11,7 +11,7 @@ for CleanRL from its README. Nothing else was compared.
 | offline | none | none | yes | none |
 | several agents | one policy for all of them, self-play | none | yes | none |
 | imitation | `rlopt clone`: recorded actions | none | yes | none |
-| recurrent policies, action masks | both; memory for every preset but `nac` and `enac` | both, for PPO | recurrent networks | recurrent PPO |
+| recurrent policies, action masks | both, but not together; memory for every preset but `nac` and `enac` | both, for PPO | recurrent networks | recurrent PPO |
 | metric | see `rlopt.guide.choices` | Fisher, in TRPO | Fisher, in NPG and TRPO | - |
 | solver of (M + lambda I) x = g | see `rlopt.guide.choices` | CG | CG of 10 steps, lambda 0.1, fixed in the code | - |
 | natural gradients for the critic | every part, as for the policy | - | - | - |

@@ -73,7 +73,8 @@ trained = rlopt.train("checkpoint.every_updates=1", on_update=harder, run_dir="r
 trained = rlopt.resume("runs/harder", on_update=harder)
 ```
 
-**A policy leaves** as one graph, with a card for a model hub, or as recorded episodes, for `rlopt clone` and for Minari
+**A policy leaves** as one graph, with a card for a model hub, or as recorded episodes, for Minari and for
+`rlopt clone`, which takes no masks of infos, no actions of a Dict or Tuple, and no policy with memory
 (`rlopt.evaluation.recording`):
 
 ```shell

@@ -118,8 +118,10 @@ policy = rlopt.load(trained.run_dir, policy=network)
 | a chain: kfra | Linear layers and activations one after another in an nn.Sequential |
 
 K-FAC has one Kronecker product for each Linear and Conv2d layer, whatever stands between them, and an exact dense block
-for each other parameter, such as LayerNorm's (of more than 512 numbers for each 512). A chain in an nn.Sequential runs
-without autograd and is quicker; it may have an nn.LayerNorm between a Linear layer and its activation.
+for each other parameter, such as LayerNorm's (of more than 512 numbers for each 512). Within the encoder of a memory
+it takes the parameters of Linear and Conv2d layers alone and refuses others, such as those of LayerNorm. A chain in an
+nn.Sequential runs without autograd and is quicker; it may have an nn.LayerNorm between a Linear layer and its
+activation.
 
 An environment is anything that Gymnasium can make. A .py in my_parts/env registers it when rlopt starts. The .yaml
 gives it a name and its settings. A file my_parts/recipe/ALGO-NAME.yaml, if there is one, is used when that algorithm

@@ -8,6 +8,7 @@ rlopt train env=pendulum_position algo=acktr policy=lstm critic=lstm
 `policy=gru` and `policy=lstm` are hidden layers, then units that remember, then a layer to the outputs;
 `rlopt.policy.recurrent` has the equations. The critic's network is chosen by itself: `critic=gru`, `critic=mlp` (which
 remembers nothing), or `critic=shared`, one more output of the policy's. All presets but `nac` and `enac` have memory.
+Memory and action masks do not go together yet, and `rlopt clone` does not train a policy with memory.
 
 **What is remembered.** A policy's memory is 0 where an episode begins, goes on from one rollout to the next, and is in
 checkpoints, so that a resumed run is the same to the bit. The critic's is worked out by the learner, over each rollout,
@@ -15,10 +16,12 @@ from what it was at the rollout's start.
 
 **How far back it learns.** A rollout is cut into sequences of `schedule.sequence` steps (16; null: the whole rollout).
 Gradients do not go back beyond the start of a sequence (truncated backpropagation through time). What the network
-remembers there is what it remembered when it acted. Of the observations n steps before a reward a share 1 - n / L lies
-in the same sequence of L steps, and only through these does it learn what to remember.
-`batch_size / env.num_envs` and `schedule.minibatch` must be multiples of it, because
-minibatches are made of whole sequences. The critic has its own, `critic.schedule.sequence`.
+remembers there is what it remembered when it acted. It learns to remember an observation for a later action only where
+both lie in one sequence: never if they are `schedule.sequence` steps apart or more, and seldom if they are nearly so
+far apart. So take a sequence longer than what must be remembered, better several times as long: the default is
+too short for `env=t_maze`, whose signal must be remembered for 20 steps, and experiments/memory takes 64 there.
+Sequences must divide `batch_size / env.num_envs` and `schedule.minibatch`, because minibatches are made of whole ones.
+The critic has its own, `critic.schedule.sequence`.
 
 `policy.horizon` is how long the slowest units remember at first; raise it with the sequence for long delays.
 
