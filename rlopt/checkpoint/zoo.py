@@ -108,9 +108,13 @@ def save(step: int, tree: Mapping[str, Any], config: Mapping[str, Any], target: 
 
 
 def _write(
-    target: Path, step: int, tree: Mapping[str, Any], config: Mapping[str, Any], networks: tuple[str, ...],
+    target: Path,
+    step: int,
+    tree: Mapping[str, Any],
+    config: Mapping[str, Any],
+    networks: tuple[str, ...],
     summary: Mapping[str, Any],
-) -> Path:  # fmt: skip
+) -> Path:
     path = target / "checkpoints" / file_name(step)
     path.parent.mkdir(parents=True, exist_ok=True)
     write(path, step, _reduced(tree, config, networks), summary.get("evaluation_return"))

@@ -37,16 +37,16 @@ recurrent neural networks), and the one that leaves every solver, damping and ru
 the correlation by a linear Gaussian chain, with two further factors for each layer. `gram`, `kfra`, `diagonal` by its
 exact methods, `low_rank` with a remainder, and blocks about a mean need each sample's own records and are refused.
 
-**A network of one's own** gets a memory by four lines in its yaml. Its `build` is then asked for an encoder, of as many
-features as there are units:
+**A network of one's own** gets a memory by its yaml; what is left out is as in policy/gru.yaml. Its `build` is then asked
+for an encoder, of as many features as there are units:
 
 ```yaml
 memory:
   kind: gru        # gru | lstm
   size: 64
-  last_gain: 0.01  # of the layer from the units to the outputs
-  horizon: 32
 ```
+
+A function gets one by `rlopt.train("policy.memory.size=64", policy=function)`.
 
 **To act** with a policy that remembers, show it every observation of an episode once, in order:
 
