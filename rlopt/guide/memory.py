@@ -37,8 +37,8 @@ recurrent neural networks), and the one that leaves every solver, damping and ru
 the correlation by a linear Gaussian chain, with two further factors for each layer. `gram`, `kfra`, `diagonal` by its
 exact methods, `low_rank` with a remainder, and blocks about a mean need each sample's own records and are refused.
 
-**A network of one's own** gets a memory by its yaml; what is left out is as in policy/gru.yaml. Its `build` is then asked
-for an encoder, of as many features as there are units:
+**A network of one's own** gets a memory by its yaml; what is left out is as in policy/gru.yaml. Its `build` is then
+asked for an encoder, of as many features as there are units:
 
 ```yaml
 memory:
