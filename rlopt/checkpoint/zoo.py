@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,36 +89,37 @@ def keep(
     step, tree = load_newest(run_dir)
     shutil.rmtree(target, ignore_errors=True)
     for networks in (("actor", "critic"), ("actor",)):
-        path = _write(target, step, tree, config, networks, summary)
+        path = _write(target, step, _reduced(tree, config, networks), config, summary)
         if (size := path.stat().st_size) <= largest:
             return path
     shutil.rmtree(target)
     raise UserError(f"the policy of {run_dir} takes {size:,} bytes, more than {largest:,}")
 
 
-def save(step: int, tree: Mapping[str, Any], config: Mapping[str, Any], target: str | Path) -> Path:
-    """Write the policy of a checkpoint's ``tree`` to the folder ``target``, which must not be there. Returns it.
+def saver(step: int, tree: Mapping[str, Any], config: Mapping[str, Any]) -> Callable[[str | Path], Path]:
+    """A function that writes the policy of a checkpoint's ``tree`` to a new folder, and holds no more of the tree.
 
-    Raises UserError where it is.
+    It returns the folder, and raises UserError where there is one of the name.
     """
+    config = {**config, "run_dir": None}
+    kept = _reduced(tree, config, tuple(name for name in ("actor", "critic") if name in tree["agent"]))
+    return partial(_save, step, kept, config)
+
+
+def _save(step: int, kept: dict[str, Any], config: Mapping[str, Any], target: str | Path) -> Path:
     if (target := Path(target)).exists():
         raise UserError(f"{target} is there; a policy is saved in a folder of its own")
-    networks = tuple(name for name in ("actor", "critic") if name in tree["agent"])
-    _write(target, step, tree, {**config, "run_dir": None}, networks, {})
+    _write(target, step, kept, config, {})
     return target
 
 
 def _write(
-    target: Path,
-    step: int,
-    tree: Mapping[str, Any],
-    config: Mapping[str, Any],
-    networks: tuple[str, ...],
-    summary: Mapping[str, Any],
+    target: Path, step: int, kept: dict[str, Any], config: Mapping[str, Any], summary: Mapping[str, Any]
 ) -> Path:
+    """Write the folder of a kept policy; the path of its checkpoint."""
     path = target / "checkpoints" / file_name(step)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, step, _reduced(tree, config, networks), summary.get("evaluation_return"))
+    write(path, step, kept, summary.get("evaluation_return"))
     replace_file(target / "config.yaml", to_yaml(config))
     replace_file(target / "summary.json", json.dumps(summary, indent=2) + "\n")
     return path

@@ -9,7 +9,7 @@ for CleanRL from its README. Nothing else was compared.
 | on-policy | VPG, A2C, NPG, NAC, eNAC, TRPO, ACKTR, PPO, and every other combination | A2C, PPO; TRPO, recurrent PPO, masked PPO, ARS | REINFORCE, A2C, NPG, TRPO, PPO | PPO and variants of it |
 | off-policy | none | DQN, QR-DQN, DDPG, TD3, SAC, TQC, CrossQ | DQN and its kin, DDPG, TD3, SAC, REDQ | DQN, C51, DDPG, TD3, SAC |
 | offline | none | none | yes | none |
-| several agents | one policy for all of them, self-play | none | yes | none |
+| several agents | one policy for all of them, self-play | none | yes | PPO on PettingZoo's Atari games |
 | imitation | `rlopt clone`: recorded actions | none | yes | none |
 | recurrent policies, action masks | both, but not together; memory for every preset but `nac` and `enac` | both, for PPO | recurrent networks | recurrent PPO |
 | metric | see `rlopt.guide.choices` | Fisher, in TRPO | Fisher, in NPG and TRPO | - |
@@ -20,8 +20,8 @@ for CleanRL from its README. Nothing else was compared.
 | loading a save | safetensors and JSON: runs no code | a zip archive, in it cloudpickle | not compared | not compared |
 
 Use Stable-Baselines3 for off-policy learning, for a widely used PPO with documentation and many tuned settings. Use CleanRL to read
-how an algorithm works, or to change it beyond what parts can express. Use Tianshou for offline learning, or for agents with policies
-of their own.
+how an algorithm works, or to change it beyond what parts can express. Use Tianshou for offline learning, or for agents
+with policies of their own.
 Use rlopt if the geometry of the update is the question, if natural-gradient methods must be fast, or if a run must be
 resumed exactly.
 

@@ -32,11 +32,18 @@ class Policy:
     called where an episode begins. ``state`` (N, M) is its memory; None before the first observation and without one.
     """
 
-    def __init__(self, frozen: FrozenPolicy, head: PolicyHead, observation_space: gym.Space, action_space: gym.Space):
+    def __init__(
+        self,
+        frozen: FrozenPolicy,
+        head: PolicyHead,
+        observation_space: gym.Space,
+        action_space: gym.Space,
+        write: Callable[[str | Path], Path] | None = None,
+    ):
         self.frozen, self.head = frozen.alone(), head
         self.observation_space, self.action_space = observation_space, action_space
         self.state: Tensor | None = None
-        self.write: Callable[[str | Path], Path] | None = None  # of one that was loaded: what `save` does
+        self._write = write  # of one that was loaded
         self._has_mask_key = has_mask_key(observation_space, action_space) and frozen.network.masked
         # of what the network sees, without a mask
         self._observed = observation_space["observation"] if self._has_mask_key else observation_space  # type: ignore[index]
@@ -62,9 +69,9 @@ class Policy:
 
         Raises UserError where the folder is there, or the policy is one that a callback was given.
         """
-        if self.write is None:
+        if self._write is None:
             raise UserError("only a policy that rlopt.load returned is saved; in a callback use moment.save()")
-        return self.write(folder)
+        return self._write(folder)
 
     def reset(self, ended: Any = None) -> None:
         """Forget what was seen, of all episodes, or of those that ``ended`` (N,), true or false, names."""

@@ -14,16 +14,16 @@ checkpoint. A signal waits until on_update has returned.
 | a callback can          | by                                                                         |
 |---|---|
 | end the run             | returning True from on_update: as if total_steps had been reached          |
-| record a scalar         | ``moment.record("mine/level", 3)``; not in a group of rlopt's own            |
+| record a scalar         | ``moment.record("mine/level", 3)``; not in a group of rlopt's own          |
 | save a checkpoint       | ``moment.save()``: after this update                                       |
 | change the environments | ``moment.environments.call("method", ...)``, ``.set_attr("name", value)`` |
 
 Changes of the environments need ``env.backend=sync``, which is not the default for MuJoCo's own tasks. They are made in
-all of them, in workers too, and are part of checkpoints: `rlopt.resume`, with
-the same callbacks, goes on to the bit. They are made before the first step of a rollout. From on_rollout that is the
-next one. From on_update it is the one after the next, because workers may have begun the next one while the critic
-learned; the data do not depend on workers. What on_begin changes comes before everything else, and is not done again in
-a resumed run. Arguments are numbers, text, None, numpy arrays, and lists and dictionaries of these.
+all of them, in workers too, and are part of checkpoints: `rlopt.resume`, with the same callbacks, goes on to the bit.
+They are made before the first step of a rollout. From on_rollout that is the next one. From on_update it is the one
+after the next, because workers may have begun the next one while the critic learned; the data do not depend on workers.
+What on_begin changes comes before everything else, and is not done again in a resumed run. Arguments are numbers, text,
+None, numpy arrays, and lists and dictionaries of these.
 
 A callback that a resumed run is to repeat must follow from what it is called with, such as ``moment.steps``, and not
 from what it remembers itself.

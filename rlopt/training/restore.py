@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 
 from rlopt.checkpoint.manager import load_best, load_newest
 from rlopt.checkpoint.resume_rules import SIZES, check_same_config, check_structure
-from rlopt.checkpoint.zoo import KEPT, completed, save
+from rlopt.checkpoint.zoo import KEPT, completed, saver
 from rlopt.config import check_config
 from rlopt.config.catalogue import usual_dampings
 from rlopt.config.choices import stands_for
@@ -56,9 +55,9 @@ def load_policy(run_dir: Path, best: bool = False) -> Policy:
         config = check_config(_without_environment(saved))
         config = replace(config, env=replace(config.env, stand_in=spaces))
     run, _ = restored(config, saved, run_dir, 0, tree)
-    policy = Policy(run.agent.evaluated_policy(run.state), run.agent.head, *config.spaces())
-    policy.write = partial(save, step, tree, saved)
-    return policy
+    return Policy(
+        run.agent.evaluated_policy(run.state), run.agent.head, *config.spaces(), write=saver(step, tree, saved)
+    )
 
 
 def _without_environment(saved: Mapping[str, Any]) -> dict[str, Any]:
