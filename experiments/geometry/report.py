@@ -187,9 +187,10 @@ def _decided(found: Results, methods: list[str], in_time: bool) -> str:
                 lines.append(f"| {METHODS[x].title} | {METHODS[y].title} | {told(ahead, 2)} |")
             else:
                 undecided += 1
-    by = "seconds" if in_time else "steps"
-    head = f"P(a run of the first is better than one of the second), by {by}; {undecided} pairs are undecided"
-    return "\n".join([f"{head}.", "", "| first | second | probability (95%) |", "|---|---|---|", *lines])
+    by, pairs = "seconds" if in_time else "steps", undecided + len(lines)
+    head = f"P(a run of the first is better than one of the second) by {by}; {undecided} of {pairs} pairs are undecided"
+    chance = f"If all methods were the same, about {0.05 * pairs:.2g} would stand here by chance"
+    return "\n".join([f"{head}. {chance}.", "", "| first | second | probability (95%) |", "|---|---|---|", *lines])
 
 
 def _costs(rows: list[Row]) -> str:

@@ -101,7 +101,7 @@ def test_a_page_says_who_is_better_by_steps_and_by_seconds(tmp_path):
     assert found.scores_in_time("cg", "ant").mean() > 5 * found.scores_in_time("muon", "ant").mean()
     shown = report.page(found)
     by_steps, by_seconds = shown.split("P(a run of the first")[1:]
-    assert "| Muon | Fisher-CG | 1.00 (1.00 to 1.00) |" in by_steps and "0 pairs are undecided" in by_steps
+    assert "| Muon | Fisher-CG | 1.00 (1.00 to 1.00) |" in by_steps and "0 of 1 pairs are undecided" in by_steps
     assert "| Fisher-CG | Muon | 1.00 (1.00 to 1.00) |" in by_seconds
     assert "| Muon | 2 |" in shown
     report.draw(found, tmp_path)
