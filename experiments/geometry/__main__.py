@@ -27,7 +27,8 @@ from rlopt.errors import UserError
 HERE = Path(__file__).parent
 ENVIRONMENTS = ("halfcheetah", "hopper", "walker2d", "ant")
 STEPS, SEEDS, TUNED = 300_000, 10, 1
-RUNS = ["method", "environment", "value", "seed", "steps", "score", "kl", "seconds", "skipped"]
+SEARCH = ["method", "environment", "value", "seed", "steps", "score", "kl", "seconds", "skipped"]
+RUNS = [*SEARCH, "waste", "residual"]
 CURVES = ["method", "environment", "value", "seed", "step", "seconds", "return"]
 
 
@@ -54,8 +55,8 @@ def searched(
     return runs
 
 
-def collect(runs: Sequence[Run], file: Path, jobs: int, curves: Path | None = None) -> None:
-    """Train what is not yet in ``file``, ``jobs`` at a time, and append it there."""
+def collect(runs: Sequence[Run], file: Path, jobs: int, columns: Sequence[str], curves: Path | None = None) -> None:
+    """Train what is not yet in ``file``, ``jobs`` at a time, and append there what ``columns`` ask for."""
     rows = read_rows(file) if exists(file) else []
     there = {(r["method"], r["environment"], float(r["value"]), int(r["seed"]), int(r["steps"])) for r in rows}
     left = [run for run in runs if run not in there]
@@ -72,8 +73,8 @@ def collect(runs: Sequence[Run], file: Path, jobs: int, curves: Path | None = No
                 points = [[step, f"{seconds:.4g}", f"{value:.5g}"] for step, seconds, value in found.curve]
                 key = [run.method, run.environment, run.value, run.seed]
                 append_rows(curves, CURVES, [[*key, *point] for point in points])
-            numbers = [f"{x:.5g}" for x in (found.score, found.kl, found.seconds)]
-            append_rows(file, RUNS, [[*run, *numbers, found.skipped]])
+            measured = [f"{getattr(found, name):.5g}" for name in columns[len(run) :]]
+            append_rows(file, columns, [[*run, *measured]])
             print(f"{run.method} {run.environment} {run.value:g} seed {run.seed}: {found.score:.1f}", flush=True)
 
 
@@ -84,7 +85,7 @@ def search(options: argparse.Namespace, steps: int, file: Path) -> None:
         runs = searched(options.methods, options.environments, options.tuning, steps, rows)
         if options.quick:
             runs = [run for run in runs if run.value == METHODS[run.method].grid[2]]
-        collect(runs, file, options.jobs)
+        collect(runs, file, options.jobs, SEARCH)
 
 
 def read_options() -> argparse.Namespace:
@@ -121,7 +122,7 @@ def main() -> int:
         best = report.chosen(read_rows(results / "search.csv"))
         pairs = [(m, e) for e in options.environments for m in methods if m in best]
         final = [Run(m, e, best[m], seed, steps) for seed in range(options.seeds) for m, e in pairs]
-        collect(final, results / "runs.csv", options.jobs, results / "curves.csv")
+        collect(final, results / "runs.csv", options.jobs, RUNS, results / "curves.csv")
     if {"all", "cost"} & set(stages):
         cost.collect(methods, cost.SIZES[:1] if options.quick else cost.SIZES, results / "cost.csv")
     found = report.Results.read(results)

@@ -150,18 +150,19 @@ def _by_environment(found: Results, environment: str) -> str:
     lines = [
         f"**{environment}**, {found.budget(environment):.0f} s in common",
         "",
-        "| method | radius or rate | IQM by steps (95%) | IQM by seconds (95%) | KL, nats | seconds |",
-        "|---|---|---|---|---|---|",
+        "| method | radius or rate | IQM by steps (95%) | IQM by seconds (95%) | KL, nats | waste | seconds |",
+        "|---|---|---|---|---|---|---|",
     ]
     for method in found.methods:
         if rows := found.of(method, environment):
             by_steps = told(estimate(found.scores(method, environment), "iqm", "bootstrap"))
             in_time = told(estimate(found.scores_in_time(method, environment), "iqm", "bootstrap"))
-            kl, seconds = (np.mean([float(row[name]) for row in rows]) for name in ("kl", "seconds"))
+            kl, waste, seconds = (np.mean([float(row[name]) for row in rows]) for name in ("kl", "waste", "seconds"))
             value = float(rows[0]["value"])
             ends = METHODS[method].grid[0], METHODS[method].grid[-1]
             shown = f"{value:g}{' (end of the grid)' if value in ends else ''}"
-            lines.append(f"| {METHODS[method].title} | {shown} | {by_steps} | {in_time} | {kl:.3g} | {seconds:.0f} |")
+            told_of = METHODS[method].title, shown, by_steps, in_time, f"{kl:.3g}", f"{waste:.2f}", f"{seconds:.0f}"
+            lines.append(f"| {' | '.join(told_of)} |")
     return "\n".join(lines)
 
 

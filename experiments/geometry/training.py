@@ -8,9 +8,11 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from experiments._shared.building import make_trainer
+from experiments._shared.data import read_rows
 from rlopt.parallel.processes import use_one_thread
 from rlopt.training.callbacks import Callbacks, RunContext
 
@@ -21,8 +23,9 @@ POINTS = 30  # of a curve
 
 # the critic, the batch and all else are TRPO's; the radius alone is the length of a step. Where lambda |x|^2 is more
 # than three times q, which happens with K-FAC, E-KFAC and CG alone, the step has less KL than that, see steps.kl_clip
-COMMON = ("algo=trpo", "recipe=null", "env.num_envs=16", "workers=1", "evaluation.episodes=0", "record.csv=false",
-          "record.tensorboard=false", "record.histograms_every=null", "checkpoint.every_seconds=null")  # fmt: skip
+COMMON = ("algo=trpo", "recipe=null", "env.num_envs=16", "workers=1", "evaluation.episodes=0", "record.csv=true",
+          "record.waste_every=25", "record.tensorboard=false", "record.histograms_every=null",
+          "checkpoint.every_seconds=null")  # fmt: skip
 EQUAL_KL = ("step=kl_clip", "step.rate=1000", "step.momentum=0")
 ADAM = ("solver=soap", "solver.largest=1")  # SOAP that turns no side
 STATISTICS = (*EQUAL_KL, "metric=gradient_statistics")
@@ -80,6 +83,8 @@ class Outcome(NamedTuple):
 
     score: float
     kl: float  # nats, mean over updates, as measured
+    waste: float  # the share of KL that is off the natural gradient, mean over every 25th update
+    residual: float  # |g - F n| / |g| of the natural gradient n that it is measured with, likewise
     seconds: float
     skipped: int
     curve: list[tuple[int, float, float]]  # steps, seconds, return of the episodes that ended since the point before
@@ -105,7 +110,16 @@ def train(run: Run) -> Outcome:
         began = time.process_time()
         made.run()
         seconds = time.process_time() - began
-    return Outcome(score(points, run.steps), statistics.fmean(kls), seconds, int(skipped), thinned(points))
+        rows = read_rows(Path(folder) / "run/scalars.csv")
+    waste, residual = (mean(rows, name) for name in ("step/waste", "step/waste_residual"))
+    kl, curve = statistics.fmean(kls), thinned(points)
+    return Outcome(score(points, run.steps), kl, waste, residual, seconds, int(skipped), curve)
+
+
+def mean(rows: list[dict[str, str]], name: str) -> float:
+    """Of a column, where it has a number; NaN where it has none."""
+    found = [float(row[name]) for row in rows if row.get(name)]
+    return statistics.fmean(found) if found else float("nan")
 
 
 def score(points: list[tuple[int, float, float]], steps: float) -> float:

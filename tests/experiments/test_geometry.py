@@ -38,8 +38,8 @@ def test_a_score_is_of_the_last_tenth():
 @pytest.mark.learning  # trains
 def test_a_run_is_kept_and_not_repeated(tmp_path, capsys):
     runs = [Run(method, "cartpole", 0.02, 100, 4096) for method in ("muon", "cg")]
-    main.collect(runs[:1], tmp_path / "runs.csv", 1, tmp_path / "curves.csv")
-    main.collect(runs, tmp_path / "runs.csv", 1, tmp_path / "curves.csv")
+    main.collect(runs[:1], tmp_path / "runs.csv", 1, main.RUNS, tmp_path / "curves.csv")
+    main.collect(runs, tmp_path / "runs.csv", 1, main.RUNS, tmp_path / "curves.csv")
     said = capsys.readouterr().out
     assert (said.count("muon cartpole"), said.count("cg cartpole")) == (1, 1)
     assert [row["method"] for row in report.read_rows(tmp_path / "runs.csv")] == ["muon", "cg"]
@@ -51,6 +51,7 @@ def test_a_run_counts_its_own_processor_time():
     times = [seconds for _, seconds, _ in found.curve]
     assert 0 < times[0] < times[1] <= found.seconds < 60
     assert 0 < found.kl < 0.04 and found.skipped == 0
+    assert 0 < found.waste < 1 and 0 <= found.residual < 0.1
 
 
 def test_the_value_that_is_best_over_environments_is_chosen():
@@ -81,14 +82,14 @@ def made_up(folder: Path) -> report.Results:
     for environment in ("hopper", "ant"):
         for method, speed, slope in (("cg", 1.0, 1.0), ("muon", 10.0, 1.5)):
             search.append([method, environment, 0.02, 100, 1000, 1, 0, 0, 0])
-            runs.append([method, environment, 0.04, 0, 1000, 9e9, 0.02, 1, 0])  # of another radius
+            runs.append([method, environment, 0.04, 0, 1000, 9e9, 0.02, 1, 0, 0.9, 0])  # of another radius
             for seed in range(6):
                 end = slope * (1000 + seed)
-                runs.append([method, environment, 0.02, seed, 1000, end, 0.02, speed * 10, 0])
+                runs.append([method, environment, 0.02, seed, 1000, end, 0.02, speed * 10, 0, 0.25, 1e-3])
                 for value, factor in ((0.04, 99), (0.02, 3), (0.02, 1)):  # of another radius, and of a run broken off
                     key, steps = (method, environment, value, seed), (100, 500, 1000)
                     curves += [[*key, s, speed * s / 100 * factor, factor * end * s / 1000] for s in steps]
-    write_rows(folder / "search.csv", main.RUNS, search)
+    write_rows(folder / "search.csv", main.SEARCH, search)
     write_rows(folder / "runs.csv", main.RUNS, runs)
     write_rows(folder / "curves.csv", main.CURVES, curves)
     write_rows(folder / "cost.csv", cost.COLUMNS, [["cg", 64, 2048, 9, 5.0], ["muon", 64, 2048, 9, 2.0]])
