@@ -105,7 +105,10 @@ def install(extras: list[str]) -> None:
     if uv := find_uv():
         listed = subprocess.run([PYTHON, "-m", "pip", "config", "list"], capture_output=True, text=True).stdout
         environment = uv_environment(listed, os.environ)
-        if subprocess.run([uv, "pip", "install", "--python", PYTHON, *wanted], env=environment).returncode == 0:
+        # pip compiles; uv leaves it to Python's imports, which may not keep it: every start then takes twice as long
+        compiled = ["--compile-bytecode"] if sys.dont_write_bytecode else []
+        typed = [uv, "pip", "install", "--python", PYTHON, *compiled, *wanted]
+        if subprocess.run(typed, env=environment).returncode == 0:
             return
     say("installing with pip, since uv cannot be had" if uv is None else "uv failed; once more, with pip")
     if not pip_install(*wanted):

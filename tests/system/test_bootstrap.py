@@ -94,6 +94,13 @@ def test_extras_are_added_and_nothing_is_done_twice(clone):
     assert len(clone.asked()) == 3
 
 
+@pytest.mark.parametrize("value, compiled", [("1", True), ("", False)])
+def test_modules_are_compiled_where_python_keeps_nothing_compiled(value, compiled, clone, monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", value)
+    assert clone.bootstrap()[0] == 0
+    assert ("--compile-bytecode" in clone.log.read_text()) == compiled
+
+
 def test_what_dev_contains_is_there_after_dev(clone):
     assert clone.bootstrap("dev")[0] == 0
     for extra in ("docs", "experiments", "plot", "mujoco"):
