@@ -98,7 +98,7 @@ def made_up(folder: Path) -> report.Results:
 
 def test_a_page_says_who_is_better_by_steps_and_by_seconds(tmp_path):
     found = made_up(tmp_path)
-    assert found.budget("ant") == 10 and len(found.scores("cg", "ant")) == 6
+    assert found.budget("ant", 3) == 10 and len(found.scores("cg", "ant")) == 6
     assert found.scores_in_time("cg", "ant").mean() > 5 * found.scores_in_time("muon", "ant").mean()
     shown = report.page(found)
     by_steps, by_seconds = shown.split("P(a run of the first")[1:]
