@@ -2,7 +2,7 @@
 
 The score of a run is its mean return in the last tenth of its steps. By seconds it is the mean return in the last tenth
 of a time that all methods have: that in which the quickest of them makes all of its steps on that environment with that
-seed. A seed's runs are made one after the other, so that a budget and what is measured by it are of the same machine.
+seed. So different seeds may be run on different machines, but not those of one seed on an environment.
 Environments are pooled by scores between 0, the mean return of the first points, and 1, the highest.
 """
 
@@ -131,7 +131,11 @@ def page(found: Results) -> str:
     if not found.rows:
         return "Not run yet."
     seeds = sorted({len(found.of(m, e)) for m in found.methods for e in found.environments})
+    residual = np.mean([float(row["residual"]) for row in found.rows])
     head = f"{seeds[0] if len(seeds) == 1 else f'{seeds[0]} to {seeds[-1]}'} seeds of every method and environment."
+    head += (
+        f" Waste is measured with a natural gradient n of residual |g - F n| = {residual:.2f} |g| in the mean of runs."
+    )
     parts = [
         f"![The same as the tables, by environment](scores.png)\n\n{head}",
         *(_by_environment(found, e) for e in found.environments),
@@ -190,7 +194,7 @@ def _decided(found: Results, methods: list[str], in_time: bool) -> str:
                 undecided += 1
     by, pairs = "seconds" if in_time else "steps", undecided + len(lines)
     head = f"P(a run of the first is better than one of the second) by {by}; {undecided} of {pairs} pairs are undecided"
-    chance = f"If all methods were the same, about {0.05 * pairs:.2g} would stand here by chance"
+    chance = f"If all methods were the same, about {0.05 * pairs:.2g} would stand here by chance, with few seeds more"
     return "\n".join([f"{head}. {chance}.", "", "| first | second | probability (95%) |", "|---|---|---|", *lines])
 
 

@@ -21,8 +21,8 @@ RATES = (1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3)  # of Adam in epochs of minibatches; li
 LAST = 0.1  # of the steps: the score is the mean return of the episodes that end in them
 POINTS = 30  # of a curve
 
-# the critic, the batch and all else are TRPO's; the radius alone is the length of a step. Where lambda |x|^2 is more
-# than three times q, which happens with K-FAC, E-KFAC and CG alone, the step has less KL than that, see steps.kl_clip
+# the critic, the batch and all else are TRPO's; the radius alone is the length of a step. Where lambda |x|^2 is above
+# 3 q, which happens with K-FAC, E-KFAC, CG and Kaczmarz alone, the step has less KL than that, see steps.kl_clip
 COMMON = ("algo=trpo", "recipe=null", "env.num_envs=16", "workers=1", "evaluation.episodes=0", "record.csv=true",
           "record.waste_every=25", "record.tensorboard=false", "record.histograms_every=null",
           "checkpoint.every_seconds=null")  # fmt: skip
@@ -93,13 +93,8 @@ class Outcome(NamedTuple):
 def train(run: Run) -> Outcome:
     use_one_thread()
     points: list[tuple[int, float, float]] = []
-    kls: list[float] = []
-    skipped = 0.0
 
     def keep(context: RunContext, scalars: Mapping[str, float]) -> None:
-        nonlocal skipped
-        kls.append(scalars["step/kl"])
-        skipped = scalars["update/skipped"]
         if "episode/return" in scalars:
             points.append((context.steps, time.process_time() - began, scalars["episode/return"]))
 
@@ -111,9 +106,9 @@ def train(run: Run) -> Outcome:
         made.run()
         seconds = time.process_time() - began
         rows = read_rows(Path(folder) / "run/scalars.csv")
-    waste, residual = (mean(rows, name) for name in ("step/waste", "step/waste_residual"))
-    kl, curve = statistics.fmean(kls), thinned(points)
-    return Outcome(score(points, run.steps), kl, waste, residual, seconds, int(skipped), curve)
+    kl, waste, residual = (mean(rows, name) for name in ("step/kl", "step/waste", "step/waste_residual"))
+    skipped = int(float(rows[-1]["update/skipped"]))
+    return Outcome(score(points, run.steps), kl, waste, residual, seconds, skipped, thinned(points))
 
 
 def mean(rows: list[dict[str, str]], name: str) -> float:

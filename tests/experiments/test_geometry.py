@@ -77,18 +77,21 @@ def test_the_ends_of_a_grid_are_searched_beside_the_best():
 
 
 def made_up(folder: Path) -> report.Results:
-    """Two methods on two environments: muon is better by steps, cg ten times as quick and better by seconds."""
+    """Two methods on two environments: muon is better by steps, cg ten times as quick and better by seconds.
+
+    Odd seeds are of a machine that takes twice as long.
+    """
     runs, curves, search = [], [], []
     for environment in ("hopper", "ant"):
         for method, speed, slope in (("cg", 1.0, 1.0), ("muon", 10.0, 1.5)):
             search.append([method, environment, 0.02, 100, 1000, 1, 0, 0, 0])
             runs.append([method, environment, 0.04, 0, 1000, 9e9, 0.02, 1, 0, 0.9, 0])  # of another radius
             for seed in range(6):
-                end = slope * (1000 + seed)
-                runs.append([method, environment, 0.02, seed, 1000, end, 0.02, speed * 10, 0, 0.25, 1e-3])
+                end, took = slope * (1000 + seed), speed * (1 + seed % 2)
+                runs.append([method, environment, 0.02, seed, 1000, end, 0.02, took * 10, 0, 0.25, 1e-3])
                 for value, factor in ((0.04, 99), (0.02, 3), (0.02, 1)):  # of another radius, and of a run broken off
                     key, steps = (method, environment, value, seed), (100, 500, 1000)
-                    curves += [[*key, s, speed * s / 100 * factor, factor * end * s / 1000] for s in steps]
+                    curves += [[*key, s, took * s / 100 * factor, factor * end * s / 1000] for s in steps]
     write_rows(folder / "search.csv", main.SEARCH, search)
     write_rows(folder / "runs.csv", main.RUNS, runs)
     write_rows(folder / "curves.csv", main.CURVES, curves)
@@ -98,13 +101,14 @@ def made_up(folder: Path) -> report.Results:
 
 def test_a_page_says_who_is_better_by_steps_and_by_seconds(tmp_path):
     found = made_up(tmp_path)
-    assert found.budget("ant", 3) == 10 and len(found.scores("cg", "ant")) == 6
+    assert (found.budget("ant", 2), found.budget("ant", 3)) == (10, 20) and len(found.scores("cg", "ant")) == 6
     assert found.scores_in_time("cg", "ant").mean() > 5 * found.scores_in_time("muon", "ant").mean()
+    assert np.ptp(found.scores_in_time("muon", "ant")) < 1  # slower seeds have more time
     shown = report.page(found)
     by_steps, by_seconds = shown.split("P(a run of the first")[1:]
     assert "| Muon | Fisher-CG | 1.00 (1.00 to 1.00) |" in by_steps and "0 of 1 pairs are undecided" in by_steps
     assert "| Fisher-CG | Muon | 1.00 (1.00 to 1.00) |" in by_seconds
-    assert "| Muon | 2 |" in shown
+    assert "| Muon | 2 |" in shown and "| 0.02 | 0.25 | 15 |" in shown and "= 0.00 |g|" in shown
     report.draw(found, tmp_path)
     for name in ("scores.png", "cost.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
