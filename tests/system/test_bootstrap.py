@@ -95,7 +95,7 @@ def test_extras_are_added_and_nothing_is_done_twice(clone):
 
 
 @pytest.mark.parametrize("value, compiled", [("1", True), ("", False)])
-def test_modules_are_compiled_where_python_keeps_nothing_compiled(value, compiled, clone, monkeypatch):
+def test_modules_are_compiled_where_python_keeps_none(value, compiled, clone, monkeypatch):
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", value)
     assert clone.bootstrap()[0] == 0
     assert ("--compile-bytecode" in clone.log.read_text()) == compiled
