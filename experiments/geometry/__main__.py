@@ -20,7 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch
 
 from experiments._shared import study
 from experiments._shared.data import append_rows, exists, read_rows
-from experiments.geometry import cost, report
+from experiments.geometry import cost, pairs, report
 from experiments.geometry.training import METHODS, Run, train
 from rlopt.errors import UserError
 
@@ -120,8 +120,8 @@ def main() -> int:
         search(options, steps, results / "search.csv")
     if {"all", "runs"} & set(stages):
         best = report.chosen(read_rows(results / "search.csv"))
-        pairs = [(m, e) for e in options.environments for m in methods if m in best]
-        final = [Run(m, e, best[m], seed, steps) for seed in range(options.seeds) for m, e in pairs]
+        places = [(m, e) for e in options.environments for m in methods if m in best]
+        final = [Run(m, e, best[m], seed, steps) for seed in range(options.seeds) for m, e in places]
         collect(final, results / "runs.csv", options.jobs, RUNS, results / "curves.csv")
     if {"all", "cost"} & set(stages):
         cost.collect(methods, cost.SIZES[:1] if options.quick else cost.SIZES, results / "cost.csv")
@@ -129,6 +129,8 @@ def main() -> int:
     shown = report.page(found)
     print(shown)
     report.draw(found, out)
+    if len(found.complete) > 1:
+        pairs.write(*found.pairs, results / "pairs.csv")
     if not options.quick and found.rows:
         study.publish(HERE / "README.md", shown)
     return 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -19,9 +20,9 @@ from matplotlib.axes import Axes
 
 from experiments._shared import style
 from experiments._shared.data import exists, read_rows
-from experiments.geometry import cost
+from experiments.geometry import cost, pairs
 from experiments.geometry.training import LAST, METHODS
-from rlopt.report.statistics import Array, Estimate, estimate, improvement, pooled
+from rlopt.report.statistics import Array, Estimate, estimate, pooled
 
 Row = dict[str, str]
 Curve = tuple[Array, Array, Array]  # steps, seconds, returns
@@ -59,6 +60,24 @@ class Results:
     def methods(self) -> list[str]:
         there = {row["method"] for row in self.rows}
         return [name for name in METHODS if name in there]
+
+    @property
+    def complete(self) -> list[str]:
+        """Methods with at least two seeds on every environment."""
+        return [m for m in self.methods if all(len(self.of(m, e)) > 1 for e in self.environments)]
+
+    @cached_property
+    def by_steps(self) -> dict[str, list[Array]]:
+        return {method: self.strata(method, in_time=False) for method in self.complete}
+
+    @cached_property
+    def by_seconds(self) -> dict[str, list[Array]]:
+        return {method: self.strata(method, in_time=True) for method in self.complete}
+
+    @cached_property
+    def pairs(self) -> tuple[list[pairs.Pair], list[pairs.Pair]]:
+        """All pairs of complete methods, by steps and by seconds."""
+        return pairs.compared(self.by_steps), pairs.compared(self.by_seconds)
 
     def of(self, method: str, environment: str) -> list[Row]:
         return [row for row in self.rows if (row["method"], row["environment"]) == (method, environment)]
@@ -140,9 +159,11 @@ def page(found: Results) -> str:
         f"![The same as the tables, by environment](scores.png)\n\n{head}",
         *(_by_environment(found, e) for e in found.environments),
     ]
-    complete = [m for m in found.methods if all(len(found.of(m, e)) > 1 for e in found.environments)]
-    if len(complete) > 1:
-        parts += [_pooled(found, complete), _decided(found, complete, False), _decided(found, complete, True)]
+    if len(found.complete) > 1:
+        titles = {method: METHODS[method].title for method in found.complete}
+        picture = "![The probability of improvement of every pair](pairs.png)"
+        told_of = "Bold: the exact test confirms it. Every interval and p-value is in [pairs.csv](results/pairs.csv)."
+        parts += [_pooled(found, found.complete), pairs.table(*found.pairs, titles), picture, told_of]
     if found.costs:
         parts.append(_costs(found.costs))
     return "\n\n".join(parts)
@@ -174,28 +195,9 @@ def _pooled(found: Results, methods: list[str]) -> str:
     lines = ["**All environments**, scores between 0 and 1", "",
              "| method | IQM by steps (95%) | IQM by seconds (95%) |", "|---|---|---|"]  # fmt: skip
     for method in methods:
-        shown = (told(pooled(found.strata(method, in_time), "iqm"), 3) for in_time in (False, True))
+        shown = (told(pooled(strata[method], "iqm"), 3) for strata in (found.by_steps, found.by_seconds))
         lines.append(f"| {METHODS[method].title} | {' | '.join(shown)} |")
     return "\n".join(lines)
-
-
-def _decided(found: Results, methods: list[str], in_time: bool) -> str:
-    """Every pair whose probability of improvement has an interval without 1/2, and how many others there are."""
-    strata = {method: found.strata(method, in_time) for method in methods}
-    lines, undecided = [], 0
-    for i, first in enumerate(methods):
-        for second in methods[i + 1 :]:
-            x, y, ahead = first, second, improvement(strata[first], strata[second])
-            if ahead.value < 0.5:
-                x, y, ahead = second, first, Estimate(1 - ahead.value, 1 - ahead.high, 1 - ahead.low)
-            if ahead.low > 0.5:
-                lines.append(f"| {METHODS[x].title} | {METHODS[y].title} | {told(ahead, 2)} |")
-            else:
-                undecided += 1
-    by, pairs = "seconds" if in_time else "steps", undecided + len(lines)
-    head = f"P(a run of the first is better than one of the second) by {by}; {undecided} of {pairs} pairs are undecided"
-    chance = f"If all methods were the same, about {0.05 * pairs:.2g} would stand here by chance, with few seeds more"
-    return "\n".join([f"{head}. {chance}.", "", "| first | second | probability (95%) |", "|---|---|---|", *lines])
 
 
 def _costs(rows: list[Row]) -> str:
@@ -223,7 +225,7 @@ def told(e: Estimate, digits: int = 0) -> str:
 
 
 def draw(found: Results, out: Path) -> None:
-    """scores.png: by environment, each method's IQM by steps and by seconds; cost.png: of an update."""
+    """scores.png: by environment, each method's IQM by steps and by seconds; pairs.png; cost.png: of an update."""
     if environments := found.environments:
         height = 1.2 + 0.32 * len(found.methods)
         figure, axes = plt.subplots(1, len(environments), figsize=(3.6 * len(environments), height), sharey=True,
@@ -234,6 +236,9 @@ def draw(found: Results, out: Path) -> None:
         axes[0, 0].invert_yaxis()
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
         style.save(figure, out / "scores.png", dpi=110)
+    if len(found.complete) > 1:
+        titles = {method: METHODS[method].title for method in found.complete}
+        pairs.draw((found.by_steps, found.by_seconds), found.pairs, titles, out / "pairs.png")
     if found.costs:
         _draw_costs(found.costs, out / "cost.png")
 

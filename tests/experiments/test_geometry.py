@@ -1,13 +1,15 @@
 """experiments/geometry: methods differ in the actor's update alone, and pages say what the numbers say."""
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import mannwhitneyu
 
 from experiments._shared.data import write_rows
 from experiments.geometry import __main__ as main
-from experiments.geometry import cost, report
+from experiments.geometry import cost, pairs, report
 from experiments.geometry.training import METHODS, Run, score, thinned, train
 from tests.support.building import resolve
 
@@ -105,13 +107,48 @@ def test_a_page_says_who_is_better_by_steps_and_by_seconds(tmp_path):
     assert found.scores_in_time("cg", "ant").mean() > 5 * found.scores_in_time("muon", "ant").mean()
     assert np.ptp(found.scores_in_time("muon", "ant")) < 1  # slower seeds have more time
     shown = report.page(found)
-    by_steps, by_seconds = shown.split("P(a run of the first")[1:]
-    assert "| Muon | Fisher-CG | 1.00 (1.00 to 1.00) |" in by_steps and "0 of 1 pairs are undecided" in by_steps
-    assert "| Fisher-CG | Muon | 1.00 (1.00 to 1.00) |" in by_seconds
+    assert "| Muon | 1 (1) | 0 (0) | 0 | 0 (0) | 1 (1) | 0 |" in shown
+    assert "| Fisher-CG | 0 (0) | 1 (1) | 0 | 1 (1) | 0 (0) | 0 |" in shown
     assert "| Muon | 2 |" in shown and "| 0.02 | 0.25 | 15 |" in shown and "= 0.00 |g|" in shown
     report.draw(found, tmp_path)
-    for name in ("scores.png", "cost.png"):
+    for name in ("scores.png", "pairs.png", "cost.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_pair_on_one_environment_is_mann_and_whitneys_test():
+    rng = np.random.default_rng(0)
+    for m, n, shift in ((5, 5, 1.0), (3, 4, 0.0), (6, 2, 2.0)):
+        x, y = rng.normal(shift, size=m), rng.normal(size=n)
+        assert pairs.stratified_p([x], [y]) == pytest.approx(mannwhitneyu(x, y, method="exact").pvalue, rel=1e-12)
+
+
+def test_a_pair_on_two_environments_is_dealt_in_all_orders():
+    rng = np.random.default_rng(1)
+    samples = [(rng.normal(1, size=3), rng.normal(size=3)), (rng.normal(1, size=2), rng.normal(size=4))]
+    each = []
+    for x, y in samples:
+        both, size = np.concatenate([x, y]), len(x)
+        dealt = [list(chosen) for chosen in combinations(range(len(both)), size)]
+        each.append([(both[one][:, None] > np.delete(both, one)).sum() - len(x) * len(y) / 2 for one in dealt])
+    far = np.abs(np.add.outer(*each))  # the first of each is the order that was measured
+    wanted = (far >= far[0, 0]).mean()
+    assert pairs.stratified_p(*zip(*samples, strict=True)) == pytest.approx(wanted, rel=1e-12) and wanted < 1
+
+
+def test_values_are_corrected_for_their_number():
+    assert pairs.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert pairs.holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_a_pair_that_the_interval_decides_can_be_uncertain(tmp_path):
+    few, more = [np.array([2.0, 3.0])], [np.arange(10.0, 20.0)]
+    (pair,) = pairs.compared({"a": few, "b": more})
+    assert (pair.first, pair.second, pair.decided, pair.certain) == ("b", "a", True, True)
+    (pair,) = pairs.compared({"a": few, "b": [np.array([10.0, 11.0])]})
+    assert (pair.p, pair.decided, pair.certain) == (pytest.approx(1 / 3), True, False)
+    pairs.write([pair], [], tmp_path / "pairs.csv")
+    (row,) = report.read_rows(tmp_path / "pairs.csv")
+    assert (row["first"], row["by"], row["probability"], row["p"]) == ("b", "steps", "1", "0.333")
 
 
 def test_curves_are_of_the_chosen_radius_and_single(tmp_path):
