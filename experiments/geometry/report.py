@@ -267,7 +267,7 @@ def _draw_costs(rows: list[Row], picture: Path) -> None:
             points = sorted((int(r[column]), float(r["milliseconds"])) for r in rows
                             if r["method"] == name and int(r[other]) == at)  # fmt: skip
             color, line = style.CURVES[number % len(style.CURVES)]
-            marker = "." if number < len(style.CURVES) else "x"
+            marker = ".xs"[number // len(style.CURVES)]
             if points:
                 axis.plot(*zip(*points, strict=True), color=color, linestyle=line, marker=marker, label=method.title)
         axis.set(xscale="log", yscale="log", xlabel=said)
