@@ -80,7 +80,7 @@ class Job(NamedTuple):
     def label(self) -> str:
         """A name for files."""
         parts = (self.algo, self.name, self.task, str(self.seed))
-        return "-".join(re.sub(r"[^\w.=]+", "_", part).strip("_") for part in parts if part)
+        return "-".join(re.sub(r"[^\w.]+", "_", part).strip("_") for part in parts if part)
 
     @property
     def settings(self) -> dict[str, Any]:

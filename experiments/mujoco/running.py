@@ -66,6 +66,11 @@ def collect(jobs: Sequence[Job], results: Path, folder: Path, processes: int, ex
     return failed
 
 
+def log_of(run_dir: Path) -> Path:
+    """What a run prints, beside its folder, whose name may have points."""
+    return run_dir.with_name(f"{run_dir.name}.log")
+
+
 def start(job: Job, folder: Path, extra: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     """Begin the run, in an empty folder."""
     run_dir = folder / job.kind / job.label
@@ -74,7 +79,7 @@ def start(job: Job, folder: Path, extra: Sequence[str] = ()) -> subprocess.Popen
     command = [sys.executable, "-m", "rlopt", "train", f"algo={job.algo}", f"env={job.task}", f"seed={job.seed}",
                f"total_steps={job.steps}", "workers=1", "record.tensorboard=false", "checkpoint.keep=1",
                f"run_dir={run_dir}", *job.overrides, *extra]  # fmt: skip
-    with run_dir.with_suffix(".log").open("wb") as log:
+    with log_of(run_dir).open("wb") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
@@ -82,7 +87,7 @@ def finish(job: Job, status: int, seconds: float, results: Path, folder: Path) -
     """Write the run's result; False where it failed."""
     run_dir = folder / job.kind / job.label
     if status:
-        print(f"FAILED {job.label}, exit code {status}: see {run_dir.with_suffix('.log')}", flush=True)
+        print(f"FAILED {job.label}, exit code {status}: see {log_of(run_dir)}", flush=True)
         return False
     found = outcome(job, run_dir, seconds)
     path = result_of(job, results)
