@@ -35,22 +35,23 @@ CURVES = ["method", "environment", "value", "seed", "step", "seconds", "return"]
 def searched(
     methods: Sequence[str], environments: Sequence[str], seeds: int, steps: int, rows: Sequence[report.Row]
 ) -> list[Run]:
-    """What the search is to run: the middle of every grid, and an end where the best of ``rows`` stands beside it.
+    """What the search is to run: the middle of every grid; where all of ``rows`` is there, also an end beside the best.
 
     On seeds 100 and up, a seed of all first. Scores with one peak along the grid give the value that all five would.
     """
     runs: list[Run] = []
-    ends: dict[str, list[float]] = {method: [] for method in methods}
-    for method in methods:
-        low, *middle, high = METHODS[method].grid
-        places = set(product([method], environments, range(100, 100 + seeds)))
-        known = [row for row in rows if report.key(row) in places and float(row["value"]) in middle]
-        if len(known) == len(middle) * len(places):  # all: a search that is begun again does the same
-            ends[method] = {middle[0]: [low], middle[-1]: [high]}.get(report.chosen(known)[method], [])
+    ends: dict[str, list[float]] = {}
+    middles = {method: METHODS[method].grid[1:-1] for method in methods}
+    places = set(product(methods, environments, range(100, 100 + seeds)))
+    known = [row for row in rows if report.key(row) in places and float(row["value"]) in middles[row["method"]]]
+    if len(known) == 3 * len(places):  # all, so that a search that is begun again does the same
+        for method, best in report.chosen(known).items():
+            low, *middle, high = METHODS[method].grid
+            ends[method] = {middle[0]: [low], middle[-1]: [high]}.get(best, [])
     for seed in range(100, 100 + seeds):
         for environment in environments:
             for method in methods:
-                values = sorted([*METHODS[method].grid[1:-1], *ends[method]])
+                values = sorted([*middles[method], *ends.get(method, [])])
                 runs += [Run(method, environment, value, seed, steps) for value in values]
     return runs
 

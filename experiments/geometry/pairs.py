@@ -1,9 +1,10 @@
 """Which of two methods is better, for every pair: the probability of improvement, its interval and an exact test.
 
 The interval is the bootstrap's over seeds. With few of them it is too narrow, and there are as many questions as pairs;
-so a pair is also put to a test that is exact with any number of seeds: under the hypothesis that a pair's scores on one
-environment might be dealt to the two in any order, the sum over environments of Mann and Whitney's U has a known
-distribution. Its p-values are corrected for the number of pairs by Holm's procedure (1979).
+so a pair is also put to a test that is exact with any number of seeds. If on every environment the scores of the two
+are from one distribution, then the sum over environments of Mann and Whitney's U has a known one. A small p-value says
+that they differ on some environment; which is ahead is told by the sum. The p-values are corrected for the number of
+pairs by Holm's procedure (1979), those by steps and those by seconds each on their own.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ class Pair:
     p_holm: float  # corrected for all pairs
 
     @property
-    def decided(self) -> bool:
+    def ahead_of_chance(self) -> bool:
         """Whether the interval leaves out one half."""
         return bool(self.ahead.low > 0.5)
 
     @property
-    def certain(self) -> bool:
+    def confirmed(self) -> bool:
         """Whether the exact test, corrected for all pairs, says so too."""
-        return self.decided and self.p_holm <= LEVEL
+        return self.ahead_of_chance and self.p_holm <= LEVEL
 
 
 def compared(strata: Mapping[str, Sequence[Array]]) -> list[Pair]:
@@ -84,7 +85,7 @@ def _ways(m: int, n: int) -> Array:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number: the chance of one false discovery among them is at most the level."""
+    """p-values corrected for their number: the chance of one or more false discoveries is at most the level."""
     corrected, largest = [0.0] * len(values), 0.0
     for place, index in enumerate(np.argsort(values, kind="stable")):
         largest = max(largest, min(1.0, (len(values) - place) * values[index]))
@@ -93,18 +94,16 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def table(by_steps: Sequence[Pair], by_seconds: Sequence[Pair], titles: Mapping[str, str]) -> str:
-    """Of each method: how many others it is ahead of, behind of, and not told apart from."""
-    names = "ahead of | behind | undecided"
-    what = "how often the 95% interval of P(a run of one is better than a run of the other) leaves out 1/2"
-    tested = "in brackets how often an exact test, corrected for the number of pairs, confirms it"
-    lines = [f"**Pairs**: {what}; {tested}", "",
+    """Of each method: how many others it is ahead of and behind, by the interval and by the test."""
+    names = "ahead of | behind | interval holds 1/2"
+    lines = ["**Pairs**: others that a method is ahead of or behind, by the interval (confirmed by the test)", "",
              f"| method | by steps: {names} | by seconds: {names} |", f"|---{'|---' * 6}|"]  # fmt: skip
     for method, title in titles.items():
         shown: list[str] = []
         for pairs in (by_steps, by_seconds):
-            won = [pair for pair in pairs if pair.decided and pair.first == method]
-            lost = [pair for pair in pairs if pair.decided and pair.second == method]
-            shown += [f"{len(each)} ({sum(pair.certain for pair in each)})" for each in (won, lost)]
+            won = [pair for pair in pairs if pair.ahead_of_chance and pair.first == method]
+            lost = [pair for pair in pairs if pair.ahead_of_chance and pair.second == method]
+            shown += [f"{len(each)} ({sum(pair.confirmed for pair in each)})" for each in (won, lost)]
             shown.append(str(len(titles) - 1 - len(won) - len(lost)))
         lines.append(f"| {title} | {' | '.join(shown)} |")
     return "\n".join(lines)
@@ -122,7 +121,7 @@ def write(by_steps: Sequence[Pair], by_seconds: Sequence[Pair], file: Path) -> N
 
 def draw(strata: Sequence[Mapping[str, Sequence[Array]]], pairs: Sequence[Sequence[Pair]], titles: Mapping[str, str],
          picture: Path) -> None:  # fmt: skip
-    """By steps and by seconds: the probability that the row is better than the column; coloured where it is decided."""
+    """By steps and by seconds: the probability that the row is better than the column; coloured where confirmed."""
     side = 1.6 + 0.42 * len(titles)
     figure, axes = plt.subplots(1, 2, figsize=(2 * side + 1.5, side), layout="constrained")
     for axis, scores, found, by in zip(axes, strata, pairs, ("by steps", "by seconds"), strict=True):
@@ -140,11 +139,9 @@ def _matrix(axis: Axes, pairs: Sequence[Pair], order: Sequence[str]) -> None:
     for pair in pairs:
         i, j, value = place[pair.first], place[pair.second], float(pair.ahead.value)
         for row, column, chance in ((i, j, value), (j, i, 1 - value)):
-            if pair.decided:
+            if pair.confirmed:
                 colored[row, column] = chance
-            weight, color = "bold" if pair.certain else None, "black" if pair.decided else "#888888"
-            axis.text(
-                column, row, f"{chance:.2f}", ha="center", va="center", fontsize=7, fontweight=weight, color=color
-            )
+            color = "black" if pair.ahead_of_chance else "#999999"
+            axis.text(column, row, f"{chance:.2f}", ha="center", va="center", fontsize=8, color=color)
     axis.imshow(colored, cmap="RdBu", vmin=-0.2, vmax=1.2, aspect="auto")
     axis.tick_params(length=0)

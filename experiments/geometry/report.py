@@ -38,6 +38,7 @@ class Results:
     rows: list[Row]
     curves: dict[tuple[str, str, int], Curve]  # method, environment, seed
     costs: list[Row]
+    search: list[Row]
 
     @classmethod
     def read(cls, folder: Path) -> Results:
@@ -50,7 +51,7 @@ class Results:
                 step, seconds, value = (float(row[name]) for name in ("step", "seconds", "return"))
                 points.setdefault(key(row), {})[step] = step, seconds, value
         found = {key: tuple(np.array(sorted(each.values())).T) for key, each in points.items() if key in rows}
-        return cls(list(rows.values()), found, costs)  # type: ignore[arg-type]
+        return cls(list(rows.values()), found, costs, search)  # type: ignore[arg-type]
 
     @property
     def environments(self) -> list[str]:
@@ -128,9 +129,17 @@ def key(row: Row) -> tuple[str, str, int]:
 def chosen(rows: Sequence[Row]) -> dict[str, float]:
     """method -> the value with the highest mean score over environments and tuning seeds; the smaller one in a tie.
 
-    Scores are divided by the largest of any run on the same environment, without signs. A method counts when all of its
-    values have been run equally often.
+    A method counts when all of its values have been run equally often.
     """
+    return {
+        method: max(sorted(values), key=lambda v: statistics.fmean(values[v]))
+        for method, values in searched(rows).items()
+        if len({len(each) for each in values.values()}) == 1
+    }
+
+
+def searched(rows: Sequence[Row]) -> dict[str, dict[float, list[float]]]:
+    """method -> value -> scores, divided by the largest of any run on the same environment, without signs."""
     largest: dict[str, float] = {}
     for row in rows:
         largest[row["environment"]] = max(largest.get(row["environment"], 1e-9), abs(float(row["score"])))
@@ -138,11 +147,7 @@ def chosen(rows: Sequence[Row]) -> dict[str, float]:
     for row in rows:
         of_method = scores.setdefault(row["method"], {})
         of_method.setdefault(float(row["value"]), []).append(float(row["score"]) / largest[row["environment"]])
-    return {
-        method: max(sorted(values), key=lambda v: statistics.fmean(values[v]))
-        for method, values in scores.items()
-        if len({len(each) for each in values.values()}) == 1
-    }
+    return scores
 
 
 def page(found: Results) -> str:
@@ -162,8 +167,10 @@ def page(found: Results) -> str:
     if len(found.complete) > 1:
         titles = {method: METHODS[method].title for method in found.complete}
         picture = "![The probability of improvement of every pair](pairs.png)"
-        told_of = "Bold: the exact test confirms it. Every interval and p-value is in [pairs.csv](results/pairs.csv)."
+        told_of = "Colour: the test confirms it. Black: the interval leaves out 1/2. [All of them](results/pairs.csv)."
         parts += [_pooled(found, found.complete), pairs.table(*found.pairs, titles), picture, told_of]
+    if found.search:
+        parts.append(_search(found.search))
     if found.costs:
         parts.append(_costs(found.costs))
     return "\n\n".join(parts)
@@ -192,11 +199,25 @@ def _by_environment(found: Results, environment: str) -> str:
 
 
 def _pooled(found: Results, methods: list[str]) -> str:
-    lines = ["**All environments**, scores between 0 and 1", "",
+    lines = ["**All environments**, scores between 0, the mean of the first points, and 1, the best run by steps", "",
              "| method | IQM by steps (95%) | IQM by seconds (95%) |", "|---|---|---|"]  # fmt: skip
     for method in methods:
         shown = (told(pooled(strata[method], "iqm"), 3) for strata in (found.by_steps, found.by_seconds))
         lines.append(f"| {METHODS[method].title} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def _search(rows: list[Row]) -> str:
+    """What every value came to on the tuning seeds."""
+    grids = zip(METHODS["cg"].grid, METHODS["ppo"].grid, strict=True)
+    names = " | ".join(f"{radius:g} ({rate:g})" for radius, rate in grids)
+    said = "mean over environments of the score, divided by the largest of any run there, by radius (of PPO: rate)"
+    lines = [f"**Search** on seed 100: {said}", "", f"| method | {names} |", f"|---{'|---' * 5}|"]  # fmt: skip
+    scores = searched(rows)
+    for name, method in METHODS.items():
+        if values := scores.get(name):
+            shown = [f"{statistics.fmean(values[v]):.3f}" if v in values else "-" for v in method.grid]
+            lines.append(f"| {method.title} | {' | '.join(shown)} |")
     return "\n".join(lines)
 
 
@@ -206,8 +227,8 @@ def _costs(rows: list[Row]) -> str:
     columns = sorted(size for size in sizes if size[1] == cost.BATCH)
     columns += sorted(size for size in sizes if size[1] != cost.BATCH)
     names = " | ".join(f"{width} wide, {samples:,}" for width, samples in columns)
-    lines = ["Milliseconds of the processor for one update of the actor, by width of its two layers and by samples", "",
-             f"| method | {names} |", "|---" * (len(columns) + 1) + "|"]  # fmt: skip
+    said = "processor milliseconds of one update of HalfCheetah's actor, by width of its two layers and by samples"
+    lines = [f"**Cost**: {said}", "", f"| method | {names} |", "|---" * (len(columns) + 1) + "|"]  # fmt: skip
     for name, method in METHODS.items():
         took = {(int(row["width"]), int(row["samples"])): float(row["milliseconds"])
                 for row in rows if row["method"] == name}  # fmt: skip
@@ -271,6 +292,9 @@ def _draw_costs(rows: list[Row], picture: Path) -> None:
             if points:
                 axis.plot(*zip(*points, strict=True), color=color, linestyle=line, marker=marker, label=method.title)
         axis.set(xscale="log", yscale="log", xlabel=said)
+        sizes = sorted({int(row[column]) for row in rows if int(row[other]) == at})
+        axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axis.minorticks_off()
         axis.grid(linewidth=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("milliseconds of the processor, an update")

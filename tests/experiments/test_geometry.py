@@ -140,12 +140,12 @@ def test_values_are_corrected_for_their_number():
     assert pairs.holm([0.9, 0.8]) == [1.0, 1.0]
 
 
-def test_a_pair_that_the_interval_decides_can_be_uncertain(tmp_path):
+def test_a_pair_that_the_interval_tells_apart_may_fail_the_test(tmp_path):
     few, more = [np.array([2.0, 3.0])], [np.arange(10.0, 20.0)]
     (pair,) = pairs.compared({"a": few, "b": more})
-    assert (pair.first, pair.second, pair.decided, pair.certain) == ("b", "a", True, True)
+    assert (pair.first, pair.second, pair.ahead_of_chance, pair.confirmed) == ("b", "a", True, True)
     (pair,) = pairs.compared({"a": few, "b": [np.array([10.0, 11.0])]})
-    assert (pair.p, pair.decided, pair.certain) == (pytest.approx(1 / 3), True, False)
+    assert (pair.p, pair.ahead_of_chance, pair.confirmed) == (pytest.approx(1 / 3), True, False)
     pairs.write([pair], [], tmp_path / "pairs.csv")
     (row,) = report.read_rows(tmp_path / "pairs.csv")
     assert (row["first"], row["by"], row["probability"], row["p"]) == ("b", "steps", "1", "0.333")
