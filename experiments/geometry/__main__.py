@@ -1,4 +1,4 @@
-"""Which geometry for the actor, at equal KL and at equal seconds: scripts/reproduce geometry [--quick] [--draw] ...
+"""Which geometry for the actor, by steps and by seconds: scripts/reproduce geometry [--quick] [--draw] ...
 
 Searches every method's radius (or rate) on seeds 100 and up, then trains with it on seeds 0 and up, then times an
 update by width and by batch. Each run is appended to results/ when it ends, and what stands there is not repeated, so
@@ -90,7 +90,7 @@ def search(options: argparse.Namespace, steps: int, file: Path) -> None:
 
 
 def read_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Which geometry for the actor, at equal KL and at equal seconds.")
+    parser = argparse.ArgumentParser(description="Which geometry for the actor, by steps and by seconds.")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time (2)")
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"of every method ({SEEDS})")
     parser.add_argument("--tuning", type=int, default=TUNED, help=f"seeds of the search ({TUNED})")

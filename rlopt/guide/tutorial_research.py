@@ -71,8 +71,8 @@ their metric, which does not make the metric a good one: that is the sweep's que
 - experiments/lqr, on Peters and Schaal's example, has every quantity in closed form: why the vanilla gradient stops
   exploring before it has learned, and the natural gradient does not. `scripts/reproduce lqr` makes its data and
   figures.
-- experiments/geometry compares K-FAC, Shampoo, SOAP, Muon and others as the policy's update, at equal KL and equal
-  time.
+- experiments/geometry compares K-FAC, Shampoo, SOAP, Muon and others as the policy's update, by steps and by
+  seconds.
 - experiments/README.md lists all of them, a command for every method, and the claims of five lecture notes with the
   figure that shows or refutes each.
 - `rlopt.guide.mathematics` is the theory on one page, `rlopt.guide.choosing` the advice.
