@@ -271,10 +271,12 @@ def _scores(axis: Axes, found: Results, environment: str) -> None:
         for place, method in enumerate(found.methods):
             if not found.of(method, environment):
                 continue
-            e = estimate(measured(method, environment), "iqm", "bootstrap")
+            scores = measured(method, environment)
+            e = estimate(scores, "iqm", "bootstrap")
+            axis.plot(scores, np.full_like(scores, place + shift), ".", color=color, markersize=4, alpha=0.35)
             axis.plot([e.low, e.high], [place + shift] * 2, color=color, linewidth=1.2)
             axis.plot(e.value, place + shift, marker, color=color, markersize=4, label=label if place == 0 else None)
-    axis.set(title=environment, xlabel="IQM of the score, 95%")
+    axis.set(title=environment, xlabel="score: runs, IQM, 95%")
     axis.grid(axis="y", linewidth=0.3)
     axis.spines[["top", "right"]].set_visible(False)
 
