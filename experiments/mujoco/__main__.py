@@ -104,7 +104,7 @@ def show(jobs: list[plan.Job], results: Path, folder: Path, options: argparse.Na
     else:
         cells = running.load(results, "cells", plan.cells())
         ablated = running.load(results, "ablations", plan.ablations())
-    page.publish(cells, ablated, target)
+    page.publish(cells, ablated, running.everything(results, "search"), target)
     if target == HERE / "README.md":
         page.between(ROOT / "README.md", "results", front.table(cells))
     if cells:

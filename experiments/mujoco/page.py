@@ -120,6 +120,27 @@ def ablations_table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def tuning_table(rows: Sequence[Row]) -> str:
+    """Every setting that was tried, by environment and algorithm, with the recipe that it was tried on."""
+    lines = ["| environment | algo | options | recipe then | mean | each seed |", "|---|---|---|---|---:|---|"]
+    for task in TASKS:
+        for algo in ALGOS:
+            cell = [row for row in rows if (row["task"], row["algo"]) == (task, algo)]
+            settings = {(row["name"], _typed(row["settings"]["recipe"]), row["settings"]["steps"]) for row in cell}
+            for name, recipe, steps in sorted(settings):
+                own = [row for row in of(cell, algo, task, name)
+                       if (_typed(row["settings"]["recipe"]), row["settings"]["steps"]) == (recipe, steps)]  # fmt: skip
+                length = "" if steps == STEPS else f" ({steps:,} steps)"
+                each = ", ".join(f"{row['deterministic']['mean']:.4g} ({row['seed']})" for row in own)
+                mean = f"{np.mean(finals(own)):.4g}"
+                lines.append(f"| {TITLES[task]} | {algo} | {name}{length} | {recipe or '-'} | {mean} | {each} |")
+    return "\n".join(lines)
+
+
+def _typed(options: dict[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in options.items())
+
+
 def difference(a: Sequence[float], b: Sequence[float]) -> str:
     """mean(a) - mean(b) with Welch's 95% interval, which two values or more of each have."""
     shown = f"{np.mean(a) - np.mean(b):+.4g}"
@@ -162,7 +183,7 @@ def draw(rows: Sequence[Row], picture: Path) -> None:
     style.save(figure, picture, dpi=100)
 
 
-def publish(cells: Sequence[Row], ablated: Sequence[Row], page: Path) -> None:
+def publish(cells: Sequence[Row], ablated: Sequence[Row], tried: Sequence[Row], page: Path) -> None:
     """The figure and all tables, into ``page`` and beside it."""
     if cells:
         draw(cells, page.with_name("curves.png"))
@@ -170,3 +191,5 @@ def publish(cells: Sequence[Row], ablated: Sequence[Row], page: Path) -> None:
         between(page, "learning", learning_table(cells))
     if ablated:
         between(page, "ablations", f"Seeds {ABLATION_SEEDS[0]} to {ABLATION_SEEDS[-1]}.\n\n{ablations_table(ablated)}")
+    if tried:
+        between(page, "tuning", f"{len(tried)} runs; seeds in brackets.\n\n{tuning_table(tried)}")

@@ -146,3 +146,8 @@ def load(results: Path, kind: str, jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """The results of those jobs of a kind that are done."""
     return [json.loads(result_of(job, results).read_text()) for job in jobs
             if job.kind == kind and is_done(job, results)]  # fmt: skip
+
+
+def everything(results: Path, kind: str) -> list[dict[str, Any]]:
+    """All results of a kind, whatever the settings are now."""
+    return [json.loads(path.read_text()) for path in sorted((results / kind).glob("*.json"))]

@@ -25,7 +25,7 @@ def made(seed, mean, curve=((500_000, 1.0), (1_000_000, 3.0)), name="", steps=pl
         "task": task,
         "name": name,
         "seed": seed,
-        "settings": {"steps": steps},
+        "settings": {"steps": steps, "recipe": {}},
         "deterministic": {"mean": mean, "std": 1.0},
         "sampled": {"mean": mean - 1, "std": 1.0},
         "curve": [list(point) for point in curve],
@@ -169,6 +169,17 @@ def test_a_choice_is_compared_with_its_preset_on_the_same_task():
     )
 
 
+def test_settings_that_were_tried_stand_with_their_recipe():
+    rows = [made(100 + i, value, name="gamma=0.9") for i, value in enumerate([1.0, 2.0])]
+    rows[1]["settings"]["recipe"] = {"step.radius": 0.04}
+    rows.append(made(102, 3.0, name="gamma=0.9", steps=500_000))
+    assert page.tuning_table(rows).splitlines()[2:] == [
+        "| Hopper-v5 | trpo | gamma=0.9 (500,000 steps) | - | 3 | 3 (102) |",
+        "| Hopper-v5 | trpo | gamma=0.9 | - | 1 | 1 (100) |",
+        "| Hopper-v5 | trpo | gamma=0.9 | step.radius=0.04 | 2 | 2 (101) |",
+    ]
+
+
 def test_tianshous_curves_are_there_for_every_cell():
     for task, known in published.BEST.items():
         for algo in known:
@@ -182,10 +193,12 @@ def test_the_page_shows_the_tables_between_its_marks(tmp_path):
     target = shutil.copy(main.HERE / "README.md", tmp_path / "README.md")
     cells = [made(seed, 100.0 + seed) for seed in range(3)]
     ablated = [made(100 + i, 1.0 + i, name=name, steps=500_000) for i in range(2) for name in ("preset", "wide critic")]
+    tried = [made(100, 7.0, name="gamma=0.9")]
     for _ in range(2):  # the second time in place of the first
-        page.publish(cells, ablated, tmp_path / "README.md")
+        page.publish(cells, ablated, tried, tmp_path / "README.md")
     text = (tmp_path / "README.md").read_text()
-    for table in (page.returns_table(cells), page.learning_table(cells), page.ablations_table(ablated)):
+    for table in (page.returns_table(cells), page.learning_table(cells), page.ablations_table(ablated),
+                  page.tuning_table(tried)):  # fmt: skip
         assert text.count(table) == 1
     assert "No runs yet" not in text and (tmp_path / "curves.png").exists() and str(target).endswith("README.md")
     assert all(f"**{key}**" in text for key in published.SOURCES)
@@ -195,7 +208,9 @@ def test_the_committed_page_is_that_of_the_committed_results():
     text = (main.HERE / "README.md").read_text()
     cells = running.load(main.HERE / "results", "cells", plan.cells())
     ablated = running.load(main.HERE / "results", "ablations", plan.ablations())
-    for rows, table in ((cells, page.returns_table), (cells, page.learning_table), (ablated, page.ablations_table)):
+    tables = ((cells, page.returns_table), (cells, page.learning_table), (ablated, page.ablations_table),
+              (running.everything(main.HERE / "results", "search"), page.tuning_table))  # fmt: skip
+    for rows, table in tables:
         assert not rows or table(rows) in text
 
 
