@@ -35,17 +35,18 @@ CURVES = ["method", "environment", "value", "seed", "step", "seconds", "return"]
 def searched(
     methods: Sequence[str], environments: Sequence[str], seeds: int, steps: int, rows: Sequence[report.Row]
 ) -> list[Run]:
-    """What the search is to run: the middle of every grid; where all of ``rows`` is there, also an end beside the best.
+    """What the search is to run: the middle of every grid, and an end beside the best where ``rows`` has the middle.
 
     On seeds 100 and up, a seed of all first. Scores with one peak along the grid give the value that all five would.
     """
     runs: list[Run] = []
     ends: dict[str, list[float]] = {}
-    middles = {method: METHODS[method].grid[1:-1] for method in methods}
+    middles = {method: METHODS[method].grid[1:-1] for method in METHODS}
+    # of all methods, as in `report.chosen` of the whole file
+    middle_rows = [row for row in rows if float(row["value"]) in middles[row["method"]]]
     places = set(product(methods, environments, range(100, 100 + seeds)))
-    known = [row for row in rows if report.key(row) in places and float(row["value"]) in middles[row["method"]]]
-    if len(known) == 3 * len(places):  # all, so that a search that is begun again does the same
-        for method, best in report.chosen(known).items():
+    if sum(report.key(row) in places for row in middle_rows) == sum(len(middles[method]) for method, _, _ in places):
+        for method, best in report.chosen(middle_rows).items():  # so that a search that is begun again does the same
             low, *middle, high = METHODS[method].grid
             ends[method] = {middle[0]: [low], middle[-1]: [high]}.get(best, [])
     for seed in range(100, 100 + seeds):

@@ -78,6 +78,36 @@ def test_the_ends_of_a_grid_are_searched_beside_the_best():
     assert values(0.04, ("ant", "hopper")) == [0.01, 0.02, 0.04] * 2  # not before Hopper's have been run
 
 
+def test_the_search_divides_by_the_best_of_all_methods():
+    """By its own scores cg would be best at .01; muon is so far ahead on hopper that ant decides, for .04."""
+    scores = {("cg", "hopper"): (3, 2, 1), ("cg", "ant"): (1, 1, 2), ("muon", "hopper"): (100, 100, 100),
+              ("muon", "ant"): (0, 0, 0)}  # fmt: skip
+    rows = [{"method": m, "environment": e, "value": str(v), "seed": "100", "score": str(s)}
+            for (m, e), found in scores.items() for v, s in zip((0.01, 0.02, 0.04), found, strict=True)]  # fmt: skip
+    for methods in (["cg"], ["cg", "muon"]):
+        runs = main.searched(methods, ["hopper", "ant"], 1, 100, rows)
+        assert {run.value for run in runs if run.method == "cg"} == {0.01, 0.02, 0.04, 0.08}
+    own = [row for row in rows if row["method"] == "cg"]
+    assert {run.value for run in main.searched(["cg"], ["hopper", "ant"], 1, 100, own)} == {0.005, 0.01, 0.02, 0.04}
+
+
+def test_the_committed_page_names_what_is_confirmed():
+    rows = report.read_rows(main.HERE / "results/pairs.csv")
+    sure = {(row["first"], row["second"], row["by"]) for row in rows
+            if float(row["low"]) > 0.5 and float(row["p_holm"]) <= pairs.LEVEL}  # fmt: skip
+
+    def worse_than(name: str, by: str) -> set[str]:
+        return {second for first, second, column in sure if (first, column) == (name, by)}
+
+    springs = {"kfac_spring", "ekfac_spring", "kaczmarz_spring"}
+    assert worse_than("kaczmarz", "steps") == {"gradient", "adam", "muon", "kron", "kfac", *springs}
+    assert worse_than("shampoo", "seconds") == {"adam", "ppo", "kaczmarz", "kfac_spring", "kaczmarz_spring"}
+    assert {first for first, second, by in sure if (second, by) == ("kaczmarz", "seconds")} == {"shampoo", "ekfac"}
+    assert {first for first, second, _ in sure if second == "gradient"} == {"kaczmarz"}
+    assert {(of, f"{of}_spring", "steps") for of in ("kfac", "ekfac", "kaczmarz")} <= sure
+    assert ("cg", "cg_spring", "steps") not in sure
+
+
 def made_up(folder: Path) -> report.Results:
     """Two methods on two environments: muon is better by steps, cg ten times as quick and better by seconds.
 
