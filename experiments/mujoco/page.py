@@ -138,7 +138,7 @@ def tuning_table(rows: Sequence[Row]) -> str:
 
 
 def _typed(options: dict[str, Any]) -> str:
-    return " ".join(f"{name}={value}" for name, value in options.items())
+    return " ".join(f"{name}={str(value).lower()}" for name, value in options.items())
 
 
 def difference(a: Sequence[float], b: Sequence[float]) -> str:

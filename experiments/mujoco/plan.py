@@ -85,15 +85,15 @@ class Job(NamedTuple):
     @property
     def settings(self) -> dict[str, Any]:
         """What a result must have been made with to count as this run's."""
-        own = recipe(self.algo, self.task) if "recipe=null" not in self.overrides else {}
+        named = [typed.partition("=")[2] for typed in self.overrides if typed.startswith("recipe=")]
+        own = recipe(named[-1] if named else f"{self.algo}-{self.task}")
         return {"steps": self.steps, "overrides": list(self.overrides), "recipe": own}
 
 
 @cache
-def recipe(algo: str, task: str) -> dict[str, Any]:
-    """The overrides that are taken up by themselves; a recipe may begin from another."""
+def recipe(name: str | None) -> dict[str, Any]:
+    """The overrides of a recipe, such as trpo-hopper, which may begin from another; nothing where there is none."""
     found: dict[str, Any] = {}
-    name: str | None = f"{algo}-{task}"
     while name and (path := file("recipe", name)).is_file():
         values = load(path)
         found, name = {**values, **found}, values.pop("recipe", None)

@@ -63,10 +63,17 @@ def test_options_are_tried_on_all_where_all_are_asked_for():
 
 
 def test_a_recipe_is_read_with_the_one_that_it_begins_from():
-    assert plan.recipe("trpo", "hopper") == {"step.radius": 0.04}
-    assert plan.recipe("vpg", "ant") == {}
+    assert plan.recipe("trpo-hopper") == {"step.radius": 0.04}
+    assert plan.recipe("vpg-hopper") == {}
+    assert plan.recipe("npg-ant") == {**plan.recipe("vpg-ant"), "step.radius": 0.04}
     config = read_config(["algo=trpo", "env=hopper"])
     assert config.actor.step.radius == 0.04
+
+
+def test_a_run_with_a_recipe_of_its_own_says_so():
+    (other,) = plan.wanted(plan.tries("recipe=a2c-hopper", [("a2c", "ant")]), (), [100])
+    (none,) = plan.wanted(plan.tries("recipe=null gamma=0.9", [("a2c", "ant")]), (), [100])
+    assert other.settings["recipe"] == plan.recipe("a2c-halfcheetah") and none.settings["recipe"] == {}
 
 
 def test_a_run_is_made_once_and_again_with_other_settings(tmp_path, capsys, monkeypatch):
@@ -78,7 +85,7 @@ def test_a_run_is_made_once_and_again_with_other_settings(tmp_path, capsys, monk
     assert found["curve"][-1][0] == 2048 and found["deterministic"]["mean"] > 0 < found["sampled"]["mean"]
     assert running.collect([JOB], results, tmp_path, 1) == 0
     assert "1 runs are done, 0 are left" in capsys.readouterr().out
-    monkeypatch.setattr(plan, "recipe", lambda algo, task: {"step.radius": 0.5})
+    monkeypatch.setattr(plan, "recipe", lambda name: {"step.radius": 0.5})
     assert not running.is_done(JOB, results) and running.load(results, "cells", [JOB]) == []
 
 

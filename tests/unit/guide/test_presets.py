@@ -53,7 +53,8 @@ def test_the_parts_are_those_that_are_composed(preset):
 def test_the_table_has_every_preset_and_names_variants():
     assert all(f"[{preset}](presets/{preset}.html)" in (presets.__doc__ or "") for preset in PRESETS)
     assert "| ppo (optimizer) | ppo (minibatch) |" in (presets.__doc__ or "")
-    assert presets.recipes("acktr") == ["acktr-hopper", "acktr-pendulum"]
+    found = presets.recipes("acktr")
+    assert {"acktr-ant", "acktr-hopper"} <= set(found) and all(name.startswith("acktr-") for name in found)
 
 
 def test_what_is_no_preset_has_no_page():
