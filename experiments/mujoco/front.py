@@ -41,6 +41,11 @@ def row(title: str, steps: int, values: Sequence[Sequence[float]]) -> str:
     return f"| {title} | {steps:,} | {counts} | {' | '.join(map(shown, values))} |"
 
 
+def beside(values: Sequence[float], published: float) -> str:
+    """A published mean, and the mean of ``values`` in units of it; every published mean here is positive."""
+    return f"{published:.0f} ({sum(values) / len(values) / published:.2f})" if values else "-"
+
+
 def table(cells: Sequence[dict[str, Any]]) -> str:
     """Environments by algorithms, with what must be known to read them."""
     lines = [f"| | steps | seeds | {' | '.join(algo.upper() for algo in ALGOS)} |", f"|{'---|' * (len(ALGOS) + 3)}"]
@@ -52,14 +57,18 @@ def table(cells: Sequence[dict[str, Any]]) -> str:
         found = [finals(of(cells, algo, task)) for algo in ALGOS]
         if any(found):
             lines.append(row(TITLES[task], STEPS, found))
-            best = [f"{BEST[task][algo][0]:.0f}" if values else "-" for algo, values in zip(ALGOS, found, strict=True)]
+            best = [beside(values, BEST[task][algo][0]) for algo, values in zip(ALGOS, found, strict=True)]
             lines.append(f"| *highest published* | | | {' | '.join(best)} |")
     there = sum(len(of(cells, algo, task)) for algo in ALGOS for task in FIRST)
     planned = sum(len(seeds_of(algo, task)) for algo in ALGOS for task in FIRST)
     about = (
         f"In brackets 95% intervals, where there are two seeds or more. {there} of the {planned} runs planned on "
-        "MuJoCo's first four tasks have been made; below them the highest means that others have published. [Sources "
-        "and all runs](experiments/mujoco/README.md); [classic control](experiments/classic_control/README.md). "
+        "MuJoCo's first four tasks have been made; below them the highest means that others have published, and in "
+        "brackets our mean in units of theirs. On Ant observations are without contact forces. [Sources and all "
+        "runs](experiments/mujoco/README.md); [classic control](experiments/classic_control/README.md). "
         f"{MADE_BEFORE}"
     )
-    return "\n".join([*lines, "", *textwrap.wrap(about, 118, break_on_hyphens=False, break_long_words=False)])
+    figure = "![Training curves of all algorithms on MuJoCo, Tianshou's dotted](experiments/mujoco/curves.png)"
+    return "\n".join(
+        [*lines, "", *textwrap.wrap(about, 118, break_on_hyphens=False, break_long_words=False), "", figure]
+    )

@@ -116,6 +116,9 @@ environment rounds.
 - Returns grow tenfold or more as the policy learns: `rewards.scale=true`, the default, divides rewards by the running
   deviation of the discounted return. `critic.targets.normalise=true` moreover gives what the critic learns mean 0 and
   deviation 1, and leaves its values as they are (PopArt, van Hasselt et al. 2016).
+- Some observations are almost always 0: normalised, they are large when they are not. Leave them out if the
+  environment can: without the contact forces of Ant-v5 each of four settings ended higher, by 63 to 2,366 (one seed;
+  experiments/mujoco). A smaller `observations.clip` may do too; that was not tried.
 - Actions have no bounds: set `policy.initial_sigma` to about the size of useful actions, since KL divergence measures a
   step in sigmas. The default is 0.5 in the action's own unit.
 - `step/accepted` is 0: change the radius or the damping.

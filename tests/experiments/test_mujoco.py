@@ -255,7 +255,7 @@ def test_the_first_pages_table_has_seeds_and_intervals():
     one, two = front.table([made(0, 1000.0)]), front.table([made(0, 1000.0), made(1, 1100.0)])
     assert "| Hopper-v5 | 1,000,000 | 1 | - | 1000 | - | - |" in one and "1 of the 160 runs" in " ".join(one.split())
     assert "| Hopper-v5 | 1,000,000 | 2 | - | 1050 (415 to 1685) | - | - |" in two  # 1050 +- 12.706 * 50
-    assert "| *highest published* | | | - | 3372 | - | - |" in one and "Ant-v5" not in one
+    assert "| *highest published* | | | - | 3372 (0.30) | - | - |" in one and "Ant-v5" not in one
     assert front.row("x", 5, [[1.0], [], [1.0, 3.0]]) == "| x | 5 | 1 to 2 | 1 | - | 2 (-11 to 15) |"
 
 
