@@ -43,7 +43,7 @@ def test_the_command_line_wins_over_presets_and_recipes(where, value, overrides)
 
 def test_a_recipe_applies_only_to_its_preset_and_environment():
     assert resolve(["algo=trpo", "env=halfcheetah"])["step"]["radius"] == 0.04
-    assert resolve(["algo=npg", "env=halfcheetah"])["step"]["radius"] == 0.01
+    assert resolve(["algo=npg", "env=hopper"])["step"]["radius"] == 0.01
     assert resolve(["algo=trpo", "env=cartpole"])["step"]["radius"] == 0.01
 
 
