@@ -188,17 +188,22 @@ class Logger:
             curves.flush()
 
     def summary(self, summary: Mapping[str, Any]) -> None:
-        """Write summary.json, and TensorBoard's hparams tab with the same results. Raises UserError where it cannot."""
-        try:
-            replace_file(self.run_dir / "summary.json", finite_json(dict(summary), indent=2) + "\n")
-        except OSError as error:
-            raise UserError(f"summary.json cannot be written to {shown(self.run_dir)}: {error}") from error
+        """Write TensorBoard's hparams tab, and then summary.json with the same results, which ends the run.
+
+        Killed between the two, the run is evaluated again and TensorBoard has the same point twice. Raises UserError
+        where summary.json cannot be written.
+        """
         results = {f"final/{k}": v for k, v in summary.items() if k.startswith(("evaluation", "sampled", "return"))}
         results |= {"final/mean_in_training": self._mean_in_training()}
         results = {k: float(v) for k, v in results.items() if v is not None}
         if self._events:
             write = partial(self._events.results, self._config, results, summary["steps"])
             self._curves["events"].write(write, keep=True)
+            self._curves["events"].flush()
+        try:
+            replace_file(self.run_dir / "summary.json", finite_json(dict(summary), indent=2) + "\n")
+        except OSError as error:
+            raise UserError(f"summary.json cannot be written to {shown(self.run_dir)}: {error}") from error
         if self._tracker:
             self._tracker.summary(summary)
 

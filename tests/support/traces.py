@@ -53,7 +53,9 @@ def scalars(run_dir: Path) -> dict[str, list[tuple[int, float | str]]]:
     """name -> (step, value) of every point, as TensorBoard reads them, NaN as text; without times."""
     events = read(run_dir)
     names = [name for name in events.Tags()["scalars"] if not name.startswith("time/") and "second" not in name]
-    return {n: [(e.step, "nan" if math.isnan(e.value) else e.value) for e in events.Scalars(n)] for n in names}
+    found = {n: [(e.step, "nan" if math.isnan(e.value) else e.value) for e in events.Scalars(n)] for n in names}
+    # a run that was killed between its results and summary.json has the same results twice
+    return {n: list(dict.fromkeys(points)) if n.startswith("final/") else points for n, points in found.items()}
 
 
 def rows(run_dir: Path) -> list[dict[str, str]]:

@@ -201,6 +201,20 @@ def test_the_hparams_tab_has_what_runs_are_sorted_by(tmp_path):
     assert event.value == pytest.approx(np.trapezoid(y, x) / (x[-1] - x[0]), rel=1e-5)
 
 
+def test_results_are_on_the_disk_before_the_run_is_done(tmp_path, monkeypatch):
+    """A run that is killed in between would count as done, and its results would never be written."""
+    found, replace = [], recorder.replace_file
+
+    def look(path, text):
+        if path.name == "summary.json":
+            found.extend(name for name in read(tmp_path / "run").Tags()["scalars"] if name.startswith("final/"))
+        replace(path, text)
+
+    monkeypatch.setattr(recorder, "replace_file", look)
+    make_trainer("total_steps=64", "batch_size=64", "evaluation.episodes=1", f"run_dir={tmp_path / 'run'}").run()
+    assert "final/evaluation_return" in found
+
+
 def test_a_runs_page_says_where_its_files_are(recorded):
     run_dir, events, *_ = recorded
     found = events.Tensors("files/text_summary")[0].tensor_proto.string_val[0].decode()
