@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+import rlopt
 from rlopt.errors import UserError
 from rlopt.loggers import logger as recorder
 from rlopt.loggers import tensorboard
@@ -213,6 +214,15 @@ def test_results_are_on_the_disk_before_the_run_is_done(tmp_path, monkeypatch):
     monkeypatch.setattr(recorder, "replace_file", look)
     make_trainer("total_steps=64", "batch_size=64", "evaluation.episodes=1", f"run_dir={tmp_path / 'run'}").run()
     assert "final/evaluation_return" in found
+
+
+def test_a_run_without_its_summary_is_evaluated_again_alike(tmp_path):
+    run_dir = tmp_path / "run"
+    make_trainer("total_steps=64", "batch_size=64", "evaluation.episodes=1", f"run_dir={run_dir}").run()
+    (run_dir / "summary.json").unlink()  # as after a kill just before it was written
+    rlopt.resume(run_dir)
+    first, again = read(run_dir).Scalars("final/evaluation_return")
+    assert (first.step, first.value) == (again.step, again.value)
 
 
 def test_a_runs_page_says_where_its_files_are(recorded):
